@@ -1,0 +1,88 @@
+# demo    train against a server on this machine, and see the report
+# test    run the whole test suite
+# check   everything that a change has to pass: lint, then test
+# lint    format, lint, types, import contracts, documentation
+# bench   measure, and print each figure beside its bar
+# docs    build the documentation into site/
+# format  write the source the way that `check` wants it
+# constraints  choose every version anew
+# clean   remove what these commands made
+#
+# Each one sets up .venv first, when it is missing or older than the files that define it.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
+INSTALL := $(PIP) install --constraint constraints.txt
+SOURCES := src $(wildcard tests benchmarks examples)
+
+# The first Python here that is new enough; a name on PATH need not run (pyenv's shims).
+PYTHON ?= $(shell for name in python3.11 python3; do \
+	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null </dev/null \
+	&& echo "$$name" && break; done)
+
+# mkdocs-material announces its successor at each build (docs/decisions/0001-tooling.md).
+export NO_MKDOCS_2_WARNING := 1
+
+.NOTPARALLEL:
+.PHONY: demo test check lint bench docs format constraints clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.installed
+	@$(BIN)/omega21 demo
+
+test: $(VENV)/.installed
+	@$(BIN)/python -m pytest
+
+check: lint test
+
+lint: $(VENV)/.installed
+	@echo "format"
+	@$(BIN)/ruff format --quiet --check --diff
+	@echo "lint"
+	@$(BIN)/ruff check --quiet
+	@echo "types"
+	@$(BIN)/mypy --no-error-summary $(SOURCES)
+	@echo "import contracts"
+	@$(BIN)/lint-imports --no-logo
+	@echo "documentation"
+	@$(BIN)/mkdocs build --quiet --strict
+
+bench: $(VENV)/.installed
+	@$(BIN)/python -m benchmarks
+
+docs: $(VENV)/.installed
+	@$(BIN)/mkdocs build --quiet --strict
+	@echo "open site/index.html"
+
+format: $(VENV)/.installed
+	@$(BIN)/ruff check --quiet --fix-only
+	@$(BIN)/ruff format
+
+# Other versions: from an empty environment. Another list of packages: on top of what is there.
+$(VENV)/.made: constraints.txt
+	@$(if $(PYTHON),,echo "omega21 needs Python 3.11 or newer, found: $$(python3 --version 2>&1)." \
+		"Install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1)
+	@echo "making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+# The build backend comes first and pinned, since pip builds with its own choice otherwise.
+$(VENV)/.installed: $(VENV)/.made pyproject.toml
+	@echo "installing omega21 and its tools (some minutes the first time: torch is large)"
+	@$(INSTALL) hatchling
+	@$(INSTALL) --no-build-isolation --editable '.[server,dev]'
+	@touch $@
+
+constraints: $(VENV)/.made
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(PIP) install hatchling
+	@$(PIP) install --no-build-isolation --editable '.[server,dev]' 'torch==2.13.0'
+	@sed '/^[^#]/d' constraints.txt > $(VENV)/constraints.txt
+	@$(PIP) freeze --exclude-editable | sed 's/^\(torch==[^+]*\)+.*/\1/' >> $(VENV)/constraints.txt
+	@mv $(VENV)/constraints.txt constraints.txt
+
+clean:
+	rm -rf $(VENV) site build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+		.import_linter_cache
+	find src tests $(wildcard benchmarks examples) -name __pycache__ -type d -prune -exec rm -rf {} +
