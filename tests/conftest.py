@@ -1,0 +1,12 @@
+"""Settings of the whole suite. They come before any test imports torch or starts a process."""
+
+import os
+
+from hypothesis import settings
+
+# Several processes compute on few cores here; a thread that spins while it waits takes one of them.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# An example that is slow on a busy machine is no failure: figures of speed belong to benchmarks.
+settings.register_profile("omega21", deadline=None, print_blob=True)
+settings.load_profile("omega21")
