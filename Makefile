@@ -12,8 +12,8 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
-INSTALL := $(PIP) install --constraint constraints.txt
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+LOG := $(VENV)/install.log
 SOURCES := src $(wildcard tests benchmarks examples)
 
 # The first Python here that is new enough; a name on PATH need not run (pyenv's shims).
@@ -70,14 +70,17 @@ $(VENV)/.made: constraints.txt
 # The build backend comes first and pinned, since pip builds with its own choice otherwise.
 $(VENV)/.installed: $(VENV)/.made pyproject.toml
 	@echo "installing omega21 and its tools (some minutes the first time: torch is large)"
-	@$(INSTALL) hatchling
-	@$(INSTALL) --no-build-isolation --editable '.[server,dev]'
+	@{ $(PIP) install --constraint constraints.txt hatchling && \
+		$(PIP) install --constraint constraints.txt --no-build-isolation \
+			--editable '.[server,dev]'; } >$(LOG) 2>&1 \
+		|| { tail -n 20 $(LOG); echo "the whole of it is in $(LOG)"; exit 1; } >&2
 	@touch $@
 
+# To be run with the oldest Python 3.11 there is: a release may ask for a later patch of it.
 constraints: $(VENV)/.made
 	@$(PYTHON) -m venv --clear $(VENV)
-	@$(PIP) install hatchling
-	@$(PIP) install --no-build-isolation --editable '.[server,dev]' 'torch==2.13.0'
+	@$(PIP) install --quiet hatchling
+	@$(PIP) install --quiet --no-build-isolation --editable '.[server,dev]' 'torch==2.13.0'
 	@sed '/^[^#]/d' constraints.txt > $(VENV)/constraints.txt
 	@$(PIP) freeze --exclude-editable | sed 's/^\(torch==[^+]*\)+.*/\1/' >> $(VENV)/constraints.txt
 	@mv $(VENV)/constraints.txt constraints.txt
