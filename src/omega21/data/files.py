@@ -1,0 +1,155 @@
+"""Files of samples: `.npz` or `.safetensors` with `x` [n, 1600] and `y` [n]. Never pickle."""
+
+import hashlib
+import os
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omega21.data.samples import FEATURES, Samples, check_samples
+from omega21.protocol.errors import InvalidDataFile, InvalidSamples, InvalidShard
+from omega21.protocol.shards import pack, read_header
+
+_SUFFIX_HINT: Final = "a data set is a .npz or .safetensors file with tensors x and y"
+_CHECKED_ROWS: Final = 4096  # rows looked at together: 26 MB of float32
+_HEADER_READ: Final = 128 * 1024  # more than the longest header that is taken
+
+
+class DataFile:
+    """A file of samples, opened by `open_data`.
+
+    A `.safetensors` file is mapped into memory: reading some rows touches these alone. A `.npz`
+    file is read whole, since it cannot be mapped.
+    """
+
+    def __init__(self, path: Path, *, x: NDArray[Any], y: NDArray[Any]) -> None:
+        self.path = path
+        self._x = x
+        self._y = y
+
+    def __len__(self) -> int:
+        """Count the samples."""
+        return len(self._x)
+
+    def read(self, rows: slice | NDArray[np.int64]) -> Samples:
+        """Read and check the given samples, in the order given, as float32.
+
+        Raises InvalidSamples, naming the first sample that is not fit for training.
+        """
+        numbers = np.arange(len(self))[rows]
+        with np.errstate(over="ignore"):  # what float32 cannot hold is named by the check
+            samples = Samples(
+                np.asarray(self._x[rows], dtype=np.float32),
+                np.asarray(self._y[rows], dtype=np.float32),
+            )
+        check_samples(samples, numbers=numbers)
+        return samples
+
+    def check(self) -> None:
+        """Look at every sample once, with bounded memory. Raises InvalidSamples."""
+        for start in range(0, len(self), _CHECKED_ROWS):
+            self.read(slice(start, start + _CHECKED_ROWS))
+
+    def sha256(self) -> str:
+        """Digest of the file's bytes, 64 hexadecimal digits."""
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def open_data(path: str | Path) -> DataFile:
+    """Open a file of samples and check its form; `DataFile.check` looks at the values.
+
+    Numbers of any integer or floating type are taken and read as float32. Raises InvalidDataFile
+    for a file that is not a data set, InvalidSamples for one of another width or without samples.
+    """
+    path = Path(path)
+    read = _READERS.get(path.suffix.lower())
+    if read is None:
+        raise InvalidDataFile(f"{path.name} has an unknown ending", hint=_SUFFIX_HINT)
+    if not path.is_file():
+        raise InvalidDataFile(f"there is no file {path}")
+    tensors = read(path)
+    missing = [name for name in ("x", "y") if name not in tensors]
+    if missing:
+        raise InvalidDataFile(f"{path.name} has no tensor {missing[0]}", hint=_SUFFIX_HINT)
+    _check_form(tensors["x"], tensors["y"])
+    return DataFile(path, x=tensors["x"], y=tensors["y"])
+
+
+def write_data(path: str | Path, samples: Samples) -> None:
+    """Write a file of samples, in the format that its ending names; it appears whole or not.
+
+    Raises InvalidDataFile for an unknown ending, InvalidSamples for samples not fit for training.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in _READERS:
+        raise InvalidDataFile(f"{path.name} has an unknown ending", hint=_SUFFIX_HINT)
+    _check_form(samples.x, samples.y)
+    check_samples(samples)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            _write(file, suffix, samples)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _write(file: BinaryIO, suffix: str, samples: Samples) -> None:
+    if suffix == ".npz":
+        np.savez(file, x=samples.x, y=samples.y)
+    else:
+        file.write(pack({"x": samples.x, "y": samples.y}))
+
+
+def _check_form(x: NDArray[Any], y: NDArray[Any]) -> None:
+    """Check types and shapes: x [n, 1600], y [n], numbers, n at least 1."""
+    for name, tensor in (("x", x), ("y", y)):
+        if tensor.dtype.kind not in "fiub":
+            raise InvalidDataFile(f"tensor {name} holds {tensor.dtype}, not numbers")
+    if x.ndim != 2 or y.ndim != 1:
+        raise InvalidDataFile(
+            f"x has shape {list(x.shape)} and y {list(y.shape)}",
+            hint=f"x has one row of {FEATURES} features for each sample, y one label",
+        )
+    if x.shape[1] != FEATURES:
+        raise InvalidSamples(f"expected {FEATURES} features, got {x.shape[1]}")
+    if len(x) != len(y):
+        raise InvalidSamples(f"x has {len(x)} samples, y has {len(y)} labels")
+    if len(x) == 0:
+        raise InvalidSamples("the data set holds no samples")
+
+
+def _read_npz(path: Path) -> Mapping[str, NDArray[Any]]:
+    try:
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if isinstance(archive, np.ndarray):
+                raise InvalidDataFile(f"{path.name} is not a .npz file but a single tensor")
+            return {name: archive[name] for name in ("x", "y") if name in archive}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InvalidDataFile(f"{path.name} is not a .npz file of plain tensors") from error
+
+
+def _read_safetensors(path: Path) -> Mapping[str, NDArray[Any]]:
+    try:
+        with path.open("rb") as file:
+            start = file.read(_HEADER_READ)
+        spans, _ = read_header(start, path.stat().st_size)
+    except InvalidShard as error:
+        raise InvalidDataFile(f"{path.name} is not a safetensors file: {error.message}") from error
+    return {
+        name: np.memmap(path, dtype=span.dtype, mode="r", offset=span.offset, shape=span.shape)
+        if span.nbytes
+        else np.empty(span.shape, span.dtype)
+        for name, span in spans.items()
+    }
+
+
+_READERS: Final = {".npz": _read_npz, ".safetensors": _read_safetensors}

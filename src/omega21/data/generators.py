@@ -1,0 +1,327 @@
+"""The three kinds of made-up samples: `simple`, `temporal` and `neuronal`.
+
+Sample i is a pure function of (kind, seed, i) and the share of anomalies, so that any part of a
+data set can be made anywhere, in any order, with the same bits:
+
+- its random words are block i of a counter-based generator (Philox 4x64-10, Salmon et al., 2011,
+  https://doi.org/10.1145/2063384.2063405), read raw: numpy keeps a bit generator's stream for
+  good, but not what `numpy.random.Generator` makes of it;
+- every value comes from IEEE additions and multiplications in a fixed order, never from a sum or
+  a sine whose last bit depends on the processor's vector unit. The same samples are then the same
+  shards on every machine, and are not sent twice.
+
+Memory use is the result plus a few hundred kilobytes: rows are made in groups that fit the cache.
+"""
+
+import hashlib
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from typing import Final, NamedTuple, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from omega21.data.samples import FEATURES, Samples
+from omega21.protocol.plan import Kind
+
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+MAX_INDEX: Final = 2**62
+
+_Floats: TypeAlias = NDArray[np.float32]
+_Words: TypeAlias = NDArray[np.uint32]
+_Flags: TypeAlias = NDArray[np.bool_]
+
+_BLOCK_WORDS: Final = 8  # one Philox counter yields 4 words of 64 bits, read as 8 of 32
+_TO_ONE: Final = np.float32(2.0**-31)
+
+
+def generate(
+    kind: Kind, seed: int, indices: range | ArrayLike, *, anomaly_percent: float
+) -> Samples:
+    """Make the samples with the given indices, in the order given.
+
+    `indices` is a range, or integers [n], each from 0 up to 2**62; repeats are allowed.
+    `anomaly_percent` is the share of anomalies, 0 to 100.
+
+    Returns x float32 [n, 1600] and y float32 [n]. Raises ValueError for an unknown kind, a
+    negative seed, or an index or share out of range.
+    """
+    if kind not in _RECIPES:
+        raise ValueError(f"unknown kind of data {kind!r}: choose one of {', '.join(KINDS)}")
+    recipe = _RECIPES[kind]
+    wanted = _as_indices(indices)
+    y = anomaly_labels(wanted, anomaly_percent=anomaly_percent)
+    x = np.empty((len(wanted), FEATURES), dtype=np.float32)
+    stream = _Stream(_key(kind, seed), blocks=recipe.blocks)
+    for start in range(0, len(wanted), recipe.rows):
+        rows = slice(start, start + recipe.rows)
+        recipe.fill(x[rows], stream.words(wanted[rows]), y[rows] != 0)
+    return Samples(x, y)
+
+
+def anomaly_labels(indices: range | ArrayLike, *, anomaly_percent: float) -> _Floats:
+    """Label each index: sample i is an anomaly when floor((i+1)p) > floor(ip), p the share.
+
+    The share is the decimal number that `anomaly_percent` is written as, computed exactly, so
+    that the first n samples hold floor(np) anomalies for every n. (Shares of more than nine
+    significant digits count as the nearest fraction with a denominator up to 10**9.)
+
+    Returns float32 [n], 0 or 1. Raises ValueError for a share outside 0 to 100.
+    """
+    if not 0 <= anomaly_percent <= 100:
+        raise ValueError(f"the share of anomalies is 0 to 100 percent, got {anomaly_percent}")
+    share = (Fraction(str(anomaly_percent)) / 100).limit_denominator(10**9)
+    # floor(ip) steps with the period of the denominator, which keeps the products in 64 bits.
+    phase = _as_indices(indices) % share.denominator
+    before = phase * share.numerator // share.denominator
+    after = (phase + 1) * share.numerator // share.denominator
+    return (after > before).astype(np.float32)
+
+
+# --- random words ---------------------------------------------------------------------------------
+
+
+def _as_indices(indices: range | ArrayLike) -> NDArray[np.int64]:
+    """Check indices and bring them to int64 [n]."""
+    if isinstance(indices, range):
+        ends = (indices[0], indices[-1]) if indices else (0, 0)
+        if min(ends) < 0 or max(ends) > MAX_INDEX:
+            raise ValueError(f"sample indices run from 0 to 2**62, got {indices}")
+        return np.arange(indices.start, indices.stop, indices.step, dtype=np.int64)
+    given = np.asarray(indices)
+    if given.size == 0:
+        return np.empty(0, dtype=np.int64)
+    if given.ndim != 1 or given.dtype.kind not in "iu":
+        raise ValueError(f"sample indices are a list of integers, got {given.dtype} {given.shape}")
+    if given.min() < 0 or given.max() > MAX_INDEX:
+        raise ValueError(f"sample indices run from 0 to 2**62, got {given.min()} to {given.max()}")
+    return given.astype(np.int64)
+
+
+def _key(kind: Kind, seed: int) -> int:
+    """Derive the 128-bit Philox key of a kind and a seed."""
+    if seed < 0:
+        raise ValueError(f"a seed is 0 or more, got {seed}")
+    digest = hashlib.sha256(f"omega21 samples 1 {kind} {seed}".encode()).digest()
+    return int.from_bytes(digest[:16], "little")
+
+
+class _Stream:
+    """The random words of each sample of one (kind, seed): `blocks` Philox counters a sample."""
+
+    def __init__(self, key: int, *, blocks: int) -> None:
+        self._philox = np.random.Philox(key=key, counter=0)
+        self._blocks = blocks
+        self._position = 0
+
+    def words(self, indices: NDArray[np.int64]) -> _Words:
+        """Read the words of the samples with these indices: uint32 [n, 8 * blocks]."""
+        width = self._blocks * _BLOCK_WORDS
+        words = np.empty((len(indices), width), dtype="<u4")
+        for start, stop in _consecutive(indices):
+            block = int(indices[start]) * self._blocks
+            self._philox.advance(block - self._position)
+            raw = self._philox.random_raw((stop - start) * width // 2)
+            words[start:stop] = raw.astype("<u8", copy=False).view("<u4").reshape(-1, width)
+            self._position = block + (stop - start) * self._blocks
+        return words
+
+
+def _consecutive(indices: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Cut into the longest stretches of consecutive indices, which are one read each."""
+    breaks = np.flatnonzero(np.diff(indices) != 1) + 1
+    edges = [0, *breaks.tolist(), len(indices)]
+    yield from itertools.pairwise(edges)
+
+
+def _signed(words: _Words, out: _Floats | None = None) -> _Floats:
+    """Uniform float32 in [-1, 1] from 32 random bits each."""
+    return np.multiply(words.view(np.int32), _TO_ONE, out=out, dtype=np.float32)
+
+
+def _unit(words: _Words) -> _Floats:
+    """Uniform float32 in [0, 1] from 32 random bits each."""
+    return words.astype(np.float32) * np.float32(2.0**-32)
+
+
+def _below(words: _Words, bound: int) -> NDArray[np.int64]:
+    """Uniform integers in [0, bound) from 32 random bits each (bias under bound / 2**32)."""
+    return ((words.astype(np.uint64) * np.uint64(bound)) >> np.uint64(32)).astype(np.int64)
+
+
+# --- simple: smooth noise, anomalies rough with a spike -------------------------------------------
+
+_REACH: Final = 5  # of the moving average of 11, each side
+_NEIGHBOURS: Final = 5  # each side of the spike
+
+
+def _fill_simple(x: _Floats, words: _Words, anomaly: _Flags) -> None:
+    """Uniform noise in [-1, 1]: normal rows smoothed, anomalous ones rough with one spike.
+
+    The centred moving average takes what there is of its window at either end.
+    """
+    noise = np.zeros((len(x), FEATURES + 2 * _REACH), dtype=np.float32)
+    inside = slice(_REACH, _REACH + FEATURES)
+    _signed(words[:, :FEATURES], out=noise[:, inside])
+    np.divide(_window_sums(noise), _WINDOW_SIZES, out=x)
+    for row in np.flatnonzero(anomaly):
+        x[row] = noise[row, inside]
+        _spike(x[row], words[row, FEATURES:])
+
+
+def _window_sums(values: _Floats) -> _Floats:
+    """Sum each 11 neighbours in five additions: 11 = 8 + 2 + 1."""
+    two = values[..., :-1] + values[..., 1:]
+    four = two[..., :-2] + two[..., 2:]
+    eight = four[..., :-4] + four[..., 4:]
+    sums: _Floats = eight[..., :FEATURES] + two[..., 8 : 8 + FEATURES]
+    sums += values[..., 10 : 10 + FEATURES]
+    return sums
+
+
+_WINDOW_SIZES: Final = _window_sums(np.pad(np.ones(FEATURES, dtype=np.float32), _REACH))
+
+
+def _spike(row: _Floats, words: _Words) -> None:
+    """Triple one feature and raise up to five neighbours each side by up to 0.5 each."""
+    centre = int(_below(words[:1], FEATURES)[0])
+    raised = np.arange(centre - _NEIGHBOURS, centre + _NEIGHBOURS + 1)
+    rise = _unit(words[1 : 2 + 2 * _NEIGHBOURS]) * np.float32(0.5)
+    rise[_NEIGHBOURS] = 0
+    there = (raised >= 0) & (raised < FEATURES)
+    row[centre] *= 3
+    row[raised[there]] += rise[there]
+
+
+# --- temporal: a trend with a period, anomalies shaken in the second half -------------------------
+
+_STEPS: Final = 16
+_STEP_FEATURES: Final = FEATURES // _STEPS
+_T: Final = np.arange(_STEPS, dtype=np.float32)
+_PERIOD: Final = np.array([0.3 * math.sin(2 * math.pi * t / _STEPS) for t in range(_STEPS)], "f4")
+_SHAKE: Final = np.array(
+    [1.5 * math.sin(t * math.pi / 3) if t >= _STEPS // 2 else 0.0 for t in range(_STEPS)], "f4"
+)
+
+
+def _fill_temporal(x: _Floats, words: _Words, anomaly: _Flags) -> None:
+    """16 steps of 100 features: feature j of a step with value v is v + 0.1 sin(j v)."""
+    start = _signed(words[:, :1])
+    growth = _unit(words[:, 1:2]) * np.float32(0.05)
+    noise = _signed(words[:, 2 : 2 + _STEPS]) * np.float32(0.1)
+    value = start + growth * _T + _PERIOD + noise
+    value[anomaly] += _SHAKE
+    ripple = _sines_of_multiples(value)
+    ripple *= np.float32(0.1)
+    ripple += value[:, :, None]
+    x[...] = ripple.reshape(x.shape)
+
+
+def _sines_of_multiples(value: _Floats) -> _Floats:
+    """sin(j v) for j = 0 … 99, error under 1e-6: [..., 100] for v of any shape, |v| < 4.
+
+    With j = 10 a + b, sin(j v) = sin(10 a v) cos(b v) + cos(10 a v) sin(b v). The first ten
+    multiples of v and of 10 v come from v by the same rule in float64.
+    """
+    sin_b, cos_b = _ten_multiples(*_sine_cosine(value.astype(np.float64)))
+    sin_10 = sin_b[9] * cos_b[1] + cos_b[9] * sin_b[1]
+    cos_10 = cos_b[9] * cos_b[1] - sin_b[9] * sin_b[1]
+    sin_a, cos_a = (np.stack(p, -1, dtype="f4")[..., None] for p in _ten_multiples(sin_10, cos_10))
+    sines: _Floats = sin_a * np.stack(cos_b, -1, dtype="f4")[..., None, :]
+    sines += cos_a * np.stack(sin_b, -1, dtype="f4")[..., None, :]
+    return sines.reshape(*value.shape, _STEP_FEATURES)
+
+
+def _sine_cosine(v: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sine and cosine of |v| < 4 by their series to v**27: a remainder under 1e-12.
+
+    numpy's own differ in the last bit from one processor to another.
+    """
+    squared = v * v
+    sine, cosine = np.zeros_like(v), np.zeros_like(v)
+    for power in range(26, -1, -2):
+        cosine = cosine * -squared + 1 / math.factorial(power)
+        sine = sine * -squared + 1 / math.factorial(power + 1)
+    return sine * v, cosine
+
+
+def _ten_multiples(
+    sine: NDArray[np.float64], cosine: NDArray[np.float64]
+) -> tuple[list[NDArray[np.float64]], list[NDArray[np.float64]]]:
+    """Sines and cosines of 0, 1, … 9 times an angle, by turning ten times."""
+    sines, cosines = [np.zeros_like(sine)], [np.ones_like(cosine)]
+    for _ in range(9):
+        last_sine, last_cosine = sines[-1], cosines[-1]
+        sines.append(last_sine * cosine + last_cosine * sine)
+        cosines.append(last_cosine * cosine - last_sine * sine)
+    return sines, cosines
+
+
+# --- neuronal: bumps of activity, anomalies with more, higher and wider ones ----------------------
+
+
+class _Bumps(NamedTuple):
+    """How one class of samples is made: bumps per sample, their width, their amplitudes."""
+
+    number: int
+    width: int
+    lowest: float
+    highest: float
+
+
+_NORMAL: Final = _Bumps(number=50, width=10, lowest=0.5, highest=0.8)
+_ANOMALY: Final = _Bumps(number=100, width=20, lowest=1.5, highest=2.5)
+_SIGMA: Final = 5.0
+_MARGIN: Final = _ANOMALY.width // 2  # room for the bumps that stick out at either end
+
+
+def _fill_neuronal(x: _Floats, words: _Words, anomaly: _Flags) -> None:
+    """Sums of Gaussian bumps at random places, each sample scaled to a maximum of 1."""
+    for rows, bumps in ((~anomaly, _NORMAL), (anomaly, _ANOMALY)):
+        x[rows] = _bump_sums(words[rows], bumps)
+
+
+def _bump_sums(words: _Words, bumps: _Bumps) -> NDArray[np.float64]:
+    """Add up the bumps of each row; one of width w covers [centre - w/2, centre + w/2)."""
+    rows, padded = len(words), FEATURES + 2 * _MARGIN
+    centre = _below(words[:, : bumps.number], FEATURES)
+    drawn = words[:, _ANOMALY.number : _ANOMALY.number + bumps.number]
+    amplitude = bumps.lowest + (bumps.highest - bumps.lowest) * _unit(drawn).astype(np.float64)
+    offset = np.arange(-(bumps.width // 2), bumps.width // 2)
+    shape = np.array([math.exp(-(d**2) / (2 * _SIGMA**2)) for d in offset.tolist()])
+    row_start = np.arange(rows)[:, None] * padded + _MARGIN
+    cells = (row_start + centre)[:, :, None] + offset
+    heights = amplitude[:, :, None] * shape
+    # bincount adds in the order given, which for one row does not depend on the others.
+    sums = np.bincount(cells.ravel(), weights=heights.ravel(), minlength=rows * padded)
+    inside = sums.reshape(rows, padded)[:, _MARGIN : _MARGIN + FEATURES]
+    highest: NDArray[np.float64] = inside.max(axis=1, keepdims=True, initial=0.0)
+    return inside / highest
+
+
+# --- the kinds ------------------------------------------------------------------------------------
+
+
+class _Recipe(NamedTuple):
+    """How one kind is made: Philox counters per sample, rows at a time, words to rows.
+
+    The numbers of rows are the fastest measured. With 8 rows the many temporaries of `simple`
+    stay under the 128 kB above which the C library asks the system for fresh pages each time.
+    """
+
+    blocks: int
+    rows: int
+    fill: Callable[[_Floats, _Words, _Flags], None]
+
+
+def _blocks_for(words: int) -> int:
+    return -(-words // _BLOCK_WORDS)
+
+
+_RECIPES: Final[dict[Kind, _Recipe]] = {
+    "simple": _Recipe(_blocks_for(FEATURES + 2 + 2 * _NEIGHBOURS), 8, _fill_simple),
+    "temporal": _Recipe(_blocks_for(2 + _STEPS), 64, _fill_temporal),
+    "neuronal": _Recipe(_blocks_for(2 * _ANOMALY.number), 64, _fill_neuronal),
+}
