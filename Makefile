@@ -44,7 +44,7 @@ lint: $(VENV)/.installed
 	@echo "types"
 	@$(BIN)/mypy --no-error-summary $(SOURCES)
 	@echo "import contracts"
-	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/lint-imports --no-logo --no-cache
 	@echo "documentation"
 	@$(BIN)/mkdocs build --quiet --strict
 
@@ -86,6 +86,5 @@ constraints: $(VENV)/.made
 	@mv $(VENV)/constraints.txt constraints.txt
 
 clean:
-	rm -rf $(VENV) site build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis \
-		.import_linter_cache
+	rm -rf $(VENV) site build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find src tests $(wildcard benchmarks examples) -name __pycache__ -type d -prune -exec rm -rf {} +
