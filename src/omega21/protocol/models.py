@@ -17,7 +17,7 @@ class ModelConfig(Document):
     """Features of a sample."""
     token_features: Size = 64
     """Features of one token: layer 2 sees a sample as `features / token_features` tokens."""
-    lstm_width: Size = 64
+    lstm_width: Size = 32
     """Layer 2: state of the LSTM, in each of its two directions."""
     encoder_layers: Size = 1
     """Layer 2: blocks of the Transformer encoder."""
@@ -27,9 +27,9 @@ class ModelConfig(Document):
     """Layer 2: attention heads of the encoder."""
     encoder_hidden: Size = 256
     """Layer 2: hidden units of the encoder's feed-forward part."""
-    mlp_hidden: Size = 2048
+    mlp_hidden: Size = 2560
     """Layer 3: hidden units of the residual block over all features."""
-    slots: Size = 4
+    slots: Size = 2
     """Layers 3 and 4: vectors of `width` that layer 3 makes of a sample and layer 4 relates."""
     width: Size = 512
     """Layers 3 and 4: width of a slot."""
@@ -76,7 +76,7 @@ TINY: Final = ModelConfig(
     attention_heads=2,
     head_hidden=8,
 )
-"""The same network at sizes for tests: about 50 thousand parameters, the same 1600 features."""
+"""The same network at sizes for tests: about 40 thousand parameters, the same 1600 features."""
 
 
 class OptimizerConfig(Document):

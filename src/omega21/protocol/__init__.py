@@ -1,0 +1,7 @@
+"""The contract between client and server: messages, errors, digests and the shard codec.
+
+Imports neither HTTP nor torch, so that both sides and every tool can use it.
+"""
+
+PROTOCOL_VERSION = 1
+"""Raised when a client and a server of different versions could not work together."""

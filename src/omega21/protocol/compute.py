@@ -1,0 +1,18 @@
+"""Requests that compute with a run's weights and change nothing."""
+
+from pydantic import Field
+
+from omega21.protocol.messages import Request
+from omega21.protocol.names import Sha256
+
+MAX_SHARDS_TO_COMPUTE = 8
+"""Shards in one request, so that training waits for at most that much."""
+
+
+class ComputeRequest(Request):
+    """Names the shards to compute outputs or scores for, in order.
+
+    `predict` needs `x` alone; `evaluate` needs `y` too.
+    """
+
+    shards: list[Sha256] = Field(min_length=1, max_length=MAX_SHARDS_TO_COMPUTE)

@@ -1,0 +1,455 @@
+"""Every error of omega21, as one tree of exceptions.
+
+    OmegaError
+    ├── RequestRefused                the request is wrong: sending it again will not help
+    │   ├── InvalidRequest            a field or an option is missing, unknown or out of range
+    │   ├── InvalidSamples            wrong width, NaN, infinity, a label other than 0 or 1, none
+    │   ├── InvalidShard              a damaged shard, or one that its name does not fit
+    │   ├── InvalidDataFile           a file that holds no data set
+    │   ├── InvalidAddress            an address that is not one
+    │   ├── BodyTooLarge              more bytes than the server takes in one request
+    │   ├── UnsupportedEncoding       a content type or encoding the server does not read
+    │   ├── NonFinite                 an inline batch whose loss or gradient is not finite
+    │   ├── KeyReused                 an Idempotency-Key that came with another body before
+    │   ├── Unauthorized              no token, or a wrong one
+    │   ├── ForeignOrigin             a Host or Origin that this server does not serve
+    │   ├── NotFound                  no such address on the server
+    │   │   ├── UnknownRun
+    │   │   ├── UnknownSegment
+    │   │   └── UnknownShard
+    │   ├── MethodNotAllowed
+    │   └── TooManyRuns
+    ├── Conflict                      the request is right, the state does not allow it
+    │   ├── OtherRun                  a run of that name with another id
+    │   ├── OtherConfig               the run exists with another configuration
+    │   ├── RunDeleted                the id of a run that was removed
+    │   ├── PlanConflict              a segment that contradicts the stored plan
+    │   ├── PlanUnfinished            an inline batch while planned steps are untrained
+    │   ├── StillRunning              the same request is being worked on
+    │   ├── RunPaused                 an inline batch for a paused run
+    │   ├── Diverged                  ten steps in a row were not finite
+    │   └── RunFolderConflict         a run folder that does not fit the command
+    ├── ServerFailure                 the server cannot do it now
+    │   ├── StorageFull
+    │   ├── OutOfDeviceMemory         not even one sample fits
+    │   ├── Unavailable               starting, stopping or restarting
+    │   ├── NotOnThisServer           an extra is missing here
+    │   └── InternalError
+    └── LinkFailure                   the server was not reached, or something else answered
+        ├── Unreachable
+        ├── TimedOut
+        ├── NotOmega21                another service, a router's page, a tunnel's own page
+        ├── OtherVersion              an omega21 that speaks another protocol
+        └── UnknownProblem            a code that this version does not know
+
+A new error: add the class here with a code, an HTTP status and a free exit number; raise it with
+one line that says what is wrong and where, and a hint that says what to do; add it to a test.
+"""
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+from pydantic import Field
+
+from omega21.protocol.messages import Reply
+
+
+class OmegaError(Exception):
+    """Base of every error that omega21 raises on purpose.
+
+    `message` says what is wrong and where, `hint` what to do; `retry_after` is in seconds.
+    """
+
+    code: ClassVar[str] = "omega21_error"
+    http_status: ClassVar[int] = 500
+    exit_code: ClassVar[int] = 1
+    default_hint: ClassVar[str] = ""
+
+    def __init__(
+        self, message: str, *, hint: str | None = None, retry_after: float | None = None
+    ) -> None:
+        self.message = message
+        self.hint = self.default_hint if hint is None else hint
+        self.retry_after = retry_after
+        super().__init__(f"{message}; {self.hint}" if self.hint else message)
+
+
+class RequestRefused(OmegaError):
+    """The request itself is wrong; sending it again will not help."""
+
+    code = "request_refused"
+    http_status = 400
+    exit_code = 3
+
+
+class InvalidRequest(RequestRefused):
+    """A field or an option is missing, unknown or out of range."""
+
+    code = "invalid_request"
+    http_status = 422
+    exit_code = 2
+
+
+class InvalidSamples(RequestRefused):
+    """Samples of a wrong width, not finite, with a label other than 0 or 1, or none at all."""
+
+    code = "invalid_samples"
+    http_status = 422
+    exit_code = 10
+
+
+class InvalidShard(RequestRefused):
+    """A shard that is damaged, too large, or not the one that its name says."""
+
+    code = "invalid_shard"
+    http_status = 422
+    exit_code = 11
+
+
+class InvalidDataFile(RequestRefused):
+    """A file that does not hold a data set."""
+
+    code = "invalid_data_file"
+    http_status = 422
+    exit_code = 12
+
+
+class InvalidAddress(RequestRefused):
+    """An address that is not the address of a server."""
+
+    code = "invalid_address"
+    exit_code = 13
+    default_hint = "give one such as https://abc.ngrok-free.app or http://127.0.0.1:8000"
+
+
+class BodyTooLarge(RequestRefused):
+    """More bytes than the server takes in one request."""
+
+    code = "body_too_large"
+    http_status = 413
+    exit_code = 14
+
+
+class UnsupportedEncoding(RequestRefused):
+    """A content type or content encoding that the server does not read."""
+
+    code = "unsupported_encoding"
+    http_status = 415
+    exit_code = 15
+
+
+class NonFinite(RequestRefused):
+    """An inline batch that makes the loss or the gradient norm NaN or infinite."""
+
+    code = "non_finite"
+    http_status = 422
+    exit_code = 16
+    default_hint = "nothing was trained; look for extreme values in the batch"
+
+
+class KeyReused(RequestRefused):
+    """An Idempotency-Key that came with another body before."""
+
+    code = "idempotency_key_reused"
+    http_status = 422
+    exit_code = 17
+    default_hint = "use a new key for each new request"
+
+
+class Unauthorized(RequestRefused):
+    """No token, or one that is not this server's."""
+
+    code = "unauthorized"
+    http_status = 401
+    exit_code = 18
+    default_hint = "pass the token that the server printed, with --token or OMEGA21_TOKEN"
+
+
+class ForeignOrigin(RequestRefused):
+    """A Host or Origin that a server without a token does not serve."""
+
+    code = "foreign_origin"
+    http_status = 403
+    exit_code = 19
+    default_hint = "a server without a token answers on loopback only; start it with a token"
+
+
+class NotFound(RequestRefused):
+    """No such address on this server."""
+
+    code = "not_found"
+    http_status = 404
+    exit_code = 20
+    default_hint = "see /docs for the calls this server has"
+
+
+class UnknownRun(NotFound):
+    """No run of that name on this server."""
+
+    code = "unknown_run"
+    exit_code = 21
+    default_hint = "list the runs with `omega21 runs`, or create it"
+
+
+class UnknownSegment(NotFound):
+    """A segment beyond the end of the plan."""
+
+    code = "unknown_segment"
+    exit_code = 22
+    default_hint = "segments are numbered from 0 without gaps; ask for the plan"
+
+
+class UnknownShard(NotFound):
+    """A shard that is not on this server."""
+
+    code = "unknown_shard"
+    exit_code = 23
+    default_hint = "upload it with PUT /shards/{sha256}"
+
+
+class MethodNotAllowed(RequestRefused):
+    """An address that exists, asked with a method that it does not have."""
+
+    code = "method_not_allowed"
+    http_status = 405
+    exit_code = 24
+    default_hint = "see /docs for the calls this server has"
+
+
+class TooManyRuns(RequestRefused):
+    """The server holds as many runs as it may."""
+
+    code = "too_many_runs"
+    http_status = 409
+    exit_code = 25
+    default_hint = "remove one with `omega21 runs remove NAME`"
+
+
+class Conflict(OmegaError):
+    """The request is well formed, but the state it meets does not allow it."""
+
+    code = "conflict"
+    http_status = 409
+    exit_code = 30
+
+
+class OtherRun(Conflict):
+    """A run of that name exists with another id."""
+
+    code = "other_run"
+    exit_code = 31
+    default_hint = "choose another name with --run, or remove that run from the server"
+
+
+class OtherConfig(Conflict):
+    """The run exists with another configuration."""
+
+    code = "other_config"
+    exit_code = 32
+    default_hint = (
+        "model, optimizer, precision and seed are fixed when a run is made; use a new one"
+    )
+
+
+class RunDeleted(Conflict):
+    """The id of a run that was removed; a removed id stays dead."""
+
+    code = "run_deleted"
+    http_status = 410
+    exit_code = 33
+    default_hint = "start a new run"
+
+
+class PlanConflict(Conflict):
+    """A segment that contradicts the plan the server holds."""
+
+    code = "plan_conflict"
+    exit_code = 34
+    default_hint = "read the plan with GET /runs/{run}/plan; it can only be extended"
+
+
+class PlanUnfinished(Conflict):
+    """An inline batch while planned steps are untrained."""
+
+    code = "plan_unfinished"
+    exit_code = 35
+    default_hint = "wait until the plan is trained, or use another run"
+
+
+class StillRunning(Conflict):
+    """The same request is being worked on."""
+
+    code = "still_running"
+    exit_code = 36
+    default_hint = "ask again in a moment"
+
+
+class RunPaused(Conflict):
+    """An inline batch for a run that is paused."""
+
+    code = "run_paused"
+    exit_code = 37
+    default_hint = "resume it with PUT /runs/{run}/control"
+
+
+class Diverged(Conflict):
+    """Ten steps in a row were not finite, so the run has stopped."""
+
+    code = "diverged"
+    exit_code = 38
+    default_hint = "look at the samples it names; start a new run with a lower learning rate"
+
+
+class RunFolderConflict(Conflict):
+    """A run folder on this machine that does not fit the command."""
+
+    code = "run_folder_conflict"
+    exit_code = 39
+
+
+class ServerFailure(OmegaError):
+    """The server understood, and cannot do it now."""
+
+    code = "server_failure"
+    http_status = 500
+    exit_code = 50
+
+
+class StorageFull(ServerFailure):
+    """No room on the server's disk, or in the share of it that omega21 may use."""
+
+    code = "storage_full"
+    http_status = 507
+    exit_code = 51
+    default_hint = "remove runs, wait until trained shards expire, or raise --disk-limit"
+
+
+class OutOfDeviceMemory(ServerFailure):
+    """Not even a part of one sample fits in the device's memory."""
+
+    code = "out_of_device_memory"
+    http_status = 507
+    exit_code = 52
+    default_hint = "free the device's memory or use a smaller model"
+
+
+class Unavailable(ServerFailure):
+    """The server is starting, stopping or restarting."""
+
+    code = "unavailable"
+    http_status = 503
+    exit_code = 53
+    default_hint = "try again in a moment"
+
+
+class NotOnThisServer(ServerFailure):
+    """Something that is not installed here."""
+
+    code = "not_installed"
+    http_status = 501
+    exit_code = 54
+
+
+class InternalError(ServerFailure):
+    """A fault of omega21's own; the trace is in the server's log."""
+
+    code = "internal_error"
+    exit_code = 55
+    default_hint = "nothing was changed; look in the server's log for the request's id"
+
+
+class LinkFailure(OmegaError):
+    """The server was not reached, or something else answered in its place."""
+
+    code = "link_failure"
+    http_status = 502
+    exit_code = 70
+
+
+class Unreachable(LinkFailure):
+    """Nothing answered at the address."""
+
+    code = "unreachable"
+    exit_code = 71
+    default_hint = "check the address and that the server and its tunnel are running"
+
+
+class TimedOut(LinkFailure):
+    """No answer within the time allowed."""
+
+    code = "timed_out"
+    http_status = 504
+    exit_code = 72
+    default_hint = "the link or the server is slow; try again or raise --timeout"
+
+
+class NotOmega21(LinkFailure):
+    """Something answered that is not an omega21 server."""
+
+    code = "not_omega21"
+    exit_code = 73
+    default_hint = "check the address: another service, a router or the tunnel itself answered"
+
+
+class OtherVersion(LinkFailure):
+    """An omega21 server that speaks another version of the protocol."""
+
+    code = "other_version"
+    exit_code = 74
+    default_hint = "install the same version of omega21 on both sides"
+
+
+class UnknownProblem(LinkFailure):
+    """A problem whose code this version does not know."""
+
+    code = "unknown_problem"
+    exit_code = 75
+    default_hint = "the server may be newer than this client; install the same version"
+
+
+class Problem(Reply):
+    """An error on the wire: a problem document of RFC 9457, `application/problem+json`."""
+
+    type: str = Field(default="about:blank", examples=["about:blank"])
+    title: str = Field(examples=["Invalid samples"])
+    status: int = Field(examples=[422])
+    detail: str = Field(
+        examples=["expected 1600 features, got 1599, sample 3; send 1600 numbers for each"]
+    )
+    code: str = Field(examples=["invalid_samples"])
+    status_text: str = Field(default="error", examples=["error"])
+    retry_after: float | None = Field(default=None, description="seconds")
+
+
+PROBLEM_MEDIA_TYPE = "application/problem+json"
+
+
+def error_classes(root: type[OmegaError] = OmegaError) -> Iterator[type[OmegaError]]:
+    """Walk the tree below `root`, itself first, in the order of definition."""
+    yield root
+    for child in root.__subclasses__():
+        yield from error_classes(child)
+
+
+def to_problem(error: OmegaError) -> Problem:
+    """Describe `error` for the wire."""
+    words = type(error).code.replace("_", " ")
+    return Problem(
+        title=words[:1].upper() + words[1:],
+        status=error.http_status,
+        detail=str(error),
+        code=error.code,
+        retry_after=error.retry_after,
+    )
+
+
+def from_problem(problem: Problem) -> OmegaError:
+    """Make the exception that the server described, of the same class where it is known."""
+    known = {cls.code: cls for cls in error_classes()}
+    cls = known.get(problem.code)
+    if cls is None:
+        return UnknownProblem(
+            f"{problem.detail} ({problem.code}, HTTP {problem.status})",
+            retry_after=problem.retry_after,
+        )
+    return cls(problem.detail, hint="", retry_after=problem.retry_after)

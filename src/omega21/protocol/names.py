@@ -1,0 +1,41 @@
+"""The forms of names: runs, ids, digests, keys.
+
+A run's name is a folder's name on the user's machine, so it is lower case (file systems differ in
+case), has no dots or separators, and is none of the names that Windows keeps for devices.
+"""
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+RUN_NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+SHA256_PATTERN = r"^[0-9a-f]{64}$"
+ID_PATTERN = r"^[0-9a-f]{32}$"
+
+DEFAULT_RUN = "default"
+"""The run that always exists, for clients that name none."""
+
+_WINDOWS_DEVICES = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)$")
+
+
+def check_run_name(name: str) -> str:
+    """Return `name` if a run may have it; ValueError says what is allowed."""
+    if not re.fullmatch(RUN_NAME_PATTERN, name) or _WINDOWS_DEVICES.match(name):
+        raise ValueError(
+            f"{name!r} is not a run name: use 1 to 63 of a-z, 0-9, - and _, "
+            "beginning with a letter or digit"
+        )
+    return name
+
+
+RunName = Annotated[str, AfterValidator(check_run_name), Field(examples=["mi-corrida"])]
+RunId = Annotated[
+    str,
+    Field(
+        pattern=ID_PATTERN,
+        description="drawn at random by the run's creator; every write names it",
+        examples=["4f1c6e0a9b2d48d7a3e5f60718293a4b"],
+    ),
+]
+Sha256 = Annotated[str, Field(pattern=SHA256_PATTERN)]

@@ -1,0 +1,110 @@
+"""Runs: their configuration, their state, and what is done with them."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from omega21.protocol.messages import Document, Reply, Request
+from omega21.protocol.models import ModelConfig, OptimizerConfig
+from omega21.protocol.names import RunId, RunName, Sha256
+
+Precision = Literal["float32", "bfloat16", "float16"]
+PrecisionAsked = Literal["auto", "float32", "bfloat16", "float16"]
+
+RunStatus = Literal["idle", "training", "waiting", "paused", "diverged", "failed"]
+"""What a run does: at its target; training; waiting for shards; paused; stopped for good (ten
+steps in a row not finite); stopped until the server restarts (its device or disk failed)."""
+
+
+class RunConfig(Document):
+    """What defines a run beside its plan; fixed when the run is made."""
+
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
+    precision: PrecisionAsked = "auto"
+    seed: int = Field(default=42, ge=0, lt=2**63)
+    deterministic: bool = Field(
+        default=True, description="false trades equal bits for speed where the device offers it"
+    )
+
+
+class CreateRun(Request):
+    """Creates a run, or confirms that it is there with this id and configuration."""
+
+    id: RunId
+    config: RunConfig = Field(default_factory=RunConfig)
+
+
+class Advance(Request):
+    """Raises a run's target to step `to`; a lower one changes nothing."""
+
+    run_id: RunId
+    to: int = Field(ge=0, le=2**53)
+
+
+class Control(Request):
+    """Pauses or resumes a run; the highest generation wins, older ones change nothing."""
+
+    run_id: RunId
+    generation: int = Field(ge=0, le=2**53)
+    paused: bool
+
+
+class Stretch(Document):
+    """The conditions under which steps from `from_step` on were computed; they make the bits."""
+
+    from_step: int
+    device: str
+    precision: Precision
+    deterministic: bool
+    threads: int
+    torch_version: str
+    omega21_version: str
+
+    def same_conditions(self, other: "Stretch") -> bool:
+        """Whether both describe the same conditions, wherever they begin."""
+        return self.model_copy(update={"from_step": other.from_step}) == other
+
+
+class RunSummary(Reply):
+    """A run's position: what a watcher needs with every poll."""
+
+    run: RunName
+    id: RunId
+    state: RunStatus
+    step: int = Field(description="last step applied")
+    target: int
+    plan_steps: int
+    durable_step: int = Field(description="last step whose state is safe on disk")
+    paused: bool
+    generation: int = Field(description="of the control request in force")
+    digest: str = Field(description="chained over the results up to `step`")
+    reason: str | None = Field(default=None, description="why the run diverged or failed")
+
+
+class RunState(RunSummary):
+    """Everything about a run but its results."""
+
+    weights_sha256: Sha256 = Field(description="of the weights after `step`, in name order")
+    segments: int
+    plan_sha256: Sha256
+    refused_in_a_row: int
+    waiting_for: list[Sha256] = Field(
+        description="shards listed in the plan that are not here and are needed; at most 1000"
+    )
+    stretches: list[Stretch]
+    config: RunConfig
+    created_at: float = Field(description="seconds since 1970")
+
+
+class RunList(Reply):
+    """The runs of a server, by name."""
+
+    runs: list[RunSummary]
+
+
+class RunRemoved(Reply):
+    """A run was removed; its id stays dead."""
+
+    run: RunName
+    id: RunId

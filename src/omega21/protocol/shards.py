@@ -1,0 +1,273 @@
+"""The shard codec: named tensors to bytes and back, without pickle and within bounds.
+
+A shard travels as a safetensors file, compressed with zstd. Its float tensors are stored there as
+byte planes: a tensor of n-byte items becomes a U8 tensor [n, items], all first bytes, then all
+second bytes, and so on. The planes that hold signs and exponents repeat and compress; the others
+do not, and zstd passes over them quickly. The header's metadata names each such tensor's type and
+shape. A file without that metadata is a plain one and is read as it is.
+
+A shard is named by its tensors (`tensors_sha256`), not by these bytes, so either form, at any
+level of compression, is the same shard.
+"""
+
+import json
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import zstandard
+from numpy.typing import NDArray
+from pydantic import Field
+
+from omega21.protocol.digests import DTYPE_NAMES
+from omega21.protocol.errors import BodyTooLarge, InvalidShard
+from omega21.protocol.messages import Reply, Request
+from omega21.protocol.names import Sha256
+
+SHARD_SAMPLES = 256
+"""Samples in a shard, but for a segment's last one: the same samples are always the same shards."""
+
+MAX_SHARD_BYTES = 64 * 2**20
+"""Most bytes of a shard's tensors, as decompressed."""
+
+SHARD_MEDIA_TYPE = "application/vnd.safetensors"
+ENCODING = "zstd"
+
+_PLANES_KEY = "omega21.planes"
+_MAX_HEADER = 64 * 1024
+_MAX_TENSORS = 32
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,63}")
+_DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}
+
+Tensors = Mapping[str, NDArray[np.generic]]
+
+
+class MissingRequest(Request):
+    """Asks which of these shards the server lacks."""
+
+    shards: list[Sha256] = Field(max_length=10_000)
+
+
+class MissingReply(Reply):
+    """The shards that the server lacks, in the order asked."""
+
+    missing: list[Sha256]
+
+
+class ShardStored(Reply):
+    """The server has the shard, on disk."""
+
+    sha256: Sha256
+    samples: int
+    bytes: int
+    stored: bool = Field(description="false when it was there before")
+
+
+@dataclass(frozen=True)
+class TensorSpan:
+    """Where a tensor lies in a safetensors file: its type, shape, and offset of its first byte."""
+
+    dtype: np.dtype[np.generic]
+    shape: tuple[int, ...]
+    offset: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensor."""
+        return self.dtype.itemsize * int(np.prod(self.shape, dtype=np.int64))
+
+
+def pack(tensors: Tensors, metadata: Mapping[str, str] | None = None) -> bytes:
+    """Write a safetensors file of `tensors`, in name order, aligned to 8 bytes."""
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    chunks: list[bytes] = []
+    offset = 0
+    for name in sorted(tensors):
+        array = tensors[name]
+        little = array.dtype.newbyteorder("<")
+        data = np.ascontiguousarray(array, dtype=little).tobytes()
+        span = [offset, offset + len(data)]
+        header[name] = {
+            "dtype": DTYPE_NAMES[little],
+            "shape": list(array.shape),
+            "data_offsets": span,
+        }
+        chunks.append(data)
+        offset += len(data)
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return b"".join([struct.pack("<Q", len(text)), text, *chunks])
+
+
+def read_header(start: bytes, total: int) -> tuple[dict[str, TensorSpan], dict[str, str]]:
+    """Read the spans and the metadata of a safetensors file of `total` bytes.
+
+    `start` is the file or its beginning, the header at least. Raises InvalidShard.
+    """
+    if len(start) < 8:
+        raise InvalidShard("the shard ends before its header")
+    (length,) = struct.unpack_from("<Q", start)
+    if length > _MAX_HEADER or 8 + length > len(start):
+        raise InvalidShard(f"the shard's header claims {length} bytes")
+    try:
+        header = json.loads(start[8 : 8 + length])
+    except (ValueError, RecursionError) as error:
+        raise InvalidShard("the shard's header is not JSON") from error
+    if not isinstance(header, dict):
+        raise InvalidShard("the shard's header is not a JSON object")
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise InvalidShard("the shard's metadata is not a map of texts")
+    if not 0 < len(header) <= _MAX_TENSORS:
+        raise InvalidShard(f"a shard holds 1 to {_MAX_TENSORS} tensors, this one {len(header)}")
+    base = 8 + length
+    spans = {name: _read_span(name, entry, base) for name, entry in header.items()}
+    end = base
+    for name, span in sorted(spans.items(), key=lambda item: item[1].offset):
+        if span.offset != end:
+            raise InvalidShard(f"tensor {name!r} overlaps another or leaves a gap")
+        end += span.nbytes
+    if end != total:
+        raise InvalidShard(f"the shard has {total} bytes where its header says {end}")
+    return spans, metadata
+
+
+def _read_span(name: str, entry: Any, base: int) -> TensorSpan:
+    if not _NAME.fullmatch(name):
+        raise InvalidShard(f"{name[:80]!r} is not a tensor name")
+    if not isinstance(entry, dict):
+        raise InvalidShard(f"tensor {name!r} is not described")
+    dtype = _DTYPES.get(str(entry.get("dtype")))
+    shape, offsets = _dims(entry.get("shape"), 8), _dims(entry.get("data_offsets"), 2)
+    if dtype is None:
+        raise InvalidShard(f"tensor {name!r} has type {str(entry.get('dtype'))[:20]!r}")
+    if shape is None or offsets is None or len(offsets) != 2:
+        raise InvalidShard(f"tensor {name!r} has no valid shape or offsets")
+    size = dtype.itemsize
+    for dim in shape:
+        size *= dim
+        if size > 2**48:
+            raise InvalidShard(f"tensor {name!r} is too large")
+    if offsets[1] - offsets[0] != size:
+        raise InvalidShard(f"tensor {name!r} has {offsets[1] - offsets[0]} bytes, not {size}")
+    return TensorSpan(dtype, shape, base + offsets[0])
+
+
+def _dims(value: Any, most: int) -> tuple[int, ...] | None:
+    """Return a list of at most `most` natural numbers as a tuple; None for anything else."""
+    if not isinstance(value, list) or len(value) > most:
+        return None
+    if not all(type(item) is int and 0 <= item < 2**48 for item in value):
+        return None
+    return tuple(value)
+
+
+def unpack(data: bytes) -> tuple[dict[str, NDArray[np.generic]], dict[str, str]]:
+    """Read a safetensors file from memory, without copying. Raises InvalidShard."""
+    spans, metadata = read_header(data, len(data))
+    tensors = {
+        name: np.frombuffer(
+            data, dtype=span.dtype, count=int(np.prod(span.shape, dtype=np.int64)),
+            offset=span.offset,
+        ).reshape(span.shape)
+        for name, span in spans.items()
+    }  # fmt: skip
+    return tensors, metadata
+
+
+def encode_shard(tensors: Tensors, *, level: int = 3) -> bytes:
+    """Encode a shard for the wire: byte planes in a safetensors file in a zstd frame."""
+    planes: dict[str, str] = {}
+    stored: dict[str, NDArray[np.generic]] = {}
+    for name, array in tensors.items():
+        little = array.dtype.newbyteorder("<")
+        if little.itemsize == 1:
+            stored[name] = array
+            continue
+        items = np.ascontiguousarray(array, dtype=little).reshape(-1).view(np.uint8)
+        stored[name] = items.reshape(-1, little.itemsize).T
+        dims = ",".join(str(dim) for dim in array.shape)
+        planes[name] = f"{DTYPE_NAMES[little]}:{dims}"
+    metadata = {_PLANES_KEY: json.dumps(planes, separators=(",", ":"))} if planes else None
+    compressor = zstandard.ZstdCompressor(level=level, write_content_size=True)
+    return compressor.compress(pack(stored, metadata))
+
+
+def decompress(body: bytes, *, max_bytes: int) -> bytes:
+    """Undo zstd, refusing before it starts what would exceed `max_bytes`.
+
+    Raises BodyTooLarge, or InvalidShard when `body` is not exactly one whole frame that says how
+    large its content is.
+    """
+    try:
+        size = zstandard.frame_content_size(body)
+    except zstandard.ZstdError as error:
+        raise InvalidShard("the body is not a zstd frame") from error
+    if size < 0:
+        raise InvalidShard(
+            "the zstd frame does not say how large its content is",
+            hint="compress it in one piece, with the content size in the header",
+        )
+    if size > max_bytes:
+        raise BodyTooLarge(
+            f"the body decompresses to {size} bytes, at most {max_bytes} are taken",
+            hint="send smaller pieces",
+        )
+    try:
+        return zstandard.ZstdDecompressor().decompress(body, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise InvalidShard("the zstd frame is damaged, cut short, or has bytes after it") from error
+
+
+def decode_shard(
+    body: bytes, *, max_bytes: int = MAX_SHARD_BYTES, compressed: bool = True
+) -> dict[str, NDArray[np.generic]]:
+    """Decode a shard from the wire, in either form. Raises InvalidShard, BodyTooLarge."""
+    room = max_bytes + _MAX_HEADER
+    if len(body) > room:
+        raise BodyTooLarge(f"the shard has {len(body)} bytes, at most {room} are taken")
+    data = decompress(body, max_bytes=room) if compressed else body
+    tensors, metadata = unpack(data)
+    for name, (dtype, shape) in _read_planes(metadata, tensors).items():
+        items = np.ascontiguousarray(tensors[name].T)
+        tensors[name] = items.reshape(-1).view(dtype).reshape(shape)
+    _check_first_dimension(tensors)
+    return tensors
+
+
+def _read_planes(
+    metadata: Mapping[str, str], tensors: Tensors
+) -> dict[str, tuple[np.dtype[np.generic], tuple[int, ...]]]:
+    try:
+        planes = json.loads(metadata.get(_PLANES_KEY, "{}"))
+        found = {name: str(text).split(":", 1) for name, text in planes.items()}
+        parsed = {
+            name: (_DTYPES[kind], tuple(int(dim) for dim in dims.split(",") if dim))
+            for name, (kind, dims) in found.items()
+        }
+    except (ValueError, KeyError, AttributeError, RecursionError) as error:
+        raise InvalidShard("the shard's planes are not described") from error
+    for name, (dtype, shape) in parsed.items():
+        array = tensors.get(name)
+        items = 1
+        for dim in shape:
+            items *= dim
+            if dim < 0 or items > 2**48:
+                raise InvalidShard(f"tensor {name!r} has no valid shape")
+        if array is None or array.dtype != np.uint8 or array.shape != (dtype.itemsize, items):
+            raise InvalidShard(f"tensor {name!r} is not the planes that the header describes")
+    return parsed
+
+
+def _check_first_dimension(tensors: Tensors) -> None:
+    firsts = {array.shape[:1] for array in tensors.values()}
+    if len(firsts) != 1 or firsts in ({()}, {(0,)}):
+        raise InvalidShard("the tensors of a shard have one equal, positive first dimension")
+
+
+def shard_samples(tensors: Tensors) -> int:
+    """Return how many samples a decoded shard holds."""
+    return len(next(iter(tensors.values())))
