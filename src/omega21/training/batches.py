@@ -1,0 +1,123 @@
+"""From a step's number to its batch: which samples, in which shards, and whether they are here."""
+
+from bisect import bisect_right
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omega21.data.order import batch_of_step, epoch_order
+from omega21.protocol.plan import Segment, ShardRef
+from omega21.training.shards import ShardStore
+
+
+class Batch(NamedTuple):
+    """Samples of one step: x float32 [n, width], y float32 [n]."""
+
+    x: NDArray[np.float32]
+    y: NDArray[np.float32]
+
+
+class SegmentReader:
+    """Reads the batches of one segment.
+
+    Batches are defined on the segment's samples, so the result does not depend on where shards
+    are cut. The list of shards grows with `extend`.
+    """
+
+    def __init__(self, segment: Segment, shards: ShardStore) -> None:
+        self.segment = segment
+        self._shards = shards
+        self._starts: list[int] = []
+        self._listed = 0
+        self._present = 0  # shards at the list's start that are known to be here
+        self.extend(segment)
+
+    def extend(self, segment: Segment) -> None:
+        """Take over a longer list of shards."""
+        for ref in segment.shards[len(self._starts) :]:
+            self._starts.append(self._listed)
+            self._listed += ref.samples
+        self.segment = segment
+
+    def is_ready(self, position: int) -> bool:
+        """Whether the samples of a step (0-based within the segment) are here.
+
+        A first-epoch step needs its own samples; a later one needs the whole segment.
+        """
+        epoch, _, stop = self._bounds(position)
+        return self._present_samples() >= (self.segment.samples if epoch else stop)
+
+    def forget_present(self) -> None:
+        """Look again which shards are here, after one was lost."""
+        self._present = 0
+
+    def missing(self, most: int) -> list[str]:
+        """Return the names of listed shards that are not here, at most `most`."""
+        names: list[str] = []
+        for ref in self.segment.shards[self._present :]:
+            if len(names) >= most:
+                break
+            if ref.sha256 not in self._shards:
+                names.append(ref.sha256)
+        return names
+
+    def read(self, position: int) -> Batch:
+        """Read the batch of a step. Raises UnknownShard where a shard has gone."""
+        epoch, start, stop = self._bounds(position)
+        if epoch == 0:
+            return self._read_range(start, stop)
+        seed, samples = self.segment.order_seed, self.segment.samples
+        return self._read_rows(_cached_order(seed, epoch, samples)[start:stop])
+
+    def _bounds(self, position: int) -> tuple[int, int, int]:
+        segment = self.segment
+        return batch_of_step(
+            position + 1,
+            samples=segment.samples,
+            batch_size=segment.batch_size,
+            epochs=segment.epochs,
+        )
+
+    def _present_samples(self) -> int:
+        refs = self.segment.shards
+        while self._present < len(refs) and refs[self._present].sha256 in self._shards:
+            self._present += 1
+        return self._listed if self._present == len(refs) else self._starts[self._present]
+
+    def _read_range(self, start: int, stop: int) -> Batch:
+        parts: list[Batch] = []
+        while start < stop:
+            ref, row = self._find(start)
+            end = min(ref.samples, row + stop - start)
+            parts.append(self._read_shard(ref.sha256, range(row, end)))
+            start += end - row
+        if len(parts) == 1:
+            return parts[0]
+        return Batch(
+            np.concatenate([part.x for part in parts]), np.concatenate([part.y for part in parts])
+        )
+
+    def _read_rows(self, rows: NDArray[np.int64]) -> Batch:
+        parts = []
+        for index in rows.tolist():
+            ref, row = self._find(index)
+            parts.append(self._read_shard(ref.sha256, range(row, row + 1)))
+        return Batch(
+            np.concatenate([part.x for part in parts]), np.concatenate([part.y for part in parts])
+        )
+
+    def _find(self, index: int) -> tuple[ShardRef, int]:
+        number = bisect_right(self._starts, index) - 1
+        return self.segment.shards[number], index - self._starts[number]
+
+    def _read_shard(self, sha256: str, rows: range) -> Batch:
+        x = self._shards.read(sha256, "x", rows=rows).astype(np.float32, copy=False)
+        y = self._shards.read(sha256, "y", rows=rows).astype(np.float32, copy=False)
+        return Batch(x, y)
+
+
+@lru_cache(maxsize=4)
+def _cached_order(order_seed: int, epoch: int, samples: int) -> NDArray[np.int64]:
+    return epoch_order(order_seed, epoch=epoch, samples=samples)

@@ -1,0 +1,263 @@
+"""The seam between what a step is and the hardware that computes it.
+
+The engine owns order and durability; an executor owns weights, optimizer state and the device. It
+is told "this batch, this step" and answers with the result, or raises before anything changed. A
+cluster of devices would stand behind the same five methods.
+
+What decides a step's bits: the state before it, the batch, the step's number (its learning rate
+and, with the run's seed, its dropout), the size of the parts it is computed in, and the hardware.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from omega21.data.order import step_seed
+from omega21.model.corteza import build_model
+from omega21.protocol.runs import RunConfig
+from omega21.training.batches import Batch
+from omega21.training.hardware import Hardware, autocast_dtype
+from omega21.training.optimizer import build_optimizer, set_learning_rate
+
+FloatArray = NDArray[np.float32]
+Arrays = dict[str, NDArray[np.generic]]
+
+
+class DeviceMemoryExhausted(Exception):
+    """A batch, or the part of it that was tried, does not fit; nothing has changed."""
+
+
+@dataclass(frozen=True)
+class StepOutcome:
+    """What one step did. The summary holds named means over the batch."""
+
+    loss: float
+    applied: bool
+    skipped_by_scaler: bool
+    summary: dict[str, FloatArray]
+
+
+class Executor(Protocol):
+    """Weights and optimizer state of one run, on some hardware."""
+
+    def step(self, batch: Batch, number: int, *, part_size: int) -> StepOutcome:
+        """Compute step `number` on `batch`, `part_size` samples at a time, and apply it.
+
+        A step whose loss or gradient norm is not finite changes nothing and says so. Raises
+        DeviceMemoryExhausted before anything changed.
+        """
+
+    def evaluate(self, x: FloatArray, y: FloatArray, *, part_size: int) -> tuple[float, FloatArray]:
+        """Return the mean loss and the scores [n] in evaluation mode, changing nothing."""
+
+    def predict(self, x: FloatArray, *, part_size: int) -> dict[str, FloatArray]:
+        """Return the named outputs [n, …] in evaluation mode, changing nothing."""
+
+    def weights(self) -> Arrays:
+        """Copy the weights to the CPU."""
+
+    def state(self) -> Arrays:
+        """Copy all that later steps depend on to the CPU: weights, optimizer, scaler."""
+
+    def restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+        """Take over what `state` returned."""
+
+
+class TorchExecutor:
+    """An executor on one torch device."""
+
+    def __init__(self, config: RunConfig, hardware: Hardware) -> None:
+        self._config = config
+        self._device = hardware.device
+        self._precision = hardware.precision_for(config)
+        self._model = build_model(config.model, seed=config.seed).to(self._device)
+        self._model.train()
+        self._parameters = [p for p in self._model.parameters() if p.requires_grad]
+        self._optimizer = build_optimizer(self._model, config.optimizer)
+        self._allocate_moments()
+        self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._precision == "float16")
+
+    def _allocate_moments(self) -> None:
+        """Make the optimizer's moments now, so that applying a step allocates nothing.
+
+        A step could otherwise run out of memory half applied, and the first one would be unlike
+        the others.
+        """
+        for parameter in self._parameters:
+            state = self._optimizer.state[parameter]
+            state["step"] = torch.zeros((), dtype=torch.float32, device=self._step_device())
+            state["exp_avg"] = torch.zeros_like(parameter)
+            state["exp_avg_sq"] = torch.zeros_like(parameter)
+
+    def _step_device(self) -> torch.device:
+        fused = bool(self._optimizer.param_groups[0].get("fused"))
+        return self._device if fused else torch.device("cpu")
+
+    def step(self, batch: Batch, number: int, *, part_size: int) -> StepOutcome:
+        """See `Executor.step`."""
+        try:
+            loss, summary = self._gradients(batch, number, part_size)
+        except torch.OutOfMemoryError as error:
+            self._optimizer.zero_grad()
+            self._release_memory()
+            raise DeviceMemoryExhausted(str(error)) from error
+        self._scaler.unscale_(self._optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(
+            self._parameters, self._config.optimizer.max_grad_norm
+        )
+        names = list(summary)
+        flat = torch.cat(
+            [loss.reshape(1), norm.reshape(1), *(summary[n].reshape(-1) for n in names)]
+        )
+        values: FloatArray = flat.cpu().numpy()  # the step's one transfer from the device
+        finite = bool(np.isfinite(values[:2]).all())
+        skipped = self._scaler.is_enabled() and bool(np.isfinite(values[0])) and not finite
+        if finite:
+            set_learning_rate(self._optimizer, self._config.optimizer, number)
+            self._scaler.step(self._optimizer)
+        if finite or skipped:
+            self._scaler.update()
+        else:
+            self._forget_unscaling()
+        self._optimizer.zero_grad()
+        sizes = [summary[name].numel() for name in names]
+        pieces = np.split(values[2:], np.cumsum(sizes)[:-1])
+        means = {
+            name: piece.reshape(tuple(summary[name].shape))
+            for name, piece in zip(names, pieces, strict=True)
+        }
+        return StepOutcome(float(values[0]), finite, skipped, means)
+
+    def _gradients(
+        self, batch: Batch, number: int, part_size: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Accumulate the gradient of the mean loss, part by part; return it and the means."""
+        torch.manual_seed(step_seed(self._config.seed, number))
+        total = len(batch.y)
+        loss = torch.zeros((), device=self._device)
+        summary: dict[str, Tensor] = {}
+        for x_BF, y_B in self._parts(batch, part_size):
+            weight = len(y_B) / total
+            with self._autocast():
+                outputs = self._model(x_BF)
+            part_loss = self._model.loss(outputs, y_B)
+            self._scaler.scale(part_loss * weight if weight != 1 else part_loss).backward()
+            loss = loss + part_loss.detach() * weight
+            for name, mean in self._model.summary(outputs).items():
+                weighted = mean.detach().float() * weight
+                summary[name] = summary[name] + weighted if name in summary else weighted
+        return loss, summary
+
+    def _parts(self, batch: Batch, part_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for start in range(0, len(batch.y), part_size):
+            stop = start + part_size
+            yield self._to_device(batch.x[start:stop]), self._to_device(batch.y[start:stop])
+
+    def _to_device(self, array: FloatArray) -> Tensor:
+        tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+        if self._device.type == "cuda":
+            return tensor.pin_memory().to(self._device, non_blocking=True)
+        return tensor.to(self._device)
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        if self._precision == "float32":
+            return nullcontext()
+        return torch.autocast(self._device.type, dtype=autocast_dtype(self._precision))
+
+    def _forget_unscaling(self) -> None:
+        """Make the scaler ready for another step after one that did not count."""
+        if self._scaler.is_enabled():
+            state = self._scaler.state_dict()
+            self._scaler = torch.amp.GradScaler(self._device.type)
+            self._scaler.load_state_dict(state)
+
+    def _release_memory(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    @torch.no_grad()
+    def evaluate(self, x: FloatArray, y: FloatArray, *, part_size: int) -> tuple[float, FloatArray]:
+        """See `Executor.evaluate`."""
+        total = 0.0
+        scores: list[FloatArray] = []
+        with self._evaluation():
+            for x_BF, y_B in self._parts(Batch(x, y), part_size):
+                with self._autocast():
+                    outputs = self._model(x_BF)
+                total += float(self._model.loss(outputs, y_B)) * len(y_B)
+                scores.append(self._model.scores(outputs).float().cpu().numpy())
+        return total / len(y), np.concatenate(scores)
+
+    @torch.no_grad()
+    def predict(self, x: FloatArray, *, part_size: int) -> dict[str, FloatArray]:
+        """See `Executor.predict`."""
+        parts: list[Mapping[str, Tensor]] = []
+        unlabelled = np.zeros(len(x), dtype=np.float32)
+        with self._evaluation():
+            for x_BF, _ in self._parts(Batch(x, unlabelled), part_size):
+                with self._autocast():
+                    outputs = self._model(x_BF)
+                parts.append(
+                    {n: t.float().cpu() for n, t in self._model.predictions(outputs).items()}
+                )
+        return {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
+
+    @contextmanager
+    def _evaluation(self) -> Iterator[None]:
+        self._model.eval()
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            self._release_memory()
+            raise DeviceMemoryExhausted(str(error)) from error
+        finally:
+            self._model.train()
+
+    def weights(self) -> Arrays:
+        """See `Executor.weights`."""
+        return {name: _to_cpu(tensor) for name, tensor in self._model.state_dict().items()}
+
+    def state(self) -> Arrays:
+        """See `Executor.state`."""
+        arrays = {f"weights.{name}": array for name, array in self.weights().items()}
+        for name, parameter in self._named_parameters():
+            for key, value in self._optimizer.state[parameter].items():
+                arrays[f"optimizer.{key}.{name}"] = _to_cpu(value)
+        if self._scaler.is_enabled():
+            scaler = self._scaler.state_dict()
+            arrays["scaler.scale"] = np.array(scaler["scale"], dtype=np.float64)
+            arrays["scaler.growth_tracker"] = np.array(scaler["_growth_tracker"], dtype=np.int64)
+        return arrays
+
+    def restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+        """See `Executor.restore`. Raises KeyError, RuntimeError when `state` is another model's."""
+        weights = {
+            name.removeprefix("weights."): torch.from_numpy(np.array(array))
+            for name, array in state.items()
+            if name.startswith("weights.")
+        }
+        self._model.load_state_dict(weights)
+        with torch.no_grad():
+            for name, parameter in self._named_parameters():
+                for key, value in self._optimizer.state[parameter].items():
+                    value.copy_(torch.from_numpy(np.array(state[f"optimizer.{key}.{name}"])))
+        if self._scaler.is_enabled() and "scaler.scale" in state:
+            values = self._scaler.state_dict()
+            values["scale"] = float(state["scaler.scale"])
+            values["_growth_tracker"] = int(state["scaler.growth_tracker"])
+            self._scaler = torch.amp.GradScaler(self._device.type)
+            self._scaler.load_state_dict(values)
+
+    def _named_parameters(self) -> Sequence[tuple[str, torch.nn.Parameter]]:
+        return [(n, p) for n, p in self._model.named_parameters() if p.requires_grad]
+
+
+def _to_cpu(tensor: Tensor) -> NDArray[np.generic]:
+    array: NDArray[np.generic] = tensor.detach().to("cpu", copy=True).contiguous().numpy()
+    return array

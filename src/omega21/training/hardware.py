@@ -1,0 +1,105 @@
+"""What there is to compute on, and the settings that decide a step's bits."""
+
+import os
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import torch
+
+from omega21.protocol.errors import InvalidRequest
+from omega21.protocol.runs import Precision, RunConfig, Stretch
+from omega21.training.options import EngineOptions
+
+_DTYPES: dict[Precision, torch.dtype] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """A device and the settings in force on it."""
+
+    device: torch.device
+    name: str
+    threads: int
+    options: EngineOptions
+
+    def precision_for(self, config: RunConfig) -> Precision:
+        """Decide the precision of a run: its own, else the engine's, else the device's best.
+
+        `auto` is bfloat16 on CUDA devices that have it, float16 (with a scaler) on older ones,
+        and float32 elsewhere.
+        """
+        for asked in (config.precision, self.options.precision):
+            if asked != "auto":
+                return asked
+        if self.device.type != "cuda":
+            return "float32"
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+
+    def stretch(self, config: RunConfig, *, from_step: int) -> Stretch:
+        """Describe the conditions of steps computed here."""
+        return Stretch(
+            from_step=from_step,
+            device=self.name,
+            precision=self.precision_for(config),
+            deterministic=config.deterministic,
+            threads=self.threads,
+            torch_version=torch.__version__,
+            omega21_version=version("omega21"),
+        )
+
+    def apply(self, config: RunConfig) -> None:
+        """Set torch up for steps of a run; cheap when nothing changes."""
+        if torch.get_num_threads() != self.threads:
+            torch.set_num_threads(self.threads)
+        torch.use_deterministic_algorithms(config.deterministic)
+        torch.backends.cudnn.benchmark = not config.deterministic
+
+    def memory_mb(self) -> float:
+        """Return the device memory in use, in MB; 0 where there is no GPU."""
+        if self.device.type != "cuda":
+            return 0.0
+        return torch.cuda.memory_allocated(self.device) / 1e6
+
+
+def find_hardware(options: EngineOptions) -> Hardware:
+    """Choose the device: CUDA, else MPS, else the CPU. Raises InvalidRequest."""
+    # cuBLAS reads this when it is first used; without it deterministic steps raise on CUDA.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    device = _find_device(options.device)
+    name = "cpu"
+    if device.type == "cuda":
+        name = f"cuda {torch.cuda.get_device_name(device)}"
+    elif device.type == "mps":
+        name = "mps"
+    threads = options.threads or _available_cores()
+    return Hardware(device=device, name=name, threads=threads, options=options)
+
+
+def _find_device(wanted: str) -> torch.device:
+    if wanted == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", torch.cuda.current_device())
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(wanted)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InvalidRequest(
+            f"device {wanted!r} is not usable here", hint="use auto, cpu, cuda, cuda:N or mps"
+        ) from error
+    return device
+
+
+def _available_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def autocast_dtype(precision: Precision) -> torch.dtype:
+    """Return the torch type that `precision` computes in."""
+    return _DTYPES[precision]

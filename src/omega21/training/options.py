@@ -1,0 +1,22 @@
+"""How an engine uses its machine; none of it belongs to a run."""
+
+from dataclasses import dataclass
+
+from omega21.protocol.runs import PrecisionAsked
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineOptions:
+    """Settings of one engine.
+
+    `device` is `auto`, or a torch device such as `cpu`, `cuda`, `cuda:1`, `mps`. `precision`
+    answers for runs that ask for `auto`; itself `auto`, it leaves the choice to the device.
+    `threads` is torch's thread count, by default one a core. `disk_limit` is the most bytes that
+    shards may take, by default 80 % of what is free when the engine starts.
+    """
+
+    device: str = "auto"
+    precision: PrecisionAsked = "auto"
+    threads: int | None = None
+    disk_limit: int | None = None
+    max_runs: int = 64

@@ -1,0 +1,92 @@
+"""What is asked of a run's executor between two steps; nothing here changes a run."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omega21.protocol.classic import DeviceInfo, Diagnosis, OutputShapes
+from omega21.protocol.errors import OutOfDeviceMemory
+from omega21.protocol.runs import RunConfig
+from omega21.training.batches import Batch
+from omega21.training.executor import DeviceMemoryExhausted, Executor, TorchExecutor
+from omega21.training.hardware import Hardware
+from omega21.training.shards import ShardStore
+
+SAMPLES_AT_A_TIME = 256
+
+FloatArray = NDArray[np.float32]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class At(Generic[T]):
+    """An answer, and the step whose weights gave it."""
+
+    step: int
+    value: T
+
+
+def predict(executor: Executor, shards: ShardStore, names: Sequence[str]) -> dict[str, FloatArray]:
+    """Compute the outputs for the samples of shards, in order: name to [n, …]."""
+
+    def one(name: str) -> dict[str, FloatArray]:
+        x = _rows(shards, name, "x")
+        return _fitting(lambda size: executor.predict(x, part_size=size))
+
+    parts = [one(name) for name in names]
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+
+def evaluate(
+    executor: Executor, shards: ShardStore, names: Sequence[str]
+) -> tuple[float, FloatArray]:
+    """Compute the mean loss and the scores [n] of the samples of shards, in order."""
+
+    def one(name: str) -> tuple[float, FloatArray]:
+        x, y = _rows(shards, name, "x"), _rows(shards, name, "y")
+        return _fitting(lambda size: executor.evaluate(x, y, part_size=size))
+
+    parts = [one(name) for name in names]
+    scores = np.concatenate([part for _, part in parts])
+    return sum(loss * len(part) for loss, part in parts) / len(scores), scores
+
+
+def diagnose(config: RunConfig, hardware: Hardware) -> Diagnosis:
+    """Run a step and a prediction of a new model with a run's configuration on the device."""
+    started = time.monotonic()
+    executor = TorchExecutor(config, hardware)
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1, 1, (2, config.model.features)).astype(np.float32)
+    executor.step(Batch(x, np.array([0, 1], np.float32)), 1, part_size=len(x))
+    outputs = executor.predict(x, part_size=len(x))
+    return Diagnosis(
+        test_input_shape=list(x.shape),
+        outputs_shapes=OutputShapes(
+            anomaly=list(outputs["anomaly_prob"].shape),
+            dendrites=list(outputs["dendrites"].shape),
+            coherence=list(outputs["coherence"].shape),
+        ),
+        gpu_info=DeviceInfo(cuda=hardware.device.type == "cuda", device=hardware.name),
+        seconds=time.monotonic() - started,
+    )
+
+
+def _rows(shards: ShardStore, sha256: str, name: str) -> FloatArray:
+    rows = shards.read(sha256, name, rows=range(shards.samples(sha256)))
+    return rows.astype(np.float32, copy=False)
+
+
+def _fitting(compute: Callable[[int], T]) -> T:
+    """Compute with ever smaller parts until one fits. Raises OutOfDeviceMemory."""
+    size = SAMPLES_AT_A_TIME
+    while True:
+        try:
+            return compute(size)
+        except DeviceMemoryExhausted as error:
+            if size == 1:
+                raise OutOfDeviceMemory("one sample does not fit in the device's memory") from error
+            size //= 2

@@ -1,0 +1,223 @@
+"""A run as the engine holds it in memory."""
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omega21.protocol.digests import CHAIN_START, chain_result
+from omega21.protocol.plan import PlanIndex, Segment
+from omega21.protocol.runs import RunStatus, RunSummary, Stretch
+from omega21.protocol.steps import float32_as_json
+from omega21.training.batches import SegmentReader
+from omega21.training.executor import Executor, StepOutcome
+from omega21.training.ledger import Result, StoredRun
+from omega21.training.shards import ShardStore
+
+MOST_REFUSED_IN_A_ROW = 10
+"""So many steps in a row that are not finite stop a run."""
+
+LAYER_NAMES = ("capa2_activations", "capa3_activations", "capa4_activations")
+_VECTOR_NAMES = ("dendrites", "coherence", *LAYER_NAMES)
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a run is: the last step applied, and what later steps depend on beside the weights."""
+
+    step: int = 0
+    digest: str = CHAIN_START
+    refused_in_a_row: int = 0
+
+    def after(self, outcome: StepOutcome) -> "Position":
+        """Return the position after one more step."""
+        refused = self.refused_in_a_row
+        if outcome.applied:
+            refused = 0
+        elif not outcome.skipped_by_scaler:
+            refused += 1
+        return Position(
+            self.step + 1,
+            chain_result(self.digest, self.step + 1, outcome.loss if outcome.applied else None),
+            refused,
+        )
+
+
+@dataclass
+class InlineTask:
+    """An inline batch on its way: accepted on disk, not yet trained."""
+
+    batch: int
+    reader: SegmentReader
+    done: "Future[Result]" = field(default_factory=Future)
+
+
+class Run:
+    """A run's plan, target and position.
+
+    The engine's lock guards every field, but for `executor`, which the worker thread alone
+    touches, and `pending`, to which it alone appends.
+    """
+
+    def __init__(self, stored: StoredRun, segments: Sequence[Segment], shards: ShardStore) -> None:
+        self.key = stored.key
+        self.name = stored.name
+        self.id = stored.id
+        self.config = stored.config
+        self.created_at = stored.created_at
+        self.target = stored.target
+        self.generation = stored.generation
+        self.paused = stored.paused
+        self.readers = [SegmentReader(segment, shards) for segment in segments]
+        self.index = PlanIndex(segments)
+        self.position = Position()
+        self.durable_step = 0
+        self.executor: Executor | None = None
+        self.pending: list[Result] = []
+        self.inline: deque[InlineTask] = deque()
+        self.replay_until = 0
+        self.stretches: list[Stretch] = []
+        self.part_sizes: list[tuple[int, int]] = []
+        self.diverged: str | None = None
+        self.failure: str | None = None
+        self.removed = False
+        self.weights_sha256: tuple[int, str] | None = None
+
+    @property
+    def step(self) -> int:
+        """The last step applied."""
+        return self.position.step
+
+    @property
+    def segments(self) -> list[Segment]:
+        """The plan."""
+        return [reader.segment for reader in self.readers]
+
+    def add_segment(self, reader: SegmentReader) -> None:
+        """Append a segment to the plan."""
+        self.readers.append(reader)
+        self.index = PlanIndex(self.segments)
+
+    def next_is_ready(self) -> bool:
+        """Whether the samples of the step after the last one applied are here."""
+        number, position = self.index.locate(self.step + 1)
+        return self.readers[number].is_ready(position)
+
+    def can_train(self) -> bool:
+        """Whether the run's next planned step can be computed now."""
+        stopped = self.paused or self.removed or self.diverged or self.failure
+        return not stopped and self.step < self.target and self.next_is_ready()
+
+    def can_train_inline(self) -> bool:
+        """Whether an accepted inline batch can be trained now: the plan before it is done."""
+        stopped = self.removed or self.diverged or self.failure
+        return bool(self.inline) and not stopped and self.step == self.index.steps
+
+    def status(self) -> RunStatus:
+        """Say what the run does."""
+        if self.failure:
+            return "failed"
+        if self.diverged:
+            return "diverged"
+        if self.step >= self.target and not self.inline:
+            return "paused" if self.paused else "idle"
+        if self.paused:
+            return "paused"
+        return "training" if self.inline or self.next_is_ready() else "waiting"
+
+    def summary(self) -> RunSummary:
+        """Return the run's position for the wire."""
+        return RunSummary(
+            run=self.name,
+            id=self.id,
+            state=self.status(),
+            step=self.step,
+            target=self.target,
+            plan_steps=self.index.steps,
+            durable_step=self.durable_step,
+            paused=self.paused,
+            generation=self.generation,
+            digest=self.position.digest,
+            reason=self.failure or self.diverged,
+        )
+
+    def missing_shards(self, most: int) -> list[str]:
+        """Return listed shards that steps to come need and that are not here."""
+        names: list[str] = []
+        first = 0
+        if self.step < self.index.steps:
+            first, _ = self.index.locate(self.step + 1)
+            for reader in self.readers[first:]:
+                names += reader.missing(most - len(names))
+        return names
+
+    def pinned_shards(self) -> set[str]:
+        """Return the shards that a step after the durable one needs, in a replay too."""
+        pinned = {ref.sha256 for task in self.inline for ref in task.reader.segment.shards}
+        if self.durable_step < self.index.steps:
+            first, _ = self.index.locate(self.durable_step + 1)
+            for reader in self.readers[first:]:
+                pinned.update(ref.sha256 for ref in reader.segment.shards)
+        return pinned
+
+    def part_size_at(self, step: int) -> int | None:
+        """Return the part size in force at a step, None where batches are computed whole."""
+        sizes = [size for from_step, size in self.part_sizes if from_step <= step]
+        return sizes[-1] if sizes else None
+
+    def check_divergence(self) -> None:
+        """Stop the run after ten steps in a row that were not finite."""
+        if self.position.refused_in_a_row < MOST_REFUSED_IN_A_ROW or self.diverged:
+            return
+        first = self.step - MOST_REFUSED_IN_A_ROW + 1
+        number, position = self.index.locate(self.step)
+        segment = self.readers[number].segment
+        batches = segment.steps_per_epoch
+        start = max(0, position - MOST_REFUSED_IN_A_ROW + 1) % batches * segment.batch_size
+        stop = min(segment.samples, (position % batches + 1) * segment.batch_size)
+        self.diverged = (
+            f"the loss or gradient of steps {first} to {self.step} was not finite: "
+            f"segment {number}, epoch {position // batches + 1}, samples {start} to {stop - 1}"
+        )
+
+
+class Clock:
+    """The wall clock as it was at the start, plus what a monotonic clock has counted since.
+
+    A clock that is set while a run trains then moves neither results nor speeds.
+    """
+
+    def __init__(self) -> None:
+        self._wall = time.time() - time.monotonic()
+
+    def now(self) -> float:
+        """Seconds since 1970."""
+        return self._wall + time.monotonic()
+
+
+def make_result(
+    position: Position, outcome: StepOutcome, *, samples: int, ended_at: float, seconds: float,
+    part_size: int | None,
+) -> Result:  # fmt: skip
+    """Describe the step that led to `position`."""
+    summary = outcome.summary
+    counted = outcome.applied
+    share: NDArray[np.float32] = summary["anomalies"]
+    return Result(
+        step=position.step,
+        samples=samples,
+        loss=float32_as_json(outcome.loss) if counted else None,
+        anomaly_prob=float32_as_json(float(summary["anomaly_prob"])) if counted else None,
+        anomalies=round(float(share) * samples) if counted else 0,
+        digest=position.digest,
+        ended_at=ended_at,
+        seconds=seconds,
+        refused=not outcome.applied and not outcome.skipped_by_scaler,
+        skipped=outcome.skipped_by_scaler,
+        part_size=part_size,
+        vectors=np.concatenate([summary[name].reshape(-1) for name in _VECTOR_NAMES]),
+    )

@@ -1,0 +1,190 @@
+"""Shards on the server's disk: plain safetensors files, read by rows.
+
+A shard is renamed into place and synced before `put` returns. Rows are read with `pread` and not
+through a memory map, so that a data set of any size does not count as this process's memory.
+"""
+
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omega21.protocol.digests import tensors_sha256
+from omega21.protocol.errors import InvalidShard, StorageFull, UnknownShard
+from omega21.protocol.shards import Tensors, TensorSpan, pack, read_header, unpack
+from omega21.training.durable import write_durably
+
+MINIMUM_AGE_SECONDS = 3600.0
+"""An unpinned shard stays at least this long after its last use."""
+
+_OPEN_FILES = 128
+_HEADER_READ = 65_536 + 8
+
+
+@dataclass
+class _Stored:
+    bytes: int
+    last_used: float
+    checked: bool = False
+
+
+@dataclass
+class _Opened:
+    """An open shard; closed when nothing refers to it any more."""
+
+    descriptor: int
+    spans: dict[str, TensorSpan]
+    samples: int
+
+    def __del__(self) -> None:
+        os.close(self.descriptor)
+
+
+@dataclass
+class ShardStore:
+    """The shards of one data folder, at most `limit` bytes of them. Thread-safe."""
+
+    folder: Path
+    limit: int
+    _stored: dict[str, _Stored] = field(default_factory=dict)
+    _open: OrderedDict[str, _Opened] = field(default_factory=OrderedDict)
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        now = time.monotonic()
+        for path in self.folder.glob("??/*"):
+            if path.suffix == ".safetensors":
+                self._stored[path.stem] = _Stored(path.stat().st_size, now)
+            else:
+                path.unlink()  # a temporary file that a killed process left
+
+    def __contains__(self, sha256: str) -> bool:
+        with self._lock:
+            stored = self._stored.get(sha256)
+            if stored is not None:
+                stored.last_used = time.monotonic()
+            return stored is not None
+
+    def put(self, sha256: str, tensors: Tensors, *, pinned: Iterable[str] = ()) -> bool:
+        """Store a shard under its name; False when it was there. On return it is on disk.
+
+        Shards not in `pinned` make room, least recently used first, once they are old enough.
+        Raises InvalidShard when the content is not what the name says, StorageFull.
+        """
+        if sha256 in self:
+            return False
+        actual = tensors_sha256(tensors)
+        if actual != sha256:
+            raise InvalidShard(
+                f"the content's digest is {actual}, the shard was named {sha256}",
+                hint="it was damaged on its way, or named wrongly; send it again",
+            )
+        data = pack(tensors)
+        with self._lock:
+            self._make_room(len(data), set(pinned))
+        path = self._path(sha256)
+        try:
+            path.parent.mkdir(exist_ok=True)
+            write_durably(path, [data])
+        except OSError as error:
+            raise StorageFull(
+                f"writing shard {sha256[:12]} failed: {error.strerror}", retry_after=30
+            ) from error
+        with self._lock:
+            self._stored[sha256] = _Stored(len(data), time.monotonic(), checked=True)
+        return True
+
+    def samples(self, sha256: str) -> int:
+        """Return how many samples a shard holds. Raises UnknownShard."""
+        return self._opened(sha256).samples
+
+    def spans(self, sha256: str) -> dict[str, TensorSpan]:
+        """Return the types and shapes of a shard's tensors. Raises UnknownShard."""
+        return self._opened(sha256).spans
+
+    def read(self, sha256: str, name: str, *, rows: range) -> NDArray[np.generic]:
+        """Read consecutive rows of one tensor, as a new array. Raises UnknownShard."""
+        opened = self._opened(sha256)
+        span = opened.spans[name]
+        row = span.nbytes // opened.samples
+        out = np.empty((len(rows), *span.shape[1:]), dtype=span.dtype)
+        read = os.preadv(opened.descriptor, [out.data], span.offset + rows.start * row)
+        if read != out.nbytes:
+            raise UnknownShard(f"shard {sha256} is cut short on the server's disk")
+        return out
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of all shards."""
+        with self._lock:
+            return sum(stored.bytes for stored in self._stored.values())
+
+    def _path(self, sha256: str) -> Path:
+        return self.folder / sha256[:2] / f"{sha256}.safetensors"
+
+    def _opened(self, sha256: str) -> _Opened:
+        with self._lock:
+            opened = self._open.get(sha256)
+            if opened is not None:
+                self._open.move_to_end(sha256)
+                return opened
+            stored = self._stored.get(sha256)
+            if stored is None:
+                raise UnknownShard(f"shard {sha256} is not on this server")
+            stored.last_used = time.monotonic()
+            if not stored.checked:
+                self._check(sha256)
+                stored.checked = True
+            opened = _open_file(self._path(sha256))
+            self._open[sha256] = opened
+            if len(self._open) > _OPEN_FILES:
+                self._open.popitem(last=False)
+            return opened
+
+    def _check(self, sha256: str) -> None:
+        """Compare a file that an earlier process wrote with its name; forget a damaged one."""
+        try:
+            tensors, _ = unpack(self._path(sha256).read_bytes())
+            sound = tensors_sha256(tensors) == sha256
+        except (InvalidShard, OSError):
+            sound = False
+        if not sound:
+            self._forget(sha256)
+            raise UnknownShard(f"shard {sha256} was damaged on the server's disk and is gone")
+
+    def _forget(self, sha256: str) -> None:
+        self._open.pop(sha256, None)
+        self._stored.pop(sha256, None)
+        self._path(sha256).unlink(missing_ok=True)
+
+    def _make_room(self, size: int, pinned: set[str]) -> None:
+        excess = self.total_bytes + size - self.limit
+        oldest = time.monotonic() - MINIMUM_AGE_SECONDS
+        for sha256, stored in sorted(self._stored.items(), key=lambda item: item[1].last_used):
+            if excess <= 0:
+                return
+            if sha256 not in pinned and stored.last_used < oldest:
+                self._forget(sha256)
+                excess -= stored.bytes
+        if excess > 0:
+            raise StorageFull(
+                f"the shards here take {self.total_bytes} of {self.limit} bytes", retry_after=30
+            )
+
+
+def _open_file(path: Path) -> _Opened:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        start = os.pread(descriptor, _HEADER_READ, 0)
+        spans, _ = read_header(start, os.fstat(descriptor).st_size)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return _Opened(descriptor, spans, next(iter(spans.values())).shape[0])

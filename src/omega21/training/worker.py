@@ -1,0 +1,354 @@
+"""The thread that computes: one step, one inline batch or one question at a time.
+
+The order in which runs take their turns:
+
+1. A question (`predict`, `evaluate`, weights) goes between any two steps; two questions in a row
+   only where nothing can be trained.
+2. An inline batch whose plan is done goes before planned steps, whosever they are.
+3. Runs with work take turns of a second, in the order in which they were made.
+"""
+
+import logging
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+from omega21.protocol.errors import (
+    NonFinite,
+    OmegaError,
+    OutOfDeviceMemory,
+    StorageFull,
+    Unavailable,
+    UnknownShard,
+    to_problem,
+)
+from omega21.training.batches import Batch
+from omega21.training.executor import DeviceMemoryExhausted, Executor, StepOutcome, TorchExecutor
+from omega21.training.hardware import Hardware
+from omega21.training.ledger import Ledger, Result
+from omega21.training.run import Clock, InlineTask, Position, Run, make_result
+
+TURN_SECONDS = 1.0
+FLUSH_SECONDS = 0.5
+_MOST_PENDING = 20_000
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Question:
+    run: Run
+    ask: Callable[[Executor], Any]
+    answer: "Future[Any]"
+
+
+class Worker:
+    """Computes for all runs of an engine.
+
+    `changed` is the engine's condition; its lock guards the runs. `notify(name)` is called after
+    each result, outside the lock.
+    """
+
+    def __init__(
+        self, *, runs: dict[str, Run], changed: threading.Condition, ledger: Ledger,
+        hardware: Hardware, notify: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        self._runs = runs
+        self._changed = changed
+        self._ledger = ledger
+        self._hardware = hardware
+        self._notify = notify
+        self._clock = Clock()
+        self._questions: deque[_Question] = deque()
+        self._asked_last = False
+        self._turn: Run | None = None
+        self._turn_ends = 0.0
+        self._flush_due = 0.0
+        self._flush_lock = threading.Lock()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._work, name="omega21-worker")
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._thread.start()
+
+    def stop(self, timeout: float) -> bool:
+        """Finish the step under way and leave; False if that took longer than `timeout`."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def ask(self, run: Run, question: Callable[[Executor], T]) -> "Future[T]":
+        """Have `question` answered by the run's executor between two steps."""
+        answer: Future[T] = Future()
+        with self._changed:
+            if self._stopping:
+                raise Unavailable("the server is stopping", retry_after=5)
+            self._questions.append(_Question(run, question, answer))
+            self._changed.notify_all()
+        return answer
+
+    # --- choosing ---
+
+    def _work(self) -> None:
+        while (task := self._next_task()) is not None:
+            task()
+            if time.monotonic() >= self._flush_due:
+                self.flush_all()
+        self.flush_all()
+        self._refuse_rest()
+
+    def _next_task(self) -> Callable[[], None] | None:
+        with self._changed:
+            while not self._stopping:
+                task = self._choose()
+                if task is not None:
+                    return task
+                waiting = any(run.pending for run in self._runs.values())
+                left = self._flush_due - time.monotonic()
+                if waiting and left <= 0:
+                    return self.flush_all
+                self._changed.wait(left if waiting else None)
+            return None
+
+    def _choose(self) -> Callable[[], None] | None:
+        training = self._choose_training()
+        if self._questions and (training is None or not self._asked_last):
+            self._asked_last = True
+            question = self._questions.popleft()
+            return partial(self._answer, question)
+        self._asked_last = False
+        return training
+
+    def _choose_training(self) -> Callable[[], None] | None:
+        for run in self._runs.values():
+            if run.can_train_inline():
+                return partial(self._train_inline, run, run.inline[0])
+        chosen = self._choose_run()
+        return None if chosen is None else partial(self._train_planned, chosen)
+
+    def _choose_run(self) -> Run | None:
+        now = time.monotonic()
+        turn = self._turn
+        if turn is not None and now < self._turn_ends and self._may_train(turn):
+            return turn
+        runs = list(self._runs.values())
+        start = runs.index(turn) + 1 if turn in runs else 0
+        for run in runs[start:] + runs[:start]:
+            if self._may_train(run):
+                self._turn, self._turn_ends = run, now + TURN_SECONDS
+                return run
+        return None
+
+    def _may_train(self, run: Run) -> bool:
+        return len(run.pending) < _MOST_PENDING and run.can_train()
+
+    # --- computing ---
+
+    def executor_of(self, run: Run) -> Executor:
+        """Return the run's executor, made when it is first needed. Worker thread only."""
+        self._hardware.apply(run.config)
+        if run.executor is None:
+            run.executor = TorchExecutor(run.config, self._hardware)
+        return run.executor
+
+    def _answer(self, question: _Question) -> None:
+        if not question.answer.set_running_or_notify_cancel():
+            return
+        try:
+            question.answer.set_result(question.ask(self.executor_of(question.run)))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to whoever asked
+            question.answer.set_exception(error)
+
+    def _train_planned(self, run: Run) -> None:
+        number, index = run.index.locate(run.step + 1)
+        reader = run.readers[number]
+        try:
+            batch = reader.read(index)
+            position, result = self._compute(run, run.position, batch)
+        except UnknownShard as error:
+            logger.warning("run %s waits for a shard again: %s", run.name, error)
+            with self._changed:
+                reader.forget_present()
+            return
+        except Exception as error:  # noqa: BLE001 - the run stops, the thread and the others do not
+            self._fail(run, error)
+            return
+        with self._changed:
+            if run.removed:
+                return
+            self._accept(run, position, [result])
+        self._notify(run.name)
+
+    def _train_inline(self, run: Run, task: InlineTask) -> None:
+        """Train all epochs of an inline batch, or leave everything as it was."""
+        try:
+            self.flush(run)
+            position, results = self._try_inline(run, task)
+            with self._changed:
+                if not run.removed:
+                    self._take_in(run, task, position=position, results=results)
+        except Exception as error:  # noqa: BLE001 - the run stops, the thread and the others do not
+            with self._changed:
+                run.inline.remove(task)
+            if isinstance(error, NonFinite | OutOfDeviceMemory):
+                self._ledger.refuse_inline(task.batch, to_problem(error).model_dump_json())
+            elif not isinstance(error, Unavailable):
+                self._fail(run, error)
+            task.done.set_exception(error)
+            return
+        task.done.set_result(results[-1])
+        self._notify(run.name)
+
+    def _take_in(
+        self, run: Run, task: InlineTask, *, position: Position, results: list[Result]
+    ) -> None:
+        """Make a trained inline batch part of the plan, on disk and here; the lock is held."""
+        self._ledger.finish_inline(
+            run.key,
+            task.batch,
+            number=len(run.readers),
+            segment=task.reader.segment,
+            results=results,
+        )
+        run.inline.remove(task)
+        run.add_segment(task.reader)
+        run.target = run.index.steps
+        self._accept(run, position, [])
+
+    def _try_inline(self, run: Run, task: InlineTask) -> tuple[Position, list[Result]]:
+        executor = self.executor_of(run)
+        segment = task.reader.segment
+        before = executor.state() if segment.steps > 1 else None
+        position, results = run.position, []
+        try:
+            for index in range(segment.steps):
+                position, result = self._compute(run, position, task.reader.read(index))
+                if result.refused:
+                    raise NonFinite(
+                        "the batch makes the loss or the gradient NaN or infinite "
+                        f"in epoch {index + 1} of {segment.epochs}"
+                    )
+                results.append(result)
+                if self._stopping and index + 1 < segment.steps:
+                    raise Unavailable("the server is stopping", retry_after=5)
+        except BaseException:
+            if before is not None:
+                executor.restore(before)
+            raise
+        return position, results
+
+    def _compute(self, run: Run, before: Position, batch: Batch) -> tuple[Position, Result]:
+        """Compute the step after `before`, in parts where the batch does not fit."""
+        executor = self.executor_of(run)
+        self._record_conditions(run, before.step + 1)
+        started = time.monotonic()
+        outcome, part_size = self._fit(run, executor, number=before.step + 1, batch=batch)
+        position = before.after(outcome)
+        result = make_result(
+            position,
+            outcome,
+            samples=len(batch.y),
+            ended_at=self._clock.now(),
+            seconds=time.monotonic() - started,
+            part_size=part_size,
+        )
+        return position, result
+
+    def _fit(
+        self, run: Run, executor: Executor, *, number: int, batch: Batch
+    ) -> tuple[StepOutcome, int | None]:
+        """Try the step in ever smaller parts; each size is on disk before it is tried."""
+        size = len(batch.y)
+        while True:
+            recorded = run.part_size_at(number)
+            part = size if recorded is None else min(recorded, size)
+            try:
+                outcome = executor.step(batch, number, part_size=part)
+            except DeviceMemoryExhausted as error:
+                if part == 1:
+                    raise OutOfDeviceMemory(
+                        f"step {number}: one sample does not fit in the device's memory"
+                    ) from error
+                smaller = math.ceil(part / 2)
+                logger.warning("step %d does not fit; %d samples at a time", number, smaller)
+                self._ledger.add_part_size(run.key, from_step=number, part_size=smaller)
+                with self._changed:
+                    run.part_sizes.append((number, smaller))
+                continue
+            return outcome, part if part < size else None
+
+    def _record_conditions(self, run: Run, number: int) -> None:
+        stretch = self._hardware.stretch(run.config, from_step=number)
+        if run.stretches and run.stretches[-1].same_conditions(stretch):
+            return
+        self._ledger.add_stretch(run.key, stretch)
+        with self._changed:
+            run.stretches = [s for s in run.stretches if s.from_step < number] + [stretch]
+
+    def _accept(self, run: Run, position: Position, results: list[Result]) -> None:
+        """Take over applied steps; the lock is held."""
+        run.position = position
+        for result in results:
+            if result.step > run.replay_until or self._differs(run, result):
+                run.pending.append(result)
+        run.check_divergence()
+
+    def _differs(self, run: Run, result: Result) -> bool:
+        """Compare a replayed step with the row it had."""
+        stored = self._ledger.digest_at(run.key, result.step)
+        if stored in (None, result.digest):
+            return stored is None
+        logger.warning("run %s: step %d came out differently in a replay", run.name, result.step)
+        self._ledger.add_event(run.key, "replay_differs", f"step {result.step}, was {stored}")
+        return True
+
+    def _fail(self, run: Run, error: Exception) -> None:
+        """Stop a run whose step broke; its state in memory is no longer to be trusted."""
+        reason = str(error) if isinstance(error, OmegaError) else f"{type(error).__name__}: {error}"
+        logger.error("run %s stopped at step %d", run.name, run.step + 1, exc_info=error)
+        with self._changed:
+            run.failure = f"step {run.step + 1}: {reason}"
+            run.executor = None
+        self._notify(run.name)
+
+    # --- writing ---
+
+    def flush_all(self) -> None:
+        """Write the results that are waiting."""
+        self._flush_due = time.monotonic() + FLUSH_SECONDS
+        with self._changed:
+            runs = list(self._runs.values())
+        for run in runs:
+            try:
+                self.flush(run)
+            except StorageFull as error:
+                logger.warning("results of run %s wait for room on the disk: %s", run.name, error)
+
+    def flush(self, run: Run) -> None:
+        """Write a run's waiting results. Raises StorageFull, and keeps them then."""
+        with self._flush_lock:
+            rows = list(run.pending)
+            if rows and not run.removed:
+                self._ledger.add_results(run.key, rows)
+            # Removed only now: a reader looks here first and in the ledger after.
+            with self._changed:
+                del run.pending[: len(rows)]
+
+    def _refuse_rest(self) -> None:
+        error = Unavailable("the server is stopping", retry_after=5)
+        with self._changed:
+            for question in self._questions:
+                question.answer.set_exception(error)
+            for run in self._runs.values():
+                for task in run.inline:
+                    task.done.set_exception(error)
