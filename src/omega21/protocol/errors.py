@@ -6,6 +6,7 @@
     │   ├── InvalidSamples            wrong width, NaN, infinity, a label other than 0 or 1, none
     │   ├── InvalidShard              a damaged shard, or one that its name does not fit
     │   ├── InvalidDataFile           a file that holds no data set
+    │   ├── InvalidCheckpoint         a file that is no checkpoint, or not one of this run
     │   ├── InvalidAddress            an address that is not one
     │   ├── BodyTooLarge              more bytes than the server takes in one request
     │   ├── UnsupportedEncoding       a content type or encoding the server does not read
@@ -16,7 +17,8 @@
     │   ├── NotFound                  no such address on the server
     │   │   ├── UnknownRun
     │   │   ├── UnknownSegment
-    │   │   └── UnknownShard
+    │   │   ├── UnknownShard
+    │   │   └── UnknownCheckpoint
     │   ├── MethodNotAllowed
     │   └── TooManyRuns
     ├── Conflict                      the request is right, the state does not allow it
@@ -114,6 +116,14 @@ class InvalidDataFile(RequestRefused):
     exit_code = 12
 
 
+class InvalidCheckpoint(RequestRefused):
+    """A file that is no checkpoint, a damaged one, or one of another run."""
+
+    code = "invalid_checkpoint"
+    http_status = 422
+    exit_code = 26
+
+
 class InvalidAddress(RequestRefused):
     """An address that is not the address of a server."""
 
@@ -205,6 +215,14 @@ class UnknownShard(NotFound):
     code = "unknown_shard"
     exit_code = 23
     default_hint = "upload it with PUT /shards/{sha256}"
+
+
+class UnknownCheckpoint(NotFound):
+    """A run that has no checkpoint, or none of that step."""
+
+    code = "unknown_checkpoint"
+    exit_code = 27
+    default_hint = "one is written some seconds after a run has come to rest"
 
 
 class MethodNotAllowed(RequestRefused):

@@ -13,7 +13,7 @@ level of compression, is the same shard.
 import json
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,10 +36,10 @@ MAX_SHARD_BYTES = 64 * 2**20
 SHARD_MEDIA_TYPE = "application/vnd.safetensors"
 ENCODING = "zstd"
 
+MAX_SHARD_HEADER = 64 * 1024
+
 _PLANES_KEY = "omega21.planes"
-_MAX_HEADER = 64 * 1024
-_MAX_TENSORS = 32
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,63}")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,127}")
 _DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}
 
 Tensors = Mapping[str, NDArray[np.generic]]
@@ -80,29 +80,38 @@ class TensorSpan:
         return self.dtype.itemsize * int(np.prod(self.shape, dtype=np.int64))
 
 
-def pack(tensors: Tensors, metadata: Mapping[str, str] | None = None) -> bytes:
-    """Write a safetensors file of `tensors`, in name order, aligned to 8 bytes."""
+def pack_chunks(
+    tensors: Tensors, metadata: Mapping[str, str] | None = None
+) -> Iterator[bytes | memoryview]:
+    """Write a safetensors file of `tensors`, in name order, piece by piece, copying none."""
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
-    chunks: list[bytes] = []
+    arrays: list[NDArray[np.generic]] = []
     offset = 0
     for name in sorted(tensors):
-        array = tensors[name]
-        little = array.dtype.newbyteorder("<")
-        data = np.ascontiguousarray(array, dtype=little).tobytes()
-        span = [offset, offset + len(data)]
+        little = tensors[name].dtype.newbyteorder("<")
+        array = np.ascontiguousarray(tensors[name], dtype=little)
         header[name] = {
             "dtype": DTYPE_NAMES[little],
-            "shape": list(array.shape),
-            "data_offsets": span,
+            "shape": list(tensors[name].shape),
+            "data_offsets": [offset, offset + array.nbytes],
         }
-        chunks.append(data)
-        offset += len(data)
+        arrays.append(array)
+        offset += array.nbytes
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    return b"".join([struct.pack("<Q", len(text)), text, *chunks])
+    yield struct.pack("<Q", len(text)) + text
+    for array in arrays:
+        yield array.reshape(-1).view(np.uint8).data
 
 
-def read_header(start: bytes, total: int) -> tuple[dict[str, TensorSpan], dict[str, str]]:
+def pack(tensors: Tensors, metadata: Mapping[str, str] | None = None) -> bytes:
+    """Write a safetensors file of `tensors`, in name order, aligned to 8 bytes."""
+    return b"".join(pack_chunks(tensors, metadata))
+
+
+def read_header(
+    start: bytes, total: int, *, max_header: int = MAX_SHARD_HEADER, max_tensors: int = 32
+) -> tuple[dict[str, TensorSpan], dict[str, str]]:
     """Read the spans and the metadata of a safetensors file of `total` bytes.
 
     `start` is the file or its beginning, the header at least. Raises InvalidShard.
@@ -110,7 +119,7 @@ def read_header(start: bytes, total: int) -> tuple[dict[str, TensorSpan], dict[s
     if len(start) < 8:
         raise InvalidShard("the shard ends before its header")
     (length,) = struct.unpack_from("<Q", start)
-    if length > _MAX_HEADER or 8 + length > len(start):
+    if length > max_header or 8 + length > len(start):
         raise InvalidShard(f"the shard's header claims {length} bytes")
     try:
         header = json.loads(start[8 : 8 + length])
@@ -121,8 +130,8 @@ def read_header(start: bytes, total: int) -> tuple[dict[str, TensorSpan], dict[s
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise InvalidShard("the shard's metadata is not a map of texts")
-    if not 0 < len(header) <= _MAX_TENSORS:
-        raise InvalidShard(f"a shard holds 1 to {_MAX_TENSORS} tensors, this one {len(header)}")
+    if not 0 < len(header) <= max_tensors:
+        raise InvalidShard(f"a shard holds 1 to {max_tensors} tensors, this one {len(header)}")
     base = 8 + length
     spans = {name: _read_span(name, entry, base) for name, entry in header.items()}
     end = base
@@ -226,7 +235,7 @@ def decode_shard(
     body: bytes, *, max_bytes: int = MAX_SHARD_BYTES, compressed: bool = True
 ) -> dict[str, NDArray[np.generic]]:
     """Decode a shard from the wire, in either form. Raises InvalidShard, BodyTooLarge."""
-    room = max_bytes + _MAX_HEADER
+    room = max_bytes + MAX_SHARD_HEADER
     if len(body) > room:
         raise BodyTooLarge(f"the shard has {len(body)} bytes, at most {room} are taken")
     data = decompress(body, max_bytes=room) if compressed else body

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 
-def write_durably(path: Path, chunks: Iterable[bytes]) -> None:
+def write_durably(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
     """Write `path` so that it is either whole or not there; on return it is on disk.
 
     A temporary file in the same folder is written, flushed, synced and renamed over `path`, and

@@ -16,6 +16,12 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from omega21.protocol.checkpoints import (
+    CheckpointRecord,
+    CheckpointStored,
+    RestoreCheckpoint,
+    trained_plan_sha256,
+)
 from omega21.protocol.classic import (
     Diagnosis,
     FeedbackDendritas,
@@ -29,7 +35,9 @@ from omega21.protocol.classic import (
 )
 from omega21.protocol.digests import documents_sha256, tensors_sha256
 from omega21.protocol.errors import (
+    Conflict,
     Diverged,
+    InvalidCheckpoint,
     KeyReused,
     OtherConfig,
     OtherRun,
@@ -41,6 +49,7 @@ from omega21.protocol.errors import (
     RunPaused,
     StillRunning,
     TooManyRuns,
+    UnknownCheckpoint,
     UnknownRun,
     UnknownSegment,
     from_problem,
@@ -58,13 +67,18 @@ from omega21.protocol.steps import (
 )
 from omega21.training import questions, statistics
 from omega21.training.batches import SegmentReader
+from omega21.training.checkpoints import Checkpoint, CheckpointStore
 from omega21.training.durable import write_durably
 from omega21.training.executor import Arrays, Executor
 from omega21.training.hardware import find_hardware
 from omega21.training.ledger import InlineBatch, Ledger, Result, StoredRun
 from omega21.training.options import EngineOptions
+from omega21.training.pieces import PieceStore
+from omega21.training.residents import Residents
+from omega21.training.results import ResultWriter
 from omega21.training.run import LAYER_NAMES, InlineTask, Run
 from omega21.training.samples import check_inline, check_shape
+from omega21.training.saver import Saver
 from omega21.training.shards import ShardStore
 from omega21.training.worker import Worker
 
@@ -77,12 +91,20 @@ FloatArray = NDArray[np.float32]
 class Engine:
     """Trains the runs of one data folder.
 
-    The folder holds `ledger.sqlite` (runs, plans, results), `shards/` and `server_id`. Raises
-    RunFolderConflict when another engine has it or another version wrote it, InvalidRequest for a
-    device that is not there.
+    The folder holds `ledger.sqlite` (runs, plans, results), `shards/`, `checkpoints/`,
+    `incoming/` (pieces of checkpoints on their way up) and `server_id`. Raises RunFolderConflict
+    when another engine has it or another version wrote it, InvalidRequest for a device that is
+    not there. `fatal(reason)` is called when this process can compute no more and must be
+    replaced; by default that is logged.
     """
 
-    def __init__(self, data_dir: Path, options: EngineOptions | None = None) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        options: EngineOptions | None = None,
+        *,
+        fatal: Callable[[str], None] = logger.critical,
+    ) -> None:
         options = options or EngineOptions()
         data_dir.mkdir(parents=True, exist_ok=True)
         self._options = options
@@ -97,12 +119,33 @@ class Engine:
         self._runs: dict[str, Run] = {}
         self._callbacks: tuple[Callable[[str], None], ...] = ()
         self._clock = statistics.Uptime()
+        self._checkpoints = CheckpointStore(data_dir / "checkpoints")
+        self._incoming = PieceStore(data_dir / "incoming")
+        self._results = ResultWriter(ledger=self._ledger, changed=self._changed)
+        self._saver = Saver(
+            store=self._checkpoints,
+            ledger=self._ledger,
+            results=self._results,
+            changed=self._changed,
+            options=options,
+        )
+        self._residents = Residents(
+            hardware=self.hardware,
+            store=self._checkpoints,
+            saver=self._saver,
+            ledger=self._ledger,
+            changed=self._changed,
+            most=options.resident_runs,
+        )
         self._worker = Worker(
             runs=self._runs,
             changed=self._changed,
             ledger=self._ledger,
-            hardware=self.hardware,
+            results=self._results,
+            residents=self._residents,
+            saver=self._saver,
             notify=self._notify,
+            fatal=fatal,
         )
 
     def start(self) -> None:
@@ -111,12 +154,16 @@ class Engine:
             self._runs[stored.name] = self._load(stored)
         if DEFAULT_RUN not in self._runs:
             self._add_run(DEFAULT_RUN, uuid.uuid4().hex, RunConfig())
+        known = {run.id for run in self._runs.values()}
+        for run_id in set(self._checkpoints.run_ids()) - known:
+            self._checkpoints.remove(run_id)  # of a run that was removed just before a kill
         self._worker.start()
 
     def stop(self, timeout: float = 10.0) -> bool:
         """Finish the step under way, write, leave; False if that took longer than `timeout`."""
         stopped = self._worker.stop(timeout)
         if stopped:
+            self._saver.close()
             self._ledger.close()
             self._folder_lock.release()
         return stopped
@@ -128,6 +175,7 @@ class Engine:
         run.part_sizes = self._ledger.part_sizes(stored.key)
         for batch in self._ledger.pending_inline(stored.key):
             run.inline.append(InlineTask(batch.batch, SegmentReader(batch.segment, self._shards)))
+        self._residents.place(run)
         return run
 
     # --- who listens ---
@@ -205,6 +253,7 @@ class Engine:
                 self._add_run(DEFAULT_RUN, uuid.uuid4().hex, RunConfig())
             tasks = list(run.inline)
             self._wake(name)
+        self._checkpoints.remove(run.id)
         for task in tasks:
             task.done.set_exception(RunDeleted(f"the run with id {run_id} was removed"))
 
@@ -529,6 +578,61 @@ class Engine:
         answer = self._ask(name, lambda executor: executor.weights())
         return answer.step, answer.value, tensors_sha256(answer.value)
 
+    def checkpoint(self, name: str, *, step: int | None = None) -> Checkpoint:
+        """Return a run's newest checkpoint, or that of a step; it is kept while it is pulled.
+
+        Raises UnknownRun, UnknownCheckpoint.
+        """
+        with self._changed:
+            run = self._run(name)
+        for checkpoint in self._checkpoints.newest(run.id):
+            if step is None or checkpoint.step == step:
+                self._checkpoints.keep_while_pulled(checkpoint)
+                return checkpoint
+        wanted = "no checkpoint yet" if step is None else f"no checkpoint of step {step}"
+        raise UnknownCheckpoint(f"run {name!r} has {wanted}")
+
+    def put_piece(self, sha256: str, body: bytes) -> CheckpointStored:
+        """Store a piece of a checkpoint. Durable. Raises InvalidCheckpoint, StorageFull."""
+        return self._incoming.put(sha256, body)
+
+    def restore(self, name: str, request: RestoreCheckpoint) -> RunState:
+        """Make a run go on from a checkpoint put together from its pieces. Durable.
+
+        Raises UnknownRun, OtherRun, InvalidCheckpoint, Conflict when it does not go past the
+        run's step; nothing is changed then.
+        """
+        with self._changed:
+            run = self._run(name, request.run_id)
+        record = self._incoming.record(request)
+        with self._changed:
+            self._check_goes_on(run, record)
+        checkpoint = self._checkpoints.adopt(record, self._incoming.chunks(request))
+
+        def go_on(_: Executor) -> None:
+            with self._changed:
+                self._check_goes_on(run, record)
+                run.executor = None
+            self._residents.executor_of(run)
+            if run.step < record.step:
+                raise InvalidCheckpoint(f"the checkpoint of step {checkpoint.step} was not taken")
+
+        self._worker.ask(run, go_on).result()
+        self._incoming.forget(request)
+        self._ledger.add_event(run.key, "restored", f"step {record.step}", durable=True)
+        self._notify(name)
+        return self.run_state(name)
+
+    def _check_goes_on(self, run: Run, record: CheckpointRecord) -> None:
+        if record.run_id != run.id or record.config != run.config:
+            raise InvalidCheckpoint("the checkpoint is of another run or configuration")
+        if record.plan_sha256 != trained_plan_sha256(run.segments, record.step):
+            raise InvalidCheckpoint(
+                "the checkpoint belongs to another plan", hint="send the run's plan first"
+            )
+        if record.step <= run.step:
+            raise Conflict(f"run {run.name!r} is at step {run.step}, past {record.step} already")
+
     def predict(self, name: str, shards: Sequence[str]) -> tuple[int, dict[str, FloatArray]]:
         """Compute outputs for the samples of `shards`; (step, named outputs [n, …])."""
         self._check_computable(name, shards, labelled=False)
@@ -576,7 +680,7 @@ class Engine:
         with self._changed:
             run = self._run(name)
             summary = run.summary()
-        self._worker.flush(run)
+        self._results.flush(run)
         return statistics.status(
             summary,
             totals=self._ledger.totals(run.key),
@@ -589,7 +693,7 @@ class Engine:
         """Return recent losses and their trend. Raises UnknownRun."""
         with self._changed:
             run = self._run(name)
-        self._worker.flush(run)
+        self._results.flush(run)
         return statistics.metrics(self._ledger, run.key)
 
     def info(self, name: str) -> Info:

@@ -437,9 +437,9 @@ class Ledger:
 
     # --- events ---
 
-    def add_event(self, key: int, kind: str, detail: str) -> None:
-        """Record something that happened to a run; grouped."""
-        with self._transaction(self._grouped) as db:
+    def add_event(self, key: int, kind: str, detail: str, *, durable: bool = False) -> None:
+        """Record something that happened to a run; grouped, or durable with all before it."""
+        with self._transaction(self._durable if durable else self._grouped) as db:
             db.execute("INSERT INTO events VALUES (?, ?, ?, ?)", (key, time.time(), kind, detail))
 
 

@@ -23,7 +23,7 @@ def build_optimizer(model: Trainable[Any], config: OptimizerConfig) -> torch.opt
     for parameter in model.parameters():
         if id(parameter) not in raised_ids:
             (decayed if parameter.dim() >= 2 else plain).append(parameter)
-        rate = config.learning_rate
+    rate = config.learning_rate
     groups = [
         _group(decayed, rate=rate, decay=config.weight_decay),
         _group(plain, rate=rate),

@@ -12,7 +12,9 @@ class EngineOptions:
     `device` is `auto`, or a torch device such as `cpu`, `cuda`, `cuda:1`, `mps`. `precision`
     answers for runs that ask for `auto`; itself `auto`, it leaves the choice to the device.
     `threads` is torch's thread count, by default one a core. `disk_limit` is the most bytes that
-    shards may take, by default 80 % of what is free when the engine starts.
+    shards may take, by default 80 % of what is free when the engine starts. A checkpoint is taken
+    every `checkpoint_seconds` or every `checkpoint_steps`. Of `resident_runs` runs the weights are
+    in memory; others are put away to disk.
     """
 
     device: str = "auto"
@@ -20,3 +22,6 @@ class EngineOptions:
     threads: int | None = None
     disk_limit: int | None = None
     max_runs: int = 64
+    resident_runs: int = 4
+    checkpoint_seconds: float = 30.0
+    checkpoint_steps: int = 500

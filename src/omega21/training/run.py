@@ -56,6 +56,17 @@ class InlineTask:
     done: "Future[Result]" = field(default_factory=Future)
 
 
+@dataclass
+class Saves:
+    """When a run was last checkpointed (monotonic), at which step, and what that cost."""
+
+    step: int = 0
+    at: float = field(default_factory=time.monotonic)
+    stall_seconds: float = 0.0
+    write_seconds: float = 0.0
+    writing: bool = False
+
+
 class Run:
     """A run's plan, target and position.
 
@@ -76,6 +87,8 @@ class Run:
         self.index = PlanIndex(segments)
         self.position = Position()
         self.durable_step = 0
+        self.saves = Saves()
+        self.stepped_at = 0.0
         self.executor: Executor | None = None
         self.pending: list[Result] = []
         self.inline: deque[InlineTask] = deque()
@@ -163,6 +176,16 @@ class Run:
             for reader in self.readers[first:]:
                 pinned.update(ref.sha256 for ref in reader.segment.shards)
         return pinned
+
+    def move_to(self, position: Position) -> None:
+        """Stand where a checkpoint stands; steps after it that were known are replayed."""
+        self.replay_until = max(self.replay_until, self.step)
+        self.position = position
+        self.durable_step = position.step
+        self.saves.step = position.step
+        self.weights_sha256 = None
+        self.diverged = None
+        self.check_divergence()
 
     def part_size_at(self, step: int) -> int | None:
         """Return the part size in force at a step, None where batches are computed whole."""

@@ -19,20 +19,23 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
+import torch
+
 from omega21.protocol.errors import (
     NonFinite,
     OmegaError,
     OutOfDeviceMemory,
-    StorageFull,
     Unavailable,
     UnknownShard,
     to_problem,
 )
 from omega21.training.batches import Batch
-from omega21.training.executor import DeviceMemoryExhausted, Executor, StepOutcome, TorchExecutor
-from omega21.training.hardware import Hardware
+from omega21.training.executor import DeviceMemoryExhausted, Executor, StepOutcome
 from omega21.training.ledger import Ledger, Result
+from omega21.training.residents import Residents
+from omega21.training.results import ResultWriter
 from omega21.training.run import Clock, InlineTask, Position, Run, make_result
+from omega21.training.saver import Saver
 
 TURN_SECONDS = 1.0
 FLUSH_SECONDS = 0.5
@@ -53,25 +56,35 @@ class Worker:
     """Computes for all runs of an engine.
 
     `changed` is the engine's condition; its lock guards the runs. `notify(name)` is called after
-    each result, outside the lock.
+    each result, outside the lock; `fatal(reason)` when this process can compute no more.
     """
 
     def __init__(
-        self, *, runs: dict[str, Run], changed: threading.Condition, ledger: Ledger,
-        hardware: Hardware, notify: Callable[[str], None],
-    ) -> None:  # fmt: skip
+        self,
+        *,
+        runs: dict[str, Run],
+        changed: threading.Condition,
+        ledger: Ledger,
+        results: ResultWriter,
+        residents: Residents,
+        saver: Saver,
+        notify: Callable[[str], None],
+        fatal: Callable[[str], None],
+    ) -> None:
         self._runs = runs
         self._changed = changed
         self._ledger = ledger
-        self._hardware = hardware
+        self._results = results
+        self._residents = residents
+        self._saver = saver
         self._notify = notify
+        self._fatal = fatal
         self._clock = Clock()
         self._questions: deque[_Question] = deque()
         self._asked_last = False
         self._turn: Run | None = None
         self._turn_ends = 0.0
         self._flush_due = 0.0
-        self._flush_lock = threading.Lock()
         self._stopping = False
         self._thread = threading.Thread(target=self._work, name="omega21-worker")
 
@@ -100,25 +113,48 @@ class Worker:
     # --- choosing ---
 
     def _work(self) -> None:
-        while (task := self._next_task()) is not None:
-            task()
-            if time.monotonic() >= self._flush_due:
-                self.flush_all()
-        self.flush_all()
-        self._refuse_rest()
+        try:
+            while (task := self._next_task()) is not None:
+                task()
+                if time.monotonic() >= self._flush_due:
+                    self._flush_all()
+            self._flush_all()
+            self._residents.save_all()
+        except Exception as error:
+            logger.exception("the worker has stopped")
+            self._fatal(f"{type(error).__name__}: {error}")
+        finally:
+            self._refuse_rest()
 
     def _next_task(self) -> Callable[[], None] | None:
         with self._changed:
             while not self._stopping:
-                task = self._choose()
+                now = time.monotonic()
+                task = self._due_write(now) or self._choose()
                 if task is not None:
                     return task
-                waiting = any(run.pending for run in self._runs.values())
-                left = self._flush_due - time.monotonic()
-                if waiting and left <= 0:
-                    return self.flush_all
-                self._changed.wait(left if waiting else None)
+                self._changed.wait(self._idle_seconds(now))
             return None
+
+    def _due_write(self, now: float) -> Callable[[], None] | None:
+        for run in self._runs.values():
+            due = self._saver.due_at(run)
+            if due is not None and due <= now:
+                return partial(self._save, run)
+        if now >= self._flush_due and any(run.pending for run in self._runs.values()):
+            return self._flush_all
+        return None
+
+    def _idle_seconds(self, now: float) -> float | None:
+        """Return how long nothing will be due, None for ever."""
+        dues = [due for run in self._runs.values() if (due := self._saver.due_at(run)) is not None]
+        if any(run.pending for run in self._runs.values()):
+            dues.append(self._flush_due)
+        return max(0.0, min(dues) - now) if dues else None
+
+    def _save(self, run: Run) -> None:
+        if run.executor is not None:
+            self._saver.save(run, run.executor)
 
     def _choose(self) -> Callable[[], None] | None:
         training = self._choose_training()
@@ -154,46 +190,43 @@ class Worker:
 
     # --- computing ---
 
-    def executor_of(self, run: Run) -> Executor:
-        """Return the run's executor, made when it is first needed. Worker thread only."""
-        self._hardware.apply(run.config)
-        if run.executor is None:
-            run.executor = TorchExecutor(run.config, self._hardware)
-        return run.executor
-
     def _answer(self, question: _Question) -> None:
         if not question.answer.set_running_or_notify_cancel():
             return
         try:
-            question.answer.set_result(question.ask(self.executor_of(question.run)))
+            question.answer.set_result(question.ask(self._residents.executor_of(question.run)))
         except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to whoever asked
             question.answer.set_exception(error)
 
     def _train_planned(self, run: Run) -> None:
-        number, index = run.index.locate(run.step + 1)
-        reader = run.readers[number]
         try:
+            executor = self._residents.executor_of(run)
+            if not run.can_train():  # restoring it moved it
+                return
+            number, index = run.index.locate(run.step + 1)
+            reader = run.readers[number]
             batch = reader.read(index)
-            position, result = self._compute(run, run.position, batch)
+            position, result = self._compute(run, executor, before=run.position, batch=batch)
+            with self._changed:
+                if not run.removed:
+                    self._accept(run, position, [result])
         except UnknownShard as error:
             logger.warning("run %s waits for a shard again: %s", run.name, error)
             with self._changed:
-                reader.forget_present()
-            return
+                for reader in run.readers:
+                    reader.forget_present()
         except Exception as error:  # noqa: BLE001 - the run stops, the thread and the others do not
             self._fail(run, error)
-            return
-        with self._changed:
-            if run.removed:
-                return
-            self._accept(run, position, [result])
         self._notify(run.name)
 
     def _train_inline(self, run: Run, task: InlineTask) -> None:
         """Train all epochs of an inline batch, or leave everything as it was."""
         try:
-            self.flush(run)
-            position, results = self._try_inline(run, task)
+            self._results.flush(run)
+            trained = self._try_inline(run, task)
+            if trained is None:
+                return
+            position, results = trained
             with self._changed:
                 if not run.removed:
                     self._take_in(run, task, position=position, results=results)
@@ -225,14 +258,18 @@ class Worker:
         run.target = run.index.steps
         self._accept(run, position, [])
 
-    def _try_inline(self, run: Run, task: InlineTask) -> tuple[Position, list[Result]]:
-        executor = self.executor_of(run)
+    def _try_inline(self, run: Run, task: InlineTask) -> tuple[Position, list[Result]] | None:
+        executor = self._residents.executor_of(run)
+        if not run.can_train_inline():  # restoring it moved it
+            return None
         segment = task.reader.segment
         before = executor.state() if segment.steps > 1 else None
         position, results = run.position, []
         try:
             for index in range(segment.steps):
-                position, result = self._compute(run, position, task.reader.read(index))
+                position, result = self._compute(
+                    run, executor, before=position, batch=task.reader.read(index)
+                )
                 if result.refused:
                     raise NonFinite(
                         "the batch makes the loss or the gradient NaN or infinite "
@@ -247,9 +284,10 @@ class Worker:
             raise
         return position, results
 
-    def _compute(self, run: Run, before: Position, batch: Batch) -> tuple[Position, Result]:
+    def _compute(
+        self, run: Run, executor: Executor, *, before: Position, batch: Batch
+    ) -> tuple[Position, Result]:
         """Compute the step after `before`, in parts where the batch does not fit."""
-        executor = self.executor_of(run)
         self._record_conditions(run, before.step + 1)
         started = time.monotonic()
         outcome, part_size = self._fit(run, executor, number=before.step + 1, batch=batch)
@@ -288,7 +326,7 @@ class Worker:
             return outcome, part if part < size else None
 
     def _record_conditions(self, run: Run, number: int) -> None:
-        stretch = self._hardware.stretch(run.config, from_step=number)
+        stretch = self._residents.hardware.stretch(run.config, from_step=number)
         if run.stretches and run.stretches[-1].same_conditions(stretch):
             return
         self._ledger.add_stretch(run.key, stretch)
@@ -298,6 +336,7 @@ class Worker:
     def _accept(self, run: Run, position: Position, results: list[Result]) -> None:
         """Take over applied steps; the lock is held."""
         run.position = position
+        run.stepped_at = time.monotonic()
         for result in results:
             if result.step > run.replay_until or self._differs(run, result):
                 run.pending.append(result)
@@ -320,29 +359,17 @@ class Worker:
             run.failure = f"step {run.step + 1}: {reason}"
             run.executor = None
         self._notify(run.name)
+        if isinstance(error, torch.AcceleratorError):
+            # Such an error sticks: every later call of this process would fail alike.
+            self._fatal(reason)
 
-    # --- writing ---
+    # --- leaving ---
 
-    def flush_all(self) -> None:
-        """Write the results that are waiting."""
+    def _flush_all(self) -> None:
         self._flush_due = time.monotonic() + FLUSH_SECONDS
         with self._changed:
             runs = list(self._runs.values())
-        for run in runs:
-            try:
-                self.flush(run)
-            except StorageFull as error:
-                logger.warning("results of run %s wait for room on the disk: %s", run.name, error)
-
-    def flush(self, run: Run) -> None:
-        """Write a run's waiting results. Raises StorageFull, and keeps them then."""
-        with self._flush_lock:
-            rows = list(run.pending)
-            if rows and not run.removed:
-                self._ledger.add_results(run.key, rows)
-            # Removed only now: a reader looks here first and in the ledger after.
-            with self._changed:
-                del run.pending[: len(rows)]
+        self._results.flush_all(runs)
 
     def _refuse_rest(self) -> None:
         error = Unavailable("the server is stopping", retry_after=5)

@@ -1,0 +1,76 @@
+"""Checkpoints: all that the steps after one depend on, in one safetensors file.
+
+The file holds weights, optimizer state and the precision scaler; its metadata holds the record
+that says whose it is and where it stands. It goes up in pieces named by their content, and then
+as a list of them, since tunnels cut bodies at 100 MB.
+"""
+
+from collections.abc import Sequence
+
+from pydantic import Field
+
+from omega21.protocol.digests import documents_sha256
+from omega21.protocol.messages import Document, Reply, Request
+from omega21.protocol.names import RunId, Sha256
+from omega21.protocol.plan import PlanIndex, Segment
+from omega21.protocol.runs import RunConfig, Stretch
+
+CHECKPOINT_FORMAT = 1
+RECORD_KEY = "omega21.checkpoint"
+"""Key of the record in the file's metadata."""
+
+PIECE_BYTES = 8 * 2**20
+"""Most bytes of a piece of an upload."""
+
+MAX_CHECKPOINT_BYTES = 4 * 2**30
+MAX_HEADER_BYTES = 2**20
+MAX_TENSORS = 10_000
+KEEP_WHILE_PULLED_SECONDS = 15 * 60.0
+"""What is being pulled is kept so long after its last range."""
+
+
+class CheckpointRecord(Document):
+    """Whose checkpoint it is, and where it stands."""
+
+    format: int = CHECKPOINT_FORMAT
+    run_id: RunId
+    config: RunConfig
+    step: int = Field(ge=0)
+    digest: str = Field(description="chained over the results up to `step`")
+    refused_in_a_row: int = Field(ge=0)
+    plan_sha256: Sha256 = Field(description="of the plan up to `step`")
+    weights_sha256: Sha256
+    stretch: Stretch | None = Field(description="the conditions under which the step was computed")
+    created_at: float = Field(description="seconds since 1970")
+
+
+class CheckpointStored(Reply):
+    """The piece is on the server's disk."""
+
+    sha256: Sha256
+    bytes: int
+
+
+class RestoreCheckpoint(Request):
+    """Puts a checkpoint together from its pieces and makes the run go on from there."""
+
+    run_id: RunId
+    sha256: Sha256 = Field(description="of the whole file")
+    bytes: int = Field(gt=0, le=MAX_CHECKPOINT_BYTES)
+    pieces: list[Sha256] = Field(min_length=1, max_length=MAX_CHECKPOINT_BYTES // PIECE_BYTES)
+
+
+def trained_plan_sha256(segments: Sequence[Segment], step: int) -> str:
+    """Digest the part of a plan that steps up to `step` have used.
+
+    A segment that is trained to its end counts with its list of shards, the one under way with
+    its numbers alone, since its list may still grow.
+    """
+    index = PlanIndex(segments)
+    texts = []
+    for first, segment in zip(index.first_steps, segments, strict=True):
+        if first > step:
+            break
+        whole = first + segment.steps - 1 <= step
+        texts.append((segment if whole else segment.numbers()).model_dump_json())
+    return documents_sha256(texts)

@@ -1,0 +1,227 @@
+"""Checkpoints on the server's disk: whole, checked, several of them.
+
+A checkpoint of step 123 is two files in the run's folder:
+
+    000000000123.safetensors   weights, optimizer, scaler; the record in its metadata
+    000000000123.json          the seal: digest and size of the first, written after it
+
+It exists once its seal does. Both are written under a temporary name, synced and renamed, so a
+kill or a lost power supply leaves either a whole checkpoint or none. A checkpoint that is damaged
+later shows when it is read, and the one before it is used.
+"""
+
+import hashlib
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from omega21.protocol.checkpoints import (
+    CHECKPOINT_FORMAT,
+    KEEP_WHILE_PULLED_SECONDS,
+    MAX_HEADER_BYTES,
+    MAX_TENSORS,
+    RECORD_KEY,
+    CheckpointRecord,
+)
+from omega21.protocol.errors import InvalidCheckpoint, InvalidShard
+from omega21.protocol.messages import Document
+from omega21.protocol.names import Sha256
+from omega21.protocol.shards import Tensors, TensorSpan, pack_chunks, read_header
+from omega21.training.durable import sync_folder, write_durably
+
+KEEP = 2
+"""Checkpoints kept of a run, beside those that somebody is pulling."""
+
+_CHUNK = 2**20
+
+logger = logging.getLogger(__name__)
+
+
+class _Seal(Document):
+    """Names the content of a checkpoint's file."""
+
+    format: int = CHECKPOINT_FORMAT
+    sha256: Sha256
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A whole checkpoint on disk; its content is checked when it is read."""
+
+    path: Path
+    sha256: str
+    record: CheckpointRecord
+
+    @property
+    def step(self) -> int:
+        """The last step it holds."""
+        return self.record.step
+
+
+@dataclass
+class CheckpointStore:
+    """The checkpoints of a data folder, by run id. Thread-safe."""
+
+    folder: Path
+    _pulled: dict[Path, float] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def write(self, record: CheckpointRecord, state: Tensors) -> Checkpoint:
+        """Write a checkpoint; on return it is on disk. Raises OSError, and leaves nothing then."""
+        metadata = {RECORD_KEY: record.model_dump_json()}
+        return self._seal(record, _Digesting(pack_chunks(state, metadata)))
+
+    def adopt(self, record: CheckpointRecord, pieces: Iterable[bytes]) -> Checkpoint:
+        """Write a checkpoint that came from elsewhere, as the bytes of its file. Raises OSError."""
+        return self._seal(record, _Digesting(pieces))
+
+    def _seal(self, record: CheckpointRecord, chunks: "_Digesting") -> Checkpoint:
+        folder = self.folder / record.run_id
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{record.step:012d}.safetensors"
+        path.with_suffix(".json").unlink(missing_ok=True)  # of a file about to be replaced
+        write_durably(path, chunks)
+        seal = _Seal(sha256=chunks.hexdigest(), bytes=chunks.bytes)
+        write_durably(path.with_suffix(".json"), [seal.model_dump_json().encode()])
+        sync_folder(self.folder)
+        return Checkpoint(path, seal.sha256, record)
+
+    def newest(self, run_id: str) -> Iterator[Checkpoint]:
+        """Return a run's checkpoints, newest first; those that cannot be one are named and left.
+
+        Only seal, size and record are looked at here; `read` checks the content.
+        """
+        for seal_path in sorted((self.folder / run_id).glob("*.json"), reverse=True):
+            try:
+                yield _open(seal_path)
+            except InvalidCheckpoint as error:
+                logger.warning("%s is not used: %s", seal_path.name, error)
+
+    def read(self, checkpoint: Checkpoint) -> dict[str, NDArray[np.generic]]:
+        """Read a checkpoint's tensors, its content checked. Raises InvalidCheckpoint."""
+        try:
+            data = checkpoint.path.read_bytes()
+        except OSError as error:
+            raise InvalidCheckpoint(f"{checkpoint.path.name} cannot be read: {error}") from error
+        if hashlib.sha256(data).hexdigest() != checkpoint.sha256:
+            raise InvalidCheckpoint(f"{checkpoint.path.name} is damaged")
+        spans, _ = read_checkpoint_header(data, len(data))
+        return {name: _tensor(data, span) for name, span in spans.items()}
+
+    def discard(self, checkpoint: Checkpoint) -> None:
+        """Set a damaged checkpoint aside, so that it is not tried again."""
+        checkpoint.path.with_suffix(".json").unlink(missing_ok=True)
+        if checkpoint.path.exists():
+            checkpoint.path.replace(checkpoint.path.with_suffix(".damaged"))
+
+    def tidy(self, run_id: str) -> None:
+        """Remove all but the newest checkpoints, and what a kill left half written."""
+        folder = self.folder / run_id
+        now = time.monotonic()
+        with self._lock:
+            self._pulled = {path: end for path, end in self._pulled.items() if end > now}
+            kept = {path.with_suffix("").name for path in self._pulled}
+        seals = sorted(folder.glob("*.json"), reverse=True)
+        kept.update(path.stem for path in seals[:KEEP])
+        for path in folder.glob("*.json"):  # the seal first: a file without one is no checkpoint
+            if path.stem not in kept:
+                path.unlink()
+        for path in [*folder.glob("*.safetensors"), *folder.glob(".*.tmp")]:
+            if path.stem not in kept:
+                path.unlink(missing_ok=True)
+
+    def keep_while_pulled(self, checkpoint: Checkpoint) -> None:
+        """Keep a checkpoint until 15 minutes from now, since somebody is pulling it."""
+        with self._lock:
+            self._pulled[checkpoint.path] = time.monotonic() + KEEP_WHILE_PULLED_SECONDS
+
+    def remove(self, run_id: str) -> None:
+        """Remove all checkpoints of a run."""
+        folder = self.folder / run_id
+        if folder.exists():
+            shutil.rmtree(folder)
+
+    def run_ids(self) -> list[str]:
+        """Return the ids of the runs that have a folder here."""
+        return [path.name for path in self.folder.glob("*")]
+
+
+class _Digesting:
+    """Passes chunks on, and digests what has passed."""
+
+    def __init__(self, chunks: Iterable[bytes | memoryview]) -> None:
+        self._chunks = chunks
+        self._hash = hashlib.sha256()
+        self.bytes = 0
+
+    def __iter__(self) -> Iterator[bytes | memoryview]:
+        for chunk in self._chunks:
+            self._hash.update(chunk)
+            self.bytes += len(chunk)
+            yield chunk
+
+    def hexdigest(self) -> str:
+        return self._hash.hexdigest()
+
+
+def read_checkpoint_header(
+    start: bytes, total: int
+) -> tuple[dict[str, TensorSpan], CheckpointRecord]:
+    """Read the spans and the record of a checkpoint's file. Raises InvalidCheckpoint."""
+    try:
+        spans, metadata = read_header(
+            start, total, max_header=MAX_HEADER_BYTES, max_tensors=MAX_TENSORS
+        )
+        record = CheckpointRecord.parse_lenient(metadata.get(RECORD_KEY, ""))
+    except InvalidShard as error:
+        raise InvalidCheckpoint(error.message) from error
+    except ValidationError as error:
+        raise InvalidCheckpoint("it has no record of a checkpoint") from error
+    if record.format != CHECKPOINT_FORMAT:
+        raise InvalidCheckpoint(
+            f"it has format {record.format}, this omega21 reads {CHECKPOINT_FORMAT}",
+            hint="use the version of omega21 that wrote it",
+        )
+    return spans, record
+
+
+def _open(seal_path: Path) -> Checkpoint:
+    path = seal_path.with_suffix(".safetensors")
+    try:
+        seal = _Seal.parse_lenient(seal_path.read_bytes())
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            start = file.read(MAX_HEADER_BYTES + 8)
+    except OSError as error:
+        raise InvalidCheckpoint(f"it cannot be read: {error}") from error
+    except ValidationError as error:
+        raise InvalidCheckpoint("its seal is damaged") from error
+    if seal.format != CHECKPOINT_FORMAT:
+        raise InvalidCheckpoint(f"it has format {seal.format}, this reads {CHECKPOINT_FORMAT}")
+    if size != seal.bytes:
+        raise InvalidCheckpoint(f"it has {size} bytes, its seal says {seal.bytes}")
+    _, record = read_checkpoint_header(start, size)
+    return Checkpoint(path, seal.sha256, record)
+
+
+def _tensor(data: bytes, span: TensorSpan) -> NDArray[np.generic]:
+    count = int(np.prod(span.shape, dtype=np.int64))
+    array = np.frombuffer(data, dtype=span.dtype, count=count, offset=span.offset)
+    return array.reshape(span.shape)
+
+
+def weights_of(state: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
+    """Return the weights in an executor's state."""
+    prefix = "weights."
+    return {
+        name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)
+    }

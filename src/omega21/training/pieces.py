@@ -1,0 +1,90 @@
+"""Pieces of checkpoints on their way up, named by their content."""
+
+import hashlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from omega21.protocol.checkpoints import (
+    MAX_CHECKPOINT_BYTES,
+    MAX_HEADER_BYTES,
+    PIECE_BYTES,
+    CheckpointRecord,
+    CheckpointStored,
+    RestoreCheckpoint,
+)
+from omega21.protocol.errors import BodyTooLarge, InvalidCheckpoint, StorageFull
+from omega21.training.checkpoints import read_checkpoint_header
+from omega21.training.durable import write_durably
+
+_KEEP_SECONDS = 24 * 3600.0
+
+
+@dataclass
+class PieceStore:
+    """The folder of pieces; those of a day ago that nobody put together are removed."""
+
+    folder: Path
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        oldest = time.time() - _KEEP_SECONDS
+        for path in self.folder.iterdir():
+            if path.suffix == ".tmp" or path.stat().st_mtime < oldest:
+                path.unlink()
+
+    def put(self, sha256: str, body: bytes) -> CheckpointStored:
+        """Store a piece under its name; on return it is on disk.
+
+        Raises BodyTooLarge, InvalidCheckpoint when the content is not what the name says,
+        StorageFull.
+        """
+        if len(body) > PIECE_BYTES:
+            raise BodyTooLarge(f"a piece has at most {PIECE_BYTES} bytes, this one {len(body)}")
+        if hashlib.sha256(body).hexdigest() != sha256:
+            raise InvalidCheckpoint(
+                f"piece {sha256[:12]} is not what its name says",
+                hint="it was damaged on its way; send it again",
+            )
+        total = sum(path.stat().st_size for path in self.folder.iterdir())
+        if total + len(body) > MAX_CHECKPOINT_BYTES:
+            raise StorageFull("too many pieces of checkpoints wait here", retry_after=60)
+        try:
+            write_durably(self.folder / sha256, [body])
+        except OSError as error:
+            raise StorageFull(f"the piece was not written: {error}", retry_after=30) from error
+        return CheckpointStored(sha256=sha256, bytes=len(body))
+
+    def record(self, request: RestoreCheckpoint) -> CheckpointRecord:
+        """Read the record of the checkpoint that the pieces make, its digest checked.
+
+        Raises InvalidCheckpoint.
+        """
+        hasher = hashlib.sha256()
+        start = b""
+        total = 0
+        for chunk in self.chunks(request):
+            hasher.update(chunk)
+            total += len(chunk)
+            if len(start) < MAX_HEADER_BYTES + 8:
+                start += chunk
+        if total != request.bytes or hasher.hexdigest() != request.sha256:
+            raise InvalidCheckpoint("the pieces do not make the file that was announced")
+        _, record = read_checkpoint_header(start, total)
+        return record
+
+    def chunks(self, request: RestoreCheckpoint) -> Iterator[bytes]:
+        """Read the pieces in order. Raises InvalidCheckpoint for one that is missing."""
+        for sha256 in request.pieces:
+            try:
+                yield (self.folder / sha256).read_bytes()
+            except FileNotFoundError as error:
+                raise InvalidCheckpoint(
+                    f"piece {sha256[:12]} is not here", hint="send it first"
+                ) from error
+
+    def forget(self, request: RestoreCheckpoint) -> None:
+        """Remove the pieces of a checkpoint that was taken over."""
+        for sha256 in request.pieces:
+            (self.folder / sha256).unlink(missing_ok=True)

@@ -1,0 +1,143 @@
+"""Which runs' weights are in memory; the others are put away to disk.
+
+Everything here belongs to the worker thread.
+"""
+
+import logging
+import threading
+
+from omega21.protocol.checkpoints import trained_plan_sha256
+from omega21.protocol.errors import InvalidCheckpoint, OmegaError
+from omega21.training.checkpoints import Checkpoint, CheckpointStore
+from omega21.training.executor import Executor, TorchExecutor
+from omega21.training.hardware import Hardware
+from omega21.training.ledger import Ledger
+from omega21.training.run import Position, Run
+from omega21.training.saver import Saver
+
+logger = logging.getLogger(__name__)
+
+
+class Residents:
+    """Makes executors, restores them from checkpoints, and puts away those longest unused."""
+
+    def __init__(
+        self,
+        *,
+        hardware: Hardware,
+        store: CheckpointStore,
+        saver: Saver,
+        ledger: Ledger,
+        changed: threading.Condition,
+        most: int,
+    ) -> None:
+        self.hardware = hardware
+        self._store = store
+        self._saver = saver
+        self._ledger = ledger
+        self._changed = changed
+        self._most = most
+        self._loaded: list[Run] = []  # longest unused first
+
+    def executor_of(self, run: Run) -> Executor:
+        """Return a run's executor, torch set up for it.
+
+        A run that was put away, or that an earlier process left, is restored from its newest
+        whole checkpoint; its position is then that one's.
+        """
+        self.hardware.apply(run.config)
+        if run.executor is None or self._loaded[-1:] != [run]:
+            self._loaded = [
+                r for r in self._loaded if r is not run and r.executor and not r.removed
+            ]
+            self._make_room()
+            self._loaded.append(run)
+        if run.executor is None:
+            run.executor = self._restore(run)
+        return run.executor
+
+    def place(self, run: Run) -> None:
+        """Put a run where its newest checkpoint stands, by its record alone; before the start."""
+        for checkpoint in self._store.newest(run.id):
+            if self._fits(run, checkpoint):
+                run.move_to(_position(checkpoint))
+                return
+
+    def put_away(self, run: Run) -> None:
+        """Bring a run's state to disk, if it is not there, and free its memory.
+
+        Raises OSError when it cannot be written; the run stays then.
+        """
+        if run.executor is not None and run.step != run.durable_step:
+            self._saver.save(run, run.executor).result()
+            if run.step != run.durable_step:
+                raise OSError(f"run {run.name} could not be put away")
+        run.executor = None
+
+    def save_all(self) -> None:
+        """Bring all states to disk, at the end."""
+        for run in self._loaded:
+            if run.executor is not None and not run.removed and not run.failure:
+                try:
+                    self.put_away(run)
+                except OSError as error:
+                    logger.warning("%s; its last steps will be computed again", error)
+
+    def _make_room(self) -> None:
+        while len(self._loaded) >= self._most:
+            oldest = self._loaded.pop(0)
+            try:
+                self.put_away(oldest)
+            except OSError as error:
+                logger.warning("%s", error)
+                self._loaded.append(oldest)
+                return
+
+    def _restore(self, run: Run) -> Executor:
+        executor = TorchExecutor(run.config, self.hardware)
+        for checkpoint in self._store.newest(run.id):
+            if not self._fits(run, checkpoint):
+                continue
+            try:
+                executor.restore(self._store.read(checkpoint))
+            except (InvalidCheckpoint, KeyError, RuntimeError) as error:
+                self._warn(run, checkpoint, error)
+                executor = TorchExecutor(run.config, self.hardware)
+                continue
+            self._move(run, _position(checkpoint))
+            return executor
+        self._move(run, Position())
+        return executor
+
+    def _move(self, run: Run, position: Position) -> None:
+        if position == run.position:
+            return
+        with self._changed:
+            run.move_to(position)
+
+    def _fits(self, run: Run, checkpoint: Checkpoint) -> bool:
+        record = checkpoint.record
+        if record.step > run.index.steps or record.config != run.config:
+            reason = "is of another configuration or plan"
+        elif record.plan_sha256 != trained_plan_sha256(run.segments, record.step):
+            reason = "belongs to another plan"
+        else:
+            return True
+        logger.warning("checkpoint %s of run %s %s", checkpoint.path.name, run.name, reason)
+        return False
+
+    def _warn(self, run: Run, checkpoint: Checkpoint, error: Exception) -> None:
+        reason = error.message if isinstance(error, OmegaError) else str(error)
+        logger.warning(
+            "checkpoint of step %d of run %s is set aside (%s); the one before it is used",
+            checkpoint.step,
+            run.name,
+            reason,
+        )
+        self._ledger.add_event(run.key, "damaged_checkpoint", f"step {checkpoint.step}: {reason}")
+        self._store.discard(checkpoint)
+
+
+def _position(checkpoint: Checkpoint) -> Position:
+    record = checkpoint.record
+    return Position(record.step, record.digest, record.refused_in_a_row)

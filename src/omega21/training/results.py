@@ -1,0 +1,40 @@
+"""Writes results in groups, from memory to the ledger; at no moment is one in neither."""
+
+import logging
+import threading
+from collections.abc import Iterable
+
+from omega21.protocol.errors import StorageFull
+from omega21.training.ledger import Ledger
+from omega21.training.run import Run
+
+logger = logging.getLogger(__name__)
+
+
+class ResultWriter:
+    """Flushes runs' waiting results. Thread-safe; `changed` guards the runs."""
+
+    def __init__(self, *, ledger: Ledger, changed: threading.Condition) -> None:
+        self._ledger = ledger
+        self._changed = changed
+        self._writing = threading.Lock()
+
+    def flush(self, run: Run) -> None:
+        """Write a run's waiting results. Raises StorageFull, and keeps them then."""
+        with self._writing:
+            rows = list(run.pending)
+            if not rows:
+                return
+            if not run.removed:
+                self._ledger.add_results(run.key, rows)
+            # Removed only now: a reader looks here first and in the ledger after.
+            with self._changed:
+                del run.pending[: len(rows)]
+
+    def flush_all(self, runs: Iterable[Run]) -> None:
+        """Write what can be written; what cannot waits."""
+        for run in runs:
+            try:
+                self.flush(run)
+            except StorageFull as error:
+                logger.warning("results of run %s wait for room on the disk: %s", run.name, error)

@@ -1,0 +1,119 @@
+"""Decides when a run is checkpointed, and writes the checkpoint beside the training.
+
+The worker thread takes a snapshot between two steps; a thread of this module writes it. A
+checkpoint is due
+
+- `checkpoint_seconds` after the last one, or
+- `checkpoint_steps` steps after it, if taking and writing the last one was cheap beside the time
+  since (a fast model on a fast device would otherwise do little else), or
+- soon after a run has come to rest.
+
+On disk come first the results up to the step, then the state, then its seal: what is durable has
+its results.
+"""
+
+import logging
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from omega21.protocol.checkpoints import CheckpointRecord, trained_plan_sha256
+from omega21.protocol.digests import tensors_sha256
+from omega21.protocol.errors import OmegaError
+from omega21.training.checkpoints import CheckpointStore, weights_of
+from omega21.training.executor import Arrays, Executor
+from omega21.training.ledger import Ledger
+from omega21.training.options import EngineOptions
+from omega21.training.results import ResultWriter
+from omega21.training.run import Run
+
+REST_SECONDS = 1.0
+_SECONDS_BETWEEN_AT_REST = 5.0
+_STALL_SHARE = 50  # a stall is paid back by so many times its length of training
+_WRITE_SHARE = 4
+
+logger = logging.getLogger(__name__)
+
+
+class Saver:
+    """Checkpoints the runs of an engine."""
+
+    def __init__(
+        self,
+        *,
+        store: CheckpointStore,
+        ledger: Ledger,
+        results: ResultWriter,
+        changed: threading.Condition,
+        options: EngineOptions,
+    ) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._results = results
+        self._changed = changed
+        self._options = options
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="omega21-checkpoint")
+
+    def close(self) -> None:
+        """Wait for what is being written."""
+        self._writer.shutdown()
+
+    def due_at(self, run: Run) -> float | None:
+        """Return when the next checkpoint of a run is due (monotonic), None for never."""
+        saves = run.saves
+        if run.executor is None or run.removed or run.failure or saves.writing:
+            return None
+        if saves.step == run.step:
+            return None
+        due = saves.at + self._options.checkpoint_seconds
+        if run.step - saves.step >= self._options.checkpoint_steps:
+            pause = max(_STALL_SHARE * saves.stall_seconds, _WRITE_SHARE * saves.write_seconds)
+            due = min(due, saves.at + pause)
+        if not run.can_train():
+            between = min(_SECONDS_BETWEEN_AT_REST, self._options.checkpoint_seconds)
+            due = min(due, max(saves.at + between, run.stepped_at + REST_SECONDS))
+        return due
+
+    def save(self, run: Run, executor: Executor) -> "Future[None]":
+        """Take a snapshot of a run and have it written; worker thread only."""
+        started = time.monotonic()
+        state = executor.state()
+        record = CheckpointRecord(
+            run_id=run.id,
+            config=run.config,
+            step=run.step,
+            digest=run.position.digest,
+            refused_in_a_row=run.position.refused_in_a_row,
+            plan_sha256=trained_plan_sha256(run.segments, run.step),
+            weights_sha256="0" * 64,  # digested beside the training, in `_write`
+            stretch=run.stretches[-1] if run.stretches else None,
+            created_at=time.time(),
+        )
+        saves = run.saves
+        saves.writing, saves.step, saves.at = True, run.step, time.monotonic()
+        saves.stall_seconds = saves.at - started
+        return self._writer.submit(self._save, run, record, state)
+
+    def _save(self, run: Run, record: CheckpointRecord, state: Arrays) -> None:
+        started = time.monotonic()
+        durable_step = run.durable_step
+        try:
+            self._write(run, record, state)
+            durable_step = record.step
+        except (OSError, OmegaError) as error:
+            logger.warning("the checkpoint of run %s was not written: %s", run.name, error)
+        finally:
+            with self._changed:
+                run.saves.writing = False
+                run.saves.step = run.durable_step = durable_step
+                run.saves.write_seconds = time.monotonic() - started
+                self._changed.notify_all()
+
+    def _write(self, run: Run, record: CheckpointRecord, state: Arrays) -> None:
+        self._results.flush(run)
+        self._ledger.add_event(run.key, "checkpoint", f"step {record.step}", durable=True)
+        weights = tensors_sha256(weights_of(state))
+        self._store.write(record.model_copy(update={"weights_sha256": weights}), state)
+        self._store.tidy(run.id)
+        if run.removed:
+            self._store.remove(run.id)
