@@ -7,15 +7,16 @@ What was chosen, and why (figures in docs/decisions/0002-model.md):
 - A sample is a sequence of 25 tokens of 64 features. With one token of 1600, recurrence and
   attention would have nothing to relate.
 - Layer 2 adds to its input, so that the first steps start from the sample itself.
-- A linear path leads from explicit statistics of each token straight to the anomaly logit: eight
+- A linear path leads from centred statistics of each token straight to the anomaly logit: eight
   steps are too few for the deep path alone to settle on every seed.
+- Most parameters are in layer 3, where each is used once for a sample and not once for a token.
 - Pre-norm blocks (Xiong et al., 2020, https://arxiv.org/abs/2002.04745) and no batch norm:
   samples never mix, so a batch of one trains and a batch can be computed in parts.
-- Dropout only in layer 3: drawing its bits on the token paths cost more than their products.
+- Dropout in layer 3 alone: on the token paths, drawing its bits would cost more than it is worth.
 
 Shapes in names: B batch, F features, T tokens, W features of a token, E width inside the encoder,
-H attention heads, K width of a head, S slots, M width of a slot, R statistics of a token times T,
-D dendrites, C coherences.
+H attention heads, K width of a head, S slots, M width of a slot, N all slots' values, R statistics
+of all tokens, D dendrites, C coherences.
 """
 
 from collections.abc import Mapping
@@ -29,7 +30,9 @@ from omega21.model.trainable import Trainable
 from omega21.protocol.models import ModelConfig
 
 STATISTICS_PER_TOKEN: Final = 3
-FLOOR: Final = 1e-5  # what is added to an energy, so that an empty token has a logarithm
+FLOOR: Final = 1e-5  # added to an energy, so that an empty token has a logarithm
+# About the middle of the two logarithms over the three kinds of data. Uncentred, each would act
+# as a bias: the first steps at the raised rate would move all logits together, by several units.
 MIDDLE_ENERGY: Final = -4.0
 MIDDLE_ROUGHNESS: Final = -8.0
 
@@ -144,7 +147,9 @@ class Layer2(nn.Module):
     def forward(self, x_BF: Tensor) -> Tensor:
         """Add to the features what their sequence tells: [B, F] to [B, F]."""
         x_BTW = x_BF.unflatten(1, (self.tokens, -1))
-        recurrent_BTE, _ = self.lstm(x_BTW)
+        # A recurrence adds up its rounding, and oneDNN has no bfloat16 LSTM without AVX-512.
+        with torch.autocast(x_BF.device.type, enabled=False):
+            recurrent_BTE, _ = self.lstm(x_BTW.float())
         attended_BTE = self.encoder(self.embed(x_BTW) + self.position_TE)
         joined_BTW: Tensor = self.join(recurrent_BTE, attended_BTE)
         return x_BF + joined_BTW.flatten(1)
@@ -252,7 +257,7 @@ class CortezaCognitivaV4(Trainable[CortezaOutputs]):
         return outputs.anomaly_logit_B.detach().sigmoid()
 
     def predictions(self, outputs: CortezaOutputs) -> Mapping[str, Tensor]:
-        """Outputs of each sample: `anomaly_prob` [B], `dendrites` [B, D], `coherence` [B, C]."""
+        """`anomaly_prob` [B] in [0, 1], `dendrites` [B, D], `coherence` [B, C], detached."""
         return {
             "anomaly_prob": self.scores(outputs),
             "dendrites": outputs.dendrites_BD.detach(),

@@ -35,6 +35,10 @@ class Trainable(nn.Module, ABC, Generic[OutputsT]):
         """Score each sample, float32 [n], detached: the higher, the likelier its label is 1."""
 
     @abstractmethod
+    def predictions(self, outputs: OutputsT) -> Mapping[str, Tensor]:
+        """Name what is told of each sample, [n, …], detached."""
+
+    @abstractmethod
     def summary(self, outputs: OutputsT) -> Mapping[str, Tensor]:
         """Describe the batch by named means over its samples, float32 of any shape, detached.
 
