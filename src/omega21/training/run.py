@@ -21,6 +21,9 @@ from omega21.training.shards import ShardStore
 MOST_REFUSED_IN_A_ROW = 10
 """So many steps in a row that are not finite stop a run."""
 
+MOST_WAITING_LISTED = 1000
+"""Most names of missing shards in one reply."""
+
 LAYER_NAMES = ("capa2_activations", "capa3_activations", "capa4_activations")
 _VECTOR_NAMES = ("dendrites", "coherence", *LAYER_NAMES)
 

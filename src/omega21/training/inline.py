@@ -1,0 +1,95 @@
+"""Inline batches: accepted on disk, trained at the end of the plan, answered by their result."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omega21.protocol.classic import Trained
+from omega21.protocol.digests import documents_sha256, tensors_sha256
+from omega21.protocol.errors import (
+    Diverged,
+    KeyReused,
+    PlanUnfinished,
+    Problem,
+    RunPaused,
+    StillRunning,
+    from_problem,
+)
+from omega21.protocol.plan import Segment, ShardRef, Source
+from omega21.training.batches import SegmentReader
+from omega21.training.ledger import InlineBatch, Ledger
+from omega21.training.registry import Registry
+from omega21.training.rows import inline_reply
+from omega21.training.run import InlineTask, Run
+from omega21.training.samples import check_inline
+from omega21.training.shards import ShardStore
+
+FloatArray = NDArray[np.float32]
+
+
+class InlineBatches:
+    """Takes inline batches in, and answers those that come again."""
+
+    def __init__(self, *, registry: Registry, ledger: Ledger, shards: ShardStore) -> None:
+        self._registry = registry
+        self._ledger = ledger
+        self._shards = shards
+
+    def train(
+        self, name: str, x: FloatArray, y: FloatArray, *, epochs: int, key: str | None
+    ) -> Trained:
+        """Train a batch at the end of the plan; blocks until it is trained. Durable.
+
+        The batch and its key are on disk before it is trained; the same key and batch again get
+        the same reply. Raises InvalidSamples, PlanUnfinished, StillRunning, KeyReused, RunPaused,
+        Diverged, NonFinite, OutOfDeviceMemory: then nothing entered the plan.
+        """
+        with self._registry.changed:
+            run = self._registry.get(name)
+        check_inline(x, y, width=run.config.model.features)
+        tensors = {"x": x.astype(np.float32), "y": y.astype(np.float32)}
+        sha256 = tensors_sha256(tensors)
+        body = documents_sha256([sha256, str(epochs)])
+        with self._registry.changed:
+            known = self._ledger.inline_by_key(run.key, key) if key is not None else None
+            if known is not None:
+                return self._repeat(run, known, body)
+            self._check_may_train(run)
+        self._shards.put(sha256, tensors)
+        segment = Segment(
+            samples=len(y),
+            batch_size=len(y),
+            epochs=epochs,
+            source=Source(kind="inline"),
+            shards=(ShardRef(sha256=sha256, samples=len(y)),),
+        )
+        with self._registry.changed:
+            run = self._registry.get(name, run.id)
+            self._check_may_train(run)
+            batch = self._ledger.add_inline(run.key, key, body=body, segment=segment)
+            task = InlineTask(batch, SegmentReader(segment, self._shards))
+            run.inline.append(task)
+            self._registry.wake(name)
+        return inline_reply(run, task.done.result())
+
+    def _check_may_train(self, run: Run) -> None:
+        if run.diverged or run.failure:
+            raise Diverged(f"run {run.name!r} has stopped: {run.diverged or run.failure}")
+        if run.paused:
+            raise RunPaused(f"run {run.name!r} is paused")
+        if run.step < run.index.steps:
+            raise PlanUnfinished(
+                f"run {run.name!r} is at step {run.step} of {run.index.steps} planned ones",
+                retry_after=5,
+            )
+
+    def _repeat(self, run: Run, known: InlineBatch, body: str) -> Trained:
+        if known.body != body:
+            raise KeyReused("this Idempotency-Key came with another batch before")
+        if known.status == "refused":
+            assert known.problem is not None
+            raise from_problem(Problem.model_validate_json(known.problem))
+        last = known.last_step
+        if last is None or run.step < last:
+            raise StillRunning("this batch is being trained", retry_after=1)
+        (result,) = self._ledger.results(run.key, after=last - 1, until=last, limit=1)
+        return inline_reply(run, result)

@@ -1,0 +1,54 @@
+"""The runs of an engine by name, the lock that guards them, and who is told of changes."""
+
+import threading
+from collections.abc import Callable
+
+from omega21.protocol.errors import OtherRun, RunDeleted, UnknownRun
+from omega21.training.ledger import Ledger
+from omega21.training.run import Run
+
+
+class Registry:
+    """Finds runs. `changed` is the condition whose lock guards all of them."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.runs: dict[str, Run] = {}
+        self.changed = threading.Condition()
+        self._ledger = ledger
+        self._callbacks: tuple[Callable[[str], None], ...] = ()
+
+    def get(self, name: str, run_id: str | None = None) -> Run:
+        """Find a run, of this id where one is given. Raises UnknownRun, RunDeleted, OtherRun."""
+        with self.changed:
+            run = self.runs.get(name)
+            if run is not None and run_id in (None, run.id):
+                return run
+            if run_id is not None and self._ledger.is_dead(run_id):
+                raise RunDeleted(f"the run with id {run_id} was removed")
+            if run is None:
+                raise UnknownRun(f"no run {name!r} on this server")
+            raise OtherRun(f"run {name!r} has id {run.id} here, not {run_id}")
+
+    def subscribe(self, callback: Callable[[str], None]) -> Callable[[], None]:
+        """Have `callback(run)` called, from any thread, when a run has results or changes.
+
+        It must return at once. Returns the function that ends the subscription.
+        """
+        with self.changed:
+            self._callbacks = (*self._callbacks, callback)
+
+        def unsubscribe() -> None:
+            with self.changed:
+                self._callbacks = tuple(c for c in self._callbacks if c is not callback)
+
+        return unsubscribe
+
+    def notify(self, name: str) -> None:
+        """Tell the listeners that a run changed."""
+        for callback in self._callbacks:
+            callback(name)
+
+    def wake(self, name: str) -> None:
+        """Tell the worker and the listeners that a run changed; the lock is held."""
+        self.changed.notify_all()
+        self.notify(name)

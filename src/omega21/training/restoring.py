@@ -1,0 +1,90 @@
+"""Checkpoints that leave for the client, and those that come back from it."""
+
+from omega21.protocol.checkpoints import (
+    CheckpointRecord,
+    CheckpointStored,
+    RestoreCheckpoint,
+    trained_plan_sha256,
+)
+from omega21.protocol.errors import Conflict, InvalidCheckpoint, UnknownCheckpoint
+from omega21.training.checkpoints import Checkpoint, CheckpointStore
+from omega21.training.executor import Executor
+from omega21.training.ledger import Ledger
+from omega21.training.pieces import PieceStore
+from omega21.training.registry import Registry
+from omega21.training.residents import Residents
+from omega21.training.run import Run
+from omega21.training.worker import Worker
+
+
+class Restoring:
+    """Hands checkpoints out and takes them in."""
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        ledger: Ledger,
+        checkpoints: CheckpointStore,
+        pieces: PieceStore,
+        residents: Residents,
+        worker: Worker,
+    ) -> None:
+        self._registry = registry
+        self._ledger = ledger
+        self._checkpoints = checkpoints
+        self._pieces = pieces
+        self._residents = residents
+        self._worker = worker
+
+    def newest(self, name: str, *, step: int | None = None) -> Checkpoint:
+        """Return a run's newest checkpoint, or that of a step; it is kept while it is pulled.
+
+        Raises UnknownRun, UnknownCheckpoint.
+        """
+        run = self._registry.get(name)
+        for checkpoint in self._checkpoints.newest(run.id):
+            if step is None or checkpoint.step == step:
+                self._checkpoints.keep_while_pulled(checkpoint)
+                return checkpoint
+        wanted = "no checkpoint yet" if step is None else f"no checkpoint of step {step}"
+        raise UnknownCheckpoint(f"run {name!r} has {wanted}")
+
+    def put_piece(self, sha256: str, body: bytes) -> CheckpointStored:
+        """Store a piece of a checkpoint. Durable. Raises InvalidCheckpoint, StorageFull."""
+        return self._pieces.put(sha256, body)
+
+    def restore(self, name: str, request: RestoreCheckpoint) -> None:
+        """Make a run go on from a checkpoint put together from its pieces. Durable.
+
+        Raises UnknownRun, OtherRun, InvalidCheckpoint, Conflict when it does not go past the
+        run's step; nothing is changed then.
+        """
+        run = self._registry.get(name, request.run_id)
+        record = self._pieces.record(request)
+        with self._registry.changed:
+            self._check_goes_on(run, record)
+        checkpoint = self._checkpoints.adopt(record, self._pieces.chunks(request))
+
+        def go_on(_: Executor) -> None:
+            with self._registry.changed:
+                self._check_goes_on(run, record)
+                run.executor = None
+            self._residents.executor_of(run)
+            if run.step < record.step:
+                raise InvalidCheckpoint(f"the checkpoint of step {checkpoint.step} was not taken")
+
+        self._worker.ask(run, go_on).result()
+        self._pieces.forget(request)
+        self._ledger.add_event(run.key, "restored", f"step {record.step}", durable=True)
+        self._registry.notify(name)
+
+    def _check_goes_on(self, run: Run, record: CheckpointRecord) -> None:
+        if record.run_id != run.id or record.config != run.config:
+            raise InvalidCheckpoint("the checkpoint is of another run or configuration")
+        if record.plan_sha256 != trained_plan_sha256(run.segments, record.step):
+            raise InvalidCheckpoint(
+                "the checkpoint belongs to another plan", hint="send the run's plan first"
+            )
+        if record.step <= run.step:
+            raise Conflict(f"run {run.name!r} is at step {run.step}, past {record.step} already")
