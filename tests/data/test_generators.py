@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from omega21.data.generators import KINDS, MAX_INDEX, anomaly_labels, generate
 from omega21.data.samples import FEATURES, Samples, statistics
+from omega21.protocol.digests import tensors_sha256
 from omega21.protocol.plan import Kind
 
 Floats = NDArray[np.float32]
@@ -45,6 +46,19 @@ def test_a_sample_alone_is_the_same_as_among_others(kind: Kind) -> None:
     for i in (0, 9, 64):
         alone = generate(kind, 7, [i], anomaly_percent=10)
         assert same(alone, Samples(whole.x[i : i + 1], whole.y[i : i + 1]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "digest"),
+    [
+        ("simple", "2ef82afedef0b30a"),
+        ("temporal", "d406555a55f17923"),
+        ("neuronal", "d176286f4768bffa"),
+    ],
+)
+def test_bits_stay_as_released_on_every_machine(kind: Kind, digest: str) -> None:
+    samples = generate(kind, 42, range(2**40, 2**40 + 30), anomaly_percent=10)
+    assert tensors_sha256(samples._asdict()).startswith(digest)
 
 
 @pytest.mark.parametrize("kind", KINDS)

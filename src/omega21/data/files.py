@@ -68,17 +68,21 @@ def open_data(path: str | Path) -> DataFile:
     for a file that is not a data set, InvalidSamples for one of another width or without samples.
     """
     path = Path(path)
-    read = _READERS.get(path.suffix.lower())
-    if read is None:
-        raise InvalidDataFile(f"{path.name} has an unknown ending", hint=_SUFFIX_HINT)
-    if not path.is_file():
-        raise InvalidDataFile(f"there is no file {path}")
-    tensors = read(path)
-    missing = [name for name in ("x", "y") if name not in tensors]
-    if missing:
-        raise InvalidDataFile(f"{path.name} has no tensor {missing[0]}", hint=_SUFFIX_HINT)
+    tensors = _read_tensors(path, ("x", "y"))
     _check_form(tensors["x"], tensors["y"])
     return DataFile(path, x=tensors["x"], y=tensors["y"])
+
+
+def read_features(path: str | Path) -> NDArray[np.float32]:
+    """Read the features of a file whose samples need no labels: `x` float32 [n, 1600].
+
+    Raises InvalidDataFile and InvalidSamples as `open_data` and `DataFile.check` do.
+    """
+    path = Path(path)
+    x = _read_tensors(path, ("x",))["x"]
+    labels = np.zeros(len(x) if x.ndim else 0, dtype=np.float32)
+    _check_form(x, labels)
+    return DataFile(path, x=x, y=labels).read(slice(None)).x
 
 
 def write_data(path: str | Path, samples: Samples) -> None:
@@ -106,6 +110,20 @@ def _write(file: BinaryIO, suffix: str, samples: Samples) -> None:
         np.savez(file, x=samples.x, y=samples.y)
     else:
         file.write(pack({"x": samples.x, "y": samples.y}))
+
+
+def _read_tensors(path: Path, wanted: tuple[str, ...]) -> Mapping[str, NDArray[Any]]:
+    """Read a file in the format that its ending names; all of `wanted` are in it."""
+    read = _READERS.get(path.suffix.lower())
+    if read is None:
+        raise InvalidDataFile(f"{path.name} has an unknown ending", hint=_SUFFIX_HINT)
+    if not path.is_file():
+        raise InvalidDataFile(f"there is no file {path}")
+    tensors = read(path)
+    missing = [name for name in wanted if name not in tensors]
+    if missing:
+        raise InvalidDataFile(f"{path.name} has no tensor {missing[0]}", hint=_SUFFIX_HINT)
+    return tensors
 
 
 def _check_form(x: NDArray[Any], y: NDArray[Any]) -> None:

@@ -290,10 +290,11 @@ def _bump_sums(words: _Words, bumps: _Bumps) -> NDArray[np.float64]:
     drawn = words[:, _ANOMALY.number : _ANOMALY.number + bumps.number]
     amplitude = bumps.lowest + (bumps.highest - bumps.lowest) * _unit(drawn).astype(np.float64)
     offset = np.arange(-(bumps.width // 2), bumps.width // 2)
-    shape = np.array([math.exp(-(d**2) / (2 * _SIGMA**2)) for d in offset.tolist()])
+    # Rounded to float32, in which the mathematics libraries of all systems agree.
+    shape = np.array([math.exp(-(d**2) / (2 * _SIGMA**2)) for d in offset.tolist()], "f4")
     row_start = np.arange(rows)[:, None] * padded + _MARGIN
     cells = (row_start + centre)[:, :, None] + offset
-    heights = amplitude[:, :, None] * shape
+    heights = amplitude[:, :, None] * shape.astype(np.float64)
     # bincount adds in the order given, which for one row does not depend on the others.
     sums = np.bincount(cells.ravel(), weights=heights.ravel(), minlength=rows * padded)
     inside = sums.reshape(rows, padded)[:, _MARGIN : _MARGIN + FEATURES]
