@@ -1,0 +1,59 @@
+"""What went wrong, as one line on standard error and an exit status.
+
+- an OmegaError has its own status (docs/reference/cli.md lists them);
+- a wrong option is 2, the same as `InvalidRequest`; Ctrl-C is 130, which typer sees to;
+- anything else is a fault of omega21's own: 55, with the trace in a file, or here with -v.
+
+The line is the same with --json: standard output stays empty, and the status says which error.
+"""
+
+import logging
+import os
+import sys
+import tempfile
+import traceback
+
+import typer
+
+from omega21.protocol.errors import InternalError, OmegaError
+
+
+def report(error: Exception) -> int:
+    """Tell what went wrong and return the exit status."""
+    if isinstance(error, OmegaError):
+        _say(str(error))
+        return error.exit_code
+    if isinstance(error, typer.TyperException):
+        return _usage(error)
+    if isinstance(error, typer.Abort):
+        sys.stderr.write("\n")  # ends the line of the question
+        _say("nothing was done")
+        return 1
+    return _fault(error)
+
+
+def _usage(error: typer.TyperException) -> int:
+    """Name the option, and the command whose help says what it takes."""
+    context = getattr(error, "ctx", None)
+    help_command = f"{context.command_path if context else 'omega21'} --help"
+    message = " ".join(error.format_message().split()).rstrip(".")
+    _say(f"{message}; see {help_command}")
+    return 2
+
+
+def _fault(error: Exception) -> int:
+    trace = "".join(traceback.format_exception(error))
+    if logging.getLogger("omega21").isEnabledFor(logging.INFO):
+        sys.stderr.write(trace)
+        where = "the trace is above"
+    else:
+        handle, path = tempfile.mkstemp(prefix="omega21-", suffix=".log")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(trace)
+        where = f"the trace is in {path}, and -v shows it"
+    _say(f"a fault of omega21's own, {type(error).__name__}: {error}; {where}")
+    return InternalError.exit_code
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"error: {' '.join(text.split())}\n")

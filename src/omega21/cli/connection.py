@@ -1,0 +1,83 @@
+"""The server that a command talks to: one at an address, or one started here for its length."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from omega21.cli.output import Output
+from omega21.client.embedded import EmbeddedServer
+from omega21.client.folder import run_folder_path, server_data_path
+from omega21.client.sync import Client
+from omega21.protocol.errors import InvalidRequest, UnknownRun
+from omega21.protocol.names import check_run_name
+from omega21.protocol.steps import MAX_WAIT_SECONDS
+
+ATTEMPTS: Final = 3
+"""Times that a request of a command that asks one thing is tried: a wrong address shows soon."""
+
+
+@contextmanager
+def connect(address: str, *, token: str | None, timeout: float) -> Iterator[Client]:
+    """Open a client of the server at `address`. Raises InvalidAddress."""
+    with Client(address, token=token or None, timeout=timeout, attempts=ATTEMPTS) as client:
+        yield client
+
+
+@contextmanager
+def embedded(run: str, *, workdir: Path | None, timeout: float, output: Output) -> Iterator[Client]:
+    """Start a server on this machine for `run`, whose folder holds its data; stop it at the end.
+
+    Raises NotOnThisServer without the `server` extra, Unavailable when it does not start.
+    """
+    output.note("no address given: starting a server on this machine")
+    with EmbeddedServer(server_data_path(run, workdir)) as server:
+        output.note(f"the server listens on {server.address}")
+        with Client(server.address, timeout=timeout) as client:
+            yield client
+
+
+@contextmanager
+def server_of_run(
+    run: str,
+    *,
+    address: str | None,
+    token: str | None,
+    timeout: float,
+    workdir: Path | None,
+    output: Output,
+) -> Iterator[Client]:
+    """Open the server that has a run: at `address`, or the embedded one that trained it here.
+
+    An embedded server first works its way to where the run was. Raises UnknownRun when the run
+    was not trained on this machine.
+    """
+    checked_name(run)
+    if address is not None:
+        with connect(address, token=token, timeout=timeout) as client:
+            yield client
+        return
+    if not server_data_path(run, workdir).is_dir():
+        raise UnknownRun(
+            f"run {run!r} was not trained on this machine: {run_folder_path(run, workdir)}",
+            hint="give the address of the server that has it, with --url or COLAB_SERVER_URL",
+        )
+    with embedded(run, workdir=workdir, timeout=timeout, output=output) as client:
+        _catch_up(client, run)
+        yield client
+
+
+def checked_name(run: str) -> str:
+    """Return the name if a run may have it. Raises InvalidRequest."""
+    try:
+        return check_run_name(run)
+    except ValueError as error:
+        raise InvalidRequest(str(error)) from error
+
+
+def _catch_up(client: Client, run: str) -> None:
+    """Wait until a restarted server is where the run was."""
+    state = client.run_state(run)
+    while state.state == "training":
+        client.steps(run, after=state.target - 1, wait=MAX_WAIT_SECONDS, limit=1)
+        state = client.run_state(run)

@@ -1,0 +1,46 @@
+"""`omega21 diagnose`: a server tests itself."""
+
+from typing import TYPE_CHECKING
+
+from omega21.cli.options import DEFAULT_ADDRESS, Address, Json, Quiet, Timeout, Token, Verbose
+
+if TYPE_CHECKING:
+    from omega21.protocol.classic import Diagnosis
+
+
+def diagnose(
+    address: Address = DEFAULT_ADDRESS,
+    *,
+    token: Token = None,
+    timeout: Timeout = 60,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Let a server test itself on its device.
+
+    It computes forward and backward on real tensors; no run is touched.
+    """
+    from omega21.cli.connection import connect
+    from omega21.cli.output import Output, facts
+
+    output = Output(json=json, quiet=quiet, verbose=verbose)
+    with connect(address, token=token, timeout=timeout) as client:
+        found = client.diagnose()
+    output.result(found.model_dump(mode="json"), facts(diagnosis_rows(found)))
+
+
+def diagnosis_rows(diagnosis: "Diagnosis") -> list[tuple[str, str]]:
+    """Name what a self-test found."""
+    shapes = diagnosis.outputs_shapes
+    return [
+        ("self-test", f"passed in {diagnosis.seconds:.2f} s"),
+        (
+            "device",
+            f"{diagnosis.gpu_info.device}, CUDA {'yes' if diagnosis.gpu_info.cuda else 'no'}",
+        ),
+        ("input", str(diagnosis.test_input_shape)),
+        ("anomaly", str(shapes.anomaly)),
+        ("dendrites", str(shapes.dendrites)),
+        ("coherence", str(shapes.coherence)),
+    ]

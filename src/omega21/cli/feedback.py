@@ -1,0 +1,71 @@
+"""`omega21 feedback`: records what was done with the dendrites."""
+
+from typing import Annotated
+
+import typer
+
+from omega21.cli.options import (
+    DEFAULT_ADDRESS,
+    Address,
+    Json,
+    Quiet,
+    Run,
+    Timeout,
+    Token,
+    Verbose,
+)
+
+
+def feedback(
+    address: Address = DEFAULT_ADDRESS,
+    *,
+    adjustments: Annotated[
+        str,
+        typer.Option(
+            "--adjustments",
+            "--ajustes",
+            metavar="NUMBERS",
+            help="The 16 adjustments applied, each from -1 to 1, with commas between them.",
+        ),
+    ],
+    validated: Annotated[
+        bool,
+        typer.Option(
+            "--validated/--rejected",
+            "--validado/--rechazado",
+            help="Whether they proved right.",
+        ),
+    ],
+    run: Run = "default",
+    token: Token = None,
+    timeout: Timeout = 60,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Record what was done with a run's dendrites.
+
+    Each adjustment that was applied, and whether they proved right, are kept with the run.
+    """
+    from omega21.cli.connection import connect
+    from omega21.cli.output import Output, facts
+    from omega21.protocol.classic import DENDRITES
+    from omega21.protocol.errors import InvalidRequest
+
+    try:
+        numbers = [float(text) for text in adjustments.split(",")]
+    except ValueError as error:
+        raise InvalidRequest(f"--adjustments takes numbers with commas: {error}") from error
+    if len(numbers) != DENDRITES or not all(-1 <= number <= 1 for number in numbers):
+        raise InvalidRequest(
+            f"--adjustments takes {DENDRITES} numbers from -1 to 1, got {adjustments!r}"
+        )
+    output = Output(json=json, quiet=quiet, verbose=verbose)
+    with connect(address, token=token, timeout=timeout) as client:
+        received = client.feedback(numbers, validated=validated, run=run)
+    figures = received.estadisticas
+    rows = [
+        ("recorded", "validated" if received.validacion else "rejected"),
+        ("feedback", f"{figures.recibido} received, {figures.exitoso} validated"),
+    ]
+    output.result(received.model_dump(mode="json"), facts(rows))

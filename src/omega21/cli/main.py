@@ -1,0 +1,75 @@
+"""`omega21`: the commands, and the one place where what goes wrong becomes a line and a status.
+
+Commands import late: this file and those that it names load typer and nothing of the client, the
+server or the model, so that `omega21 --help` answers at once.
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from omega21.cli import (
+    demo,
+    diagnose,
+    export,
+    feedback,
+    generate,
+    metrics,
+    predict,
+    runs,
+    serve,
+    status,
+    train,
+)
+
+app = typer.Typer(
+    name="omega21",
+    help="Train on a remote, disposable GPU from a local PC.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: half the time to start, and one text for the docs
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
+)
+app.command()(train.train)
+app.command()(serve.serve)
+app.command()(demo.demo)
+app.command()(status.status)
+app.command()(metrics.metrics)
+app.command()(diagnose.diagnose)
+app.command()(feedback.feedback)
+app.command()(generate.generate)
+app.command()(predict.predict)
+app.command()(export.export)
+app.add_typer(runs.app, name="runs")
+
+
+@app.callback()
+def omega21(
+    *,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Train on a remote, disposable GPU from a local PC."""
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(f"omega21 {installed('omega21')}")
+        raise typer.Exit
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit status; what goes wrong is told on standard error."""
+    try:
+        status = app(arguments, prog_name="omega21", standalone_mode=False)
+    except Exception as error:  # noqa: BLE001 - the boundary: every error becomes a line here
+        from omega21.cli.boundary import report
+
+        return report(error)
+    return status if isinstance(status, int) else 0
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,74 @@
+"""Options that several commands share, and the ways in which their values are written.
+
+Nothing here imports more than typer: `omega21 --help` reads this file.
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import typer
+
+DEFAULT_ADDRESS: Final = "http://127.0.0.1:8000"
+"""Where `omega21 serve` listens when it is told nothing else."""
+
+KindName = Literal["simple", "temporal", "neuronal"]
+PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
+
+Address = Annotated[
+    str,
+    typer.Argument(metavar="URL", envvar="COLAB_SERVER_URL", help="The server's address."),
+]
+Url = Annotated[
+    str | None,
+    typer.Option("--url", metavar="URL", envvar="COLAB_SERVER_URL", help="The server's address."),
+]
+Token = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TOKEN",
+        envvar="OMEGA21_TOKEN",
+        help="The token that the server asks for; better in the environment than here.",
+    ),
+]
+Timeout = Annotated[
+    float, typer.Option(min=1, metavar="SECONDS", help="Longest silence in a request.")
+]
+Run = Annotated[str, typer.Option("--run", metavar="NAME", help="The run.")]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The run's name.")]
+Workdir = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Folder of the run folders, in place of the user's own."),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on standard output, nothing else.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Log every request; show the trace of a fault.")
+]
+
+_SECONDS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_BYTES: Final = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def seconds(text: str, option: str) -> float:
+    """Read a length of time: 90, 90s, 30m, 1h or 1d. Raises InvalidRequest, naming `option`."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]?)", text.strip().lower())
+    if found is None or found[2] not in _SECONDS:
+        raise _not_read(text, option, "a length of time, such as 90s, 30m, 1h or 1d")
+    return float(found[1]) * _SECONDS[found[2]]
+
+
+def size(text: str, option: str) -> int:
+    """Read a number of bytes: 500MB, 20GB. Raises InvalidRequest, naming `option`."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Z]*)", text.strip().upper())
+    if found is None or found[2] not in _BYTES:
+        raise _not_read(text, option, "a number of bytes, such as 500MB or 20GB")
+    return int(float(found[1]) * _BYTES[found[2]])
+
+
+def _not_read(text: str, option: str, wanted: str) -> Exception:
+    from omega21.protocol.errors import InvalidRequest
+
+    return InvalidRequest(f"{option} takes {wanted}, got {text!r}")

@@ -1,0 +1,91 @@
+"""The one place where commands write: people, JSON or nothing, decided once.
+
+Results go to standard output, so that it can be piped; progress, notices and hints go to standard
+error. NO_COLOR and TERM=dumb are honoured by rich.
+"""
+
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+
+class Mode(Enum):
+    """Whom a command speaks to."""
+
+    HUMAN = "human"
+    JSON = "json"
+    QUIET = "quiet"
+
+
+class Output:
+    """Standard output and standard error of one command."""
+
+    def __init__(self, *, json: bool = False, quiet: bool = False, verbose: bool = False) -> None:
+        self.mode = Mode.JSON if json else Mode.QUIET if quiet else Mode.HUMAN
+        self.results = Console(soft_wrap=False, highlight=False)
+        self.notes = Console(stderr=True, highlight=False)
+        if verbose:
+            logger = logging.getLogger("omega21")
+            logger.setLevel(logging.INFO)
+            logger.addHandler(_Notes(self.notes))
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a view that redraws itself can be shown."""
+        return (
+            self.mode is Mode.HUMAN and self.notes.is_terminal and not self.notes.is_dumb_terminal
+        )
+
+    def result(self, document: Mapping[str, Any], shown: RenderableType) -> None:
+        """Print a command's result: the document as one line of JSON, or what people read."""
+        if self.mode is Mode.JSON:
+            self.results.file.write(json.dumps(document, allow_nan=False) + "\n")
+            self.results.file.flush()
+        elif self.mode is Mode.HUMAN:
+            self.results.print(shown)
+
+    def aside(self, shown: RenderableType) -> None:
+        """Print what people read beside the result; it is kept out of the way of JSON."""
+        if self.mode is not Mode.QUIET:
+            (self.results if self.mode is Mode.HUMAN else self.notes).print(shown)
+
+    def note(self, text: str) -> None:
+        """Say something beside the result, in one line that is never broken."""
+        if self.mode is not Mode.QUIET:
+            self.notes.print(Text(text), soft_wrap=True)
+
+
+class _Notes(logging.Handler):
+    """Log records through the console, which keeps them out of a live view's lines."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+        self.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        self._console.print(Text(self.format(record), style="dim"), soft_wrap=True)
+
+
+def facts(rows: Sequence[tuple[str, str]]) -> Text:
+    """Lay out names and values in two columns, a line for each."""
+    width = max(len(name) for name, _ in rows) + 2
+    lines = [Text.assemble((name.ljust(width), "dim"), value) for name, value in rows]
+    return Text("\n").join(lines)
+
+
+def listing(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
+    """Lay out rows under titles, without lines; nothing is cut off."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for title in titles:
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table

@@ -1,0 +1,90 @@
+"""`omega21 predict`: a run's model computes outputs for samples in a file."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from omega21.cli.options import (
+    Json,
+    Quiet,
+    RunArgument,
+    Timeout,
+    Token,
+    Url,
+    Verbose,
+    Workdir,
+)
+
+if TYPE_CHECKING:
+    from omega21.client.evaluation import Prediction
+
+
+def predict(
+    run: RunArgument,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="Samples: a .npz or .safetensors file with x [n, 1600]."
+        ),
+    ],
+    *,
+    output_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write all outputs to a .safetensors file: anomaly_prob [n], dendrites [n, 16], "
+            "coherence [n, 64].",
+        ),
+    ] = None,
+    url: Url = None,
+    token: Token = None,
+    timeout: Timeout = 60,
+    workdir: Workdir = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Print the anomaly probability of each sample in a file.
+
+    One a line, in the order of the file.
+    Without --url, a server is started for a run that was trained on this machine.
+    """
+    from omega21.cli.connection import server_of_run
+    from omega21.cli.output import Output
+    from omega21.data.files import read_features
+
+    output = Output(json=json, quiet=quiet, verbose=verbose)
+    x = read_features(file)
+    with server_of_run(
+        run, address=url, token=token, timeout=timeout, workdir=workdir, output=output
+    ) as client:
+        found = client.predict(run, x)
+    over = int((found.anomaly_prob > 0.5).sum())
+    output.note(f"{len(x)} samples under the weights of step {found.step}; {over} over 0.5")
+    if output_file is not None:
+        _write(output_file, found)
+        output.note(f"all outputs are in {output_file}")
+    probabilities = [float(value) for value in found.anomaly_prob]
+    output.result(
+        {"run": run, "step": found.step, "samples": len(x), "anomaly_prob": probabilities},
+        "\n".join(f"{value:.6f}" for value in probabilities),
+    )
+
+
+def _write(path: Path, found: "Prediction") -> None:
+    from safetensors.numpy import save
+
+    from omega21.client.durable import write_durably
+    from omega21.protocol.errors import InvalidRequest
+
+    if path.suffix != ".safetensors":
+        raise InvalidRequest(f"--output takes a .safetensors file, got {path.name}")
+    tensors = {
+        "anomaly_prob": found.anomaly_prob,
+        "dendrites": found.dendrites,
+        "coherence": found.coherence,
+    }
+    write_durably(path, save(tensors, metadata={"step": str(found.step)}))

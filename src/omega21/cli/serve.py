@@ -1,0 +1,92 @@
+"""`omega21 serve`: a server on this machine, until it is stopped."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from omega21.cli.options import PrecisionName, Token, size
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+def serve(
+    *,
+    host: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Address to listen on; others than this machine's own need a token.",
+        ),
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65_535, help="Port to listen on; 0 finds a free one.")
+    ] = 8000,
+    data_dir: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder for runs, samples and results.")
+    ] = Path("omega21-data"),
+    token: Token = None,
+    device: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Device that computes: auto (cuda, else mps, else cpu), cpu, cuda, cuda:N or mps.",
+        ),
+    ] = "auto",
+    precision: Annotated[
+        PrecisionName, typer.Option(help="Precision for runs that ask for auto.")
+    ] = "auto",
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="Threads that compute.", show_default="one for each core"),
+    ] = None,
+    disk_limit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Most bytes that samples may take, such as 20GB.",
+            show_default="80 % of what is free",
+        ),
+    ] = None,
+    max_runs: Annotated[int, typer.Option(min=1, help="Most runs that are held.")] = 64,
+    log_level: Annotated[LogLevel, typer.Option(help="What is logged.")] = "info",
+    stop_with_stdin: Annotated[
+        bool,
+        typer.Option("--stop-with-stdin", hidden=True, help="Stop when standard input ends."),
+    ] = False,
+) -> None:
+    """Serve runs on this machine's GPU or CPU until it is stopped.
+
+    Prints one line on standard output when it listens; logs go to standard error. Ctrl-C or
+    SIGTERM lets it finish the step under way.
+    """
+    from omega21.protocol.errors import NotOnThisServer
+
+    limit = None if disk_limit is None else size(disk_limit, "--disk-limit")
+    try:
+        from omega21.server.serve import ServeOptions
+        from omega21.server.serve import serve as serve_until_stopped
+        from omega21.training.options import EngineOptions
+    except ModuleNotFoundError as error:
+        raise NotOnThisServer(
+            f"a server needs {error.name}, which is not installed",
+            hint="install it with: pip install 'omega21[server]'",
+        ) from error
+
+    serve_until_stopped(
+        ServeOptions(
+            data_dir=data_dir,
+            host=host,
+            port=port,
+            token=token or None,
+            engine=EngineOptions(
+                device=device,
+                precision=precision,
+                threads=threads,
+                disk_limit=limit,
+                max_runs=max_runs,
+            ),
+            log_level=log_level,
+            stop_with_stdin=stop_with_stdin,
+        )
+    )

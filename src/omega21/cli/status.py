@@ -1,0 +1,59 @@
+"""`omega21 status`: what a server does, and a run's statistics."""
+
+from typing import TYPE_CHECKING
+
+from omega21.cli.options import (
+    DEFAULT_ADDRESS,
+    Address,
+    Json,
+    Quiet,
+    Run,
+    Timeout,
+    Token,
+    Verbose,
+)
+
+if TYPE_CHECKING:
+    from omega21.protocol.classic import Status
+
+
+def status(
+    address: Address = DEFAULT_ADDRESS,
+    *,
+    run: Run = "default",
+    token: Token = None,
+    timeout: Timeout = 60,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Show the state of a server and the statistics of a run."""
+    from omega21.cli.connection import connect
+    from omega21.cli.output import Output, facts
+
+    output = Output(json=json, quiet=quiet, verbose=verbose)
+    with connect(address, token=token, timeout=timeout) as client:
+        found = client.status(run)
+    output.result(found.model_dump(mode="json"), facts(status_rows(found)))
+
+
+def status_rows(status: "Status") -> list[tuple[str, str]]:
+    """Name the figures of a run's status."""
+    figures = status.estadisticas
+    feedback = figures.feedback
+    return [
+        ("run", f"{status.run}: {status.state}, step {status.step} of {status.target}"),
+        ("durable", f"step {status.durable_step}"),
+        ("trained", f"{figures.total_muestras} samples in {figures.total_batches} batches"),
+        (
+            "loss",
+            f"{figures.loss_promedio_global:.4f} on average, "
+            f"{figures.loss_promedio_ultimos_100:.4f} over the last 100 steps",
+        ),
+        ("anomaly probability", f"{figures.anomalia_media:.3f} on average"),
+        ("feedback", f"{feedback.recibido} received, {feedback.exitoso} validated"),
+        ("model", status.modelo),
+        ("device", f"{figures.dispositivo}, {figures.gpu_memoria_mb:.0f} MB in use"),
+        ("torch", f"{status.torch_version}, CUDA {'yes' if status.cuda_available else 'no'}"),
+        ("up for", f"{figures.tiempo_transcurrido_seg:.0f} s"),
+    ]

@@ -1,0 +1,160 @@
+"""`omega21 train`: trains samples on a server, and shows what comes of it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from omega21.cli.options import Json, KindName, Quiet, Timeout, Token, Verbose, Workdir, seconds
+
+
+def train(
+    address: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="URL",
+            envvar="COLAB_SERVER_URL",
+            help="The server's address; without one, a server is started on this machine for the "
+            "length of the run.",
+        ),
+    ] = None,
+    *,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            "--samples",
+            "--muestras",
+            min=1,
+            metavar="N",
+            help="Samples to train: 500, or of a file all that are not held out.",
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            "--batch-size",
+            "--lote",
+            min=1,
+            metavar="N",
+            help="Samples of one step: 64.",
+        ),
+    ] = None,
+    kind: Annotated[
+        KindName | None,
+        typer.Option("--kind", "--tipo", help="Kind of made samples: simple."),
+    ] = None,
+    anomaly_percent: Annotated[
+        float | None,
+        typer.Option(
+            "--anomaly-percent",
+            "--anomalias",
+            min=0,
+            max=100,
+            metavar="P",
+            help="Share of anomalies in made samples: 10.",
+        ),
+    ] = None,
+    seed: Annotated[
+        int,
+        typer.Option(
+            "--seed", "--semilla", min=0, metavar="N", help="Seed of the run and of its samples."
+        ),
+    ] = 42,
+    epochs: Annotated[
+        int,
+        typer.Option(
+            "--epochs", "--epocas", min=1, metavar="N", help="Times that each sample is used."
+        ),
+    ] = 1,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Settings by name, which explicit options override: prueba_rapida, "
+            "entrenamiento_estandar, deteccion_anomalias, entrenamiento_pesado.",
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Train the samples of a .npz or .safetensors file with tensors x and y.",
+        ),
+    ] = None,
+    run: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The run: made if it is not there, else its unfinished samples are finished, "
+            "or new ones appended. Without it, a run with a fresh name.",
+        ),
+    ] = None,
+    validation: Annotated[
+        int,
+        typer.Option(
+            "--validation",
+            "--validacion",
+            min=0,
+            metavar="N",
+            help="Samples held out, scored at the end; 0 for none.",
+        ),
+    ] = 1000,
+    every: Annotated[
+        str | None,
+        typer.Option(
+            "--every",
+            "--cada",
+            metavar="TIME",
+            help="Train the run's next samples again and again, starting every 30m, 1h or 1d.",
+        ),
+    ] = None,
+    diagnose: Annotated[
+        bool,
+        typer.Option("--diagnose", "--diagnostico", help="Let the server test itself first."),
+    ] = False,
+    metrics: Annotated[
+        bool, typer.Option("--metrics", "--metricas", help="Show the run's metrics at the end.")
+    ] = False,
+    workdir: Workdir = None,
+    patience: Annotated[
+        str, typer.Option(metavar="TIME", help="Keep trying this long to reach the server again.")
+    ] = "10m",
+    token: Token = None,
+    timeout: Timeout = 60,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train samples on a server, and show the result.
+
+    The run is kept in a folder on this machine. When anything is cut off, the same command with
+    the same --run goes on where it was: no sample is trained twice.
+    """
+    from omega21.cli.output import Output
+    from omega21.cli.training import Job, make_order, train_job
+
+    order = make_order(
+        run=run,
+        preset=preset,
+        samples=samples,
+        batch_size=batch_size,
+        kind=kind,
+        anomaly_percent=anomaly_percent,
+        seed=seed,
+        epochs=epochs,
+        data=data,
+        validation=validation,
+    )
+    job = Job(
+        order=order,
+        is_fresh=run is None,
+        address=address,
+        token=token,
+        timeout=timeout,
+        workdir=workdir,
+        patience=seconds(patience, "--patience"),
+        every=None if every is None else seconds(every, "--every"),
+        diagnose=diagnose,
+        metrics=metrics,
+    )
+    train_job(job, Output(json=json, quiet=quiet, verbose=verbose))

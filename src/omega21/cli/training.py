@@ -1,0 +1,162 @@
+"""What `train` and `demo` do: an order is made, a server found, its events shown, figures told."""
+
+import shlex
+import time
+from contextlib import AbstractContextManager, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from omega21.cli.connection import checked_name, embedded
+from omega21.cli.diagnose import diagnosis_rows
+from omega21.cli.metrics import metrics_rows
+from omega21.cli.output import Output, facts
+from omega21.cli.report import report
+from omega21.cli.view import open_view
+from omega21.client.events import Done, RunReady
+from omega21.client.folder import fresh_run_name
+from omega21.client.orders import TrainOrder, next_segment
+from omega21.client.presets import PRESETS, Preset
+from omega21.client.sync import Client
+from omega21.data.files import open_data
+from omega21.protocol.errors import InvalidRequest, LinkFailure
+from omega21.protocol.plan import Kind
+
+_PLAIN: Final = Preset(500, 64, "simple", 10)
+_EMBEDDED_PATIENCE: Final = 30.0
+"""Seconds for a server on this machine: when it is gone, nobody starts it again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A training as it was asked for on the command line; times are in seconds."""
+
+    order: TrainOrder
+    is_fresh: bool = True
+    address: str | None = None
+    token: str | None = None
+    timeout: float = 60.0
+    workdir: Path | None = None
+    patience: float = 600.0
+    every: float | None = None
+    diagnose: bool = False
+    metrics: bool = False
+
+    def way_back(self) -> str:
+        """Return the command that goes on with this run."""
+        order, plain = self.order, TrainOrder(run=self.order.run)
+        words = ["omega21", "train", *([self.address] if self.address else []), "--run", order.run]
+        for option, given, usual in (
+            ("--seed", order.seed, plain.seed),
+            ("--validation", order.validation, plain.validation),
+            ("--data", order.data, None),
+            ("--workdir", self.workdir, None),
+        ):
+            if given != usual:
+                words += [option, str(given)]
+        return shlex.join(words)
+
+
+def make_order(
+    *,
+    run: str | None,
+    preset: str | None,
+    samples: int | None,
+    batch_size: int | None,
+    kind: Kind | None,
+    anomaly_percent: float | None,
+    seed: int,
+    epochs: int,
+    data: Path | None,
+    validation: int,
+) -> TrainOrder:
+    """Put options over a preset over the defaults, and check what can be checked here.
+
+    Raises InvalidRequest for an unknown preset or what contradicts itself, and what reading the
+    data file raises.
+    """
+    if preset is not None and preset not in PRESETS:
+        raise InvalidRequest(f"no preset {preset!r}", hint=f"choose one of {', '.join(PRESETS)}")
+    if data is not None and (preset or kind or anomaly_percent is not None):
+        raise InvalidRequest(
+            "--data brings its own samples",
+            hint="leave out --preset, --kind and --anomaly-percent",
+        )
+    usual = _PLAIN if preset is None else PRESETS[preset]
+    order = TrainOrder(
+        run=fresh_run_name() if run is None else checked_name(run),
+        samples=samples or (None if data is not None else usual.samples),
+        batch_size=batch_size or usual.batch_size,
+        epochs=epochs,
+        kind=kind or usual.kind,
+        anomaly_percent=usual.anomaly_percent if anomaly_percent is None else anomaly_percent,
+        seed=seed,
+        data=data,
+        validation=validation,
+    )
+    order.config()
+    if data is None:
+        next_segment(order, (), file=None)
+    else:
+        open_data(data)
+    return order
+
+
+def train_job(job: Job, output: Output) -> None:
+    """Train as asked and show what came of it, once or again and again."""
+    if job.is_fresh:
+        output.note(f"run {job.order.run}")
+    try:
+        with open_server(job, output) as client:
+            if job.diagnose:
+                output.aside(facts(diagnosis_rows(client.diagnose())))
+            while True:
+                start = time.monotonic()
+                done = train_segment(client, job, output)
+                output.result(done.summary.as_dict(), report(done))
+                if job.metrics:
+                    output.aside(facts(metrics_rows(client.metrics(job.order.run))))
+                if job.every is None:
+                    return
+                _wait(start + job.every - time.monotonic(), output)
+    except KeyboardInterrupt:
+        where = "goes on without this command" if job.address else "is stopped"
+        output.note(f"run {job.order.run} {where}; to come back to it: {job.way_back()}")
+        raise
+
+
+def open_server(job: Job, output: Output) -> AbstractContextManager[Client]:
+    """Open the server at the job's address, or start one for it on this machine."""
+    if job.address is not None:
+        return Client(job.address, token=job.token or None, timeout=job.timeout)
+    return embedded(job.order.run, workdir=job.workdir, timeout=job.timeout, output=output)
+
+
+def train_segment(client: Client, job: Job, output: Output) -> Done:
+    """Train one segment, showing its events; return the last one.
+
+    Raises what `Client.train` raises; a broken link names the command that goes on.
+    """
+    patience = job.patience if job.address else min(job.patience, _EMBEDDED_PATIENCE)
+    training = client.train(job.order, workdir=job.workdir, patience=patience)
+    with open_view(output) as view, closing(training) as events:
+        is_begun = False
+        try:
+            for event in events:
+                view.show(event)
+                is_begun = is_begun or isinstance(event, RunReady)
+                if isinstance(event, Done):
+                    return event
+        except LinkFailure as error:
+            if not is_begun:
+                raise
+            way_back = f"nothing is lost; go on with: {job.way_back()}"
+            raise type(error)(error.message, hint=way_back) from error
+    raise AssertionError("a training ends with Done or an error")
+
+
+def _wait(delay: float, output: Output) -> None:
+    if delay > 0:
+        begins = time.strftime("%H:%M:%S", time.localtime(time.time() + delay))
+        output.note(f"the next samples are trained at {begins}; Ctrl-C ends this")
+        time.sleep(delay)
