@@ -118,6 +118,8 @@ class Status(Reply):
     step: int
     target: int
     durable_step: int
+    restarts: int = Field(default=0, description="of the server process, by its supervisor")
+    last_death: str | None = Field(default=None, description="when and why it ended last")
 
 
 class Health(Reply):

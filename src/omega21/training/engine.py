@@ -157,13 +157,17 @@ class Engine:
         self._worker.start()
 
     def stop(self, timeout: float = 10.0) -> bool:
-        """Finish the step under way, write, leave; False if that took longer than `timeout`."""
-        stopped = self._worker.stop(timeout)
-        if stopped:
-            self._saver.close()
-            self._ledger.close()
-            self._folder_lock.release()
-        return stopped
+        """Finish the step under way, write, and compute no more; False if `timeout` was too short.
+
+        What asks for nothing to be computed is still answered, until `close`.
+        """
+        return self._worker.stop(timeout)
+
+    def close(self) -> None:
+        """Let go of the folder, after `stop`; nothing may use the engine any more."""
+        self._saver.close()
+        self._ledger.close()
+        self._folder_lock.release()
 
     def _load(self, stored: StoredRun) -> Run:
         run = Run(stored, self._ledger.segments(stored.key), self._shards)
@@ -391,6 +395,7 @@ class Engine:
             recent=self._ledger.recent_losses(run.key, 100),
             hardware=self.hardware,
             uptime_seconds=self.uptime_seconds(),
+            options=self._options,
         )
 
     def metrics(self, name: str) -> Metrics:
@@ -405,6 +410,11 @@ class Engine:
         with self._changed:
             config = self._registry.get(name).config
         return statistics.info(name, config.model, self.server_id)
+
+    @property
+    def steps_done(self) -> int:
+        """Planned steps and inline batches computed by this process."""
+        return self._worker.steps_done
 
     def uptime_seconds(self) -> float:
         """Seconds since the engine was made."""

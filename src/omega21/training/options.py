@@ -14,7 +14,8 @@ class EngineOptions:
     `threads` is torch's thread count, by default one a core. `disk_limit` is the most bytes that
     shards may take, by default 80 % of what is free when the engine starts. A checkpoint is taken
     every `checkpoint_seconds` or every `checkpoint_steps`. Of `resident_runs` runs the weights are
-    in memory; others are put away to disk.
+    in memory; others are put away to disk. `restarts` and `last_death` are what a supervisor knows
+    of the processes before this one.
     """
 
     device: str = "auto"
@@ -25,3 +26,5 @@ class EngineOptions:
     resident_runs: int = 4
     checkpoint_seconds: float = 30.0
     checkpoint_steps: int = 500
+    restarts: int = 0
+    last_death: str | None = None

@@ -6,7 +6,7 @@ from omega21.protocol.checkpoints import (
     RestoreCheckpoint,
     trained_plan_sha256,
 )
-from omega21.protocol.errors import Conflict, InvalidCheckpoint, UnknownCheckpoint
+from omega21.protocol.errors import Conflict, InvalidCheckpoint, StorageFull, UnknownCheckpoint
 from omega21.training.checkpoints import Checkpoint, CheckpointStore
 from omega21.training.executor import Executor
 from omega21.training.ledger import Ledger
@@ -64,7 +64,10 @@ class Restoring:
         record = self._pieces.record(request)
         with self._registry.changed:
             self._check_goes_on(run, record)
-        checkpoint = self._checkpoints.adopt(record, self._pieces.chunks(request))
+        try:
+            checkpoint = self._checkpoints.adopt(record, self._pieces.chunks(request))
+        except OSError as error:
+            raise StorageFull(f"the checkpoint was not written: {error}", retry_after=30) from error
 
         def go_on(_: Executor) -> None:
             with self._registry.changed:

@@ -24,6 +24,7 @@ from omega21.protocol.models import ModelConfig
 from omega21.protocol.runs import RunSummary
 from omega21.training.hardware import Hardware
 from omega21.training.ledger import Ledger, Totals
+from omega21.training.options import EngineOptions
 
 MODEL_NAME = "CortezaCognitivaV4"
 _TREND_LOSSES = 20
@@ -63,6 +64,7 @@ def status(
     recent: list[float],
     hardware: Hardware,
     uptime_seconds: float,
+    options: EngineOptions,
 ) -> Status:
     """Describe the server and a run; zeros, never nulls, where nothing was trained yet."""
     return Status(
@@ -85,6 +87,8 @@ def status(
         step=run.step,
         target=run.target,
         durable_step=run.durable_step,
+        restarts=options.restarts,
+        last_death=options.last_death,
     )
 
 

@@ -86,6 +86,7 @@ class Worker:
         self._turn_ends = 0.0
         self._flush_due = 0.0
         self._stopping = False
+        self.steps_done = 0
         self._thread = threading.Thread(target=self._work, name="omega21-worker")
 
     def start(self) -> None:
@@ -337,6 +338,7 @@ class Worker:
         """Take over applied steps; the lock is held."""
         run.position = position
         run.stepped_at = time.monotonic()
+        self.steps_done += 1
         for result in results:
             if result.step > run.replay_until or self._differs(run, result):
                 run.pending.append(result)

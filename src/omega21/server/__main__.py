@@ -1,0 +1,78 @@
+"""`python -m omega21.server`: the server as a process, as an embedding program starts it.
+
+People use `omega21 serve`. The token is read from OMEGA21_TOKEN, since the arguments of a process
+can be read by everyone on its machine.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import get_args
+
+from omega21.protocol.errors import OmegaError
+from omega21.protocol.runs import PrecisionAsked
+from omega21.server.serve import LOG_LEVELS, ServeOptions, serve, serve_child
+from omega21.training.options import EngineOptions
+
+
+def parse_arguments(arguments: list[str] | None = None) -> tuple[ServeOptions, int | None]:
+    """Read the command line: the settings, and the socket that a supervisor hands on, if any.
+
+    An unknown or impossible option exits with status 2.
+    """
+    parser = argparse.ArgumentParser(prog="python -m omega21.server", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1", help="address to bind to")
+    parser.add_argument("--port", type=int, default=8000, help="0 chooses a free one")
+    parser.add_argument("--data-dir", type=Path, default=Path("omega21-data"))
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    parser.add_argument("--precision", choices=get_args(PrecisionAsked), default="auto")
+    parser.add_argument("--threads", type=int, help="threads that compute")
+    parser.add_argument("--disk-limit", type=int, help="most bytes of shards")
+    parser.add_argument("--max-runs", type=int, default=EngineOptions().max_runs)
+    parser.add_argument("--checkpoint-seconds", type=float, default=30.0)
+    parser.add_argument("--checkpoint-steps", type=int, default=500)
+    parser.add_argument("--socket-fd", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--log-level", choices=LOG_LEVELS, default="info")
+    parser.add_argument(
+        "--stop-with-stdin", action="store_true", help="stop when standard input ends"
+    )
+    given = parser.parse_args(arguments)
+    options = ServeOptions(
+        data_dir=given.data_dir,
+        host=given.host,
+        port=given.port,
+        token=os.environ.get("OMEGA21_TOKEN") or None,
+        engine=EngineOptions(
+            device=given.device,
+            precision=given.precision,
+            threads=given.threads,
+            disk_limit=given.disk_limit,
+            max_runs=given.max_runs,
+            checkpoint_seconds=given.checkpoint_seconds,
+            checkpoint_steps=given.checkpoint_steps,
+            restarts=int(os.environ.get("OMEGA21_RESTARTS", "0")),
+            last_death=os.environ.get("OMEGA21_LAST_DEATH") or None,
+        ),
+        log_level=given.log_level,
+        stop_with_stdin=given.stop_with_stdin,
+    )
+    return options, given.socket_fd
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve until told to stop; return the exit status."""
+    try:
+        options, descriptor = parse_arguments(arguments)
+        if descriptor is None:
+            serve(options)
+        else:
+            serve_child(options, descriptor)
+    except OmegaError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,157 @@
+"""Reading bodies: bounded as they stream in, and of a type that the call takes."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi.routing import APIRoute
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from omega21.protocol.errors import BodyTooLarge, UnsupportedEncoding
+from omega21.protocol.shards import ENCODING, MAX_SHARD_BYTES, SHARD_MEDIA_TYPE
+
+JSON_MEDIA_TYPE = "application/json"
+
+JSON_LIMIT = 12 * 2**20
+"""Most bytes of a JSON message: a segment with its full list of 100,000 shards has 9.3 MB."""
+
+TENSOR_LIMIT = MAX_SHARD_BYTES + 2**20
+"""Most bytes of tensors on the wire: those of a shard, and room for a header."""
+
+_LINGER_BYTES = 128 * 2**20
+_LINGER_SECONDS = 10.0
+
+
+async def read_body(request: Request, *, limit: int) -> bytes:
+    """Read a whole body. Raises BodyTooLarge as soon as it is known to exceed `limit` bytes."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > limit:
+        raise _too_large(limit)
+    chunks = bytearray()
+    async for chunk in request.stream():
+        if len(chunks) + len(chunk) > limit:
+            raise _too_large(limit)
+        chunks += chunk
+    return bytes(chunks)
+
+
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(
+        f"the body has more than {limit} bytes, the most that this call takes",
+        hint="send it in smaller pieces",
+    )
+
+
+def media_type(request: Request, *allowed: str) -> str:
+    """Return the body's media type. Raises UnsupportedEncoding when it is not one of `allowed`."""
+    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if given not in allowed:
+        raise UnsupportedEncoding(
+            f"the body is {given[:80] or 'of no stated type'}",
+            hint=f"send it as {' or '.join(allowed)}",
+        )
+    return given
+
+
+def is_compressed(request: Request, *, allowed: bool = True) -> bool:
+    """Tell whether the body is in zstd. Raises UnsupportedEncoding for what is not `allowed`."""
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding == "identity":
+        return False
+    if encoding == ENCODING and allowed:
+        return True
+    raise UnsupportedEncoding(
+        f"the body's encoding is {encoding[:40]!r}",
+        hint=f"send it {f'in {ENCODING} or ' if allowed else ''}without an encoding",
+    )
+
+
+async def read_tensors(request: Request) -> tuple[bytes, bool]:
+    """Read a body of tensors, and tell whether it is compressed."""
+    media_type(request, SHARD_MEDIA_TYPE)
+    compressed = is_compressed(request)
+    return await read_body(request, limit=TENSOR_LIMIT), compressed
+
+
+class MessageRoute(APIRoute):
+    """A route whose JSON message is bounded and must say that it is JSON.
+
+    FastAPI itself reads bodies without a bound.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return FastAPI's handler, behind one that has read the body."""
+        handle = super().get_route_handler()
+        if self.body_field is None:
+            return handle
+
+        async def read_then_handle(request: Request) -> Response:
+            media_type(request, JSON_MEDIA_TYPE)
+            is_compressed(request, allowed=False)
+            body = await read_body(request, limit=JSON_LIMIT)
+            return await handle(Request(request.scope, _replay(body, request.receive)))
+
+        return read_then_handle
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive_again() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return receive_again
+
+
+class Lingering:
+    """ASGI middleware: lets a client that is still sending read why it was refused.
+
+    Closing a connection with unread bytes resets it, and the reset destroys a reply that the
+    client has not read yet. So the rest of a refused body is read and thrown away, within bounds,
+    between the reply's last byte and its end.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, and see it read to its end."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        unread = True
+        refused = False
+
+        async def receive_watched() -> Message:
+            nonlocal unread
+            message = await receive()
+            if message["type"] != "http.request" or not message.get("more_body", False):
+                unread = False
+            return message
+
+        async def send_lingering(message: Message) -> None:
+            nonlocal refused
+            if message["type"] == "http.response.start":
+                refused = message["status"] >= 400
+            elif refused and unread and not message.get("more_body", False):
+                await send({**message, "more_body": True})
+                await _discard(receive)
+                message = {"type": "http.response.body", "body": b""}
+            await send(message)
+
+        await self.app(scope, receive_watched, send_lingering)
+
+
+async def _discard(receive: Receive) -> None:
+    discarded = 0
+    try:
+        async with asyncio.timeout(_LINGER_SECONDS):
+            while discarded < _LINGER_BYTES:
+                message = await receive()
+                if message["type"] != "http.request" or not message.get("more_body", False):
+                    return
+                discarded += len(message.get("body", b""))
+    except TimeoutError:
+        return

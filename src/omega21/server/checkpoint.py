@@ -1,0 +1,125 @@
+"""A run's state as a file: down to the client, and up again to another server."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.responses import FileResponse
+
+from omega21.protocol.checkpoints import PIECE_BYTES, CheckpointStored, RestoreCheckpoint
+from omega21.protocol.errors import (
+    BodyTooLarge,
+    Conflict,
+    InvalidCheckpoint,
+    InvalidRequest,
+    OtherRun,
+    RunDeleted,
+    StorageFull,
+    UnknownCheckpoint,
+    UnknownRun,
+    UnsupportedEncoding,
+)
+from omega21.protocol.names import RunName, Sha256
+from omega21.protocol.runs import RunState
+from omega21.protocol.shards import SHARD_MEDIA_TYPE, pack
+from omega21.server import examples
+from omega21.server.bodies import MessageRoute, is_compressed, media_type, read_body
+from omega21.server.compute import STEP_HEADER
+from omega21.server.examples import body, reply, tensors_reply
+from omega21.server.problems import problems
+from omega21.server.services import ServicesHere
+from omega21.training.engine import Engine
+
+router = APIRouter(tags=["checkpoint"], route_class=MessageRoute)
+
+PIECE_MEDIA_TYPE = "application/octet-stream"
+
+Part = Annotated[
+    Literal["full", "weights"],
+    Query(
+        description="`full`: a checkpoint on disk, all that later steps depend on; `weights`: the "
+        "model's tensors alone, after the last step applied"
+    ),
+]
+Step = Annotated[
+    int | None, Query(ge=0, description="the checkpoint of this step; by default the newest")
+]
+
+
+@router.get(
+    "/runs/{run}/checkpoint",
+    response_class=Response,
+    responses=tensors_reply("a checkpoint, or the weights by the model's names of them")
+    | problems(UnknownRun, UnknownCheckpoint),
+)
+async def get_checkpoint(
+    services: ServicesHere, run: RunName, *, part: Part = "full", step: Step = None
+) -> Response:
+    """Download a run's state; a checkpoint in ranges too.
+
+    The header `Omega21-Step` names the step. The ETag is the digest of the file, or of the
+    weights; a broken download goes on with `Range` and `If-Range`. A checkpoint that is being
+    pulled is kept until 15 minutes after the last request for it.
+    """
+    if part == "weights":
+        if step is not None:
+            raise InvalidRequest("`step` goes with part=full: weights are those of the last step")
+        return await services.compute.run(_weights, services.engine, run)
+    return await services.compute.run(_checkpoint, services.engine, run, step=step)
+
+
+def _weights(engine: Engine, run: str) -> Response:
+    step, weights, sha256 = engine.weights(run)
+    content = pack(weights, {"run": run, "step": str(step), "part": "weights"})
+    headers = {STEP_HEADER: str(step), "ETag": f'"{sha256}"'}
+    return Response(content, headers=headers, media_type=SHARD_MEDIA_TYPE)
+
+
+def _checkpoint(engine: Engine, run: str, *, step: int | None) -> Response:
+    checkpoint = engine.checkpoint(run, step=step)
+    headers = {STEP_HEADER: str(checkpoint.step), "ETag": f'"{checkpoint.sha256}"'}
+    return FileResponse(checkpoint.path, headers=headers, media_type=SHARD_MEDIA_TYPE)
+
+
+@router.put(
+    "/runs/{run}/checkpoint/pieces/{sha256}",
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                PIECE_MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}},
+            },
+        }
+    },
+    responses=reply(examples.PIECE_STORED)
+    | problems(UnknownRun, InvalidCheckpoint, BodyTooLarge, UnsupportedEncoding, StorageFull),
+)
+async def put_piece(
+    request: Request,
+    services: ServicesHere,
+    *,
+    run: RunName,
+    sha256: Annotated[Sha256, Path(description="SHA-256 of the piece's bytes")],
+) -> CheckpointStored:
+    """Store a piece of a checkpoint's file, at most 8 MB; the same again changes nothing."""
+    services.uploads.check_room()
+    services.engine.summary(run)
+    media_type(request, PIECE_MEDIA_TYPE)
+    is_compressed(request, allowed=False)
+    piece = await read_body(request, limit=PIECE_BYTES)
+    return await services.uploads.run(services.engine.put_piece, sha256, piece)
+
+
+@router.put(
+    "/runs/{run}/checkpoint",
+    responses=reply(examples.RUN_STATE)
+    | problems(
+        UnknownRun, OtherRun, RunDeleted, InvalidCheckpoint, Conflict, StorageFull, BodyTooLarge
+    ),
+)
+async def restore_checkpoint(
+    services: ServicesHere,
+    run: RunName,
+    restore: Annotated[RestoreCheckpoint, body(examples.RESTORE_CHECKPOINT)],
+) -> RunState:
+    """Go on from a checkpoint whose pieces are here; only where it goes past the run's step."""
+    return await services.compute.run(services.engine.restore, run, restore)

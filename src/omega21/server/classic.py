@@ -1,0 +1,161 @@
+"""The seven calls that existing clients of this contract make."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+
+from omega21.protocol.classic import (
+    Diagnosis,
+    FeedbackDendritas,
+    FeedbackReceived,
+    Health,
+    Info,
+    Metrics,
+    Status,
+    Trained,
+)
+from omega21.protocol.errors import (
+    BodyTooLarge,
+    Diverged,
+    InvalidSamples,
+    InvalidShard,
+    KeyReused,
+    NonFinite,
+    OutOfDeviceMemory,
+    PlanUnfinished,
+    RunPaused,
+    StillRunning,
+    StorageFull,
+    UnknownRun,
+    UnsupportedEncoding,
+)
+from omega21.protocol.names import DEFAULT_RUN
+from omega21.protocol.shards import SHARD_MEDIA_TYPE
+from omega21.server import examples
+from omega21.server.batches import (
+    INLINE_JSON_LIMIT,
+    InlineBatch,
+    read_json_batch,
+    read_tensor_batch,
+)
+from omega21.server.bodies import (
+    JSON_MEDIA_TYPE,
+    MessageRoute,
+    is_compressed,
+    media_type,
+    read_body,
+    read_tensors,
+)
+from omega21.server.examples import reply, tensors
+from omega21.server.problems import problems
+from omega21.server.services import IdempotencyKey, RunQuery, Services, ServicesHere
+
+router = APIRouter(tags=["classic"], route_class=MessageRoute)
+
+_BATCH_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            JSON_MEDIA_TYPE: {
+                "schema": {"$ref": "#/components/schemas/TrainLayer2"},
+                "example": examples.TRAIN_LAYER2,
+            },
+            **tensors("`x` [n, 1600] and `y` [n], in zstd or not"),
+        },
+    }
+}
+
+
+@router.post(
+    "/train_layer2",
+    openapi_extra=_BATCH_BODY,
+    responses=reply(examples.TRAINED)
+    | problems(
+        InvalidSamples, InvalidShard, NonFinite, KeyReused, BodyTooLarge, UnsupportedEncoding,
+        UnknownRun, PlanUnfinished, StillRunning, RunPaused, Diverged, StorageFull,
+        OutOfDeviceMemory,
+    ),
+)  # fmt: skip
+async def train_layer2(
+    request: Request,
+    services: ServicesHere,
+    *,
+    run: RunQuery = DEFAULT_RUN,
+    epochs: Annotated[
+        int | None, Query(ge=1, le=1000, description="for a body of tensors; JSON holds its own")
+    ] = None,
+    key: IdempotencyKey = None,
+) -> Trained:
+    """Train one inline batch at the end of the plan, and answer with its result.
+
+    As JSON (at most 32 MiB, about 950 samples) or as tensors. Loss and step are the last epoch's.
+    """
+    services.inline.check_room()
+    batch = await _read_batch(request, services, epochs)
+    return await services.inline.run(
+        services.engine.train_inline, run, batch.x, batch.y, epochs=batch.epochs, key=key
+    )
+
+
+async def _read_batch(request: Request, services: Services, epochs: int | None) -> InlineBatch:
+    if media_type(request, JSON_MEDIA_TYPE, SHARD_MEDIA_TYPE) == SHARD_MEDIA_TYPE:
+        body, compressed = await read_tensors(request)
+        return await services.uploads.run(
+            read_tensor_batch, body, compressed=compressed, epochs=epochs or 1
+        )
+    is_compressed(request, allowed=False)
+    body = await read_body(request, limit=INLINE_JSON_LIMIT)
+    return await services.uploads.run(read_json_batch, body)
+
+
+@router.post(
+    "/feedback_dendritas",
+    responses=reply(examples.FEEDBACK_RECEIVED)
+    | problems(UnknownRun, KeyReused, BodyTooLarge, UnsupportedEncoding, StorageFull),
+)
+def feedback_dendritas(
+    services: ServicesHere,
+    *,
+    feedback: Annotated[FeedbackDendritas, examples.body(examples.FEEDBACK)],
+    run: RunQuery = DEFAULT_RUN,
+    key: IdempotencyKey = None,
+) -> FeedbackReceived:
+    """Record what the client did with the dendrites; on disk before it is answered."""
+    return services.engine.feedback(run, feedback, key=key)
+
+
+@router.get("/status", responses=reply(examples.STATUS) | problems(UnknownRun))
+def status(services: ServicesHere, run: RunQuery = DEFAULT_RUN) -> Status:
+    """Return the state of the server and the statistics of a run."""
+    return services.engine.status(run)
+
+
+@router.get("/metricas", responses=reply(examples.METRICS) | problems(UnknownRun))
+def metricas(services: ServicesHere, run: RunQuery = DEFAULT_RUN) -> Metrics:
+    """Return a run's recent losses and their trend."""
+    return services.engine.metrics(run)
+
+
+@router.get("/info", responses=reply(examples.INFO) | problems(UnknownRun))
+def info(services: ServicesHere, run: RunQuery = DEFAULT_RUN) -> Info:
+    """Return the architecture of a run's model, and which server and protocol this is."""
+    return services.engine.info(run)
+
+
+@router.get("/health", responses=reply(examples.HEALTH))
+async def health(services: ServicesHere) -> Health:
+    """Say that the server lives; the one call that needs no token."""
+    return Health(
+        timestamp=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        uptime_seconds=services.engine.uptime_seconds(),
+    )
+
+
+@router.post(
+    "/diagnostico",
+    responses=reply(examples.DIAGNOSIS) | problems(UnknownRun, OutOfDeviceMemory),
+)
+async def diagnostico(services: ServicesHere, run: RunQuery = DEFAULT_RUN) -> Diagnosis:
+    """Run a forward and a backward pass on the real device, touching no run."""
+    return await services.compute.run(services.engine.diagnose, run)

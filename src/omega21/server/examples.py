@@ -1,0 +1,232 @@
+"""An example of every message, for the server's own description of its calls.
+
+A test reads each of them with the class it belongs to.
+"""
+
+from typing import Any
+
+from fastapi import Body
+from pydantic import BaseModel
+
+from omega21.protocol.shards import SHARD_MEDIA_TYPE
+
+_RUN_ID = "4f1c6e0a9b2d48d7a3e5f60718293a4b"
+_SHARD = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+_OTHER_SHARD = "60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752"
+_DIGEST = "6b86b273ff34fce19d6b804eff5a3f57"
+_TIMESTAMP = "2025-01-31T12:00:00.000+00:00"
+_DENDRITES = [0.125] * 16
+_COHERENCE = [-0.25] * 64
+_FEEDBACK = {"recibido": 4, "exitoso": 3, "tasa_exito": 0.75}
+
+TRAIN_LAYER2 = {
+    "samples": [{"input_data": [0.5] * 1600, "anomaly_label": 0, "timestamp": _TIMESTAMP}],
+    "epochs": 1,
+}
+TRAINED = {
+    "status": "trained",
+    "loss": 0.3125,
+    "anomaly_prob": 0.25,
+    "dendrites": _DENDRITES,
+    "coherence": _COHERENCE,
+    "batch_size": 1,
+    "step": 9,
+    "durable_step": 0,
+    "outputs": {
+        "anomaly_prob": 0.25,
+        "dendrite_adjustments": _DENDRITES,
+        "coherence_state": _COHERENCE,
+    },
+    "capa_info": {
+        "capa2_activations": 0.5,
+        "capa3_activations": 0.25,
+        "capa4_activations": 0.125,
+    },
+    "timestamp": _TIMESTAMP,
+    "run": "default",
+    "digest": _DIGEST,
+}
+FEEDBACK = {"ajustes_aplicados": _DENDRITES, "validacion": True, "timestamp": _TIMESTAMP}
+FEEDBACK_RECEIVED = {
+    "status": "feedback_recibido",
+    "validacion": True,
+    "timestamp": _TIMESTAMP,
+    "estadisticas": _FEEDBACK,
+}
+STATUS = {
+    "status": "online",
+    "modelo": "CortezaCognitivaV4",
+    "estadisticas": {
+        "total_muestras": 500,
+        "total_batches": 8,
+        "loss_promedio_global": 0.25,
+        "loss_promedio_ultimos_100": 0.25,
+        "anomalia_media": 0.125,
+        "tiempo_transcurrido_seg": 60.5,
+        "dispositivo": "cuda",
+        "gpu_memoria_mb": 512.0,
+        "feedback": _FEEDBACK,
+    },
+    "torch_version": "2.13.0",
+    "cuda_available": True,
+    "run": "default",
+    "state": "idle",
+    "step": 8,
+    "target": 8,
+    "durable_step": 0,
+}
+HEALTH = {"alive": True, "timestamp": _TIMESTAMP, "uptime_seconds": 60.5}
+INFO = {
+    "nombre": "CortezaCognitivaV4",
+    "version": "0.1.0",
+    "arquitectura": {
+        "capas": ["capa2", "capa3", "capa4", "capa5"],
+        "parametros_totales": 12_000_000,
+        "parametros_entrenables": 12_000_000,
+    },
+    "flujo": {"entrada": "[n, 1600]", "procesamiento": "capas 2 a 5", "salida": "3"},
+    "protocol": 1,
+    "server_id": "c4ca4238a0b923820dcc509a6f75849b",
+    "run": "default",
+}
+DIAGNOSIS = {
+    "status": "diagnostico_ok",
+    "test_input_shape": [2, 1600],
+    "outputs_shapes": {"anomaly": [2, 1], "dendrites": [2, 16], "coherence": [2, 64]},
+    "gpu_info": {"cuda": True, "device": "cuda"},
+    "seconds": 0.25,
+}
+METRICS = {
+    "ultimos_20_losses": [0.5, 0.25, 0.125],
+    "tendencia": "mejorando",
+    "anomalias_detectadas": 50,
+    "feedback_tasa_exito": 0.75,
+}
+
+CREATE_RUN = {"id": _RUN_ID, "config": {"precision": "auto", "seed": 42}}
+RUN_SUMMARY = {
+    "run": "mi-corrida",
+    "id": _RUN_ID,
+    "state": "training",
+    "step": 3,
+    "target": 8,
+    "plan_steps": 8,
+    "durable_step": 0,
+    "paused": False,
+    "generation": 0,
+    "digest": _DIGEST,
+}
+RUN_LIST = {"runs": [RUN_SUMMARY]}
+RUN_STATE = RUN_SUMMARY | {
+    "weights_sha256": _OTHER_SHARD,
+    "segments": 1,
+    "plan_sha256": _SHARD,
+    "refused_in_a_row": 0,
+    "waiting_for": [],
+    "stretches": [
+        {
+            "from_step": 1,
+            "device": "cpu",
+            "precision": "float32",
+            "deterministic": True,
+            "threads": 2,
+            "torch_version": "2.13.0",
+            "omega21_version": "0.1.0",
+        }
+    ],
+    "config": CREATE_RUN["config"],
+    "created_at": 1738324800.0,
+}
+RUN_REMOVED = {"run": "mi-corrida", "id": _RUN_ID}
+ADVANCE = {"run_id": _RUN_ID, "to": 8}
+CONTROL = {"run_id": _RUN_ID, "generation": 1, "paused": True}
+
+_SEGMENT = {
+    "samples": 500,
+    "batch_size": 64,
+    "epochs": 1,
+    "order_seed": 42,
+    "source": {"kind": "simple", "seed": 42, "offset": 0, "anomaly_percent": 10.0},
+    "shards": [
+        {"sha256": _SHARD, "samples": 256},
+        {"sha256": _OTHER_SHARD, "samples": 244},
+    ],
+}
+PUT_SEGMENT = {"run_id": _RUN_ID, "segment": _SEGMENT}
+SEGMENT_STORED = RUN_SUMMARY | {"missing": [_OTHER_SHARD]}
+PLAN = {"run": "mi-corrida", "id": _RUN_ID, "segments": [_SEGMENT]}
+
+SHARD_STORED = {"sha256": _SHARD, "samples": 256, "bytes": 1_639_424, "stored": True}
+MISSING_REQUEST = {"shards": [_SHARD, _OTHER_SHARD]}
+MISSING_REPLY = {"missing": [_OTHER_SHARD]}
+
+STEPS_REPLY = RUN_SUMMARY | {
+    "steps": [
+        {
+            "step": 3,
+            "loss": 0.3125,
+            "anomaly_prob": 0.25,
+            "samples": 64,
+            "digest": _DIGEST,
+            "ended_at": 1738324800.125,
+            "seconds": 0.1875,
+        }
+    ]
+}
+
+COMPUTE = {"shards": [_SHARD]}
+EVALUATE_REPLY = {
+    "run": "mi-corrida",
+    "step": 8,
+    "samples": 2,
+    "loss": 0.125,
+    "scores": "AACAPgAAQD8=",
+}
+
+
+PIECE_STORED = {"sha256": "9f" * 32, "bytes": 8_388_608}
+
+RESTORE_CHECKPOINT = {
+    "run_id": "4f1c6e0a9b2d48d7a3e5f60718293a4b",
+    "sha256": "1e" * 32,
+    "bytes": 12_582_912,
+    "pieces": ["9f" * 32, "a0" * 32],
+}
+
+
+def body(example: dict[str, Any]) -> Any:
+    """Declare a JSON message, with an example."""
+    return Body(openapi_examples={"example": {"value": example}})
+
+
+def reply(
+    example: dict[str, Any],
+    description: str = "Done",
+    *,
+    status: int = 200,
+    model: type[BaseModel] | None = None,
+) -> dict[int | str, dict[str, Any]]:
+    """Declare a JSON reply, with an example; `model` where it is not the call's usual one."""
+    declared: dict[str, Any] = {
+        "description": description,
+        "content": {"application/json": {"example": example}},
+    }
+    return {status: declared | ({"model": model} if model else {})}
+
+
+def tensors(description: str) -> dict[str, Any]:
+    """Declare a safetensors file as content."""
+    schema = {"type": "string", "format": "binary", "description": description}
+    return {SHARD_MEDIA_TYPE: {"schema": schema}}
+
+
+def tensors_reply(description: str) -> dict[int | str, dict[str, Any]]:
+    """Declare a safetensors file as a reply."""
+    header = {"description": "the step whose weights these are", "schema": {"type": "integer"}}
+    return {
+        200: {
+            "description": f"A safetensors file: {description}",
+            "headers": {"Omega21-Step": header},
+            "content": tensors(description),
+        }
+    }

@@ -1,0 +1,34 @@
+"""Threads for calls that block, in lanes, so that a crowd in one does not hold up the others."""
+
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import anyio
+from anyio.to_thread import run_sync
+
+from omega21.protocol.errors import Unavailable
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Lane:
+    """A bounded number of threads, and a bounded queue for them.
+
+    A call beyond both is refused, since each one that waits holds its request's body in memory.
+    """
+
+    def __init__(self, name: str, *, threads: int, waiting: int) -> None:
+        self._name = name
+        self._waiting = waiting
+        self._limiter = anyio.CapacityLimiter(threads)
+
+    async def run(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a blocking call on one of the lane's threads. Raises Unavailable when it is full."""
+        self.check_room()
+        return await run_sync(lambda: call(*args, **kwargs), limiter=self._limiter)
+
+    def check_room(self) -> None:
+        """Raise Unavailable when the lane is full: worth knowing before a body is read."""
+        if self._limiter.statistics().tasks_waiting >= self._waiting:
+            raise Unavailable(f"too many {self._name} at once", retry_after=1)

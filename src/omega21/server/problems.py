@@ -1,0 +1,163 @@
+"""From exception to reply, in one place: always a problem document, never a trace, never 200."""
+
+import logging
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from omega21.protocol.errors import (
+    PROBLEM_MEDIA_TYPE,
+    ForeignOrigin,
+    InternalError,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    OmegaError,
+    Unauthorized,
+    Unavailable,
+    to_problem,
+)
+
+logger = logging.getLogger(__name__)
+
+PROBLEM_SCHEMA = "Problem"
+_EVERYWHERE: tuple[type[OmegaError], ...] = (
+    Unauthorized,
+    ForeignOrigin,
+    InvalidRequest,
+    InternalError,
+    Unavailable,
+)
+_CLIENT_CLOSED = 499  # nobody reads it: the client has left
+
+
+def problem_response(error: OmegaError, headers: Mapping[str, str] | None = None) -> Response:
+    """Describe `error` as a reply, with the headers that its kind asks for."""
+    sent = dict(headers or {})
+    if error.retry_after is not None:
+        sent["Retry-After"] = str(max(1, round(error.retry_after)))
+    if isinstance(error, Unauthorized):
+        sent["WWW-Authenticate"] = 'Bearer realm="omega21", Basic realm="omega21"'
+    return Response(
+        to_problem(error).model_dump_json(),
+        status_code=error.http_status,
+        headers=sent,
+        media_type=PROBLEM_MEDIA_TYPE,
+    )
+
+
+def problems(*classes: type[OmegaError]) -> dict[int | str, dict[str, Any]]:
+    """Declare the problems that a call can answer with, beside those of every call."""
+    by_status: dict[int | str, list[type[OmegaError]]] = {}
+    for cls in dict.fromkeys((*classes, *_EVERYWHERE)):
+        by_status.setdefault(cls.http_status, []).append(cls)
+    return {status: _describe(group) for status, group in sorted(by_status.items(), key=str)}
+
+
+def _describe(classes: Sequence[type[OmegaError]]) -> dict[str, Any]:
+    meanings = [f"`{cls.code}`: {(cls.__doc__ or '').partition(chr(10))[0]}" for cls in classes]
+    examples = {
+        cls.code: {"value": to_problem(cls("what is wrong, and where")).model_dump()}
+        for cls in classes
+    }
+    schema = {"$ref": f"#/components/schemas/{PROBLEM_SCHEMA}"}
+    return {
+        "description": "\n\n".join(meanings),
+        "content": {PROBLEM_MEDIA_TYPE: {"schema": schema, "examples": examples}},
+    }
+
+
+def describe_invalid(errors: Sequence[Any]) -> str:
+    """Name the first wrong field and what is wrong with it, in one line.
+
+    `errors` are pydantic's: dictionaries with `type`, `loc`, `msg`, `input` and perhaps `ctx`.
+    """
+    first = errors[0]
+    place = [str(part) for part in first["loc"]]
+    if first["type"] == "json_invalid":
+        # FastAPI gives the character where the JSON breaks as the place.
+        where = f" (character {place[-1]})" if len(place) > 1 else ""
+        return f"the body is not valid JSON: {first.get('ctx', {}).get('error')}{where}"
+    field = ".".join(place[1:] or place)
+    message = str(first["msg"]).removeprefix("Value error, ")
+    given = first.get("input")
+    shown = f", got {str(given)[:60]!r}" if isinstance(given, str | int | float) else ""
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    return f"{field}: {message}{shown}{more}"
+
+
+async def _answer_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, OmegaError)
+    return problem_response(error)
+
+
+async def _answer_invalid(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    hint = "see /docs for what this call takes"
+    return problem_response(InvalidRequest(describe_invalid(error.errors()), hint=hint))
+
+
+async def _answer_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    call = f"{request.method} {request.url.path[:200]}"
+    match error.status_code:
+        case 404:
+            return problem_response(NotFound(f"there is no {call}"))
+        case 405:
+            return problem_response(MethodNotAllowed(f"there is no {call}"), error.headers)
+        case _:
+            return problem_response(InvalidRequest(str(error.detail)))
+
+
+async def _answer_nobody(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=_CLIENT_CLOSED)
+
+
+def install(app: FastAPI) -> None:
+    """Make `app` answer with problem documents for everything that is foreseen."""
+    app.add_exception_handler(OmegaError, _answer_error)
+    app.add_exception_handler(RequestValidationError, _answer_invalid)
+    app.add_exception_handler(HTTPException, _answer_http)
+    app.add_exception_handler(ClientDisconnect, _answer_nobody)
+
+
+class LastHandler:
+    """ASGI middleware: names each request, and answers for what nobody foresaw.
+
+    The trace goes to the log with the request's id; the client gets the id and a stable code.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, and answer where that fails."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request_id = secrets.token_hex(8)
+        started = False
+
+        async def send_named(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_named)
+        except Exception:
+            logger.exception("request %s, %s %s", request_id, scope["method"], scope["path"])
+            if started:
+                raise  # too late for another answer: the server cuts the connection
+            reply = problem_response(InternalError(f"request {request_id} failed"))
+            await reply(scope, receive, send_named)

@@ -1,0 +1,101 @@
+"""Runs: create, look at, steer, remove."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+
+from omega21.protocol.errors import (
+    BodyTooLarge,
+    OtherConfig,
+    OtherRun,
+    RunDeleted,
+    TooManyRuns,
+    UnknownRun,
+    UnsupportedEncoding,
+)
+from omega21.protocol.names import RunId, RunName
+from omega21.protocol.runs import (
+    Advance,
+    Control,
+    CreateRun,
+    RunList,
+    RunRemoved,
+    RunState,
+    RunSummary,
+)
+from omega21.server import examples
+from omega21.server.bodies import MessageRoute
+from omega21.server.examples import body, reply
+from omega21.server.problems import problems
+from omega21.server.services import ServicesHere
+
+router = APIRouter(tags=["runs"], route_class=MessageRoute)
+
+
+@router.get("/runs", responses=reply(examples.RUN_LIST) | problems())
+def list_runs(services: ServicesHere) -> RunList:
+    """List the runs of this server."""
+    return RunList(runs=services.engine.summaries())
+
+
+@router.put(
+    "/runs/{run}",
+    responses=reply(examples.RUN_STATE, "The run was there already")
+    | reply(examples.RUN_STATE, "The run was made", status=201, model=RunState)
+    | problems(OtherRun, OtherConfig, RunDeleted, TooManyRuns, BodyTooLarge, UnsupportedEncoding),
+)
+async def create_run(
+    services: ServicesHere,
+    run: RunName,
+    *,
+    create: Annotated[CreateRun, body(examples.CREATE_RUN)],
+    response: Response,
+) -> RunState:
+    """Create a run, or confirm that it is there with this id and configuration."""
+    made = await services.compute.run(services.engine.create_run, run, create.id, create.config)
+    response.status_code = 201 if made else 200
+    return await services.compute.run(services.engine.run_state, run)
+
+
+@router.get("/runs/{run}", responses=reply(examples.RUN_STATE) | problems(UnknownRun))
+async def get_run(services: ServicesHere, run: RunName) -> RunState:
+    """Return a run's state; waits for the step under way, since it digests the weights."""
+    return await services.compute.run(services.engine.run_state, run)
+
+
+@router.delete(
+    "/runs/{run}",
+    responses=reply(examples.RUN_REMOVED) | problems(UnknownRun, OtherRun, RunDeleted),
+)
+def remove_run(
+    services: ServicesHere, run: RunName, run_id: Annotated[RunId, Query()]
+) -> RunRemoved:
+    """Remove a run; its id stays dead."""
+    services.engine.remove_run(run, run_id)
+    return RunRemoved(run=run, id=run_id)
+
+
+@router.post(
+    "/runs/{run}/advance",
+    responses=reply(examples.RUN_SUMMARY)
+    | problems(UnknownRun, OtherRun, RunDeleted, BodyTooLarge, UnsupportedEncoding),
+)
+def advance_run(
+    services: ServicesHere, run: RunName, advance: Annotated[Advance, body(examples.ADVANCE)]
+) -> RunSummary:
+    """Raise a run's target; a lower one changes nothing, and none goes past the plan."""
+    return services.engine.advance(run, advance.run_id, advance.to)
+
+
+@router.put(
+    "/runs/{run}/control",
+    responses=reply(examples.RUN_SUMMARY)
+    | problems(UnknownRun, OtherRun, RunDeleted, BodyTooLarge, UnsupportedEncoding),
+)
+def control_run(
+    services: ServicesHere, run: RunName, control: Annotated[Control, body(examples.CONTROL)]
+) -> RunSummary:
+    """Pause or resume a run; the highest generation wins, older ones change nothing."""
+    return services.engine.control(
+        run, control.run_id, generation=control.generation, paused=control.paused
+    )

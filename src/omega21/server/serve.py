@@ -1,0 +1,261 @@
+"""The server as processes: a parent that holds the socket, and a child that does the work.
+
+The parent is small and keeps a child running (`supervisor`); the child starts the engine and
+answers until it is told to stop. Windows cannot hand a socket on, so there one process does both.
+
+Nothing heavy is imported before it is needed, and `OMP_WAIT_POLICY` is set before torch is: a
+thread of OpenMP that spins while it waits takes a core from the loop that answers requests.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from omega21.protocol.errors import InvalidRequest, NotOnThisServer
+from omega21.server.access import Access, is_loopback_address
+from omega21.server.supervisor import Supervisor, child_command, die_with_parent, start_reporting
+from omega21.training.options import EngineOptions
+
+if TYPE_CHECKING:
+    from omega21.training.engine import Engine
+
+logger = logging.getLogger(__name__)
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+_STOP_SECONDS = 8.0  # for the step under way and the replies; the whole takes at most 10
+_BACKLOG = 2048
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeOptions:
+    """Settings of one server. Port 0 chooses a free one; the token is shown nowhere."""
+
+    data_dir: Path
+    host: str = "127.0.0.1"
+    port: int = 8000
+    token: str | None = field(default=None, repr=False)
+    engine: EngineOptions = field(default_factory=EngineOptions)
+    log_level: str = "info"
+    stop_with_stdin: bool = False
+
+    def child_arguments(self) -> list[str]:
+        """Return the command-line options that give a child these settings; never the token."""
+        engine = self.engine
+        options = {
+            "--host": self.host,
+            "--data-dir": self.data_dir,
+            "--device": engine.device,
+            "--precision": engine.precision,
+            "--threads": engine.threads,
+            "--disk-limit": engine.disk_limit,
+            "--max-runs": engine.max_runs,
+            "--checkpoint-seconds": engine.checkpoint_seconds,
+            "--checkpoint-steps": engine.checkpoint_steps,
+            "--log-level": self.log_level,
+        }
+        return [str(word) for pair in options.items() if pair[1] is not None for word in pair]
+
+
+def serve(options: ServeOptions) -> None:
+    """Serve until SIGTERM, SIGINT or, where asked for, the end of standard input.
+
+    Prints one line on standard output when it listens; logs go to standard error. Raises
+    InvalidRequest for an address that cannot be bound or is open to others without a token,
+    NotOnThisServer without the `server` extra, SystemExit with a child's status when the child
+    finds its configuration wrong, and, without a supervisor, what `Engine` raises.
+    """
+    _log_to_stderr(options)
+    if find_spec("torch") is None or find_spec("fastapi") is None:
+        raise NotOnThisServer(
+            "a server needs torch and fastapi, which are not installed",
+            hint="pip install 'omega21[server]'",
+        )
+    if not options.token and not is_loopback_address(options.host):
+        raise InvalidRequest(
+            f"{options.host} can be reached from other machines, and there is no token",
+            hint="pass --token, or bind to 127.0.0.1",
+        )
+    with bind(options.host, options.port) as sock:
+
+        def say_listening() -> None:
+            print(f"listening on {address(sock)}", flush=True)  # noqa: T201
+
+        if os.name == "posix":
+            _supervise(options, sock, on_ready=say_listening)
+        else:
+            _serve_here(options, sock, on_listening=say_listening)
+
+
+def _log_to_stderr(options: ServeOptions) -> None:
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=options.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+
+
+def _supervise(options: ServeOptions, sock: socket.socket, *, on_ready: Callable[[], None]) -> None:
+    environment = {"OMEGA21_TOKEN": options.token or ""}
+    supervisor = Supervisor(
+        sock, child_command(options.child_arguments()), environment, on_ready=on_ready
+    )
+    _stop_on_request(supervisor.stop, with_stdin=options.stop_with_stdin)
+    status = supervisor.run()
+    if status:
+        sys.exit(status)
+
+
+def serve_child(options: ServeOptions, descriptor: int) -> None:
+    """Do the work on the listening socket that a supervisor handed on."""
+    _log_to_stderr(options)
+    die_with_parent()
+    with socket.socket(fileno=descriptor) as sock:
+        _serve_here(options, sock, report=True)
+
+
+def _serve_here(
+    options: ServeOptions,
+    sock: socket.socket,
+    *,
+    on_listening: Callable[[], None] = lambda: None,
+    report: bool = False,
+) -> None:
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from omega21.training.engine import Engine  # noqa: PLC0415
+
+    engine = Engine(options.data_dir, options.engine, fatal=_end_process)
+    engine.start()
+    run_server(
+        sock,
+        engine,
+        Access(token=options.token),
+        stop_with_stdin=options.stop_with_stdin or report,
+        on_listening=partial(start_reporting, engine) if report else on_listening,
+    )
+
+
+def _end_process(reason: str) -> None:
+    """End a process that can compute no more; a supervisor starts another one."""
+    logger.critical("this process can compute no more: %s", reason)
+    os._exit(1)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Make a listening socket. Raises InvalidRequest when the address cannot be had."""
+    if not 0 <= port <= 65_535:
+        raise InvalidRequest(f"{port} is no port", hint="ports go from 0 to 65535")
+    try:
+        # The protocol by its name and not 0, as `socket.create_server` has it: only then does
+        # asyncio set TCP_NODELAY, without which each reply waits 40 ms for the client's ACK.
+        family, kind, protocol, _, place = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
+        )[0]
+    except OSError as error:
+        raise InvalidRequest(f"{host!r} is no address of this machine: {error}") from error
+    sock = socket.socket(family, kind, protocol)
+    try:
+        if os.name == "posix":  # on Windows it would let two servers have one port
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(place)
+        sock.listen(_BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise InvalidRequest(
+            f"cannot listen on {host}, port {port}: {error}",
+            hint="choose another --port; 0 finds a free one",
+        ) from error
+    return sock
+
+
+def address(sock: socket.socket) -> str:
+    """Return the URL of a listening socket."""
+    host, port = sock.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def run_server(
+    sock: socket.socket,
+    engine: "Engine",
+    access: Access,
+    *,
+    stop_with_stdin: bool = False,
+    on_listening: Callable[[], None] = lambda: None,
+) -> None:
+    """Answer on `sock`, which may be someone else's, until told to stop; then stop the engine."""
+    try:
+        asyncio.run(
+            _serve(sock, engine, access, stop_with_stdin=stop_with_stdin, on_listening=on_listening)
+        )
+    finally:
+        if engine.stop(_STOP_SECONDS):
+            engine.close()
+        logger.info("stopped")
+
+
+async def _serve(
+    sock: socket.socket,
+    engine: "Engine",
+    access: Access,
+    *,
+    stop_with_stdin: bool,
+    on_listening: Callable[[], None],
+) -> None:
+    # Together they take half a second: after the address is known to be good, and after torch.
+    from omega21.server.app import create_app  # noqa: PLC0415
+    from omega21.server.listener import Listener  # noqa: PLC0415
+
+    app = create_app(engine, access=access)
+    listener = Listener(app, on_listening=on_listening, stop_seconds=_STOP_SECONDS)
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+
+    def request_stop() -> None:
+        with suppress(RuntimeError):  # the loop has closed: it has stopped already
+            loop.call_soon_threadsafe(stop.set)
+
+    _stop_on_request(request_stop, with_stdin=stop_with_stdin)
+    serving = asyncio.create_task(listener.serve(sockets=[sock]))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    logger.info("stopping")
+    listener.should_exit = True
+    app.state.services.watchers.close()
+    # Requests that wait for the engine get their answer by its end, so it goes first.
+    await asyncio.to_thread(engine.stop, _STOP_SECONDS)
+    await serving
+
+
+def _stop_on_request(request_stop: Callable[[], None], *, with_stdin: bool) -> None:
+    """Have `request_stop` called on a signal, or at the end of standard input."""
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        request_stop()
+
+    if threading.current_thread() is threading.main_thread():
+        # signal.signal and not the loop's own, which Windows does not have.
+        signal.signal(signal.SIGINT, on_signal)
+        signal.signal(signal.SIGTERM, on_signal)
+    if with_stdin:
+        threading.Thread(target=_read_to_end, args=(request_stop,), daemon=True).start()
+
+
+def _read_to_end(then: Callable[[], None]) -> None:
+    # Not sys.stdin: a thread that still holds its lock when the interpreter ends aborts it.
+    with suppress(OSError):
+        while os.read(0, 4096):
+            pass
+    then()

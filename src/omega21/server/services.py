@@ -1,0 +1,49 @@
+"""What the routers work with: the engine, the watchers, and the lanes for calls that take long."""
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from fastapi import Depends, Header, Query, Request
+
+from omega21.protocol.names import RunName
+from omega21.server.lanes import Lane
+from omega21.server.watchers import Watchers
+from omega21.training.engine import Engine
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """Everything that a call needs; one for each app.
+
+    Calls of milliseconds share the web framework's own threads. The lanes are for the others:
+    `inline` batches, which wait for their training, `compute`, which waits for the step under
+    way, and `uploads`, which decode and sync.
+    """
+
+    engine: Engine
+    watchers: Watchers
+    inline: Lane = field(default_factory=lambda: Lane("inline batches", threads=8, waiting=16))
+    compute: Lane = field(default_factory=lambda: Lane("computations", threads=4, waiting=64))
+    uploads: Lane = field(default_factory=lambda: Lane("uploads", threads=4, waiting=64))
+
+
+async def _services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+ServicesHere = Annotated[Services, Depends(_services)]
+
+RunQuery = Annotated[RunName, Query(alias="run", description="the run; `default` without it")]
+"""The run that a call of the classic seven is about."""
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        description="makes a retry safe: the same key and body get the same reply",
+        examples=["3b0c2a54-8f8f-4e3c-9d52-6a4f0a3c9e10"],
+    ),
+]

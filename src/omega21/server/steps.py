@@ -1,0 +1,114 @@
+"""Results of steps, by cursor and by long poll."""
+
+import asyncio
+from typing import Annotated
+
+from anyio.to_thread import run_sync
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import Field
+from starlette.requests import ClientDisconnect
+
+from omega21.protocol.errors import UnknownRun
+from omega21.protocol.messages import Request as RequestMessage
+from omega21.protocol.names import RunName
+from omega21.protocol.runs import RunSummary
+from omega21.protocol.steps import MAX_ROWS, MAX_ROWS_WITH_VECTORS, MAX_WAIT_SECONDS, StepsReply
+from omega21.server import examples
+from omega21.server.bodies import JSON_MEDIA_TYPE
+from omega21.server.examples import reply
+from omega21.server.problems import problems
+from omega21.server.services import Services, ServicesHere
+
+router = APIRouter(tags=["steps"])
+
+
+class StepsQuery(RequestMessage):
+    """Which results, and how long to wait for them."""
+
+    after: int = Field(default=0, ge=0, le=2**53, description="the last step already known")
+    wait: float = Field(
+        default=0, ge=0, description="seconds to wait for a first row; more than 25 count as 25"
+    )
+    gather: float = Field(
+        default=0, ge=0, description="seconds to go on collecting once there is a row"
+    )
+    limit: int = Field(
+        default=MAX_ROWS, ge=1, le=MAX_ROWS, description="most rows; with vectors at most 250"
+    )
+    vectors: bool = Field(default=False, description="whether rows hold the two vectors")
+
+    @property
+    def most_rows(self) -> int:
+        """Rows in one reply."""
+        return min(self.limit, MAX_ROWS_WITH_VECTORS) if self.vectors else self.limit
+
+
+@router.get(
+    "/runs/{run}/steps",
+    response_model=StepsReply,
+    responses=reply(examples.STEPS_REPLY) | problems(UnknownRun),
+)
+async def get_steps(
+    request: Request,
+    services: ServicesHere,
+    *,
+    run: RunName,
+    query: Annotated[StepsQuery, Query()],
+) -> Response:
+    """Return results after a cursor, ascending, and the run's position.
+
+    With `wait`, answers at once when there are rows, else when one comes, when the run's state
+    changes, or when the wait is over. With `gather`, goes on collecting from the first row until
+    the run is at its target or does not train, the limit is reached, or the time is over.
+    """
+    collecting = asyncio.create_task(_collect(services, run, query))
+    leaving = asyncio.create_task(_until_left(request))
+    try:
+        await asyncio.wait({collecting, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not collecting.done():
+            raise ClientDisconnect
+        return Response(collecting.result(), media_type=JSON_MEDIA_TYPE)
+    finally:
+        collecting.cancel()
+        leaving.cancel()
+
+
+async def _until_left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _collect(services: Services, run: str, query: StepsQuery) -> str:
+    clock = asyncio.get_running_loop().time
+    ends = clock() + MAX_WAIT_SECONDS
+    known = await _read(services, run, query)
+
+    def has_news(now: RunSummary) -> bool:
+        return now.step > query.after or (now.id, now.state) != (known.id, known.state)
+
+    def is_gathered(now: RunSummary) -> bool:
+        enough = now.step >= min(now.target, query.after + query.most_rows)
+        return enough or now.state != "training"
+
+    watchers = services.watchers
+    if not known.steps and query.wait > 0:
+        await watchers.wait(run, has_news, seconds=min(query.wait, MAX_WAIT_SECONDS))
+        known = known if watchers.closed else await _read(services, run, query)
+    left = ends - clock()
+    if known.steps and query.gather > 0 and left > 0 and not is_gathered(known):
+        await watchers.wait(run, is_gathered, seconds=min(query.gather, left))
+        known = known if watchers.closed else await _read(services, run, query)
+    return await run_sync(_write, known)
+
+
+async def _read(services: Services, run: str, query: StepsQuery) -> StepsReply:
+    return await run_sync(
+        lambda: services.engine.steps(
+            run, after=query.after, limit=query.most_rows, vectors=query.vectors
+        )
+    )
+
+
+def _write(known: StepsReply) -> str:
+    # Absent fields are left out, which keeps a row under 200 bytes; read back, they are the same.
+    return known.model_dump_json(exclude_defaults=True)

@@ -1,0 +1,193 @@
+"""Long polls: what ends them, what they cost, and that a reply is small."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import anyio
+import httpx
+import pytest
+from starlette.types import Message
+
+from omega21.protocol.runs import RunSummary
+from omega21.protocol.steps import StepsReply
+from omega21.server.access import Access
+from omega21.server.app import create_app
+from omega21.server.watchers import Watchers
+from omega21.training.engine import Engine
+from tests.server.test_runs import (
+    advance,
+    id_of,
+    make_run,
+    put_segment,
+    put_shard,
+    read_steps,
+    segment,
+    shard,
+)
+from tests.servers import RunningServer
+
+
+def test_results_without_vectors_are_small_and_with_them_whole(http: httpx.Client) -> None:
+    make_run(http, "rows")
+    tensors = shard(1, 20)
+    put_shard(http, tensors)
+    put_segment(http, "rows", segment(tensors, samples=20))
+    advance(http, "rows", 5)
+    read_steps(http, "rows", after=4, wait=20)
+
+    plain = http.get("/runs/rows/steps").json()
+    whole = http.get("/runs/rows/steps", params={"vectors": 1, "limit": 3}).json()
+
+    assert set(plain["steps"][0]) == {
+        "step", "loss", "anomaly_prob", "samples", "digest", "ended_at", "seconds"
+    }  # fmt: skip
+    assert max(len(json.dumps(row)) for row in plain["steps"]) < 200
+    assert [row["step"] for row in whole["steps"]] == [1, 2, 3]
+    assert {(len(row["dendrites"]), len(row["coherence"])) for row in whole["steps"]} == {(16, 64)}
+
+
+def test_a_cursor_at_the_end_waits_for_the_next_result(
+    server: RunningServer, http: httpx.Client
+) -> None:
+    make_run(http, "next")
+    tensors = shard(2)
+    put_shard(http, tensors)
+    put_segment(http, "next", segment(tensors, samples=8))
+
+    def watch() -> StepsReply:
+        with httpx.Client(base_url=server.address, timeout=60) as other:
+            return read_steps(other, "next", wait=25, gather=25)
+
+    with ThreadPoolExecutor(1) as pool:
+        watching = pool.submit(watch)
+        advance(http, "next", 2)
+        assert [row.step for row in watching.result().steps] == [1, 2]
+
+
+def test_a_change_of_state_ends_the_wait(server: RunningServer, http: httpx.Client) -> None:
+    make_run(http, "change")
+
+    def watch() -> StepsReply:
+        with httpx.Client(base_url=server.address, timeout=20) as other:  # less than the wait
+            return read_steps(other, "change", wait=25)
+
+    with ThreadPoolExecutor(1) as pool:
+        watching = pool.submit(watch)
+        generation = 0
+        while not watching.done():  # whenever it begins to watch, the next change ends it
+            generation += 1
+            control = {"run_id": id_of("change"), "generation": generation}
+            control["paused"] = generation % 2 == 1
+            http.put("/runs/change/control", json=control).raise_for_status()
+        assert watching.result().steps == []
+
+
+def test_a_wait_that_is_over_answers_empty(http: httpx.Client) -> None:
+    make_run(http, "empty")
+    assert read_steps(http, "empty", after=10**6, wait=0.01, gather=25).steps == []
+
+
+def test_a_run_that_is_removed_ends_the_wait(server: RunningServer, http: httpx.Client) -> None:
+    make_run(http, "leaves")
+
+    def watch() -> httpx.Response:
+        with httpx.Client(base_url=server.address, timeout=60) as other:
+            return other.get("/runs/leaves/steps", params={"wait": 25})
+
+    with ThreadPoolExecutor(1) as pool:
+        watching = pool.submit(watch)
+        http.delete("/runs/leaves", params={"run_id": id_of("leaves")}).raise_for_status()
+        assert watching.result().json()["code"] == "unknown_run"
+
+
+def summary(step: int) -> RunSummary:
+    return RunSummary(
+        run="a", id="0" * 32, state="training", step=step, target=9, plan_steps=9, durable_step=0,
+        paused=False, generation=0, digest="0" * 32,
+    )  # fmt: skip
+
+
+class Source:
+    """A run whose position the test sets; counts how often it was read."""
+
+    def __init__(self) -> None:
+        self.step = 0
+        self.readings = 0
+
+    def read(self, _run: str) -> RunSummary:
+        self.readings += 1
+        return summary(self.step)
+
+
+@pytest.mark.anyio
+async def test_a_client_that_leaves_ends_its_wait(engine: Engine) -> None:
+    app = create_app(engine, access=Access())
+    messages = [{"type": "http.request", "body": b"", "more_body": False}]
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return messages.pop() if messages else {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    headers = [(b"host", b"localhost")]
+    scope = {
+        "type": "http", "method": "GET", "path": "/runs/default/steps", "query_string": b"wait=25",
+        "headers": headers, "http_version": "1.1", "scheme": "http", "server": ("localhost", 80),
+    }  # fmt: skip
+    await app(scope, receive, send)
+
+    assert sent[0]["status"] == 499
+    await anyio.lowlevel.checkpoint()
+    assert vars(app.state.services.watchers)["_watchers"] == {}
+
+
+@pytest.mark.anyio
+async def test_watchers_share_readings_and_leave_nothing_behind() -> None:
+    source = Source()
+    watchers = Watchers(source.read)
+    async with anyio.create_task_group() as group:
+        for _ in range(64):
+            group.start_soon(lambda: watchers.wait("a", lambda now: now.step >= 100, seconds=60))
+        await anyio.lowlevel.checkpoint()
+        for step in range(1, 101):
+            source.step = step
+            await anyio.to_thread.run_sync(watchers.notify, "a")
+    assert 1 <= source.readings < 20
+    assert vars(watchers)["_watchers"] == {}
+
+    watchers.notify("a")  # with nobody watching
+    await anyio.lowlevel.checkpoint()
+    assert vars(watchers)["_changed"] == set()
+
+
+@pytest.mark.anyio
+async def test_a_watcher_that_gives_up_removes_only_itself() -> None:
+    source = Source()
+    watchers = Watchers(source.read)
+    async with anyio.create_task_group() as group:
+        group.start_soon(lambda: watchers.wait("a", lambda now: now.step >= 1, seconds=60))
+        await watchers.wait("a", lambda now: now.step >= 2, seconds=0.01)
+        assert len(vars(watchers)["_watchers"]["a"]) == 1
+        source.step = 1
+        watchers.notify("a")
+    assert vars(watchers)["_watchers"] == {}
+
+
+@pytest.mark.anyio
+async def test_what_changed_before_the_watcher_came_is_seen() -> None:
+    source = Source()
+    source.step = 5
+    await Watchers(source.read).wait("a", lambda now: now.step >= 5, seconds=60)
+    assert source.readings == 1
+
+
+@pytest.mark.anyio
+async def test_closing_ends_every_wait_from_then_on() -> None:
+    watchers = Watchers(Source().read)
+    async with anyio.create_task_group() as group:
+        group.start_soon(lambda: watchers.wait("a", lambda _: False, seconds=60))
+        await anyio.lowlevel.checkpoint()
+        watchers.close()
+    await watchers.wait("a", lambda _: False, seconds=60)

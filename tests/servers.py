@@ -1,0 +1,142 @@
+"""A real server, as a real process with its own port and data folder, for tests of both sides."""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+LISTENING = "listening on "
+
+
+class RunningServer:
+    """A server process that answers at `address`.
+
+    Leaving its `with` block ends it and prints its log, which pytest shows when the test fails.
+    `restart` starts another one on the same data folder and port.
+    """
+
+    def __init__(self, data_dir: Path, arguments: tuple[str, ...], token: str | None) -> None:
+        self.data_dir = data_dir
+        self.token = token
+        self.log_path = data_dir.with_name(f"{data_dir.name}.log")
+        self._arguments = arguments
+        self._start(port=0)
+
+    def _start(self, port: int) -> None:
+        environment = {name: text for name, text in os.environ.items() if name != "OMEGA21_TOKEN"}
+        if self.token is not None:
+            environment["OMEGA21_TOKEN"] = self.token
+        command = [sys.executable, "-m", "omega21.server", "--data-dir", str(self.data_dir)]
+        command += ["--port", str(port), "--stop-with-stdin", *self._arguments]
+        with self.log_path.open("ab") as log:
+            # The pipe to its standard input ends with this process, and the server with the pipe.
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=environment,
+            )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line.startswith(LISTENING):
+            self.kill()
+            raise AssertionError(f"the server did not start: {line!r}\n{self.log}")
+        self.address = line.removeprefix(LISTENING).strip()
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return int(self.address.rpartition(":")[2])
+
+    @property
+    def log(self) -> str:
+        """All that it wrote on standard error so far, over restarts too."""
+        return self.log_path.read_text(encoding="utf-8", errors="replace")
+
+    def stop(self) -> int:
+        """End it as a person would, and return its exit status."""
+        if self.process.poll() is None:
+            if sys.platform == "win32":
+                self._close_stdin()
+            else:
+                self.process.send_signal(signal.SIGTERM)
+        return self._reap()
+
+    def kill(self) -> int:
+        """End all of it without giving it a chance to say goodbye."""
+        child = self._open_child()
+        self.process.kill()
+        status = self._reap()
+        _wait_until_gone(child)
+        return status
+
+    def kill_child(self) -> None:
+        """Kill the process that does the work; its parent starts another one."""
+        child = self._open_child()
+        signal.pidfd_send_signal(child, signal.SIGKILL)
+        _wait_until_gone(child)
+
+    def _open_child(self) -> int:
+        pid = self.process.pid
+        while True:  # between two children there is none for a moment
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+            if children:
+                return os.pidfd_open(int(children[0]))
+
+    def restart(self) -> None:
+        """Start it again, after `stop` or `kill`, on the same data folder and port."""
+        self._start(port=self.port)
+
+    def _close_stdin(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+
+    def _reap(self) -> int:
+        try:
+            status = self.process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+        finally:
+            self._close_stdin()
+            assert self.process.stdout is not None
+            self.process.stdout.close()
+        return status
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self.stop()
+        finally:
+            sys.stderr.write(f"--- log of the server at {self.address}\n{self.log}")
+
+
+def _wait_until_gone(process: int) -> None:
+    """Wait for the end of a process, given by a descriptor, and close that."""
+    try:
+        ended, _, _ = select.select([process], [], [], 60)
+        assert ended, "a killed server process has not ended in a minute"
+    finally:
+        os.close(process)
+
+
+def start_server(data_dir: Path, *arguments: str, token: str | None = None) -> RunningServer:
+    """Start a server on a free port and wait until it listens.
+
+    `arguments` are more options of `python -m omega21.server`. Use it in a `with` statement.
+    """
+    return RunningServer(data_dir, arguments, token)
