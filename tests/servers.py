@@ -1,6 +1,7 @@
 """A real server, as a real process with its own port and data folder, for tests of both sides."""
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -68,9 +69,25 @@ class RunningServer:
         return self._reap()
 
     def kill(self) -> int:
-        """End it without giving it a chance to say goodbye."""
+        """End all of it without giving it a chance to say goodbye."""
+        child = self._open_child()
         self.process.kill()
-        return self._reap()
+        status = self._reap()
+        _wait_until_gone(child)
+        return status
+
+    def kill_child(self) -> None:
+        """Kill the process that does the work; its parent starts another one."""
+        child = self._open_child()
+        signal.pidfd_send_signal(child, signal.SIGKILL)
+        _wait_until_gone(child)
+
+    def _open_child(self) -> int:
+        pid = self.process.pid
+        while True:  # between two children there is none for a moment
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+            if children:
+                return os.pidfd_open(int(children[0]))
 
     def restart(self) -> None:
         """Start it again, after `stop` or `kill`, on the same data folder and port."""
@@ -106,6 +123,15 @@ class RunningServer:
             self.stop()
         finally:
             sys.stderr.write(f"--- log of the server at {self.address}\n{self.log}")
+
+
+def _wait_until_gone(process: int) -> None:
+    """Wait for the end of a process, given by a descriptor, and close that."""
+    try:
+        ended, _, _ = select.select([process], [], [], 60)
+        assert ended, "a killed server process has not ended in a minute"
+    finally:
+        os.close(process)
 
 
 def start_server(data_dir: Path, *arguments: str, token: str | None = None) -> RunningServer:

@@ -34,6 +34,7 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     engine.start()
     yield engine
     assert engine.stop()
+    engine.close()
 
 
 @pytest.fixture
