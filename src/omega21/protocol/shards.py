@@ -155,14 +155,22 @@ def _read_span(name: str, entry: Any, base: int) -> TensorSpan:
         raise InvalidShard(f"tensor {name!r} has type {str(entry.get('dtype'))[:20]!r}")
     if shape is None or offsets is None or len(offsets) != 2:
         raise InvalidShard(f"tensor {name!r} has no valid shape or offsets")
-    size = dtype.itemsize
-    for dim in shape:
-        size *= dim
-        if size > 2**48:
-            raise InvalidShard(f"tensor {name!r} is too large")
+    size = _nbytes(dtype, shape)
+    if size is None:
+        raise InvalidShard(f"tensor {name!r} is too large")
     if offsets[1] - offsets[0] != size:
         raise InvalidShard(f"tensor {name!r} has {offsets[1] - offsets[0]} bytes, not {size}")
     return TensorSpan(dtype, shape, base + offsets[0])
+
+
+def _nbytes(dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> int | None:
+    """Return the bytes of a tensor; None for a shape that numpy would not take."""
+    size = dtype.itemsize
+    for dim in shape:
+        size *= max(dim, 1)
+        if size > 2**48:
+            return None
+    return 0 if 0 in shape else size
 
 
 def _dims(value: Any, most: int) -> tuple[int, ...] | None:
@@ -254,21 +262,21 @@ def _read_planes(
         planes = json.loads(metadata.get(_PLANES_KEY, "{}"))
         found = {name: str(text).split(":", 1) for name, text in planes.items()}
         parsed = {
-            name: (_DTYPES[kind], tuple(int(dim) for dim in dims.split(",") if dim))
+            name: (_DTYPES[kind], _dims([int(dim) for dim in dims.split(",") if dim], 8))
             for name, (kind, dims) in found.items()
         }
     except (ValueError, KeyError, AttributeError, RecursionError) as error:
         raise InvalidShard("the shard's planes are not described") from error
+    planes_of: dict[str, tuple[np.dtype[np.generic], tuple[int, ...]]] = {}
     for name, (dtype, shape) in parsed.items():
-        array = tensors.get(name)
-        items = 1
-        for dim in shape:
-            items *= dim
-            if dim < 0 or items > 2**48:
-                raise InvalidShard(f"tensor {name!r} has no valid shape")
-        if array is None or array.dtype != np.uint8 or array.shape != (dtype.itemsize, items):
+        size = None if shape is None else _nbytes(dtype, shape)
+        if shape is None or size is None:
+            raise InvalidShard(f"tensor {name!r} has no valid shape")
+        array, planes_shape = tensors.get(name), (dtype.itemsize, size // dtype.itemsize)
+        if array is None or array.dtype != np.uint8 or array.shape != planes_shape:
             raise InvalidShard(f"tensor {name!r} is not the planes that the header describes")
-    return parsed
+        planes_of[name] = dtype, shape
+    return planes_of
 
 
 def _check_first_dimension(tensors: Tensors) -> None:

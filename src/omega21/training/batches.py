@@ -63,13 +63,19 @@ class SegmentReader:
                 names.append(ref.sha256)
         return names
 
+    def places(self, position: int) -> NDArray[np.int64]:
+        """Return the places of a step's samples in the segment."""
+        epoch, start, stop = self._bounds(position)
+        if epoch == 0:
+            return np.arange(start, stop)
+        return _cached_order(self.segment.order_seed, epoch, self.segment.samples)[start:stop]
+
     def read(self, position: int) -> Batch:
         """Read the batch of a step. Raises UnknownShard where a shard has gone."""
         epoch, start, stop = self._bounds(position)
         if epoch == 0:
             return self._read_range(start, stop)
-        seed, samples = self.segment.order_seed, self.segment.samples
-        return self._read_rows(_cached_order(seed, epoch, samples)[start:stop])
+        return self._read_rows(self.places(position))
 
     def _bounds(self, position: int) -> tuple[int, int, int]:
         segment = self.segment

@@ -73,7 +73,7 @@ class CheckpointStore:
 
     folder: Path
     _pulled: dict[Path, float] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def write(self, record: CheckpointRecord, state: Tensors) -> Checkpoint:
         """Write a checkpoint; on return it is on disk. Raises OSError, and leaves nothing then."""
@@ -86,13 +86,18 @@ class CheckpointStore:
 
     def _seal(self, record: CheckpointRecord, chunks: "_Digesting") -> Checkpoint:
         folder = self.folder / record.run_id
-        folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{record.step:012d}.safetensors"
-        path.with_suffix(".json").unlink(missing_ok=True)  # of a file about to be replaced
-        write_durably(path, chunks)
-        seal = _Seal(sha256=chunks.hexdigest(), bytes=chunks.bytes)
-        write_durably(path.with_suffix(".json"), [seal.model_dump_json().encode()])
-        sync_folder(self.folder)
+        with self._lock:  # one writes or tidies at a time
+            folder.mkdir(parents=True, exist_ok=True)
+            path.with_suffix(".json").unlink(missing_ok=True)  # of a file about to be replaced
+            try:
+                write_durably(path, chunks)
+                seal = _Seal(sha256=chunks.hexdigest(), bytes=chunks.bytes)
+                write_durably(path.with_suffix(".json"), [seal.model_dump_json().encode()])
+            except OSError:
+                path.unlink(missing_ok=True)  # without a seal it is none, and takes room
+                raise
+            sync_folder(self.folder)
         return Checkpoint(path, seal.sha256, record)
 
     def newest(self, run_id: str) -> Iterator[Checkpoint]:
@@ -117,6 +122,12 @@ class CheckpointStore:
         spans, _ = read_checkpoint_header(data, len(data))
         return {name: _tensor(data, span) for name, span in spans.items()}
 
+    def forget(self, checkpoint: Checkpoint) -> None:
+        """Remove a checkpoint that was not taken."""
+        with self._lock:
+            checkpoint.path.with_suffix(".json").unlink(missing_ok=True)
+            checkpoint.path.unlink(missing_ok=True)
+
     def discard(self, checkpoint: Checkpoint) -> None:
         """Set a damaged checkpoint aside, so that it is not tried again."""
         checkpoint.path.with_suffix(".json").unlink(missing_ok=True)
@@ -124,20 +135,19 @@ class CheckpointStore:
             checkpoint.path.replace(checkpoint.path.with_suffix(".damaged"))
 
     def tidy(self, run_id: str) -> None:
-        """Remove all but the newest checkpoints, and what a kill left half written."""
+        """Remove all but the newest checkpoints, and what a kill or damage left behind."""
         folder = self.folder / run_id
         now = time.monotonic()
         with self._lock:
             self._pulled = {path: end for path, end in self._pulled.items() if end > now}
-            kept = {path.with_suffix("").name for path in self._pulled}
-        seals = sorted(folder.glob("*.json"), reverse=True)
-        kept.update(path.stem for path in seals[:KEEP])
-        for path in folder.glob("*.json"):  # the seal first: a file without one is no checkpoint
-            if path.stem not in kept:
-                path.unlink()
-        for path in [*folder.glob("*.safetensors"), *folder.glob(".*.tmp")]:
-            if path.stem not in kept:
-                path.unlink(missing_ok=True)
+            seals = sorted(folder.glob("*.json"), reverse=True)
+            kept = {path.stem for path in [*self._pulled, *seals[:KEEP]]}
+            for path in seals:  # the seal first: a file without one is no checkpoint
+                if path.stem not in kept:
+                    path.unlink()
+            for path in folder.iterdir():
+                if path.stem not in kept or path.suffix == ".damaged":
+                    path.unlink(missing_ok=True)
 
     def keep_while_pulled(self, checkpoint: Checkpoint) -> None:
         """Keep a checkpoint until 15 minutes from now, since somebody is pulling it."""
@@ -147,8 +157,9 @@ class CheckpointStore:
     def remove(self, run_id: str) -> None:
         """Remove all checkpoints of a run."""
         folder = self.folder / run_id
-        if folder.exists():
-            shutil.rmtree(folder)
+        with self._lock:
+            if folder.exists():
+                shutil.rmtree(folder)
 
     def run_ids(self) -> list[str]:
         """Return the ids of the runs that have a folder here."""

@@ -1,6 +1,7 @@
 """Writes that survive a killed process and a lost power supply."""
 
 import os
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ def write_durably(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
     the folder is synced. A write that fails leaves what was there, and no temporary file. Raises
     OSError.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
         with temporary.open("wb") as file:
             for chunk in chunks:

@@ -15,9 +15,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from omega21.protocol.checkpoints import (
-    RestoreCheckpoint,
-)
+from omega21.protocol.checkpoints import RestoreCheckpoint
 from omega21.protocol.classic import (
     Diagnosis,
     FeedbackDendritas,
@@ -28,6 +26,7 @@ from omega21.protocol.classic import (
 )
 from omega21.protocol.digests import documents_sha256, tensors_sha256
 from omega21.protocol.errors import (
+    InvalidSamples,
     KeyReused,
     OtherConfig,
     RunDeleted,
@@ -106,6 +105,7 @@ class Engine:
             results=self._results,
             changed=self._changed,
             options=options,
+            notify=self._registry.notify,
         )
         self._residents = Residents(
             hardware=self.hardware,
@@ -173,7 +173,7 @@ class Engine:
         run = Run(stored, self._ledger.segments(stored.key), self._shards)
         run.replay_until = self._ledger.last_step(stored.key)
         run.stretches = self._ledger.stretches(stored.key)
-        run.part_sizes = self._ledger.part_sizes(stored.key)
+        run.part_sizes = dict(self._ledger.part_sizes(stored.key))
         for batch in self._ledger.pending_inline(stored.key):
             run.inline.append(InlineTask(batch.batch, SegmentReader(batch.segment, self._shards)))
         self._residents.place(run)
@@ -216,10 +216,12 @@ class Engine:
             del self._runs[name]
             if name == DEFAULT_RUN:
                 self._add_run(DEFAULT_RUN, uuid.uuid4().hex, RunConfig())
-            tasks = list(run.inline)
+            waiting = [task for task in run.inline if not task.begun]
+            for task in waiting:
+                run.inline.remove(task)
             self._registry.wake(name)
         self._checkpoints.remove(run.id)
-        for task in tasks:
+        for task in waiting:  # one that was begun is settled by the worker
             task.done.set_exception(RunDeleted(f"the run with id {run_id} was removed"))
 
     def summary(self, name: str) -> RunSummary:
@@ -352,6 +354,9 @@ class Engine:
         self._check_computable(name, shards, labelled=True)
         answer = self._ask(name, lambda ex: questions.evaluate(ex, self._shards, shards))
         loss, scores = answer.value
+        finite = np.isfinite(scores)
+        if not finite.all():
+            raise InvalidSamples(f"the score of sample {int(np.argmin(finite))} is not finite")
         return EvaluateReply(
             run=name,
             step=answer.step,
@@ -365,15 +370,10 @@ class Engine:
             width = self._registry.get(name).config.model.features
         for sha256 in shards:
             spans = self._shards.spans(sha256)
-            x = self._shards.read(sha256, "x", rows=range(1)) if "x" in spans else None
-            y = np.zeros(1, np.float32)
-            if labelled:
-                y = (
-                    self._shards.read(sha256, "y", rows=range(1)).astype(np.float32)
-                    if "y" in spans
-                    else y
-                )
-            check_shape(x, y, width=width)
+            missing = {"x", "y"} - set(spans) if labelled else {"x"} - set(spans)
+            if missing:
+                raise InvalidSamples(f"shard {sha256[:12]} has no tensor {missing.pop()!r}")
+            check_shape(self._shards.read(sha256, "x", rows=range(1)), width=width)
 
     def diagnose(self, name: str) -> Diagnosis:
         """Run a forward and a backward pass on the real device, touching no run."""

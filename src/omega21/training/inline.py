@@ -43,18 +43,14 @@ class InlineBatches:
         the same reply. Raises InvalidSamples, PlanUnfinished, StillRunning, KeyReused, RunPaused,
         Diverged, NonFinite, OutOfDeviceMemory: then nothing entered the plan.
         """
-        with self._registry.changed:
-            run = self._registry.get(name)
+        run = self._registry.get(name)
         check_inline(x, y, width=run.config.model.features)
         tensors = {"x": x.astype(np.float32), "y": y.astype(np.float32)}
         sha256 = tensors_sha256(tensors)
         body = documents_sha256([sha256, str(epochs)])
-        with self._registry.changed:
-            known = self._ledger.inline_by_key(run.key, key) if key is not None else None
-            if known is not None:
-                return self._repeat(run, known, body)
-            self._check_may_train(run)
-        self._shards.put(sha256, tensors)
+        if (known := self._admit(run, key, body)) is not None:
+            return known
+        self._shards.put(sha256, tensors, pinned=self._registry.pinned_shards)
         segment = Segment(
             samples=len(y),
             batch_size=len(y),
@@ -64,12 +60,22 @@ class InlineBatches:
         )
         with self._registry.changed:
             run = self._registry.get(name, run.id)
-            self._check_may_train(run)
+            if (known := self._admit(run, key, body)) is not None:  # it came twice at once
+                return known
             batch = self._ledger.add_inline(run.key, key, body=body, segment=segment)
             task = InlineTask(batch, SegmentReader(segment, self._shards))
             run.inline.append(task)
             self._registry.wake(name)
         return inline_reply(run, task.done.result())
+
+    def _admit(self, run: Run, key: str | None, body: str) -> Trained | None:
+        """Return the reply of a batch that came before, None for one that may be trained."""
+        with self._registry.changed:
+            known = self._ledger.inline_by_key(run.key, key) if key is not None else None
+            if known is not None:
+                return self._repeat(run, known, body)
+            self._check_may_train(run)
+            return None
 
     def _check_may_train(self, run: Run) -> None:
         if run.diverged or run.failure:

@@ -6,7 +6,7 @@ Two ways of writing, and every method says which it is:
 - *grouped*: safe from a killed process when the method returns, and from a lost power supply
   some moments later. Results of planned steps: what is lost of them is computed again.
 
-Thread-safe: writers share one connection each under a lock, every reading thread has its own.
+Thread-safe: writers share one connection each under a lock, readers take one from a pool.
 """
 
 import json
@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any, Literal
 
 import numpy as np
@@ -30,7 +31,7 @@ FORMAT = 1
 
 _SCHEMA = """
 CREATE TABLE runs (
-    key INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, id TEXT NOT NULL UNIQUE,
+    key INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, id TEXT NOT NULL UNIQUE,
     config TEXT NOT NULL, created_at REAL NOT NULL, target INTEGER NOT NULL DEFAULT 0,
     generation INTEGER NOT NULL DEFAULT 0, paused INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE dead_runs (id TEXT PRIMARY KEY, removed_at REAL NOT NULL) WITHOUT ROWID;
@@ -137,21 +138,27 @@ class Ledger:
     """The server's SQLite file."""
 
     def __init__(self, path: Path) -> None:
-        """Open or make the file. Raises RunFolderConflict for one of another format."""
+        """Open or make the file. Raises RunFolderConflict for one of another kind or format."""
         self._path = path
         self._lock = threading.RLock()
-        self._local = threading.local()
+        self._readers: SimpleQueue[sqlite3.Connection] = SimpleQueue()
         self._connections: list[sqlite3.Connection] = []
-        self._durable = self._connect("FULL")
-        self._grouped = self._connect("NORMAL")
-        self._prepare()
+        try:
+            self._durable = self._connect()
+            self._prepare()
+            self._durable.execute("PRAGMA synchronous = FULL")
+            self._grouped = self._connect()
+            self._grouped.execute("PRAGMA synchronous = NORMAL")
+        except sqlite3.DatabaseError as error:
+            self.close()
+            raise RunFolderConflict(
+                f"{path} cannot be read: {error}", hint="restore it, or use another --data-dir"
+            ) from error
 
-    def _connect(self, synchronous: str) -> sqlite3.Connection:
+    def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
             self._path, timeout=30, isolation_level=None, check_same_thread=False
         )
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute(f"PRAGMA synchronous = {synchronous}")
         with self._lock:
             self._connections.append(connection)
         return connection
@@ -159,10 +166,12 @@ class Ledger:
     def _prepare(self) -> None:
         (version,) = self._durable.execute("PRAGMA user_version").fetchone()
         if version not in (0, FORMAT):
+            self.close()
             raise RunFolderConflict(
                 f"{self._path} has format {version}, this omega21 reads {FORMAT}",
                 hint="use the version of omega21 that wrote it, or another --data-dir",
             )
+        self._durable.execute("PRAGMA journal_mode = WAL")
         if version == 0:
             self._durable.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;")
 
@@ -181,7 +190,8 @@ class Ledger:
                 try:
                     yield connection
                 except BaseException:
-                    connection.execute("ROLLBACK")
+                    if connection.in_transaction:  # SQLite ends it itself when the disk is full
+                        connection.execute("ROLLBACK")
                     raise
                 connection.execute("COMMIT")
             except sqlite3.OperationalError as error:
@@ -191,13 +201,22 @@ class Ledger:
                     raise StorageFull(f"writing {self._path.name} failed: {error}") from error
                 raise
 
-    def _read(self) -> sqlite3.Connection:
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = self._connect("NORMAL")
+    def _query(self, sql: str, arguments: Sequence[Any] = ()) -> list[Any]:
+        """Read rows with a connection of the pool."""
+        try:
+            connection = self._readers.get_nowait()
+        except Empty:
+            connection = self._connect()
             connection.execute("PRAGMA query_only = 1")
-            self._local.connection = connection
-        return connection
+        try:
+            return connection.execute(sql, arguments).fetchall()
+        finally:
+            self._readers.put(connection)
+
+    def _query_one(self, sql: str, arguments: Sequence[Any] = ()) -> Any:
+        """Read one row, None where there is none."""
+        rows = self._query(sql, arguments)
+        return rows[0] if rows else None
 
     # --- runs ---
 
@@ -215,7 +234,7 @@ class Ledger:
 
     def runs(self) -> list[StoredRun]:
         """Return all runs, in the order they were made."""
-        rows = self._read().execute(
+        rows = self._query(
             "SELECT key, name, id, config, created_at, target, generation, paused FROM runs "
             "ORDER BY key"
         )
@@ -234,7 +253,7 @@ class Ledger:
 
     def is_dead(self, run_id: str) -> bool:
         """Whether a run of this id was removed."""
-        row = self._read().execute("SELECT 1 FROM dead_runs WHERE id = ?", (run_id,)).fetchone()
+        row = self._query_one("SELECT 1 FROM dead_runs WHERE id = ?", (run_id,))
         return row is not None
 
     def set_target(self, key: int, target: int) -> None:
@@ -259,15 +278,14 @@ class Ledger:
 
     def segments(self, key: int) -> list[Segment]:
         """Return a run's plan."""
-        db = self._read()
         shards: dict[int, list[ShardRef]] = {}
-        for number, sha256, samples in db.execute(
+        for number, sha256, samples in self._query(
             "SELECT number, sha256, samples FROM segment_shards WHERE run = ? "
             "ORDER BY number, position",
             (key,),
         ):
             shards.setdefault(number, []).append(ShardRef(sha256=sha256, samples=samples))
-        rows = db.execute(
+        rows = self._query(
             "SELECT number, numbers FROM segments WHERE run = ? ORDER BY number", (key,)
         )
         return [
@@ -286,21 +304,18 @@ class Ledger:
 
     def digest_at(self, key: int, step: int) -> str | None:
         """Return the chained digest stored for a step."""
-        row = self._read().execute(
-            "SELECT digest FROM steps WHERE run = ? AND step = ?", (key, step)
-        ).fetchone()  # fmt: skip
+        row = self._query_one("SELECT digest FROM steps WHERE run = ? AND step = ?", (key, step)
+        )  # fmt: skip
         return None if row is None else str(row[0])
 
     def last_step(self, key: int) -> int:
         """Return the last step that has a result, 0 for none."""
-        (step,) = self._read().execute(
-            "SELECT coalesce(max(step), 0) FROM steps WHERE run = ?", (key,)
-        ).fetchone()  # fmt: skip
-        return int(step)
+        row = self._query_one("SELECT coalesce(max(step), 0) FROM steps WHERE run = ?", (key,))
+        return int(row[0])
 
     def results(self, key: int, *, after: int, until: int, limit: int) -> list[Result]:
         """Return results after a step, up to `until`, ascending."""
-        rows = self._read().execute(
+        rows = self._query(
             "SELECT step, samples, loss, anomaly_prob, anomalies, digest, ended_at, seconds, "
             "refused, skipped, part_size, vectors FROM steps "
             "WHERE run = ? AND step > ? AND step <= ? ORDER BY step LIMIT ?",
@@ -310,7 +325,7 @@ class Ledger:
 
     def recent_losses(self, key: int, count: int) -> list[float]:
         """Return the last finite losses, oldest first."""
-        rows = self._read().execute(
+        rows = self._query(
             "SELECT loss FROM steps WHERE run = ? AND loss IS NOT NULL ORDER BY step DESC LIMIT ?",
             (key, count),
         )
@@ -318,31 +333,33 @@ class Ledger:
 
     def totals(self, key: int) -> Totals:
         """Sum up a run's results and feedback."""
-        db = self._read()
-        samples, steps, loss, prob, anomalies = db.execute(
+        samples, steps, loss, prob, anomalies = self._query_one(
             "SELECT coalesce(sum(samples), 0), count(*), coalesce(avg(loss), 0), "
             "coalesce(sum(anomaly_prob * samples) / sum(samples), 0), coalesce(sum(anomalies), 0) "
             "FROM steps WHERE run = ? AND refused = 0 AND skipped = 0",
             (key,),
-        ).fetchone()
-        received, validated = db.execute(
+        )
+        received, validated = self._query_one(
             "SELECT count(*), coalesce(sum(validated), 0) FROM feedback WHERE run = ?", (key,)
-        ).fetchone()
+        )
         return Totals(samples, steps, loss, prob, anomalies, received, validated)
 
     # --- what makes the bits ---
 
     def add_stretch(self, key: int, stretch: Stretch) -> None:
-        """Record the conditions from a step on; grouped."""
+        """Record the conditions from a step on, instead of those known so far; grouped."""
         with self._transaction(self._grouped) as db:
             db.execute(
-                "INSERT OR REPLACE INTO stretches VALUES (?, ?, ?)",
+                "DELETE FROM stretches WHERE run = ? AND from_step >= ?", (key, stretch.from_step)
+            )
+            db.execute(
+                "INSERT INTO stretches VALUES (?, ?, ?)",
                 (key, stretch.from_step, stretch.model_dump_json()),
             )
 
     def stretches(self, key: int) -> list[Stretch]:
         """Return the conditions under which a run's steps were computed, in order."""
-        rows = self._read().execute(
+        rows = self._query(
             "SELECT document FROM stretches WHERE run = ? ORDER BY from_step", (key,)
         )
         return [Stretch.parse_lenient(document) for (document,) in rows]
@@ -356,9 +373,10 @@ class Ledger:
 
     def part_sizes(self, key: int) -> list[tuple[int, int]]:
         """Return (from step, part size), ascending."""
-        return self._read().execute(
-            "SELECT from_step, part_size FROM part_sizes WHERE run = ? ORDER BY from_step", (key,)
-        ).fetchall()  # fmt: skip
+        return self._query(
+            "SELECT from_step, part_size FROM part_sizes WHERE run = ? ORDER BY from_step",
+            (key,),
+        )
 
     # --- inline batches ---
 
@@ -388,13 +406,17 @@ class Ledger:
                 (last, batch),
             )
 
-    def refuse_inline(self, batch: int, problem: str) -> None:
-        """Record why an inline batch was refused; durable."""
+    def refuse_inline(self, key: int, batch: int, *, problem: str, step: int) -> None:
+        """Record why an inline batch was refused after `step`; durable.
+
+        The sizes of parts that were tried for it are forgotten with it.
+        """
         with self._transaction(self._durable) as db:
             db.execute(
                 "UPDATE inline_batches SET status = 'refused', problem = ? WHERE batch = ?",
                 (problem, batch),
             )
+            db.execute("DELETE FROM part_sizes WHERE run = ? AND from_step > ?", (key, step))
 
     def inline_by_key(self, key: int, request_key: str) -> InlineBatch | None:
         """Return the inline batch that came with an Idempotency-Key."""
@@ -406,7 +428,7 @@ class Ledger:
         return self._inline("run = ? AND status = 'pending'", (key,))
 
     def _inline(self, where: str, arguments: Sequence[Any]) -> list[InlineBatch]:
-        rows = self._read().execute(
+        rows = self._query(
             f"SELECT {_INLINE_COLUMNS} FROM inline_batches WHERE {where} ORDER BY batch",  # noqa: S608
             arguments,
         )
@@ -430,9 +452,10 @@ class Ledger:
 
     def feedback_by_key(self, key: int, request_key: str) -> tuple[str, float] | None:
         """Return (body digest, time received) of the feedback that came with a key."""
-        row = self._read().execute(
-            "SELECT body, received_at FROM feedback WHERE run = ? AND key = ?", (key, request_key)
-        ).fetchone()  # fmt: skip
+        row = self._query_one(
+            "SELECT body, received_at FROM feedback WHERE run = ? AND key = ?",
+            (key, request_key),
+        )
         return None if row is None else (str(row[0]), float(row[1]))
 
     # --- events ---

@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 
-from omega21.protocol.errors import PlanConflict, StillRunning, UnknownSegment
+from omega21.protocol.errors import InvalidSamples, PlanConflict, StillRunning, UnknownSegment
 from omega21.protocol.plan import Plan, Segment, SegmentStored, ShardRef
 from omega21.protocol.runs import RunSummary
-from omega21.protocol.shards import ShardStored, decode_shard, shard_samples
+from omega21.protocol.shards import ShardStored, Tensors, decode_shard, shard_samples
 from omega21.training.batches import SegmentReader
 from omega21.training.ledger import Ledger
 from omega21.training.registry import Registry
 from omega21.training.run import MOST_WAITING_LISTED, Run
-from omega21.training.samples import check_shape
+from omega21.training.samples import check_labels, check_shape
 from omega21.training.shards import ShardStore
 
 
@@ -62,15 +62,10 @@ class Plans:
             run.readers[number].extend(segment)
 
     def _check_fits(self, run: Run, ref: ShardRef) -> None:
-        spans = self._shards.spans(ref.sha256)
-        if set(spans) < {"x", "y"} or self._shards.samples(ref.sha256) != ref.samples:
-            raise PlanConflict(
-                f"shard {ref.sha256[:12]} holds {self._shards.samples(ref.sha256)} samples with "
-                f"{', '.join(spans)}; the segment lists it with {ref.samples} of x and y"
-            )
-        x = self._shards.read(ref.sha256, "x", rows=range(1))
-        y = self._shards.read(ref.sha256, "y", rows=range(1))
-        check_shape(x, y, width=run.config.model.features)
+        samples = self._shards.samples(ref.sha256)
+        names = sorted({"x", "y"} & set(self._shards.spans(ref.sha256)))
+        tensors = {name: self._shards.read(ref.sha256, name, rows=range(samples)) for name in names}
+        _check_listed(run, ref, tensors)
 
     def plan(self, name: str) -> Plan:
         """Return a run's plan. Raises UnknownRun."""
@@ -115,19 +110,21 @@ class Plans:
         """
         tensors = decode_shard(body, compressed=compressed)
         with self._changed:
-            users = [run for run in self._runs.values() if self._lists(run, sha256)]
-            pinned = set[str]().union(*(run.pinned_shards() for run in self._runs.values()))
-        for run in users:
-            check_shape(tensors.get("x"), tensors.get("y"), width=run.config.model.features)
-        stored = self._shards.put(sha256, tensors, pinned=pinned)
+            listings = [
+                (run, ref)
+                for run in self._runs.values()
+                for segment in run.segments
+                for ref in segment.shards
+                if ref.sha256 == sha256
+            ]
+        for run, ref in listings:
+            _check_listed(run, ref, tensors)
+        stored = self._shards.put(sha256, tensors, pinned=self._registry.pinned_shards)
         with self._changed:
-            for run in users:
+            for run, _ in listings:
                 self._registry.wake(run.name)
         size = sum(array.nbytes for array in tensors.values())
         return ShardStored(sha256=sha256, samples=shard_samples(tensors), bytes=size, stored=stored)
-
-    def _lists(self, run: Run, sha256: str) -> bool:
-        return any(ref.sha256 == sha256 for s in run.segments for ref in s.shards)
 
     def has_shard(self, sha256: str) -> bool:
         """Whether a shard is here; asking counts as use."""
@@ -136,3 +133,16 @@ class Plans:
     def missing_shards(self, names: Sequence[str]) -> list[str]:
         """Return those of `names` that are not here; asking counts as use."""
         return [name for name in names if name not in self._shards]
+
+
+def _check_listed(run: Run, ref: ShardRef, tensors: Tensors) -> None:
+    """Check that a shard holds what a plan says of it. Raises InvalidSamples, PlanConflict."""
+    if "x" not in tensors or "y" not in tensors:
+        raise InvalidSamples(f"shard {ref.sha256[:12]} is listed in a plan and lacks `x` or `y`")
+    if len(tensors["x"]) != ref.samples:
+        raise PlanConflict(
+            f"shard {ref.sha256[:12]} holds {len(tensors['x'])} samples; the plan of run "
+            f"{run.name!r} lists it with {ref.samples}"
+        )
+    check_shape(tensors["x"], width=run.config.model.features)
+    check_labels(tensors["y"], samples=ref.samples)

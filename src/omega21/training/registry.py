@@ -29,6 +29,11 @@ class Registry:
                 raise UnknownRun(f"no run {name!r} on this server")
             raise OtherRun(f"run {name!r} has id {run.id} here, not {run_id}")
 
+    def pinned_shards(self) -> set[str]:
+        """Return the shards that some run still needs."""
+        with self.changed:
+            return set[str]().union(*(run.pinned_shards() for run in self.runs.values()))
+
     def subscribe(self, callback: Callable[[str], None]) -> Callable[[], None]:
         """Have `callback(run)` called, from any thread, when a run has results or changes.
 

@@ -6,7 +6,13 @@ from omega21.protocol.checkpoints import (
     RestoreCheckpoint,
     trained_plan_sha256,
 )
-from omega21.protocol.errors import Conflict, InvalidCheckpoint, StorageFull, UnknownCheckpoint
+from omega21.protocol.errors import (
+    Conflict,
+    InvalidCheckpoint,
+    OmegaError,
+    StorageFull,
+    UnknownCheckpoint,
+)
 from omega21.training.checkpoints import Checkpoint, CheckpointStore
 from omega21.training.executor import Executor
 from omega21.training.ledger import Ledger
@@ -77,7 +83,12 @@ class Restoring:
             if run.step < record.step:
                 raise InvalidCheckpoint(f"the checkpoint of step {checkpoint.step} was not taken")
 
-        self._worker.ask(run, go_on).result()
+        try:
+            self._worker.ask(run, go_on).result()
+        except OmegaError:
+            if run.step != checkpoint.step:
+                self._checkpoints.forget(checkpoint)
+            raise
         self._pieces.forget(request)
         self._ledger.add_event(run.key, "restored", f"step {record.step}", durable=True)
         self._registry.notify(name)
@@ -85,7 +96,9 @@ class Restoring:
     def _check_goes_on(self, run: Run, record: CheckpointRecord) -> None:
         if record.run_id != run.id or record.config != run.config:
             raise InvalidCheckpoint("the checkpoint is of another run or configuration")
-        if record.plan_sha256 != trained_plan_sha256(run.segments, record.step):
+        if record.step > run.index.steps or record.plan_sha256 != trained_plan_sha256(
+            run.segments, record.step
+        ):
             raise InvalidCheckpoint(
                 "the checkpoint belongs to another plan", hint="send the run's plan first"
             )

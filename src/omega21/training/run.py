@@ -56,6 +56,7 @@ class InlineTask:
 
     batch: int
     reader: SegmentReader
+    begun: bool = False
     done: "Future[Result]" = field(default_factory=Future)
 
 
@@ -97,7 +98,7 @@ class Run:
         self.inline: deque[InlineTask] = deque()
         self.replay_until = 0
         self.stretches: list[Stretch] = []
-        self.part_sizes: list[tuple[int, int]] = []
+        self.part_sizes: dict[int, int] = {}  # from step on: samples at a time
         self.diverged: str | None = None
         self.failure: str | None = None
         self.removed = False
@@ -192,23 +193,38 @@ class Run:
 
     def part_size_at(self, step: int) -> int | None:
         """Return the part size in force at a step, None where batches are computed whole."""
-        sizes = [size for from_step, size in self.part_sizes if from_step <= step]
-        return sizes[-1] if sizes else None
+        known = [from_step for from_step in self.part_sizes if from_step <= step]
+        return self.part_sizes[max(known)] if known else None
+
+    def stretch_at(self, step: int) -> Stretch | None:
+        """Return the conditions in force at a step, as far as they are recorded."""
+        known = [stretch for stretch in self.stretches if stretch.from_step <= step]
+        return known[-1] if known else None
 
     def check_divergence(self) -> None:
         """Stop the run after ten steps in a row that were not finite."""
         if self.position.refused_in_a_row < MOST_REFUSED_IN_A_ROW or self.diverged:
             return
-        first = self.step - MOST_REFUSED_IN_A_ROW + 1
-        number, position = self.index.locate(self.step)
-        segment = self.readers[number].segment
-        batches = segment.steps_per_epoch
-        start = max(0, position - MOST_REFUSED_IN_A_ROW + 1) % batches * segment.batch_size
-        stop = min(segment.samples, (position % batches + 1) * segment.batch_size)
-        self.diverged = (
-            f"the loss or gradient of steps {first} to {self.step} was not finite: "
-            f"segment {number}, epoch {position // batches + 1}, samples {start} to {stop - 1}"
+        steps = range(self.step - MOST_REFUSED_IN_A_ROW + 1, self.step + 1)
+        by_segment: dict[int, list[NDArray[np.int64]]] = {}
+        for step in steps:
+            number, position = self.index.locate(step)
+            by_segment.setdefault(number, []).append(self.readers[number].places(position))
+        where = "; ".join(
+            f"segment {number}, samples {_name_places(np.concatenate(places))}"
+            for number, places in by_segment.items()
         )
+        self.diverged = (
+            f"the loss or gradient of steps {steps[0]} to {steps[-1]} was not finite: {where}"
+        )
+
+
+def _name_places(places: NDArray[np.int64]) -> str:
+    distinct = np.unique(places).tolist()
+    if distinct[-1] - distinct[0] == len(distinct) - 1:
+        return f"{distinct[0]} to {distinct[-1]}"
+    more = f" and {len(distinct) - 10} more" if len(distinct) > 10 else ""
+    return ", ".join(map(str, distinct[:10])) + more
 
 
 class Clock:
@@ -233,6 +249,7 @@ def make_result(
     summary = outcome.summary
     counted = outcome.applied
     share: NDArray[np.float32] = summary["anomalies"]
+    vectors = np.concatenate([summary[name].reshape(-1) for name in _VECTOR_NAMES])
     return Result(
         step=position.step,
         samples=samples,
@@ -245,5 +262,6 @@ def make_result(
         refused=not outcome.applied and not outcome.skipped_by_scaler,
         skipped=outcome.skipped_by_scaler,
         part_size=part_size,
-        vectors=np.concatenate([summary[name].reshape(-1) for name in _VECTOR_NAMES]),
+        # Zeros where the step did not count: what it computed may be NaN, which JSON has not.
+        vectors=vectors if counted else np.zeros_like(vectors),
     )

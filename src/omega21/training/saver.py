@@ -15,6 +15,7 @@ its results.
 import logging
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from omega21.protocol.checkpoints import CheckpointRecord, trained_plan_sha256
@@ -46,12 +47,14 @@ class Saver:
         results: ResultWriter,
         changed: threading.Condition,
         options: EngineOptions,
+        notify: Callable[[str], None],
     ) -> None:
         self._store = store
         self._ledger = ledger
         self._results = results
         self._changed = changed
         self._options = options
+        self._notify = notify
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="omega21-checkpoint")
 
     def close(self) -> None:
@@ -108,6 +111,7 @@ class Saver:
                 run.saves.step = run.durable_step = durable_step
                 run.saves.write_seconds = time.monotonic() - started
                 self._changed.notify_all()
+            self._notify(run.name)
 
     def _write(self, run: Run, record: CheckpointRecord, state: Arrays) -> None:
         self._results.flush(run)

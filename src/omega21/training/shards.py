@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,13 +52,14 @@ class ShardStore:
 
     folder: Path
     limit: int
+    clock: Callable[[], float] = time.monotonic
     _stored: dict[str, _Stored] = field(default_factory=dict)
     _open: OrderedDict[str, _Opened] = field(default_factory=OrderedDict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        now = time.monotonic()
+        now = self.clock()
         for path in self.folder.glob("??/*"):
             if path.suffix == ".safetensors":
                 self._stored[path.stem] = _Stored(path.stat().st_size, now)
@@ -69,13 +70,13 @@ class ShardStore:
         with self._lock:
             stored = self._stored.get(sha256)
             if stored is not None:
-                stored.last_used = time.monotonic()
+                stored.last_used = self.clock()
             return stored is not None
 
-    def put(self, sha256: str, tensors: Tensors, *, pinned: Iterable[str] = ()) -> bool:
+    def put(self, sha256: str, tensors: Tensors, *, pinned: Callable[[], set[str]]) -> bool:
         """Store a shard under its name; False when it was there. On return it is on disk.
 
-        Shards not in `pinned` make room, least recently used first, once they are old enough.
+        Shards not in `pinned()` make room, least recently used first, once they are old enough.
         Raises InvalidShard when the content is not what the name says, StorageFull.
         """
         if sha256 in self:
@@ -87,8 +88,10 @@ class ShardStore:
                 hint="it was damaged on its way, or named wrongly; send it again",
             )
         data = pack(tensors)
-        with self._lock:
-            self._make_room(len(data), set(pinned))
+        if self.total_bytes + len(data) > self.limit:
+            kept = pinned()  # before the lock is taken: it takes the registry's
+            with self._lock:
+                self._make_room(len(data), kept)
         path = self._path(sha256)
         try:
             path.parent.mkdir(exist_ok=True)
@@ -98,7 +101,7 @@ class ShardStore:
                 f"writing shard {sha256[:12]} failed: {error.strerror}", retry_after=30
             ) from error
         with self._lock:
-            self._stored[sha256] = _Stored(len(data), time.monotonic(), checked=True)
+            self._stored[sha256] = _Stored(len(data), self.clock(), checked=True)
         return True
 
     def samples(self, sha256: str) -> int:
@@ -117,6 +120,8 @@ class ShardStore:
         out = np.empty((len(rows), *span.shape[1:]), dtype=span.dtype)
         read = os.preadv(opened.descriptor, [out.data], span.offset + rows.start * row)
         if read != out.nbytes:
+            with self._lock:
+                self._forget(sha256)
             raise UnknownShard(f"shard {sha256} is cut short on the server's disk")
         return out
 
@@ -138,11 +143,15 @@ class ShardStore:
             stored = self._stored.get(sha256)
             if stored is None:
                 raise UnknownShard(f"shard {sha256} is not on this server")
-            stored.last_used = time.monotonic()
+            stored.last_used = self.clock()
             if not stored.checked:
                 self._check(sha256)
                 stored.checked = True
-            opened = _open_file(self._path(sha256))
+            try:
+                opened = _open_file(self._path(sha256))
+            except (InvalidShard, OSError) as error:
+                self._forget(sha256)
+                raise UnknownShard(f"shard {sha256} cannot be read and is gone: {error}") from error
             self._open[sha256] = opened
             if len(self._open) > _OPEN_FILES:
                 self._open.popitem(last=False)
@@ -164,13 +173,13 @@ class ShardStore:
         self._stored.pop(sha256, None)
         self._path(sha256).unlink(missing_ok=True)
 
-    def _make_room(self, size: int, pinned: set[str]) -> None:
+    def _make_room(self, size: int, kept: set[str]) -> None:
         excess = self.total_bytes + size - self.limit
-        oldest = time.monotonic() - MINIMUM_AGE_SECONDS
+        oldest = self.clock() - MINIMUM_AGE_SECONDS
         for sha256, stored in sorted(self._stored.items(), key=lambda item: item[1].last_used):
             if excess <= 0:
                 return
-            if sha256 not in pinned and stored.last_used < oldest:
+            if sha256 not in kept and stored.last_used < oldest:
                 self._forget(sha256)
                 excess -= stored.bytes
         if excess > 0:

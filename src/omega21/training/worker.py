@@ -25,6 +25,8 @@ from omega21.protocol.errors import (
     NonFinite,
     OmegaError,
     OutOfDeviceMemory,
+    RunDeleted,
+    StorageFull,
     Unavailable,
     UnknownShard,
     to_problem,
@@ -98,7 +100,8 @@ class Worker:
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
-        self._thread.join(timeout)
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
         return not self._thread.is_alive()
 
     def ask(self, run: Run, question: Callable[[Executor], T]) -> "Future[T]":
@@ -222,6 +225,7 @@ class Worker:
 
     def _train_inline(self, run: Run, task: InlineTask) -> None:
         """Train all epochs of an inline batch, or leave everything as it was."""
+        task.begun = True
         try:
             self._results.flush(run)
             trained = self._try_inline(run, task)
@@ -229,24 +233,35 @@ class Worker:
                 return
             position, results = trained
             with self._changed:
-                if not run.removed:
-                    self._take_in(run, task, position=position, results=results)
+                self._take_in(run, task, position=position, results=results)
         except Exception as error:  # noqa: BLE001 - the run stops, the thread and the others do not
+            self._give_up(run, task, error)
+        else:
+            task.done.set_result(results[-1])
+        self._notify(run.name)
+
+    def _give_up(self, run: Run, task: InlineTask, error: Exception) -> None:
+        """Tell whoever waits for an inline batch why it was not trained."""
+        try:
             with self._changed:
                 run.inline.remove(task)
+                run.part_sizes = {f: size for f, size in run.part_sizes.items() if f <= run.step}
             if isinstance(error, NonFinite | OutOfDeviceMemory):
-                self._ledger.refuse_inline(task.batch, to_problem(error).model_dump_json())
-            elif not isinstance(error, Unavailable):
+                problem = to_problem(error).model_dump_json()
+                self._ledger.refuse_inline(run.key, task.batch, problem=problem, step=run.step)
+            elif not isinstance(error, Unavailable | RunDeleted):
                 self._fail(run, error)
+        except StorageFull as full:
+            logger.warning("that an inline batch was refused is not on disk: %s", full)
+        finally:
             task.done.set_exception(error)
-            return
-        task.done.set_result(results[-1])
-        self._notify(run.name)
 
     def _take_in(
         self, run: Run, task: InlineTask, *, position: Position, results: list[Result]
     ) -> None:
         """Make a trained inline batch part of the plan, on disk and here; the lock is held."""
+        if run.removed:
+            raise RunDeleted(f"run {run.name!r} was removed meanwhile")
         self._ledger.finish_inline(
             run.key,
             task.batch,
@@ -322,13 +337,14 @@ class Worker:
                 logger.warning("step %d does not fit; %d samples at a time", number, smaller)
                 self._ledger.add_part_size(run.key, from_step=number, part_size=smaller)
                 with self._changed:
-                    run.part_sizes.append((number, smaller))
+                    run.part_sizes[number] = smaller
                 continue
             return outcome, part if part < size else None
 
     def _record_conditions(self, run: Run, number: int) -> None:
         stretch = self._residents.hardware.stretch(run.config, from_step=number)
-        if run.stretches and run.stretches[-1].same_conditions(stretch):
+        in_force = run.stretch_at(number)
+        if in_force is not None and in_force.same_conditions(stretch):
             return
         self._ledger.add_stretch(run.key, stretch)
         with self._changed:
@@ -360,6 +376,10 @@ class Worker:
         with self._changed:
             run.failure = f"step {run.step + 1}: {reason}"
             run.executor = None
+            waiting = [task for task in run.inline if not task.begun]
+            run.inline.clear()
+        for task in waiting:
+            task.done.set_exception(error)
         self._notify(run.name)
         if isinstance(error, torch.AcceleratorError):
             # Such an error sticks: every later call of this process would fail alike.
@@ -376,6 +396,7 @@ class Worker:
     def _refuse_rest(self) -> None:
         error = Unavailable("the server is stopping", retry_after=5)
         with self._changed:
+            self._stopping = True
             for question in self._questions:
                 question.answer.set_exception(error)
             for run in self._runs.values():
