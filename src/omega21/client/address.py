@@ -1,0 +1,50 @@
+"""The address of a server: its one normal form, and whether it is on this machine."""
+
+import ipaddress
+
+import httpx
+
+from omega21.protocol.errors import InvalidAddress
+
+
+def parse_address(text: str) -> str:
+    """Return the address in its normal form: scheme, host, port and path, no slash at the end.
+
+    Raises InvalidAddress for another scheme, a missing host, a user name, a query or a fragment.
+    """
+    given = text.strip()
+    try:
+        url = httpx.URL(given)
+        host = url.host
+    except (httpx.InvalidURL, ValueError) as error:
+        raise InvalidAddress(f"{_shown(given)} is not an address: {error}") from error
+    if url.scheme not in ("http", "https"):
+        raise InvalidAddress(f"{_shown(given)} does not begin with https:// or http://")
+    if not host or " " in given:
+        raise InvalidAddress(f"{_shown(given)} names no host")
+    if url.userinfo:
+        raise InvalidAddress(
+            "the address holds a user name or a token",
+            hint="pass the token with --token or OMEGA21_TOKEN: addresses end up in logs",
+        )
+    if (url.port or 0) > 65_535:
+        raise InvalidAddress(f"{_shown(given)} has a port beyond 65535")
+    if url.query or url.fragment:
+        raise InvalidAddress(f"{_shown(given)} has a query or a fragment")
+    return str(url).rstrip("/")
+
+
+def is_loopback(address: str) -> bool:
+    """Whether a parsed address is on this machine."""
+    host = httpx.URL(address).host
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _shown(text: str) -> str:
+    """The text as it may be shown: not at any length, and without what may be a password."""
+    return repr("…@" + text.rsplit("@", 1)[1] if "@" in text else text[:200])

@@ -1,0 +1,438 @@
+"""The calls of a server, one method each: arguments in, frozen messages out, OmegaError raised.
+
+Every call may be sent again: reads by nature, writes because they name what they want (a shard by
+its content, a segment by its number, a target) or carry an Idempotency-Key. What is on the server's
+disk when a call returns is said by each method; where nothing is said, the call changes nothing.
+"""
+
+import secrets
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from copy import copy
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+import httpx
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
+
+from omega21.client.address import parse_address
+from omega21.client.evaluation import Prediction, evaluate, predict
+from omega21.client.orders import TrainOrder
+from omega21.client.policy import RetryRules
+from omega21.client.summary import Evaluation, Summary, summarise
+from omega21.client.training import Training
+from omega21.client.transport import (
+    TIMEOUT_SECONDS,
+    Answer,
+    Call,
+    Link,
+    Traffic,
+    Transport,
+)
+from omega21.client.weights import SavedWeights, download_weights
+from omega21.data.samples import Samples
+from omega21.protocol import PROTOCOL_VERSION
+from omega21.protocol.classic import (
+    Diagnosis,
+    FeedbackDendritas,
+    FeedbackReceived,
+    Health,
+    Info,
+    Metrics,
+    Status,
+    Trained,
+)
+from omega21.protocol.compute import ComputeRequest
+from omega21.protocol.errors import InvalidRequest, OtherVersion, UnknownSegment
+from omega21.protocol.names import DEFAULT_RUN, check_run_name
+from omega21.protocol.plan import Plan, PutSegment, Segment, SegmentStored
+from omega21.protocol.runs import (
+    Advance,
+    Control,
+    CreateRun,
+    RunConfig,
+    RunList,
+    RunRemoved,
+    RunState,
+    RunSummary,
+)
+from omega21.protocol.shards import (
+    ENCODING,
+    SHARD_MEDIA_TYPE,
+    MissingReply,
+    MissingRequest,
+    ShardStored,
+    encode_shard,
+)
+from omega21.protocol.steps import MAX_ROWS, EvaluateReply, StepRow, StepsReply
+
+_Message = TypeVar("_Message", bound=BaseModel)
+_SHARD_HEADERS = {"Content-Type": SHARD_MEDIA_TYPE, "Content-Encoding": ENCODING}
+_MISSING_AT_ONCE = 10_000
+
+
+class AsyncClient:
+    """One server, asked asynchronously (asyncio or trio).
+
+    `address` is where it is, `token` what it printed at its start. A request fails after `timeout`
+    seconds without a byte; one that may succeed later is tried `attempts` times.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        token: str | None = None,
+        timeout: float = TIMEOUT_SECONDS,
+        attempts: int = 5,
+        carrier: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self.address = parse_address(address)
+        self.server_id: str | None = None
+        self.transport = Transport(
+            self.address,
+            token=token,
+            timeout=timeout,
+            rules=RetryRules(attempts=attempts),
+            carrier=carrier,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections; runs on the server go on."""
+        await self.transport.aclose()
+
+    def patient(self, patience: float) -> Self:
+        """Return a client over the same connections that outlasts a broken link.
+
+        Its calls are tried again until the link has been down for `patience` seconds; its `link`
+        is its own.
+        """
+        other = copy(self)
+        other.transport = self.transport.with_rules(RetryRules(patience=patience))
+        return other
+
+    @property
+    def traffic(self) -> Traffic:
+        """Requests and bytes so far."""
+        return self.transport.traffic
+
+    @property
+    def link(self) -> Link:
+        """Whether the server is reached."""
+        return self.transport.link
+
+    # --- the server -------------------------------------------------------------------------------
+
+    async def connect(self) -> Info:
+        """Ask the server who it is, and check that both speak the same protocol.
+
+        Raises OtherVersion, NotOmega21, Unauthorized, Unreachable.
+        """
+        info = await self.info()
+        if info.protocol != PROTOCOL_VERSION:
+            raise OtherVersion(
+                f"the server is omega21 {info.version} with protocol {info.protocol}, "
+                f"this client speaks protocol {PROTOCOL_VERSION}"
+            )
+        self.server_id = info.server_id
+        return info
+
+    async def health(self) -> Health:
+        """Ask whether the server lives."""
+        return await self._get("/health", Health)
+
+    async def info(self, run: str = DEFAULT_RUN) -> Info:
+        """Return the model's architecture, and the server's version and identity."""
+        return await self._get("/info", Info, run=check(run))
+
+    async def status(self, run: str = DEFAULT_RUN) -> Status:
+        """Return the state and the statistics of a run."""
+        return await self._get("/status", Status, run=check(run))
+
+    async def metrics(self, run: str = DEFAULT_RUN) -> Metrics:
+        """Return a run's recent losses and their trend."""
+        return await self._get("/metricas", Metrics, run=check(run))
+
+    async def diagnose(self, run: str = DEFAULT_RUN) -> Diagnosis:
+        """Let the server test itself on its device; no run is touched."""
+        call = Call(method="POST", path="/diagnostico", query={"run": check(run)})
+        return (await self.transport.send(call)).read(Diagnosis)
+
+    # --- inline batches and feedback --------------------------------------------------------------
+
+    async def train_batch(
+        self, samples: Samples, *, run: str = DEFAULT_RUN, epochs: int = 1, key: str | None = None
+    ) -> Trained:
+        """Train one batch at the end of a run's plan, and return its result.
+
+        The batch is on the server's disk before it is trained. It is trained once, however often
+        the request has to be sent: `key` names it (drawn at random when not given).
+        """
+        call = Call(
+            method="POST",
+            path="/train_layer2",
+            query={"run": check(run), "epochs": epochs},
+            headers={**_SHARD_HEADERS, **_key(key)},
+            body=encode_shard({"x": samples.x, "y": samples.y}),
+        )
+        return (await self.transport.send(call)).read(Trained)
+
+    async def feedback(
+        self,
+        adjustments: Sequence[float],
+        *,
+        validated: bool,
+        run: str = DEFAULT_RUN,
+        key: str | None = None,
+    ) -> FeedbackReceived:
+        """Record what was done with the dendrites: 16 adjustments in [-1, 1], validated or not.
+
+        On the server's disk when it returns; recorded once, however often it has to be sent.
+        """
+        body = _request(
+            FeedbackDendritas, ajustes_aplicados=list(adjustments), validacion=validated
+        )
+        answer = await self._send_json(
+            "POST", "/feedback_dendritas", body, query={"run": check(run)}, headers=_key(key)
+        )
+        return answer.read(FeedbackReceived)
+
+    # --- runs -------------------------------------------------------------------------------------
+
+    async def create_run(
+        self, run: str, *, run_id: str | None = None, config: RunConfig | None = None
+    ) -> RunState:
+        """Create a run, or confirm that it is there with this id and configuration.
+
+        On the server's disk when it returns. Raises OtherRun, OtherConfig, RunDeleted.
+        """
+        body = CreateRun(id=run_id or secrets.token_hex(16), config=config or RunConfig())
+        return (await self._send_json("PUT", _path(run), body)).read(RunState)
+
+    async def run_state(self, run: str) -> RunState:
+        """Return everything about a run but its results. Raises UnknownRun."""
+        return await self._get(_path(run), RunState)
+
+    async def runs(self) -> tuple[RunSummary, ...]:
+        """Return the server's runs, by name."""
+        return tuple((await self._get("/runs", RunList)).runs)
+
+    async def remove_run(self, run: str, *, run_id: str | None = None) -> RunRemoved:
+        """Remove a run from the server; its id stays dead.
+
+        Without `run_id`, the run of that name as it is now. Removed on disk when it returns.
+        """
+        found = run_id or (await self.run_state(run)).id
+        call = Call(method="DELETE", path=_path(run), query={"run_id": found})
+        return (await self.transport.send(call)).read(RunRemoved)
+
+    async def pause(self, run: str) -> RunSummary:
+        """Stop a run after the step under way; on the server's disk when it returns."""
+        return await self._control(run, paused=True)
+
+    async def resume(self, run: str) -> RunSummary:
+        """Let a paused run go on; on the server's disk when it returns."""
+        return await self._control(run, paused=False)
+
+    async def _control(self, run: str, *, paused: bool) -> RunSummary:
+        state = await self.run_state(run)
+        body = Control(run_id=state.id, generation=state.generation + 1, paused=paused)
+        return (await self._send_json("PUT", f"{_path(run)}/control", body)).read(RunSummary)
+
+    # --- plan, shards, steps ----------------------------------------------------------------------
+
+    async def plan(self, run: str) -> Plan:
+        """Return a run's plan."""
+        return await self._get(f"{_path(run)}/plan", Plan)
+
+    async def put_segment(
+        self, run: str, number: int, *, run_id: str, segment: Segment
+    ) -> SegmentStored:
+        """Add segment `number` to the plan or extend its list of shards; say which are missing.
+
+        On the server's disk when it returns. Raises PlanConflict, OtherRun.
+        """
+        body = PutSegment(run_id=run_id, segment=segment)
+        answer = await self._send_json("PUT", f"{_path(run)}/plan/{number}", body)
+        return answer.read(SegmentStored)
+
+    async def advance(self, run: str, *, run_id: str, to: int) -> RunSummary:
+        """Raise the run's target to step `to`; a lower one changes nothing.
+
+        On the server's disk when it returns.
+        """
+        body = Advance(run_id=run_id, to=to)
+        return (await self._send_json("POST", f"{_path(run)}/advance", body)).read(RunSummary)
+
+    async def steps(
+        self,
+        run: str,
+        *,
+        after: int = 0,
+        wait: float = 0.0,
+        gather: float = 0.0,
+        limit: int = MAX_ROWS,
+        vectors: bool = False,
+    ) -> StepsReply:
+        """Return results after step `after`.
+
+        Waits up to `wait` seconds for the first one, then goes on collecting for `gather` seconds.
+        """
+        query: dict[str, str | int | float] = {
+            "after": after,
+            "wait": wait,
+            "gather": gather,
+            "limit": limit,
+            "vectors": int(vectors),
+        }
+        call = Call(method="GET", path=f"{_path(run)}/steps", query=query)
+        return (await self.transport.send(call)).read(StepsReply)
+
+    async def history(self, run: str, *, after: int = 0) -> AsyncGenerator[StepRow, None]:
+        """Yield every result that there is now, ascending."""
+        while True:
+            reply = await self.steps(run, after=after)
+            for row in reply.steps:
+                yield row
+            if not reply.steps:
+                return
+            after = reply.steps[-1].step
+
+    async def put_shard(self, sha256: str, body: bytes) -> ShardStored:
+        """Upload an encoded shard under its name; on the server's disk when it returns.
+
+        Raises InvalidShard, StorageFull.
+        """
+        call = Call(method="PUT", path=f"/shards/{sha256}", headers=_SHARD_HEADERS, body=body)
+        return (await self.transport.send(call)).read(ShardStored)
+
+    async def missing_shards(self, shards: Sequence[str]) -> list[str]:
+        """Return which of these shards the server lacks, in order."""
+        missing: list[str] = []
+        for start in range(0, len(shards), _MISSING_AT_ONCE):
+            body = MissingRequest(shards=list(shards[start : start + _MISSING_AT_ONCE]))
+            answer = await self._send_json("POST", "/shards/missing", body)
+            missing += answer.read(MissingReply).missing
+        return missing
+
+    # --- computing with a run's weights -----------------------------------------------------------
+
+    async def compute_predictions(self, run: str, shards: Sequence[str]) -> Answer:
+        """Return the outputs for at most 8 shards on the server, as a safetensors body."""
+        body = ComputeRequest(shards=list(shards))
+        return await self._send_json("POST", f"{_path(run)}/predict", body)
+
+    async def compute_scores(self, run: str, shards: Sequence[str]) -> EvaluateReply:
+        """Return scores and loss for at most 8 shards on the server."""
+        body = ComputeRequest(shards=list(shards))
+        return (await self._send_json("POST", f"{_path(run)}/evaluate", body)).read(EvaluateReply)
+
+    async def predict(self, run: str, x: NDArray[np.float32]) -> Prediction:
+        """Compute the model's outputs for x [n, 1600], all under the weights of one step."""
+        return await predict(self, check(run), x=x)
+
+    async def evaluate(self, run: str, samples: Samples | Iterable[Samples]) -> Evaluation:
+        """Score samples, in blocks or at once, all under the weights of one step."""
+        blocks = [samples] if isinstance(samples, Samples) else samples
+        return await evaluate(self, check(run), blocks=blocks)
+
+    async def download_weights(self, run: str, path: Path) -> SavedWeights:
+        """Save a run's weights as a safetensors file; checked and on disk when it returns."""
+        return await download_weights(self.transport, check(run), path=path)
+
+    # --- training ---------------------------------------------------------------------------------
+
+    def train(
+        self, order: TrainOrder, *, workdir: Path | None = None, patience: float = 600.0
+    ) -> Training:
+        """Train a segment of a run, whatever happens on the way.
+
+        Use it as `async with client.train(order) as events: async for event in events: …`. Samples
+        and plan are in the run folder before they are sent, and results before they are yielded.
+        While the server is unreachable it is tried again for `patience` seconds.
+        """
+        return Training(self, order, workdir=workdir, patience=patience)
+
+    async def summary(self, run: str) -> Summary:
+        """Return the figures of a run's last segment, from the results that the server holds.
+
+        Its samples are evaluated by `evaluate` and `train` only. Raises UnknownSegment when the
+        run has no plan or that segment has no results.
+        """
+        plan, state = await self.plan(run), await self.run_state(run)
+        first = state.plan_steps - plan.segments[-1].steps + 1 if plan.segments else 0
+        rows = (await self.steps(run, after=first - 1, limit=1)).steps if first else []
+        if not rows:
+            raise UnknownSegment(f"run {run!r} has no results yet", hint="train it first")
+        last = (await self.steps(run, after=state.step - 1, limit=1)).steps
+        return summarise(
+            run,
+            plan.segments[-1],
+            ends=(rows[0], last[0] if last else rows[0]),
+            evaluation=None,
+            seconds=0.0,
+            weights_sha256=state.weights_sha256,
+        )
+
+    # --- how --------------------------------------------------------------------------------------
+
+    async def _get(self, path: str, message: type[_Message], **query: str) -> _Message:
+        call = Call(method="GET", path=path, query=query)
+        return (await self.transport.send(call)).read(message)
+
+    async def _send_json(
+        self,
+        method: str,
+        path: str,
+        body: BaseModel,
+        *,
+        query: dict[str, str] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> Answer:
+        call = Call(
+            method=method,
+            path=path,
+            query=query or {},
+            headers={"Content-Type": "application/json", **(headers or {})},
+            body=body.model_dump_json().encode(),
+        )
+        return await self.transport.send(call)
+
+
+def check(run: str) -> str:
+    """Return a run's name, checked before it becomes part of an address. Raises InvalidRequest."""
+    try:
+        return check_run_name(run)
+    except ValueError as error:
+        raise InvalidRequest(str(error)) from error
+
+
+def _path(run: str) -> str:
+    return f"/runs/{check(run)}"
+
+
+def _key(key: str | None) -> dict[str, str]:
+    return {"Idempotency-Key": key or secrets.token_hex(16)}
+
+
+def _request(message: type[_Message], **fields: object) -> _Message:
+    """Build a request; what it refuses is named before anything is sent."""
+    try:
+        return message.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InvalidRequest(f"{where}: {first['msg']}") from error

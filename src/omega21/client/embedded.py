@@ -1,0 +1,127 @@
+"""A server on this machine for the length of a command, as a child process.
+
+It is never imported: the plain install has no torch. The child watches its standard input, and
+stops when that ends; so it never outlives this process, on any platform, however this one ends.
+"""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Final, Self
+
+from omega21.protocol.errors import NotOnThisServer, Unavailable
+
+START_SECONDS: Final = 120.0
+"""Longest start: loading torch from a cold disk."""
+
+STOP_SECONDS: Final = 20.0
+"""Time to finish a step before the child is ended the hard way."""
+
+_NEEDED: Final = ("torch", "fastapi", "uvicorn")
+_LISTENING: Final = "listening on "
+
+
+class EmbeddedServer:
+    """A child process that serves `data_dir` on loopback; use it in a `with` block.
+
+    `arguments` are passed on to `python -m omega21.server`. What the child says goes to
+    `log_path`.
+    """
+
+    def __init__(self, data_dir: Path, *, arguments: Sequence[str] = ()) -> None:
+        self.log_path = data_dir / "server.log"
+        self._data_dir = data_dir
+        self._arguments = arguments
+        self._process: subprocess.Popen[str] | None = None
+        self._address: str | None = None
+
+    @property
+    def address(self) -> str:
+        """Where it listens, once started."""
+        if self._address is None:
+            raise Unavailable("the embedded server has not been started")
+        return self._address
+
+    def start(self) -> str:
+        """Start it and return its address.
+
+        Raises NotOnThisServer when the server's packages are missing, Unavailable with the end of
+        its log when it does not come up.
+        """
+        missing = [name for name in _NEEDED if find_spec(name) is None]
+        if missing:
+            raise NotOnThisServer(
+                f"a server on this machine needs {', '.join(missing)}",
+                hint="install it with: pip install 'omega21[server]' (or give a server's address)",
+            )
+        self._data_dir.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "omega21.server", "--data-dir", str(self._data_dir)]
+        command += ["--port", "0", "--stop-with-stdin", *self._arguments]
+        # It answers on loopback alone; a token that is there is for another server.
+        environment = {name: text for name, text in os.environ.items() if name != "OMEGA21_TOKEN"}
+        with self.log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                encoding="utf-8",
+                env=environment,
+            )
+        line = self._first_line(self._process)
+        if not line.startswith(_LISTENING):
+            self.stop()
+            raise Unavailable(
+                f"the embedded server did not start: {self._last_words()}",
+                hint=f"its log is {self.log_path}",
+            )
+        self._address = line.removeprefix(_LISTENING).strip()
+        return self._address
+
+    def stop(self) -> None:
+        """Let it finish its step and end; what it has trained is on disk when this returns."""
+        process, self._process, self._address = self._process, None, None
+        if process is None:
+            return
+        assert process.stdin is not None
+        process.stdin.close()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _first_line(self, process: subprocess.Popen[str]) -> str:
+        """Wait for the line that says where it listens; empty when none comes."""
+        assert process.stdout is not None
+        lines: list[str] = []
+        reader = threading.Thread(target=_read, args=(process.stdout, lines), daemon=True)
+        reader.start()
+        reader.join(START_SECONDS)
+        return lines[0] if lines else ""
+
+    def _last_words(self) -> str:
+        text = self.log_path.read_text(encoding="utf-8", errors="replace").strip()
+        return text.splitlines()[-1][:300] if text else "it said nothing"
+
+
+def _read(stdout: IO[str], lines: list[str]) -> None:
+    with stdout:
+        lines.append(stdout.readline())

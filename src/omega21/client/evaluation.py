@@ -1,0 +1,156 @@
+"""Computing with a run's weights: samples go up as shards, outputs and scores come back.
+
+A request covers a bounded number of shards, so that training waits only for so much; the parts are
+joined here, and count only when all of them were computed under the weights of one step.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import anyio
+import numpy as np
+from numpy.typing import NDArray
+
+from omega21.client.summary import Evaluation
+from omega21.data.samples import Samples, check_samples
+from omega21.data.scores import auroc, average_precision
+from omega21.protocol.compute import MAX_SHARDS_TO_COMPUTE
+from omega21.protocol.digests import tensors_sha256
+from omega21.protocol.errors import InvalidSamples, NotOmega21, PlanUnfinished
+from omega21.protocol.shards import SHARD_SAMPLES, Tensors, decode_shard, encode_shard
+from omega21.protocol.steps import EvaluateReply
+
+if TYPE_CHECKING:
+    from omega21.client.client import AsyncClient
+
+ALARM_PROBABILITY: Final = 0.5
+"""A sample with a higher anomaly probability counts as found, as in the server's metrics."""
+
+_TRIES: Final = 3
+_MAX_OUTPUT_BYTES: Final = 64 * 2**20
+_Part = TypeVar("_Part")
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The model's outputs for n samples, in their order, under the weights of one step.
+
+    `anomaly_prob` is float32 [n], `dendrites` [n, 16] and `coherence` [n, 64].
+    """
+
+    step: int
+    anomaly_prob: NDArray[np.float32]
+    dendrites: NDArray[np.float32]
+    coherence: NDArray[np.float32]
+
+
+async def predict(client: "AsyncClient", run: str, *, x: NDArray[np.float32]) -> Prediction:
+    """Compute outputs for x [n, 1600].
+
+    Raises InvalidSamples, and PlanUnfinished when training changed the weights between the parts
+    again and again.
+    """
+    check_samples(Samples(x, np.zeros(len(x), np.float32)))
+    names = [name async for name in _upload(client, ({"x": part} for part in _parts(x)))]
+
+    async def compute(group: Sequence[str]) -> tuple[int, dict[str, NDArray[np.generic]]]:
+        answer = await client.compute_predictions(run, group)
+        try:
+            step = int(answer.headers["Omega21-Step"])
+        except (KeyError, ValueError) as error:
+            raise NotOmega21("the reply does not name its step") from error
+        tensors = decode_shard(answer.body, compressed=False, max_bytes=_MAX_OUTPUT_BYTES)
+        return step, tensors
+
+    step, parts = await _under_one_step(names, compute=compute)
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return Prediction(
+        step,
+        *(joined[name].astype(np.float32) for name in ("anomaly_prob", "dendrites", "coherence")),
+    )
+
+
+async def evaluate(client: "AsyncClient", run: str, *, blocks: Iterable[Samples]) -> Evaluation:
+    """Score samples and hold the scores against their labels; one block is held at a time.
+
+    Raises InvalidSamples when there are none, PlanUnfinished as `predict` does.
+    """
+    labels: list[NDArray[np.float32]] = []
+
+    def shards() -> Iterator[Tensors]:
+        for block in blocks:
+            check_samples(block)
+            for x, y in zip(_parts(block.x), _parts(block.y), strict=True):
+                labels.append(y)
+                yield {"x": x, "y": y}
+
+    names = [name async for name in _upload(client, shards())]
+    if not names:
+        raise InvalidSamples("there are no samples to evaluate")
+
+    async def compute(group: Sequence[str]) -> tuple[int, EvaluateReply]:
+        reply = await client.compute_scores(run, group)
+        return reply.step, reply
+
+    step, replies = await _under_one_step(names, compute=compute)
+    scores = np.concatenate([reply.score_array() for reply in replies])
+    y = np.concatenate(labels)
+    alarms = scores > ALARM_PROBABILITY
+    both = bool(y.any()) and not bool(y.all())
+    return Evaluation(
+        step=step,
+        samples=len(y),
+        anomalies=int(np.count_nonzero(y)),
+        found=int(np.count_nonzero(alarms & (y == 1))),
+        false_alarms=int(np.count_nonzero(alarms & (y == 0))),
+        loss=sum(reply.loss * reply.samples for reply in replies) / len(y),
+        auroc=auroc(scores, y) if both else None,
+        average_precision=average_precision(scores, y) if both else None,
+    )
+
+
+def _parts(tensor: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+    for start in range(0, len(tensor), SHARD_SAMPLES):
+        yield tensor[start : start + SHARD_SAMPLES]
+
+
+async def _upload(client: "AsyncClient", shards: Iterable[Tensors]) -> AsyncIterator[str]:
+    """Bring shards to the server, those that are not there, some at a time; yield their names."""
+    waiting = iter(shards)
+    while group := await anyio.to_thread.run_sync(_named, waiting):
+        content = dict(group)
+        for name in await client.missing_shards(list(content)):
+            body = await anyio.to_thread.run_sync(encode_shard, content[name])
+            await client.put_shard(name, body)
+        for name, _ in group:  # equal shards have one name, and count as often as they are given
+            yield name
+
+
+def _named(shards: Iterator[Tensors]) -> list[tuple[str, Tensors]]:
+    """Take the next shards and name them."""
+    return [(tensors_sha256(shard), shard) for shard in islice(shards, MAX_SHARDS_TO_COMPUTE)]
+
+
+async def _under_one_step(
+    names: Sequence[str], *, compute: Callable[[Sequence[str]], Awaitable[tuple[int, _Part]]]
+) -> tuple[int, list[_Part]]:
+    """Compute group after group, from the start again when the run made a step in between."""
+    size = MAX_SHARDS_TO_COMPUTE
+    groups = [names[start : start + size] for start in range(0, len(names), size)]
+    for _ in range(_TRIES):
+        parts: list[_Part] = []
+        steps: set[int] = set()
+        for group in groups:
+            step, part = await compute(group)
+            steps.add(step)
+            parts.append(part)
+            if len(steps) > 1:
+                break
+        else:
+            return steps.pop(), parts
+    raise PlanUnfinished(
+        f"the weights changed while {len(names)} shards were computed",
+        hint="wait until the run is idle, or pause it",
+    )

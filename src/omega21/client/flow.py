@@ -1,0 +1,232 @@
+"""Training one segment of a run, from the first request to the figures at its end.
+
+The run folder is written first, then the server; results are stored here before anybody sees them.
+So a client that is killed, a link that breaks and a server that is replaced by an empty one all
+come to the same: what is there is compared, what is missing is sent, and the run goes on.
+
+- Unreachable is not failed: every call is tried again until the link has been down for `patience`.
+- A server that no longer has the run, or its shards, gets them from the folder again and replays.
+- A segment that was begun is finished before another is appended.
+"""
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from anyio.to_thread import run_sync
+
+from omega21.client.address import is_loopback
+from omega21.client.concurrency import together
+from omega21.client.events import Connected, Done, Event, How, Notice, RunReady
+from omega21.client.folder import RunFolder, run_folder_path
+from omega21.client.following import GATHER_SECONDS, GATHER_SECONDS_LOCAL, Following
+from omega21.client.meeting import find_run, meet, open_folder
+from omega21.client.orders import FileFacts, TrainOrder, next_segment
+from omega21.client.sources import validation_blocks
+from omega21.client.summary import Evaluation, summarise
+from omega21.client.uploads import SegmentUpload
+from omega21.data.files import open_data
+from omega21.data.generators import KINDS
+from omega21.protocol.errors import UnknownRun, UnknownSegment, UnknownShard
+from omega21.protocol.plan import PlanIndex, Segment, plan_steps
+from omega21.protocol.runs import RunState
+
+if TYPE_CHECKING:
+    from omega21.client.client import AsyncClient
+
+FUTILE_RETURNS: Final = 20
+"""Times in a row that the server may lose what it had, without a new result in between."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """The segment to train, and whether it is new."""
+
+    number: int
+    how: How
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """The user's data file, looked at once."""
+
+    path: Path
+    sha256: str
+    samples: int
+
+
+class TrainingFlow:
+    """Trains what a TrainOrder says, telling what happens through `emit`."""
+
+    def __init__(
+        self,
+        client: "AsyncClient",
+        order: TrainOrder,
+        *,
+        workdir: Path | None,
+        emit: Callable[[Event], Awaitable[None]],
+    ) -> None:
+        self._client = client
+        self._order = order
+        self._path = run_folder_path(order.run, workdir)
+        self._emit = emit
+        self._start = time.monotonic()
+        self._is_ready = False
+
+    async def run(self, patient: "AsyncClient") -> None:
+        """Connect, then train through `patient`, which outlasts a broken link."""
+        order, config = self._order, self._order.config()
+        file = await run_sync(_look_at, order.data) if order.data is not None else None
+        next_segment(order, (), file=_facts(file, held_out=None))  # refuse before anything is made
+        info = await self._client.connect()
+        await self._emit(Connected(self._client.address, info))
+        self._client = patient
+        state = await find_run(patient, order.run)
+        folder = await open_folder(
+            self._path, run=order.run, config=config, state=state, emit=self._emit
+        )
+        with folder:
+            await self._note_server(folder, info.server_id)
+            state = await meet(patient, folder, state=state, emit=self._emit)
+            chosen = await self._choose(folder, file)
+            await self._train(folder, chosen, state=state)
+
+    async def _note_server(self, folder: RunFolder, server_id: str) -> None:
+        if folder.record.server_id not in (None, server_id):
+            await self._emit(Notice("this is another server than the one used last"))
+        address = self._client.address
+        await run_sync(lambda: folder.update(server=address, server_id=server_id))
+        await run_sync(lambda: folder.note("connected", server=address, server_id=server_id))
+
+    async def _choose(self, folder: RunFolder, file: _File | None) -> _Chosen:
+        """Take the last segment if it is unfinished, else append one; on disk when it returns."""
+        record = folder.record
+        if file is not None:
+            files = {**record.files, file.sha256: str(file.path)}
+            await run_sync(lambda: folder.update(files=files))
+        number = len(folder.segments)
+        if record.finished_segments < number:
+            await self._emit(Notice("the last segment is not finished: finishing it first"))
+            return _Chosen(number - 1, "finishing")
+        facts = _facts(file, held_out=record.held_out.get(file.sha256) if file else None)
+        new = next_segment(self._order, folder.segments, file=facts)
+        if file is not None:
+            held_out = {**record.held_out, file.sha256: new.held_out}
+            await run_sync(lambda: folder.update(held_out=held_out))
+        await run_sync(folder.put_segment, number, new.segment)
+        return _Chosen(number, "continued" if number else "created")
+
+    async def _train(self, folder: RunFolder, chosen: _Chosen, *, state: RunState) -> None:
+        """Train and finish, again from what is there when the server lost something it had."""
+        futile, reached = 0, folder.results.last_step
+        while True:
+            try:
+                await self._session(folder, chosen, state=state)
+                await self._finish(folder, chosen)
+            except (UnknownRun, UnknownSegment, UnknownShard) as lost:
+                futile = 0 if folder.results.last_step > reached else futile + 1
+                reached = folder.results.last_step
+                if futile >= FUTILE_RETURNS:
+                    raise
+                await self._emit(Notice(f"sending again what the server lost: {lost.message}"))
+                found = await find_run(self._client, folder.record.run)
+                state = await meet(self._client, folder, state=found, emit=self._emit)
+            else:
+                return
+
+    async def _session(self, folder: RunFolder, chosen: _Chosen, *, state: RunState) -> None:
+        """Bring the plan to the server, raise the target, and upload while results come in."""
+        segments = folder.segments[: chosen.number + 1]
+        first_steps, end = PlanIndex(segments).first_steps, plan_steps(segments)
+        uploads: list[SegmentUpload] = []
+        for number, segment in enumerate(segments):
+            is_trained = first_steps[number] + segment.steps - 1 <= state.step
+            if number >= state.segments or not is_trained:
+                upload = SegmentUpload(self._client, folder, number=number, emit=self._emit)
+                await upload.prepare()
+                await upload.announce()
+                uploads.append(upload)
+        run, run_id = folder.record.run, folder.record.id
+        position = await self._client.advance(run, run_id=run_id, to=end)
+        if not self._is_ready:
+            self._is_ready = True
+            await self._emit(
+                RunReady(
+                    how=chosen.how,
+                    run=run,
+                    run_id=run_id,
+                    number=chosen.number,
+                    segment=folder.segments[chosen.number],
+                    first_step=first_steps[-1],
+                    last_step=end,
+                    position=position,
+                )
+            )
+        local = is_loopback(self._client.address)
+        following = Following(
+            self._client,
+            folder,
+            last_step=end,
+            gather=GATHER_SECONDS_LOCAL if local else GATHER_SECONDS,
+            emit=self._emit,
+        )
+
+        async def upload_all() -> None:
+            for upload in uploads:
+                await upload.run()
+            following.uploaded = True
+
+        await together(upload_all, following.run)
+
+    async def _finish(self, folder: RunFolder, chosen: _Chosen) -> None:
+        """Evaluate, record that the segment is finished, and tell its figures."""
+        run, segment = folder.record.run, folder.segments[chosen.number]
+        evaluation = await self._evaluate(folder, segment)
+        state = await self._client.run_state(run)
+        last_step = plan_steps(folder.segments[: chosen.number + 1])
+        first = folder.results.row(last_step - segment.steps + 1)
+        last = folder.results.row(last_step)
+        assert first is not None
+        assert last is not None
+        summary = summarise(
+            run,
+            segment,
+            ends=(first, last),
+            evaluation=evaluation,
+            seconds=time.monotonic() - self._start,
+            weights_sha256=state.weights_sha256,
+        )
+        await run_sync(lambda: folder.note("finished", **summary.as_dict()))
+        await run_sync(lambda: folder.update(finished_segments=chosen.number + 1))
+        await self._emit(Done(summary, state, evaluation))
+
+    async def _evaluate(self, folder: RunFolder, segment: Segment) -> Evaluation | None:
+        """Score held-out samples of the segment's source, as many as were asked for and exist."""
+        record, wanted = folder.record, self._order.validation
+        source = segment.source
+        count = wanted
+        if source.kind not in KINDS:
+            count = min(wanted, record.held_out.get(source.file_sha256 or "", 0))
+        if count < wanted:
+            await self._emit(
+                Notice(f"validation on {count} samples: no more of this data are held out")
+            )
+        if not count:
+            return None
+        blocks = validation_blocks(source, count, files=record.files)
+        return await self._client.evaluate(record.run, blocks)
+
+
+def _look_at(path: Path) -> _File:
+    """Look at every sample of the user's file. Raises InvalidDataFile, InvalidSamples."""
+    file = open_data(path)
+    file.check()
+    return _File(path.resolve(), file.sha256(), len(file))
+
+
+def _facts(file: _File | None, *, held_out: int | None) -> FileFacts | None:
+    if file is None:
+        return None
+    return FileFacts(sha256=file.sha256, samples=file.samples, held_out=held_out)

@@ -1,0 +1,226 @@
+"""The run folder: all that defines a run, on the user's own machine, in plain files.
+
+    run.json         format, name, id, configuration, when made, server last used
+    plan.json        the segments, their lists of shards included
+    shards/          encoded bodies as they are sent, named by digest
+    results.sqlite   one row a step
+    log.jsonl        what happened, append-only
+    server/          the data folder of an embedded server, where there is one
+    .lock            held by the one program that works on the run
+
+A crash loses nothing that a method's docstring calls on disk. A server never knows more shards of
+a plan than plan.json, since a list is written here before it is sent.
+"""
+
+import json
+import secrets
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack, closing
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+import filelock
+import platformdirs
+from pydantic import Field, ValidationError
+
+from omega21.client.durable import append_durably, write_durably
+from omega21.client.results import Results
+from omega21.protocol.errors import RunFolderConflict
+from omega21.protocol.messages import Document
+from omega21.protocol.names import RunId, RunName
+from omega21.protocol.plan import Segment
+from omega21.protocol.runs import RunConfig
+
+FOLDER_FORMAT: Final = 1
+
+_Stored = TypeVar("_Stored", bound=Document)
+
+
+class RunRecord(Document):
+    """A run as run.json holds it."""
+
+    format: int = FOLDER_FORMAT
+    run: RunName
+    id: RunId
+    config: RunConfig
+    created_at: float = Field(description="seconds since 1970")
+    server: str | None = Field(default=None, description="address last used")
+    server_id: str | None = None
+    finished_segments: int = Field(default=0, description="trained, evaluated and reported")
+    held_out: dict[str, int] = Field(
+        default_factory=dict, description="samples of a data file never trained, by its digest"
+    )
+    files: dict[str, str] = Field(default_factory=dict, description="data files, by digest")
+
+
+class _StoredPlan(Document):
+    format: int = FOLDER_FORMAT
+    segments: tuple[Segment, ...] = ()
+
+
+class RunFolder:
+    """One run's folder, held by one program at a time; made by `create` or `open`."""
+
+    def __init__(self, path: Path, *, record: RunRecord, held: ExitStack) -> None:
+        self.path = path
+        self.record = record
+        self.segments = _read(path / "plan.json", _StoredPlan).segments
+        self.results = held.enter_context(closing(Results(path / "results.sqlite")))
+        self._held = held
+
+    @classmethod
+    def create(cls, path: Path, record: RunRecord) -> Self:
+        """Make the folder of a new run and hold it; on disk when it returns.
+
+        Raises RunFolderConflict when one is there.
+        """
+        path.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            _hold(path, stack)
+            if (path / "run.json").exists():
+                raise RunFolderConflict(f"there is a run in {path} already")
+            (path / "shards").mkdir(exist_ok=True)
+            _write(path / "plan.json", _StoredPlan())
+            # Last, because it is what makes the folder a run's.
+            _write(path / "run.json", record)
+            folder = cls(path, record=record, held=stack)
+            folder._held = stack.pop_all()
+        folder.note("created", run=record.run, id=record.id)
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open and hold the folder of a run.
+
+        Raises RunFolderConflict when another program holds it, a newer version wrote it, or it is
+        damaged.
+        """
+        with ExitStack() as stack:
+            _hold(path, stack)
+            folder = cls(path, record=_read(path / "run.json", RunRecord), held=stack)
+            folder._held = stack.pop_all()
+        return folder
+
+    def close(self) -> None:
+        """Let other programs work on the run."""
+        self._held.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def update(self, **changes: Any) -> None:
+        """Change fields of run.json; on disk when it returns."""
+        record = self.record.model_copy(update=changes)
+        if record != self.record:
+            _write(self.path / "run.json", record)
+            self.record = record
+
+    def put_segment(self, number: int, segment: Segment) -> None:
+        """Add segment `number` to the plan or extend its list; on disk when it returns."""
+        segments = list(self.segments)
+        if number < len(segments):
+            if not segment.is_extension_of(segments[number]):
+                raise RunFolderConflict(f"segment {number} contradicts {self.path / 'plan.json'}")
+            segments[number] = segment
+        elif number == len(segments):
+            segments.append(segment)
+        else:
+            raise ValueError(f"segment {number} would leave a gap")
+        stored = _StoredPlan(segments=tuple(segments))
+        _write(self.path / "plan.json", stored)
+        self.segments = stored.segments
+
+    def put_shard(self, sha256: str, body: bytes) -> None:
+        """Keep an encoded shard; on disk when it returns."""
+        path = self._shard(sha256)
+        if not path.exists():
+            write_durably(path, body)
+
+    def shard(self, sha256: str) -> bytes | None:
+        """Return an encoded shard, or None when it is not here."""
+        path = self._shard(sha256)
+        return path.read_bytes() if path.exists() else None
+
+    def note(self, what: str, **details: object) -> None:
+        """Append what happened to log.jsonl; on disk when it returns."""
+        line = json.dumps({"time": time.time(), "what": what, **details}, separators=(",", ":"))
+        append_durably(self.path / "log.jsonl", line.encode())
+
+    def _shard(self, sha256: str) -> Path:
+        return self.path / "shards" / f"{sha256}.zst"
+
+
+def run_folder_path(run: str, workdir: Path | None = None) -> Path:
+    """Return where a run's folder is: `workdir`/NAME, or NAME among the user's own data."""
+    return (workdir or _default_workdir()) / run
+
+
+def server_data_path(run: str, workdir: Path | None = None) -> Path:
+    """Return the data folder of a run's embedded server."""
+    return run_folder_path(run, workdir) / "server"
+
+
+def list_run_folders(workdir: Path | None = None) -> list[RunRecord]:
+    """Return the runs on this machine, newest first, without holding them.
+
+    Raises RunFolderConflict for a folder that cannot be read.
+    """
+    found = (workdir or _default_workdir()).glob("*/run.json")
+    records = [_read(path, RunRecord) for path in found]
+    return sorted(records, key=lambda record: record.created_at, reverse=True)
+
+
+def fresh_run_name() -> str:
+    """Return a name for a new run: its time, and four random digits against namesakes."""
+    return f"run-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+
+
+def _default_workdir() -> Path:
+    return platformdirs.user_data_path("omega21", appauthor=False) / "runs"
+
+
+def _hold(path: Path, stack: ExitStack) -> None:
+    if not path.is_dir():
+        raise RunFolderConflict(f"there is no run folder {path}")
+    lock = filelock.FileLock(path / ".lock", thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise RunFolderConflict(
+            f"another program works on the run in {path}",
+            hint="wait for it or stop it, or train another run with --run",
+        ) from error
+    stack.callback(lock.release)
+
+
+def _write(path: Path, document: Document) -> None:
+    write_durably(path, document.model_dump_json(indent=1).encode())
+
+
+def _read(path: Path, kind: type[_Stored]) -> _Stored:
+    """Read a stored document: a newer format is refused by name, never guessed at."""
+    try:
+        text = path.read_bytes()
+        content: Mapping[str, Any] = json.loads(text)
+        written = int(content["format"])
+        if written <= FOLDER_FORMAT:
+            return kind.parse_lenient(text)
+    except (OSError, ValueError, TypeError, KeyError, ValidationError) as error:
+        raise RunFolderConflict(
+            f"{path} cannot be read: {type(error).__name__}",
+            hint="restore it from a copy, or train another run with --run",
+        ) from error
+    raise RunFolderConflict(
+        f"{path} has format {written}, this omega21 reads up to {FOLDER_FORMAT}",
+        hint="use the version of omega21 that wrote it, or a newer one",
+    )

@@ -1,0 +1,172 @@
+"""Reading a run's results into the run folder, by cursor, until a step is reached.
+
+Each row's digest is chained over all losses up to it. It is computed again here, so that a result
+that was changed on its way is noticed, and so is a server that works its way forward again and
+comes to other bits: then the first step that differs is looked up by bisection, and the rows from
+there on replace the old ones, which go to the log.
+"""
+
+from collections.abc import Awaitable, Callable
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final
+
+from anyio.to_thread import run_sync
+
+from omega21.client.events import Event, Notice, StateChanged, StepsDone
+from omega21.client.folder import RunFolder
+from omega21.protocol.digests import chain_result
+from omega21.protocol.errors import (
+    Diverged,
+    InternalError,
+    OtherRun,
+    Unavailable,
+    UnknownShard,
+)
+from omega21.protocol.steps import MAX_WAIT_SECONDS, StepRow, StepsReply
+
+if TYPE_CHECKING:
+    from omega21.client.client import AsyncClient
+
+GATHER_SECONDS: Final = 5.0
+"""Through a tunnel, a reply collects results for this long: requests are counted there."""
+
+GATHER_SECONDS_LOCAL: Final = 0.2
+"""On this machine a request costs little, and a live view likes to move."""
+
+
+class Following:
+    """Follows one run until the server and the run folder are both at `last_step`."""
+
+    def __init__(
+        self,
+        client: "AsyncClient",
+        folder: RunFolder,
+        *,
+        last_step: int,
+        gather: float,
+        emit: Callable[[Event], Awaitable[None]],
+    ) -> None:
+        self._client = client
+        self._folder = folder
+        self._last_step = last_step
+        self._gather = gather
+        self._emit = emit
+        self._state: str | None = None
+        self.uploaded = False
+
+    async def run(self) -> None:
+        """Follow. Rows are on disk here before they are yielded.
+
+        Raises Diverged, Unavailable when the run failed on its server, and UnknownShard when the
+        server waits for samples that it has had.
+        """
+        results = self._folder.results
+        gather = 0.0  # the first result at once
+        # With every result here already, the first question is where the server stands.
+        wait = 0.0 if results.last_step >= self._last_step else MAX_WAIT_SECONDS
+        while True:
+            uploaded = self.uploaded
+            reply = await self._client.steps(
+                self._folder.record.run,
+                after=results.last_step,
+                wait=max(0.0, wait - gather),
+                gather=gather,
+            )
+            is_ahead = await self._take(reply)
+            if reply.steps:
+                gather = self._gather
+            if results.last_step >= self._last_step <= reply.step:
+                return
+            await self._judge(reply, uploaded=uploaded)
+            wait = 0.0 if is_ahead else MAX_WAIT_SECONDS
+
+    async def _take(self, reply: StepsReply) -> bool:
+        """Check and store what came; return whether it had to read more than the reply says."""
+        record, results = self._folder.record, self._folder.results
+        is_ahead = False
+        if reply.id != record.id:
+            raise OtherRun(f"the server's run {record.run!r} has another id than this one's")
+        if reply.steps:
+            rows = reply.steps
+            if not _continues(results.last_digest, rows[0]):
+                rows = await self._realign(results.last_step)
+                is_ahead = True
+            _check_chain(rows)
+            await self._store(rows)
+            await self._emit(StepsDone(tuple(rows), reply, reply.waiting_for))
+        elif results.digest(reply.step) not in (None, reply.digest):
+            await self._store(await self._realign(reply.step))
+            is_ahead = True
+        if reply.state != self._state:
+            self._state = reply.state
+            await self._emit(StateChanged(reply))
+        return is_ahead
+
+    async def _store(self, rows: list[StepRow]) -> None:
+        displaced = await run_sync(self._folder.results.put, rows)
+        if displaced:
+            first = displaced[0].step
+            kept = [row.model_dump(exclude_defaults=True) for row in displaced]
+            await run_sync(lambda: self._folder.note("replaced", from_step=first, rows=kept))
+            await self._emit(
+                Notice(
+                    f"from step {first} on the server computed other bits than before; "
+                    "the new results hold, the old ones are in log.jsonl"
+                )
+            )
+
+    async def _realign(self, differs: int) -> list[StepRow]:
+        """Find the first step that differs from the one here, and return the rows from it on."""
+        agrees = 0
+        while differs - agrees > 1:
+            middle = (agrees + differs) // 2
+            row = (await self._read(middle, limit=1))[0]
+            if row.digest == self._folder.results.digest(middle):
+                agrees = middle
+            else:
+                differs = middle
+        rows = await self._read(differs, limit=1000)
+        if not _continues(self._folder.results.digest(differs - 1), rows[0]):
+            raise _broken_chain(differs)
+        return rows
+
+    async def _read(self, step: int, *, limit: int) -> list[StepRow]:
+        run = self._folder.record.run
+        rows = (await self._client.steps(run, after=step - 1, limit=limit)).steps
+        if not rows:
+            raise InternalError(f"the server does not give the result of step {step}", hint="")
+        return rows
+
+    async def _judge(self, reply: StepsReply, *, uploaded: bool) -> None:
+        """Act on the state of a run that is not at its end."""
+        if reply.state == "diverged":
+            raise Diverged(reply.reason or f"the run stopped at step {reply.step}")
+        if reply.state == "failed":
+            raise Unavailable(
+                f"the run failed on its server: {reply.reason or 'no reason given'}",
+                hint="restart the server, then train again",
+            )
+        if reply.target < self._last_step:
+            record = self._folder.record
+            await self._client.advance(record.run, run_id=record.id, to=self._last_step)
+        if uploaded and reply.state == "waiting" and reply.waiting_for and not reply.steps:
+            raise UnknownShard(f"the server lost {reply.waiting_for} of the run's shards")
+
+
+def _continues(digest: str | None, row: StepRow) -> bool:
+    """Whether a row's digest follows from the one before it."""
+    counted = None if row.refused or row.skipped else row.loss
+    return digest is not None and chain_result(digest, row.step, counted) == row.digest
+
+
+def _check_chain(rows: list[StepRow]) -> None:
+    for before, row in pairwise(rows):
+        if not _continues(before.digest, row):
+            raise _broken_chain(row.step)
+
+
+def _broken_chain(step: int) -> InternalError:
+    return InternalError(
+        f"the result of step {step} does not fit its digest",
+        hint="results were changed on the server or on their way; look at its log and its disk",
+    )

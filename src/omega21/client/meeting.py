@@ -1,0 +1,106 @@
+"""Bringing the run folder and the server together before anything is trained.
+
+The folder and the server each may have the run or not. Both: their plans are compared, the longer
+one holds. The folder alone: the run is put on the server again. The server alone: the folder is
+made from it. Neither: the run is created.
+"""
+
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anyio.to_thread import run_sync
+
+from omega21.client.events import Event, Notice
+from omega21.client.folder import RunFolder, RunRecord
+from omega21.client.orders import check_same_config
+from omega21.protocol.errors import OtherRun, PlanConflict, UnknownRun
+from omega21.protocol.plan import PlanIndex, Segment, plan_sha256
+from omega21.protocol.runs import RunConfig, RunState
+
+if TYPE_CHECKING:
+    from omega21.client.client import AsyncClient
+
+Emit = Callable[[Event], Awaitable[None]]
+
+
+async def open_folder(
+    path: Path, *, run: str, config: RunConfig, state: RunState | None, emit: Emit
+) -> RunFolder:
+    """Open a run's folder, or make it: for the run that the server has (`state`), or a new one.
+
+    Raises OtherConfig before anything is made or changed, RunFolderConflict.
+    """
+    if await run_sync((path / "run.json").exists):
+        folder = await run_sync(RunFolder.open, path)
+        try:
+            check_same_config(run, asked=config, there=folder.record.config)
+        except BaseException:
+            folder.close()
+            raise
+        return folder
+    if state is not None:
+        check_same_config(run, asked=config, there=state.config)
+        await emit(Notice(f"run {run} is on the server and not on this machine: taking it over"))
+    record = RunRecord(
+        run=run,
+        id=secrets.token_hex(16) if state is None else state.id,
+        config=config,
+        created_at=time.time() if state is None else state.created_at,
+    )
+    return await run_sync(RunFolder.create, path, record)
+
+
+async def find_run(client: "AsyncClient", run: str) -> RunState | None:
+    """Return the server's state of a run, or None when it has none of that name."""
+    try:
+        return await client.run_state(run)
+    except UnknownRun:
+        return None
+
+
+async def meet(
+    client: "AsyncClient", folder: RunFolder, *, state: RunState | None, emit: Emit
+) -> RunState:
+    """Make sure that the server has the run, and that the folder has the server's whole plan.
+
+    `state` is what the server says of the run, None when it has none. On disk on both sides when
+    it returns. Raises OtherRun, OtherConfig, PlanConflict.
+    """
+    record = folder.record
+    if state is None:
+        if folder.segments:
+            await emit(Notice(f"the server does not have run {record.run}: it starts over there"))
+            await run_sync(lambda: folder.note("restored", server=client.address))
+        return await client.create_run(record.run, run_id=record.id, config=record.config)
+    if state.id != record.id:
+        raise OtherRun(
+            f"the server has a run {record.run!r} with another id than the one in {folder.path}"
+        )
+    check_same_config(record.run, asked=record.config, there=state.config)
+    if state.segments and state.plan_sha256 != plan_sha256(folder.segments):
+        plan = await client.plan(record.run)
+        await run_sync(_take_over, folder, plan.segments, state.step)
+    return state
+
+
+def _take_over(folder: RunFolder, theirs: tuple[Segment, ...], step: int) -> None:
+    """Add to the folder's plan what the server's has more; what is trained counts as finished."""
+    finished = folder.record.finished_segments
+    first_steps = PlanIndex(theirs).first_steps
+    for number, segment in enumerate(theirs):
+        ours = folder.segments[number] if number < len(folder.segments) else None
+        if ours is not None and ours.is_extension_of(segment):
+            continue
+        if ours is not None and not segment.is_extension_of(ours):
+            raise PlanConflict(
+                f"segment {number} on the server is another one than in {folder.path}",
+                hint="another program trains this run; choose another name with --run",
+            )
+        folder.put_segment(number, segment)
+        is_trained = first_steps[number] + segment.steps - 1 <= step
+        if ours is None and is_trained and finished == number:
+            finished = number + 1
+    folder.update(finished_segments=finished)

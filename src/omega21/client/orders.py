@@ -1,0 +1,170 @@
+"""What the user asks to be trained, and the segment that this makes: decisions, without I/O."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+from omega21.data.generators import KINDS
+from omega21.protocol.errors import InvalidRequest, OtherConfig
+from omega21.protocol.models import ModelConfig, OptimizerConfig
+from omega21.protocol.plan import MAX_SAMPLES, Kind, Segment, Source
+from omega21.protocol.runs import PrecisionAsked, RunConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOrder:
+    """What to train: a run, some samples, and how they are used.
+
+    Without `samples`, all of a data file that is not held out. `seed` is the run's, and that of
+    its data and their order. `validation` samples are held out and evaluated at the end.
+    """
+
+    run: str
+    samples: int | None = 500
+    batch_size: int = 64
+    epochs: int = 1
+    kind: Kind = "simple"
+    anomaly_percent: float = 10.0
+    seed: int = 42
+    data: Path | None = None
+    validation: int = 1000
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    precision: PrecisionAsked = "auto"
+    deterministic: bool = True
+
+    def config(self) -> RunConfig:
+        """Return the configuration of the run. Raises InvalidRequest."""
+        try:
+            return RunConfig(
+                model=self.model,
+                optimizer=self.optimizer,
+                precision=self.precision,
+                seed=self.seed,
+                deterministic=self.deterministic,
+            )
+        except ValidationError as error:
+            raise _named(error) from error
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileFacts:
+    """A data file: its digest, its samples, and how many of them this run holds out, if it did."""
+
+    sha256: str
+    samples: int
+    held_out: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class NextSegment:
+    """A segment to append, without shards, and how many samples of its file are held out."""
+
+    segment: Segment
+    held_out: int = 0
+
+
+def next_segment(
+    order: TrainOrder, segments: Sequence[Segment], *, file: FileFacts | None
+) -> NextSegment:
+    """Make the segment that continues a plan: the samples after the highest used so far.
+
+    Raises InvalidRequest for an option out of range, or when a file has too few samples left.
+    """
+    if order.validation < 0:
+        raise InvalidRequest(f"validation takes 0 samples or more, got {order.validation}")
+    if file is not None:
+        return _from_file(order, segments, file)
+    if order.samples is None:
+        raise InvalidRequest("say how many samples to make", hint="with --samples")
+    generated = [segment for segment in segments if segment.source.kind in KINDS]
+    offset = _highest(generated)
+    if offset + order.samples > MAX_SAMPLES:
+        raise InvalidRequest(f"a run has at most {MAX_SAMPLES} generated samples")
+    try:
+        source = Source(
+            kind=order.kind,
+            seed=order.seed,
+            offset=offset,
+            anomaly_percent=order.anomaly_percent,
+        )
+        return NextSegment(_segment(order, source, order.samples))
+    except ValidationError as error:
+        raise _named(error) from error
+
+
+def _from_file(order: TrainOrder, segments: Sequence[Segment], file: FileFacts) -> NextSegment:
+    used = used_of_file(segments, file.sha256)
+    free = file.samples - used
+    if file.held_out is None:
+        wanted = order.validation if order.samples is not None else file.samples // 5
+        held_out = max(0, min(order.validation, wanted, free - (order.samples or 0)))
+    else:
+        held_out = file.held_out
+    samples = free - held_out if order.samples is None else order.samples
+    if not 0 < samples <= free - held_out:
+        raise InvalidRequest(
+            f"the data file has {free - held_out} samples left for training: of "
+            f"{file.samples}, {used} are trained and {held_out} held out for validation",
+            hint="ask for no more with --samples, or bring another file",
+        )
+    try:
+        source = Source(kind="file", seed=order.seed, offset=used, file_sha256=file.sha256)
+        return NextSegment(_segment(order, source, samples), held_out)
+    except ValidationError as error:
+        raise _named(error) from error
+
+
+def used_of_file(segments: Sequence[Segment], sha256: str) -> int:
+    """Count the samples of a data file that a plan uses."""
+    return _highest([segment for segment in segments if segment.source.file_sha256 == sha256])
+
+
+def check_same_config(run: str, *, asked: RunConfig, there: RunConfig) -> None:
+    """Raise OtherConfig, naming each field that differs."""
+    differing = [
+        f"{name} is {_shown(there, name)}, asked for {_shown(asked, name)}"
+        for name in _leaves(there)
+        if _shown(there, name) != _shown(asked, name)
+    ]
+    if differing:
+        raise OtherConfig(f"run {run!r} has another configuration: {'; '.join(differing[:4])}")
+
+
+def _segment(order: TrainOrder, source: Source, samples: int) -> Segment:
+    return Segment(
+        samples=samples,
+        batch_size=order.batch_size,
+        epochs=order.epochs,
+        order_seed=order.seed,
+        source=source,
+    )
+
+
+def _highest(segments: Sequence[Segment]) -> int:
+    return max((segment.source.offset + segment.samples for segment in segments), default=0)
+
+
+def _leaves(config: BaseModel, prefix: str = "") -> list[str]:
+    names: list[str] = []
+    for name in type(config).model_fields:
+        value = getattr(config, name)
+        path = f"{prefix}{name}"
+        names += _leaves(value, f"{path}.") if isinstance(value, BaseModel) else [path]
+    return names
+
+
+def _shown(config: BaseModel, path: str) -> object:
+    value: object = config
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value
+
+
+def _named(error: ValidationError) -> InvalidRequest:
+    """Name the option that is out of range."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]).replace("_", "-")
+    return InvalidRequest(f"{where}: {first['msg']}, got {first['input']!r}")

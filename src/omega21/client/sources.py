@@ -1,0 +1,110 @@
+"""Where a segment's samples come from, block by block: made up, or read from a file of the user's.
+
+A segment takes samples offset, offset + 1, … of a sequence: of a generator's (kind, seed), or of a
+file's rows as shuffled by the data seed. Samples are met in an order shuffled by that seed too.
+What a run is validated on is never trained: generated samples from index 2**40 on, which no
+segment reaches, and a file's last rows in its shuffled order.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Final, Protocol
+
+from omega21.data.files import DataFile, open_data
+from omega21.data.generators import KINDS, generate
+from omega21.data.order import presentation_order
+from omega21.data.samples import Samples
+from omega21.protocol.errors import InvalidDataFile, RunFolderConflict
+from omega21.protocol.plan import MAX_SAMPLES, Segment, Source
+from omega21.protocol.shards import SHARD_SAMPLES
+
+HELD_OUT_FROM: Final = MAX_SAMPLES
+"""Index of the first generated sample that is for validation."""
+
+
+class SampleSource(Protocol):
+    """Gives a segment's samples in the order in which they are cut into shards."""
+
+    def block(self, start: int, stop: int) -> Samples:
+        """Return samples start to stop of the segment; the same ones every time."""
+
+
+class GeneratedSamples:
+    """A segment's samples of one kind, seed and share of anomalies, made when they are asked for.
+
+    Holds 8 bytes a sample: their order.
+    """
+
+    def __init__(self, segment: Segment) -> None:
+        source = segment.source
+        assert source.kind in KINDS
+        assert source.anomaly_percent is not None
+        self._kind, self._seed, self._percent = source.kind, source.seed, source.anomaly_percent
+        self._order = presentation_order(source.seed, offset=source.offset, samples=segment.samples)
+
+    def block(self, start: int, stop: int) -> Samples:
+        """Make samples start to stop of the segment."""
+        wanted = self._order[start:stop]
+        return generate(self._kind, self._seed, wanted, anomaly_percent=self._percent)
+
+
+class FileSamples:
+    """A segment's samples from a file, which is shuffled as a whole by the data seed."""
+
+    def __init__(self, segment: Segment, file: DataFile) -> None:
+        source = segment.source
+        order = presentation_order(source.seed, offset=0, samples=len(file))
+        self._rows = order[source.offset : source.offset + segment.samples]
+        self._file = file
+
+    def block(self, start: int, stop: int) -> Samples:
+        """Read samples start to stop of the segment. Raises InvalidSamples."""
+        return self._file.read(self._rows[start:stop])
+
+
+def open_source(segment: Segment, files: Mapping[str, str]) -> SampleSource:
+    """Open what a segment's samples come from; `files` says where data files are, by digest.
+
+    Raises RunFolderConflict when they cannot be made again, InvalidDataFile.
+    """
+    source = segment.source
+    if source.kind in KINDS:
+        return GeneratedSamples(segment)
+    if source.kind == "file":
+        return FileSamples(segment, _find_file(source, files))
+    raise RunFolderConflict(
+        "samples of a batch that was sent inline are not on this machine",
+        hint="they are on the server that trained them, if it still has the run",
+    )
+
+
+def validation_blocks(source: Source, count: int, *, files: Mapping[str, str]) -> Iterator[Samples]:
+    """Yield `count` held-out samples of a segment's source, a shard's worth at a time."""
+    block: Callable[[range], Samples]
+    if source.kind in KINDS:
+        kind, percent = source.kind, source.anomaly_percent or 0.0
+        first = HELD_OUT_FROM
+        block = partial(generate, kind, source.seed, anomaly_percent=percent)
+    else:
+        file = _find_file(source, files)
+        order = presentation_order(source.seed, offset=0, samples=len(file))
+        first = len(file) - count
+        block = lambda rows: file.read(order[rows.start : rows.stop])  # noqa: E731
+    for start in range(0, count, SHARD_SAMPLES):
+        yield block(range(first + start, first + min(start + SHARD_SAMPLES, count)))
+
+
+def _find_file(source: Source, files: Mapping[str, str]) -> DataFile:
+    place = files.get(source.file_sha256 or "")
+    if place is None:
+        raise InvalidDataFile(
+            "the data file of this segment is not known on this machine", hint="pass it with --data"
+        )
+    file = open_data(Path(place))
+    if file.sha256() != source.file_sha256:
+        raise InvalidDataFile(
+            f"{place} is not the file that this segment began with",
+            hint="put the same file back, or train another run with --run",
+        )
+    return file

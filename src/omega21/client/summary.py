@@ -1,0 +1,91 @@
+"""The figures of a trained segment, and how they follow from its results."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from omega21.protocol.plan import Segment
+from omega21.protocol.steps import StepRow
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluation:
+    """How well a run scores samples that it was not trained on.
+
+    `found` anomalies and `false_alarms` have a probability over 0.5. The two figures are None where
+    the samples are all of one class, for which they do not exist.
+    """
+
+    step: int
+    samples: int
+    anomalies: int
+    found: int
+    false_alarms: int
+    loss: float
+    auroc: float | None
+    average_precision: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Summary:
+    """What was trained in one segment and what came of it.
+
+    Losses are None for a step that did not count. `samples_per_second` is samples × epochs over
+    the time from the first step's start to the last one's end, by the server's clock; `seconds` is
+    the whole command by this machine's.
+    """
+
+    run: str
+    steps: int
+    samples: int
+    batch_size: int
+    epochs: int
+    kind: str
+    seed: int
+    loss_first: float | None
+    loss_last: float | None
+    auroc: float | None
+    average_precision: float | None
+    validation_samples: int
+    seconds: float
+    samples_per_second: float
+    weights_sha256: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the figures by name, as `--json` prints them."""
+        return asdict(self)
+
+
+def samples_per_second(segment: Segment, first: StepRow, last: StepRow) -> float:
+    """Rate of a segment, given its first and last result."""
+    elapsed = last.ended_at - (first.ended_at - first.seconds)
+    return segment.samples * segment.epochs / elapsed if elapsed > 0 else 0.0
+
+
+def summarise(
+    run: str,
+    segment: Segment,
+    *,
+    ends: tuple[StepRow, StepRow],
+    evaluation: Evaluation | None,
+    seconds: float,
+    weights_sha256: str,
+) -> Summary:
+    """Put the figures of a segment together; `ends` are its first and last result."""
+    first, last = ends
+    return Summary(
+        run=run,
+        steps=segment.steps,
+        samples=segment.samples,
+        batch_size=segment.batch_size,
+        epochs=segment.epochs,
+        kind=segment.source.kind,
+        seed=segment.source.seed,
+        loss_first=first.loss,
+        loss_last=last.loss,
+        auroc=evaluation.auroc if evaluation else None,
+        average_precision=evaluation.average_precision if evaluation else None,
+        validation_samples=evaluation.samples if evaluation else 0,
+        seconds=seconds,
+        samples_per_second=samples_per_second(segment, first, last),
+        weights_sha256=weights_sha256,
+    )

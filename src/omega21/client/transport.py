@@ -1,0 +1,332 @@
+"""The one seam to the network: a call goes in, an answer comes out, or an OmegaError is raised.
+
+Underneath, a failure is classified once (`policy`), tried again where that helps, and whatever the
+HTTP library raises is mapped at this edge. Faults, recordings and other ways to carry bytes fit
+behind `httpx.AsyncBaseTransport`.
+
+`omega21.http` logs each request at level INFO: never its headers, where the token is.
+"""
+
+import logging
+import random
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from copy import copy
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import Self, TypeVar
+
+import anyio
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from omega21.client.address import is_loopback
+from omega21.client.policy import Fatal, RetryRules, is_link_failure, judge
+from omega21.protocol.errors import (
+    PROBLEM_MEDIA_TYPE,
+    InvalidAddress,
+    InvalidRequest,
+    NotOmega21,
+    OmegaError,
+    Problem,
+    TimedOut,
+    Unreachable,
+    from_problem,
+)
+
+TIMEOUT_SECONDS = 60.0
+CONNECT_SECONDS = 15.0
+MAX_REPLY_BYTES = 256 * 2**20
+"""Most bytes of a reply that is read into memory, as decompressed."""
+
+_GATEWAY = frozenset({502, 503, 504, *range(520, 531)})
+"""Statuses with which a proxy or a tunnel says that it did not reach the server behind it."""
+
+_log = logging.getLogger("omega21.http")
+_jitter = random.SystemRandom()
+_Reply = TypeVar("_Reply", bound=BaseModel)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Call:
+    """A request: what to ask of the server, whatever carries it."""
+
+    method: str
+    path: str
+    query: Mapping[str, str | int | float] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A reply of the server that is no error."""
+
+    status: int
+    headers: httpx.Headers
+    body: bytes
+
+    def read(self, message: type[_Reply]) -> _Reply:
+        """Read the body as `message`, leniently. Raises NotOmega21 when it is something else."""
+        try:
+            return message.model_validate_json(self.body)
+        except ValidationError as error:
+            raise NotOmega21(
+                f"the reply is not a {message.__name__}: {error.errors()[0]['msg']}"
+            ) from error
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What went over the link: requests, and bytes of headers and bodies as they were sent."""
+
+    requests: int = 0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+
+
+@dataclass(slots=True)
+class Link:
+    """Whether the server is reached: `since` is when it last stopped being, seconds since 1970."""
+
+    since: float | None = None
+    error: OmegaError | None = None
+    on_change: Callable[[], None] | None = None
+    _down_at: float = 0.0
+
+    def down(self, error: OmegaError) -> None:
+        """The server was not reached."""
+        self.error = error
+        if self.since is None:
+            self.since, self._down_at = time.time(), time.monotonic()
+            self._tell()
+
+    def up(self) -> None:
+        """The server answered."""
+        if self.since is not None:
+            self.since = self.error = None
+            self._tell()
+
+    def down_for(self) -> float:
+        """Seconds without an answer; 0 while the server is reached."""
+        return 0.0 if self.since is None else time.monotonic() - self._down_at
+
+    def _tell(self) -> None:
+        if self.on_change is not None:
+            self.on_change()
+
+
+class Transport:
+    """Sends calls to one server: time-outs, retries, errors, counters."""
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        token: str | None = None,
+        timeout: float = TIMEOUT_SECONDS,
+        rules: RetryRules | None = None,
+        carrier: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self.address = address
+        self.traffic = Traffic()
+        self.link = Link()
+        self._rules = rules or RetryRules()
+        headers = {"ngrok-skip-browser-warning": "1", "User-Agent": "omega21"}
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        local = is_loopback(address)
+        self._http = httpx.AsyncClient(
+            base_url=address,
+            headers=headers,
+            timeout=httpx.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS)),
+            # A proxy of the environment is for the way out, never for this machine.
+            trust_env=not local,
+            http2=not local,
+            transport=carrier,
+        )
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    def with_rules(self, rules: RetryRules) -> Self:
+        """Return a transport over the same connections and counters, with other rules."""
+        other = copy(self)
+        other._rules = rules
+        other.link = Link()
+        return other
+
+    async def send(self, call: Call) -> Answer:
+        """Send a call, again where that helps, and return its answer.
+
+        Raises the OmegaError that the server described, or a LinkFailure.
+        """
+        failures = 0
+        while True:
+            try:
+                answer = await self._attempt(call)
+            except OmegaError as error:
+                failures += 1
+                delay = self._after(error, failures)
+            else:
+                self.link.up()
+                return answer
+            await anyio.sleep(delay)
+
+    def _after(self, error: OmegaError, failures: int) -> float:
+        """Note a failure; return the seconds to wait before the next attempt, or raise it."""
+        if is_link_failure(error):
+            self.link.down(error)
+        else:
+            self.link.up()
+        verdict = judge(error)
+        if isinstance(verdict, Fatal):
+            raise error
+        if self._rules.gives_up(verdict, failures, down_for=self.link.down_for()):
+            raise error
+        delay = self._rules.delay(failures, chance=_jitter.random(), at_least=verdict.at_least)
+        _log.info("again in %.1f s: %s", delay, error)
+        return delay
+
+    async def _attempt(self, call: Call) -> Answer:
+        """Send a call once."""
+        async with self._exchange(call) as response:
+            chunks: list[bytes] = []
+            size = 0
+            async for chunk in response.aiter_bytes():
+                size += len(chunk)
+                if size > MAX_REPLY_BYTES:
+                    raise NotOmega21(f"the reply has more than {MAX_REPLY_BYTES} bytes")
+                chunks.append(chunk)
+            body = b"".join(chunks)
+        if failure := refusal(response, body):
+            raise failure
+        return Answer(response.status_code, response.headers, body)
+
+    @asynccontextmanager
+    async def _exchange(self, call: Call) -> AsyncIterator[httpx.Response]:
+        """Send a request and open its reply; count it, log it, map what the library raises."""
+        start = time.monotonic()
+        try:
+            request = self._http.build_request(
+                call.method,
+                self.address + call.path,
+                params=dict(call.query) or None,
+                headers=dict(call.headers),
+                content=call.body,
+            )
+            self.traffic.requests += 1
+            sent = _header_bytes(request.headers) + len(call.body or b"")
+            self.traffic.bytes_sent += sent
+            response = await self._http.send(request, stream=True)
+            try:
+                yield response
+            finally:
+                received = _header_bytes(response.headers) + response.num_bytes_downloaded
+                self.traffic.bytes_received += received
+                await response.aclose()
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            _log.info("%s %s failed: %s", call.method, call.path, type(error).__name__)
+            raise map_error(error, self.address) from error
+        milliseconds = 1000 * (time.monotonic() - start)
+        _log.info(
+            "%s %s -> %d (%d bytes up, %d down, %.0f ms)",
+            *(call.method, request.url.raw_path.decode(), response.status_code),
+            *(sent, received, milliseconds),
+        )
+
+
+def refusal(response: httpx.Response, body: bytes) -> OmegaError | None:
+    """Return the error that a reply means, or None when it is a good one of an omega21 server."""
+    media_type = response.headers.get("content-type", "").partition(";")[0].strip()
+    if media_type == PROBLEM_MEDIA_TYPE:
+        try:
+            problem = Problem.model_validate_json(body)
+        except ValidationError:
+            return NotOmega21(f"HTTP {response.status_code} with a problem that cannot be read")
+        if problem.retry_after is None:
+            problem = problem.model_copy(update={"retry_after": _retry_after(response)})
+        return from_problem(problem)
+    if response.is_success and media_type in ("application/json", "application/vnd.safetensors"):
+        return None
+    return _foreign(response, media_type)
+
+
+def _foreign(response: httpx.Response, media_type: str) -> OmegaError:
+    """Describe a reply that no omega21 server gave."""
+    status = response.status_code
+    tunnel = response.headers.get("ngrok-error-code")
+    if tunnel or status in _GATEWAY:
+        return Unreachable(
+            f"a proxy or tunnel answered for the server: {tunnel or f'HTTP {status}'}",
+            retry_after=_retry_after(response),
+        )
+    if response.has_redirect_location:
+        target = response.headers["location"]
+        return NotOmega21(
+            f"the address sends on to {target[:200]!r}", hint="give the address it sends on to"
+        )
+    kind = media_type or "no content type"
+    return NotOmega21(f"HTTP {status} with {kind}, not an answer of an omega21 server")
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """Seconds of a Retry-After header, given as a number or as a date."""
+    text = response.headers.get("retry-after")
+    if text is None:
+        return None
+    try:
+        return max(0.0, float(text))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+_MAPPED: tuple[tuple[type[Exception], type[OmegaError], str], ...] = (
+    (httpx.ConnectTimeout, Unreachable, "no connection in time"),
+    (httpx.TimeoutException, TimedOut, "no answer in time"),
+    (httpx.NetworkError, Unreachable, "the connection failed"),
+    (httpx.ProxyError, Unreachable, "the proxy refused"),
+    (httpx.RemoteProtocolError, Unreachable, "the connection was cut"),
+    (httpx.LocalProtocolError, InvalidRequest, "the request cannot be sent"),
+    (httpx.UnsupportedProtocol, InvalidAddress, "not an address"),
+    (httpx.InvalidURL, InvalidAddress, "not an address"),
+    (httpx.DecodingError, NotOmega21, "the reply cannot be decoded"),
+    (httpx.TooManyRedirects, NotOmega21, "the address sends on and on"),
+)
+"""The HTTP library's exceptions, the most special first, and what they are here."""
+
+
+def map_error(error: Exception, address: str) -> OmegaError:
+    """Translate an exception of the HTTP library."""
+    if fault := _tls_fault(error):
+        return NotOmega21(f"{address}: {fault}", hint="check the address and its certificate")
+    # The parser's words for a first line that is not HTTP: an SSH server or a mail server.
+    if isinstance(error, httpx.RemoteProtocolError) and "illegal status line" in str(error):
+        return NotOmega21(f"{address} does not speak HTTP")
+    for theirs, ours, words in _MAPPED:
+        if isinstance(error, theirs):
+            detail = f" ({error})" if str(error) else ""
+            return ours(f"{address}: {words}{detail}")
+    raise error
+
+
+def _tls_fault(error: BaseException | None) -> str | None:
+    """What is wrong with the other side's TLS, where that is what the chain of causes says."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return f"its certificate is not valid: {error.verify_message}"
+        if isinstance(error, ssl.SSLError) and error.reason == "WRONG_VERSION_NUMBER":
+            return "it does not speak TLS (https)"
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _header_bytes(headers: httpx.Headers) -> int:
+    return sum(len(name) + len(value) + 4 for name, value in headers.raw)

@@ -1,0 +1,230 @@
+"""Bringing a segment's samples to the server while it trains.
+
+Three things go on at once: a worker thread makes and encodes shards and writes them to the run
+folder, as far ahead as the segment goes (what waits is on disk, not in memory); some requests
+carry shards up; and the server trains what it has.
+
+A shard is listed in the plan before it goes up: the server then keeps it until no step needs it,
+and says which shards it has already. A list holds everything made so far, so that on a slow link,
+where making runs ahead, a few lists are enough.
+"""
+
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final
+
+import anyio
+from anyio.to_thread import run_sync
+
+from omega21.client.concurrency import together
+from omega21.client.events import Event, Notice, UploadProgress
+from omega21.client.folder import RunFolder
+from omega21.client.sources import SampleSource, open_source
+from omega21.protocol.digests import tensors_sha256
+from omega21.protocol.errors import RunFolderConflict, StorageFull
+from omega21.protocol.plan import Segment, ShardRef
+from omega21.protocol.shards import SHARD_SAMPLES, encode_shard
+
+if TYPE_CHECKING:
+    from omega21.client.client import AsyncClient
+
+IN_FLIGHT: Final = 4
+"""Shards on their way at a time: enough to fill a link whose round trip is long."""
+
+MAX_MISSING: Final = 1000
+"""A reply that names this many missing shards may have left out others."""
+
+LISTING_SHARE: Final = 10
+"""Between two lists at least ten times what the last one took, unless all shards are made."""
+
+FULL_SECONDS: Final = 5.0
+"""Pause when the server has no room and does not say for how long."""
+
+FULL_PATIENCE_SECONDS: Final = 7200.0
+"""Longest wait for room: what the server may drop, it drops after an hour."""
+
+
+class SegmentUpload:
+    """One segment of a run on its way from the run folder to the server.
+
+    `prepare` first; `announce` puts the segment in the server's plan; `run` returns when the
+    server has, on its disk, every sample of it.
+    """
+
+    def __init__(
+        self,
+        client: "AsyncClient",
+        folder: RunFolder,
+        *,
+        number: int,
+        emit: Callable[[Event], Awaitable[None]],
+    ) -> None:
+        self._client = client
+        self._folder = folder
+        self._number = number
+        self._emit = emit
+        self._source: SampleSource | None = None
+        self._made: list[ShardRef] = []  # in the folder, in no list yet
+        self._made_samples = self.segment.listed_samples
+        self._announced = 0  # shards whose place on the server is known
+        self._waiting: deque[tuple[int, ShardRef]] = deque()  # listed, not there: (place, shard)
+        self._uploaded_samples = 0
+        self._bytes_sent = 0
+        self._next_list_at = 0.0
+        self._more = anyio.Event()
+        self._turn = anyio.Lock()
+        self._told_full = False
+
+    @property
+    def segment(self) -> Segment:
+        """The segment as it is listed in the run folder."""
+        return self._folder.segments[self._number]
+
+    async def prepare(self) -> None:
+        """Make the first shard if there is none, so that the first list is not empty."""
+        if not self.segment.shards:
+            await self._make_one()
+
+    async def announce(self) -> None:
+        """List every shard made so far, here and then on the server, and note what it lacks.
+
+        On disk here before it is sent, and there when this returns.
+        """
+        start = time.monotonic()
+        made, self._made = self._made, []
+        if made:
+            shards = (*self.segment.shards, *made)
+            grown = self.segment.model_copy(update={"shards": shards})
+            await run_sync(self._folder.put_segment, self._number, grown)
+        record, segment = self._folder.record, self.segment
+        stored = await self._client.put_segment(
+            record.run, self._number, run_id=record.id, segment=segment
+        )
+        new = segment.shards[self._announced :]
+        missing = stored.missing
+        if len(missing) >= MAX_MISSING:
+            missing = await self._client.missing_shards([ref.sha256 for ref in new])
+        self._sort(new, set(missing))
+        now = time.monotonic()
+        self._next_list_at = now + LISTING_SHARE * (now - start)
+
+    async def run(self) -> None:
+        """Make, list and carry up what is left of the segment.
+
+        Raises StorageFull when the server had no room for hours, RunFolderConflict when a shard
+        cannot be made again.
+        """
+        if not self._announced:
+            await self.announce()
+        await self._tell()
+        await together(self._make, *[self._carry] * IN_FLIGHT)
+
+    def _sort(self, new: tuple[ShardRef, ...], missing: set[str]) -> None:
+        """Queue the newly announced shards that the server lacks; count the others."""
+        for place, ref in enumerate(new, self._announced):
+            if ref.sha256 in missing:
+                missing.discard(ref.sha256)  # an equal shard of the segment needs no second upload
+                self._waiting.append((place, ref))
+            else:
+                self._uploaded_samples += ref.samples
+        self._announced += len(new)
+
+    # --- making -----------------------------------------------------------------------------------
+
+    async def _make(self) -> None:
+        while self._made_samples < self.segment.samples:
+            await self._make_one()
+            await self._tell()
+
+    async def _make_one(self) -> None:
+        start = self._made_samples
+        stop = min(start + SHARD_SAMPLES, self.segment.samples)
+        name, body = await run_sync(self._encode, start, stop)
+        await run_sync(self._folder.put_shard, name, body)
+        self._made.append(ShardRef(sha256=name, samples=stop - start))
+        self._made_samples = stop
+        self._more.set()
+
+    def _encode(self, start: int, stop: int) -> tuple[str, bytes]:
+        """Make samples start to stop of the segment: the shard's name and its encoded body."""
+        if self._source is None:
+            self._source = open_source(self.segment, self._folder.record.files)
+        samples = self._source.block(start, stop)
+        tensors = {"x": samples.x, "y": samples.y}
+        return tensors_sha256(tensors), encode_shard(tensors)
+
+    # --- carrying ---------------------------------------------------------------------------------
+
+    async def _carry(self) -> None:
+        while (shard := await self._next()) is not None:
+            place, ref = shard
+            body = await run_sync(self._body, place, ref)
+            await self._put(ref.sha256, body)
+            self._uploaded_samples += ref.samples
+            self._bytes_sent += len(body)
+            await self._tell()
+
+    async def _next(self) -> tuple[int, ShardRef] | None:
+        """Return the next shard to carry up, None at the end; list what was made when it is due."""
+        async with self._turn:
+            while not self._waiting:
+                if self._made and self._is_list_due():
+                    await self.announce()
+                    await self._tell()  # some of it may be there from another run
+                elif self.segment.is_whole:
+                    return None
+                else:
+                    await self._wait_for_more()
+            return self._waiting.popleft()
+
+    def _is_list_due(self) -> bool:
+        everything = self._made_samples == self.segment.samples
+        return everything or time.monotonic() >= self._next_list_at
+
+    async def _wait_for_more(self) -> None:
+        """Wait until another shard is made, or until a list is due."""
+        self._more = anyio.Event()
+        left = self._next_list_at - time.monotonic() if self._made else None
+        with anyio.move_on_after(left):
+            await self._more.wait()
+
+    def _body(self, place: int, ref: ShardRef) -> bytes:
+        """Read a shard from the run folder, or make it again where it was cleared away."""
+        body = self._folder.shard(ref.sha256)
+        if body is not None:
+            return body
+        start = sum(before.samples for before in self.segment.shards[:place])
+        name, body = self._encode(start, start + ref.samples)
+        if name != ref.sha256:
+            raise RunFolderConflict(
+                f"shard {ref.sha256[:12]} is gone, and its samples came out different",
+                hint="restore the run folder's shards/ from a copy",
+            )
+        return body
+
+    async def _put(self, name: str, body: bytes) -> None:
+        """Upload a shard; where the server is full, wait until it has trained and made room."""
+        give_up_at = time.monotonic() + FULL_PATIENCE_SECONDS
+        while True:
+            try:
+                await self._client.put_shard(name, body)
+            except StorageFull as full:
+                if time.monotonic() >= give_up_at:
+                    raise
+                if not self._told_full:
+                    self._told_full = True
+                    await self._emit(Notice(f"waiting for room on the server: {full.message}"))
+                await anyio.sleep(full.retry_after or FULL_SECONDS)
+            else:
+                return
+
+    async def _tell(self) -> None:
+        await self._emit(
+            UploadProgress(
+                generated=self._made_samples,
+                uploaded=self._uploaded_samples,
+                samples=self.segment.samples,
+                bytes_sent=self._bytes_sent,
+            )
+        )
