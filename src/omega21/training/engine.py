@@ -29,6 +29,7 @@ from omega21.protocol.errors import (
     InvalidSamples,
     KeyReused,
     OtherConfig,
+    OtherRun,
     RunDeleted,
     RunFolderConflict,
     TooManyRuns,
@@ -196,6 +197,8 @@ class Engine:
                     fields = _differing(run.config, config)
                     raise OtherConfig(f"run {name!r} was made with another {', '.join(fields)}")
                 return False
+            if any(run.id == run_id for run in self._runs.values()):
+                raise OtherRun(f"id {run_id} belongs to another run here")
             if len(self._runs) >= self._options.max_runs:
                 raise TooManyRuns(f"this server holds {len(self._runs)} runs, as many as it may")
             self._add_run(name, run_id, config)
@@ -422,7 +425,7 @@ class Engine:
 
 
 def _lock_folder(data_dir: Path) -> FileLock:
-    lock = FileLock(data_dir / "lock")
+    lock = FileLock(data_dir / "lock", thread_local=False)
     try:
         lock.acquire(timeout=0)
     except Timeout as error:

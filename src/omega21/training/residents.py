@@ -8,6 +8,9 @@ import threading
 
 from omega21.protocol.checkpoints import trained_plan_sha256
 from omega21.protocol.errors import InvalidCheckpoint, OmegaError
+from omega21.protocol.models import TINY
+from omega21.protocol.runs import RunConfig
+from omega21.training import questions
 from omega21.training.checkpoints import Checkpoint, CheckpointStore
 from omega21.training.executor import Executor, TorchExecutor
 from omega21.training.hardware import Hardware
@@ -38,6 +41,10 @@ class Residents:
         self._changed = changed
         self._most = most
         self._loaded: list[Run] = []  # longest unused first
+
+    def warm_up(self) -> None:
+        """Compute a step of a small model, so that no request waits for what torch loads late."""
+        questions.diagnose(RunConfig(model=TINY), self.hardware)
 
     def executor_of(self, run: Run) -> Executor:
         """Return a run's executor, torch set up for it.

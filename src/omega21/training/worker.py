@@ -118,6 +118,7 @@ class Worker:
 
     def _work(self) -> None:
         try:
+            self._residents.warm_up()
             while (task := self._next_task()) is not None:
                 task()
                 if time.monotonic() >= self._flush_due:
