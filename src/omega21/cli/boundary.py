@@ -2,6 +2,8 @@
 
 - an OmegaError has its own status (docs/reference/cli.md lists them);
 - a wrong option is 2, the same as `InvalidRequest`; Ctrl-C is 130, which typer sees to;
+- a file or folder of the user's that cannot be read or written is 1, and so is a question that
+  was answered with no;
 - anything else is a fault of omega21's own: 55, with the trace in a file, or here with -v.
 
 The line is the same with --json: standard output stays empty, and the status says which error.
@@ -28,6 +30,9 @@ def report(error: Exception) -> int:
     if isinstance(error, typer.Abort):
         sys.stderr.write("\n")  # ends the line of the question
         _say("nothing was done")
+        return 1
+    if isinstance(error, OSError) and error.filename is not None:
+        _say(f"{error.filename}: {error.strerror}")
         return 1
     return _fault(error)
 

@@ -27,7 +27,7 @@ from omega21.cli import (
 app = typer.Typer(
     name="omega21",
     help="Train on a remote, disposable GPU from a local PC.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help: half the time to start, and one text for the docs
@@ -46,17 +46,28 @@ app.command()(export.export)
 app.add_typer(runs.app, name="runs")
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"omega21 {version('omega21')}")
+        raise typer.Exit
+
+
 @app.callback()
 def omega21(
+    context: typer.Context,
     *,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_print_version, help="Print the version."
+        ),
+    ] = False,
 ) -> None:
     """Train on a remote, disposable GPU from a local PC."""
-    if version:
-        from importlib.metadata import version as installed
-
-        typer.echo(f"omega21 {installed('omega21')}")
-        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 def run(arguments: Sequence[str]) -> int:

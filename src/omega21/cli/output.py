@@ -6,6 +6,7 @@ error. NO_COLOR and TERM=dumb are honoured by rich.
 
 import json
 import logging
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any
@@ -59,6 +60,12 @@ class Output:
         """Say something beside the result, in one line that is never broken."""
         if self.mode is not Mode.QUIET:
             self.notes.print(Text(text), soft_wrap=True)
+
+    def confirmed(self, question: str) -> bool:
+        """Ask on standard error; anything but a yes on standard input is a no."""
+        sys.stderr.write(f"{question} [y/N] ")
+        sys.stderr.flush()
+        return sys.stdin.readline().strip().lower() in {"y", "yes", "s", "sí", "si"}
 
 
 class _Notes(logging.Handler):

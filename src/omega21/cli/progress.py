@@ -92,16 +92,22 @@ class TrainingProgress:
     def figures_text(self) -> str:
         """Say the newest loss, anomaly probability and rate."""
         if not self._rows:
-            return _STATES.get(self._state, "")
+            return ""
         newest = self._rows[-1]
-        parts = [f"loss {number(newest.loss)} (first {number(self._first_loss)})"]
-        parts += [f"anomaly probability {number(newest.anomaly_prob, 3)}"]
-        parts += [f"{self._rate():.0f} samples/s"]
-        if self.steps_done == self.steps and not self._is_done:
-            parts.append("scoring")
-        elif self._state not in ("training", "idle"):
-            parts.append(_STATES.get(self._state, self._state))
-        return "  ".join(parts)
+        first = "" if self._first_loss is None else f" (first {number(self._first_loss)})"
+        probability = number(newest.anomaly_prob, 3)
+        return (
+            f"loss {number(newest.loss)}{first}  anomaly probability {probability}  "
+            f"{self._rate():.0f} samples/s"
+        )
+
+    def state_text(self) -> str:
+        """Say what goes on now, where the figures do not."""
+        if self._rows and self.steps_done == self.steps:
+            return "" if self._is_done else "scoring held-out samples"
+        if self._rows and self._state == "training":
+            return ""
+        return _STATES.get(self._state, "")
 
     def link_text(self) -> str:
         """Say whether the server is reached."""

@@ -201,15 +201,16 @@ def remove(
     if url is None:
         with RunFolder.open(path):  # nobody works on it, and it is a run's
             pass
-    if not yes:
-        typer.confirm(f"remove run {run} from {url or path} for good?", abort=True, err=True)
+    output = Output(json=json, quiet=quiet, verbose=verbose)
+    if not yes and not output.confirmed(f"remove run {run} from {url or path} for good?"):
+        raise typer.Abort
     if url is not None:
         with connect(url, token=token, timeout=timeout) as client:
             client.remove_run(run)
     else:
         shutil.rmtree(path)
     document = {"run": run, "removed_from": url or str(path)}
-    Output(json=json, quiet=quiet, verbose=verbose).result(document, f"removed run {run}")
+    output.result(document, f"removed run {run}")
 
 
 def _position(position: "RunSummary") -> str:

@@ -93,7 +93,7 @@ class PlainView:
 
 
 class LiveView:
-    """Two bars, the newest figures and the state of the link; five lines of at most 80 columns."""
+    """Two bars, the newest figures, the link and the state: four lines of at most 80 columns."""
 
     def __init__(self, output: Output, get_time: Callable[[], float] = time.monotonic) -> None:
         self._output = output
@@ -132,6 +132,8 @@ class LiveView:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Draw the bars and, below, the figures and the link."""
         yield self._bars.get_renderable()
-        yield Text(self._progress.figures_text(), overflow="ellipsis", no_wrap=True)
-        style = "dim" if self._progress.is_reached else "bold red"
-        yield Text(self._progress.link_text(), style, overflow="ellipsis", no_wrap=True)
+        progress = self._progress
+        yield Text(progress.figures_text() or "no results yet", overflow="ellipsis", no_wrap=True)
+        link = f"{progress.link_text()}  {progress.state_text()}".rstrip()
+        style = "dim" if progress.is_reached else "bold red"
+        yield Text(link, style, overflow="ellipsis", no_wrap=True)

@@ -1,0 +1,74 @@
+"""The two scripts, as a person runs them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.servers import RunningServer
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="scripts for sh")
+
+
+def run_script(name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(ROOT / name), *arguments],
+        check=False,
+        capture_output=True,
+        encoding="utf-8",
+        env=environment,
+    )
+
+
+@pytest.fixture
+def shell(environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    """An environment in which `omega21` is the one of these tests."""
+    command = tmp_path / "omega21"
+    command.write_text(f"#!/bin/sh\nexec {sys.executable} -c '{_MAIN}' \"$@\"\n")
+    command.chmod(0o755)
+    return {**environment, "PATH": f"{tmp_path}:{environment['PATH']}"}
+
+
+_MAIN = "from omega21.cli.main import main; main()"
+
+
+def test_conectar_trains_on_the_server(
+    server: RunningServer, server_environment: dict[str, str], shell: dict[str, str], tmp_path: Path
+) -> None:
+    environment = {**shell, **server_environment}
+    options = ["--muestras", "32", "--lote", "16", "--validacion", "0", "--json"]
+    place = ["--workdir", str(tmp_path)]
+    done = run_script("conectar_colab.sh", server.address, *options, *place, **environment)
+
+    assert done.returncode == 0, done.stderr
+    assert '"samples": 32' in done.stdout
+
+
+def test_conectar_asks_for_the_address(shell: dict[str, str]) -> None:
+    done = run_script("conectar_colab.sh", **shell)
+
+    assert done.returncode == 2
+    assert done.stderr.startswith("uso: ")
+
+
+def test_verificar_says_what_is_there(
+    server: RunningServer, server_environment: dict[str, str], shell: dict[str, str]
+) -> None:
+    done = run_script("verificar_setup_colab.sh", **shell, **server_environment)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "bien   el servidor calcula"
+    assert server.address not in done.stderr
+
+
+def test_verificar_passes_the_status_on(shell: dict[str, str]) -> None:
+    alone = run_script("verificar_setup_colab.sh", **shell)
+    unreachable = run_script("verificar_setup_colab.sh", "http://127.0.0.1:1", **shell)
+
+    assert alone.returncode == 0
+    assert "sin comprobar" in alone.stdout
+    assert unreachable.returncode == 71
+    assert "error  el servidor" in unreachable.stderr
