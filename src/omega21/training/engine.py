@@ -126,7 +126,9 @@ class Engine:
             notify=self._registry.notify,
             fatal=fatal,
         )
-        inline = InlineBatches(registry=self._registry, ledger=self._ledger, shards=self._shards)
+        inline = InlineBatches(
+            registry=self._registry, ledger=self._ledger, shards=self._shards, worker=self._worker
+        )
         plans = Plans(registry=self._registry, ledger=self._ledger, shards=self._shards)
         self._restoring = Restoring(
             registry=self._registry,

@@ -22,6 +22,7 @@ from omega21.training.rows import inline_reply
 from omega21.training.run import InlineTask, Run
 from omega21.training.samples import check_inline
 from omega21.training.shards import ShardStore
+from omega21.training.worker import Worker
 
 FloatArray = NDArray[np.float32]
 
@@ -29,8 +30,11 @@ FloatArray = NDArray[np.float32]
 class InlineBatches:
     """Takes inline batches in, and answers those that come again."""
 
-    def __init__(self, *, registry: Registry, ledger: Ledger, shards: ShardStore) -> None:
+    def __init__(
+        self, *, registry: Registry, ledger: Ledger, shards: ShardStore, worker: Worker
+    ) -> None:
         self._registry = registry
+        self._worker = worker
         self._ledger = ledger
         self._shards = shards
 
@@ -78,6 +82,7 @@ class InlineBatches:
             return None
 
     def _check_may_train(self, run: Run) -> None:
+        self._worker.check_open()
         if run.diverged or run.failure:
             raise Diverged(f"run {run.name!r} has stopped: {run.diverged or run.failure}")
         if run.paused:

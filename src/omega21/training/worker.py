@@ -104,12 +104,16 @@ class Worker:
             self._thread.join(timeout)
         return not self._thread.is_alive()
 
+    def check_open(self) -> None:
+        """Raise Unavailable when nothing will be computed any more; the lock is held."""
+        if self._stopping:
+            raise Unavailable("the server is stopping", retry_after=5)
+
     def ask(self, run: Run, question: Callable[[Executor], T]) -> "Future[T]":
         """Have `question` answered by the run's executor between two steps."""
         answer: Future[T] = Future()
         with self._changed:
-            if self._stopping:
-                raise Unavailable("the server is stopping", retry_after=5)
+            self.check_open()
             self._questions.append(_Question(run, question, answer))
             self._changed.notify_all()
         return answer
