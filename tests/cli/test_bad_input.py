@@ -11,7 +11,7 @@ import pytest
 
 from omega21.cli.boundary import report
 from omega21.cli.main import run
-from tests.cli.conftest import Omega21
+from tests.cli.conftest import TOKEN
 from tests.servers import RunningServer
 
 CLOSED = "http://127.0.0.1:1"  # nothing listens on port 1
@@ -118,7 +118,7 @@ def test_a_data_file_that_is_none_is_named(
     elif what != "missing":
         _spoil(path, what)
 
-    arguments = ["train", server.address, "--token", "s3cret-token", "--workdir", "w", "--json"]
+    arguments = ["train", server.address, "--token", TOKEN, "--workdir", "w", "--json"]
     assert run([*arguments, "--run", "bad", "--data", str(path)]) == status
     assert words in error_line(capsys)
     assert not (tmp_path / "w").exists()
@@ -207,15 +207,20 @@ def test_what_this_machine_does_not_have_is_named(capsys: pytest.CaptureFixture[
     assert "omega21 runs show" in error_line(capsys)
 
 
-def test_another_seed_is_another_run(on_server: Omega21) -> None:
-    order = ("train", "--run", "seeded", "--samples", "16", "--validation", "0")
-    assert on_server(*order, "--quiet").status == 0
-    before = on_server("runs", "show", "seeded", "--json").figures
-    other = on_server(*order, "--seed", "43", "--json")
+def test_another_seed_is_another_run(
+    server: RunningServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = [server.address, "--token", TOKEN, "--workdir", "w", "--run", "seeded"]
+    order = ["train", *where, "--samples", "16", "--validation", "0"]
+    show = ["runs", "show", "seeded", "--url", server.address, "--token", TOKEN, "--json"]
+    assert run([*order, "--quiet"]) == 0
+    assert run(show) == 0
+    before = capsys.readouterr().out
 
-    assert other.status == 32
-    assert "seed is 42, asked for 43" in other.stderr
-    assert on_server("runs", "show", "seeded", "--json").figures == before
+    assert run([*order, "--seed", "43", "--json"]) == 32
+    assert "seed is 42, asked for 43" in error_line(capsys)
+    assert run(show) == 0
+    assert capsys.readouterr().out == before
 
 
 def test_a_file_that_cannot_be_written_is_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,27 +1,25 @@
 """The commands around `train`, as processes against a real server."""
 
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from tests.cli.conftest import COMMAND, Omega21
-from tests.servers import LISTENING
+from omega21.cli.main import run
+from tests.cli.conftest import COMMAND, TOKEN, Omega21
+from tests.servers import LISTENING, RunningServer
 
 
-@pytest.fixture
-def trained(on_server: Omega21) -> Iterator[str]:
-    """A run with two steps on the shared server and on this machine."""
-    done = on_server(
-        *("train", "--run", "small", "--quiet"),
-        *("--samples", "32", "--batch-size", "16", "--validation", "0"),
-    )
-    assert done.status == 0, done.stderr
-    yield "small"
-    on_server("runs", "remove", "small", "--yes")
+@pytest.fixture(scope="module")
+def workdir(server: RunningServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run folders with the run `small`: two steps, on the shared server too."""
+    place = tmp_path_factory.mktemp("runs")
+    where = [server.address, "--token", TOKEN, "--workdir", str(place)]
+    size = ["--samples", "32", "--batch-size", "16", "--validation", "0"]
+    assert run(["train", *where, *size, "--run", "small", "--quiet"]) == 0
+    return place
 
 
 def test_status_metrics_and_self_test_are_the_servers_replies(on_server: Omega21) -> None:
@@ -61,12 +59,11 @@ def test_files_can_continue_one_another(omega21: Omega21, tmp_path: Path) -> Non
         assert np.array_equal(whole["x"][15:], tail["x"])
 
 
-def test_predictions_need_no_labels_and_are_one_a_line(
-    on_server: Omega21, tmp_path: Path, trained: str
-) -> None:
+@pytest.mark.usefixtures("workdir")
+def test_predictions_need_no_labels_and_are_one_a_line(on_server: Omega21, tmp_path: Path) -> None:
     save_file({"x": np.zeros((3, 1600), np.float32)}, tmp_path / "unlabelled.safetensors")
-    lines = on_server("predict", trained, "unlabelled.safetensors", "-o", "all.safetensors")
-    figures = on_server("predict", trained, "unlabelled.safetensors", "--json").figures
+    lines = on_server("predict", "small", "unlabelled.safetensors", "-o", "all.safetensors")
+    figures = on_server("predict", "small", "unlabelled.safetensors", "--json").figures
 
     outputs = load_file(tmp_path / "all.safetensors")
     assert [float(line) for line in lines.stdout.splitlines()] == pytest.approx(
@@ -78,22 +75,25 @@ def test_predictions_need_no_labels_and_are_one_a_line(
     assert figures["anomaly_prob"] == outputs["anomaly_prob"].tolist()
 
 
-def test_exported_weights_have_the_digest_of_the_run(on_server: Omega21, trained: str) -> None:
-    saved = on_server("export", trained, "--weights", "w.safetensors", "--json").figures
-    state = on_server("runs", "show", trained, "--json").figures
+@pytest.mark.usefixtures("workdir")
+def test_exported_weights_have_the_digest_of_the_run(on_server: Omega21) -> None:
+    saved = on_server("export", "small", "--weights", "w.safetensors", "--json").figures
+    state = on_server("runs", "show", "small", "--json").figures
 
     assert saved["sha256"] == state["weights_sha256"]
 
 
-def test_runs_are_listed_here_and_there(on_server: Omega21, omega21: Omega21, trained: str) -> None:
+def test_runs_are_listed_here_and_there(
+    on_server: Omega21, omega21: Omega21, workdir: Path
+) -> None:
     there = on_server("runs", "--json").figures["runs"]
     listed = on_server("runs", "list").stdout.splitlines()
-    here = omega21("runs", "--json").figures["runs"]
-    shown = omega21("runs", "show", trained, "--json").figures
+    here = omega21("runs", "--workdir", workdir, "--json").figures["runs"]
+    shown = omega21("runs", "show", "small", "--workdir", workdir, "--json").figures
 
-    assert {"default", trained} <= {run["run"] for run in there}
+    assert {"default", "small"} <= {kept["run"] for kept in there}
     assert listed[0].split() == ["run", "state", "step", "target", "durable"]
-    assert [run["run"] for run in here] == [trained]
+    assert [kept["run"] for kept in here] == ["small"]
     assert shown["finished_segments"] == 1
 
 
@@ -102,7 +102,7 @@ def test_a_run_is_paused_unpaused_and_removed(on_server: Omega21, omega21: Omega
     assert on_server("runs", "pause", "short", "--json").figures["paused"] is True
     assert on_server("runs", "unpause", "short", "--json").figures["paused"] is False
     kept = on_server("runs", "remove", "short", stdin="n\n")
-    removed = [run("runs", "remove", "short", "--yes") for run in (on_server, omega21)]
+    removed = [place("runs", "remove", "short", "--yes") for place in (on_server, omega21)]
 
     assert (kept.status, kept.stdout) == (1, "")
     assert [done.status for done in removed] == [0, 0]
