@@ -59,6 +59,7 @@ def test_generated_segments_follow_each_other_without_overlap(parts: list[tuple[
         ({"samples": None}, "how many"),
         ({"samples": 2**40 + 1}, "at most"),
         ({"kind": "other"}, "kind"),
+        ({"samples": 25_600_001}, "more than the 25600000 that fit in one segment"),
     ],
 )
 def test_an_option_out_of_range_is_named(options: dict[str, Any], words: str) -> None:

@@ -9,8 +9,11 @@ from pydantic import BaseModel, ValidationError
 from omega21.data.generators import KINDS
 from omega21.protocol.errors import InvalidRequest, OtherConfig
 from omega21.protocol.models import ModelConfig, OptimizerConfig
-from omega21.protocol.plan import MAX_SAMPLES, Kind, Segment, Source
+from omega21.protocol.plan import MAX_SAMPLES, MAX_SHARDS_PER_REQUEST, Kind, Segment, Source
 from omega21.protocol.runs import PrecisionAsked, RunConfig
+from omega21.protocol.shards import SHARD_SAMPLES
+
+_MOST_AT_ONCE = MAX_SHARDS_PER_REQUEST * SHARD_SAMPLES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +137,11 @@ def check_same_config(run: str, *, asked: RunConfig, there: RunConfig) -> None:
 
 
 def _segment(order: TrainOrder, source: Source, samples: int) -> Segment:
+    if samples > _MOST_AT_ONCE:
+        raise InvalidRequest(
+            f"{samples} samples are more than the {_MOST_AT_ONCE} that fit in one segment",
+            hint="train them in several goes of the same --run",
+        )
     return Segment(
         samples=samples,
         batch_size=order.batch_size,

@@ -172,7 +172,7 @@ class Unauthorized(RequestRefused):
     code = "unauthorized"
     http_status = 401
     exit_code = 18
-    default_hint = "pass the token that the server printed, with --token or OMEGA21_TOKEN"
+    default_hint = "pass the token that the server was started with: --token or OMEGA21_TOKEN"
 
 
 class ForeignOrigin(RequestRefused):
