@@ -14,6 +14,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOG := $(VENV)/install.log
+# Tests mostly wait for servers to start; more of them at once than this would starve each other.
+WORKERS := 3
 SOURCES := src $(wildcard tests benchmarks examples)
 
 # The first Python here that is new enough; a name on PATH need not run (pyenv's shims).
@@ -32,7 +34,7 @@ demo: $(VENV)/.installed
 	@$(BIN)/omega21 demo
 
 test: $(VENV)/.installed
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 check: lint test
 
