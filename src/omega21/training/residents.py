@@ -12,7 +12,7 @@ from omega21.protocol.models import TINY
 from omega21.protocol.runs import RunConfig
 from omega21.training import questions
 from omega21.training.checkpoints import Checkpoint, CheckpointStore
-from omega21.training.executor import Executor, TorchExecutor
+from omega21.training.executor import DeviceMemoryExhausted, Executor, TorchExecutor
 from omega21.training.hardware import Hardware
 from omega21.training.ledger import Ledger
 from omega21.training.run import Position, Run
@@ -44,7 +44,10 @@ class Residents:
 
     def warm_up(self) -> None:
         """Compute a step of a small model, so that no request waits for what torch loads late."""
-        questions.diagnose(RunConfig(model=TINY), self.hardware)
+        try:
+            questions.diagnose(RunConfig(model=TINY), self.hardware)
+        except DeviceMemoryExhausted as error:
+            logger.warning("the device's memory is full at the start: %s", error)
 
     def executor_of(self, run: Run) -> Executor:
         """Return a run's executor, torch set up for it.

@@ -177,7 +177,9 @@ class Worker:
     def _choose_training(self) -> Callable[[], None] | None:
         for run in self._runs.values():
             if run.can_train_inline():
-                return partial(self._train_inline, run, run.inline[0])
+                task = run.inline[0]
+                task.begun = True
+                return partial(self._train_inline, run, task)
         chosen = self._choose_run()
         return None if chosen is None else partial(self._train_planned, chosen)
 
@@ -230,11 +232,12 @@ class Worker:
 
     def _train_inline(self, run: Run, task: InlineTask) -> None:
         """Train all epochs of an inline batch, or leave everything as it was."""
-        task.begun = True
         try:
             self._results.flush(run)
             trained = self._try_inline(run, task)
             if trained is None:
+                with self._changed:
+                    task.begun = False
                 return
             position, results = trained
             with self._changed:
