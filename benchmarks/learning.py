@@ -160,19 +160,20 @@ def run(*, seeds: int, rounds: int) -> tuple[list[Bar], dict[str, Any]]:
         of_kind = [learn(kind, seed) for seed in range(FIRST_SEED, FIRST_SEED + seeds)]
         trials += of_kind
         bars += learning_bars(of_kind)
-        _show(bars[-4:])
+        show(bars[-4:])
     speeds = measure_speed(rounds)
     medians = {name: statistics.median(values) for name, values in speeds.items()}
     ratio = medians["default"] / medians["earlier"]
     bars.append(Bar("training speed, times the earlier dimensions'", ratio, SPEED_RATIO))
-    _show(bars[-1:])
+    show(bars[-1:])
     for name, values in speeds.items():
         spread = f"{min(values):.0f} to {max(values):.0f}"
         print(f"  {name}: median {medians[name]:.0f} samples per second, {spread}")
     return bars, {"trials": [trial._asdict() for trial in trials], "samples_per_second": speeds}
 
 
-def _show(bars: Sequence[Bar]) -> None:
+def show(bars: Sequence[Bar]) -> None:
+    """Print figures beside their bars."""
     for bar in bars:
         verdict = "pass" if bar.is_met else "MISSED"
         print(f"{bar.name:48s} {bar.value:8.4f}  >= {bar.least:<7}{verdict}", flush=True)

@@ -56,6 +56,8 @@ class Hardware:
         if torch.get_num_threads() != self.threads:
             torch.set_num_threads(self.threads)
         torch.use_deterministic_algorithms(config.deterministic)
+        # Filling fresh memory would only show reads of memory that nobody wrote, and costs time.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         torch.backends.cudnn.benchmark = not config.deterministic
 
     def memory_mb(self) -> float:

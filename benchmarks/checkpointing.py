@@ -1,0 +1,151 @@
+"""What checkpoints cost the training, and that the engine costs nothing beside them.
+
+    python -m benchmarks.checkpointing [--steps N] [--json FILE]
+
+The default model on the CPU, its shards on disk, batches of 64. Three ways in turn: the bare loop
+on ready-made batches; the engine; the engine with a checkpoint every two seconds. What one
+checkpoint costs is the time of the third over the second, by their number; at the default cadence
+of one in 30 s that is the share of the time that training stalls.
+"""
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the server does, before torch is loaded
+
+import argparse
+import json
+import platform
+import statistics
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from benchmarks.bare_loop import BareLoop, batches
+from benchmarks.learning import Bar, show
+from omega21.data.generators import generate
+from omega21.model.corteza import build_model
+from omega21.protocol.digests import tensors_sha256
+from omega21.protocol.models import ModelConfig, OptimizerConfig
+from omega21.protocol.plan import Segment, ShardRef, Source
+from omega21.protocol.runs import RunConfig
+from omega21.protocol.shards import SHARD_SAMPLES, encode_shard
+from omega21.training.engine import Engine
+from omega21.training.options import EngineOptions
+
+BATCH_SIZE = 64
+SAMPLES = 1024
+ROUNDS = 3
+MOST_STALL_PERCENT = 5.0
+LEAST_SHARE_OF_BARE_LOOP = 0.97
+_OFTEN, _NEVER = 2.0, 1e9
+
+
+def bare_seconds(steps: int) -> float:
+    """Train the bare loop; seconds."""
+    samples = generate("simple", 0, range(SAMPLES), anomaly_percent=10)
+    ready = list(batches(samples, batch_size=BATCH_SIZE, epochs=-(-steps * BATCH_SIZE // SAMPLES)))
+    loop = BareLoop(build_model(ModelConfig(), seed=0), OptimizerConfig(), run_seed=0)
+    loop.train(ready[:2])
+    started = time.perf_counter()
+    loop.train(ready[:steps])
+    return time.perf_counter() - started
+
+
+def engine_seconds(steps: int, *, checkpoint_seconds: float) -> tuple[float, int]:
+    """Train the same steps in an engine; seconds, and checkpoints taken meanwhile."""
+    options = EngineOptions(checkpoint_seconds=checkpoint_seconds, checkpoint_steps=2**31)
+    with tempfile.TemporaryDirectory() as folder:
+        engine = Engine(Path(folder), options)
+        engine.start()
+        try:
+            return _train(engine, steps)
+        finally:
+            engine.stop(60)
+            engine.close()
+
+
+def _train(engine: Engine, steps: int) -> tuple[float, int]:
+    run_id = uuid.uuid4().hex
+    engine.create_run("bench", run_id, RunConfig())
+    samples = generate("simple", 0, range(SAMPLES), anomaly_percent=10)
+    refs = []
+    for start in range(0, SAMPLES, SHARD_SAMPLES):
+        rows = slice(start, start + SHARD_SAMPLES)
+        tensors = {"x": samples.x[rows], "y": samples.y[rows]}
+        refs.append(ShardRef(sha256=tensors_sha256(tensors), samples=len(tensors["y"])))
+        engine.put_shard(refs[-1].sha256, encode_shard(tensors), compressed=True)
+    segment = Segment(
+        samples=SAMPLES,
+        batch_size=BATCH_SIZE,
+        epochs=-(-(steps + 2) * BATCH_SIZE // SAMPLES),
+        source=Source(kind="simple"),
+        shards=tuple(refs),
+    )
+    engine.put_segment("bench", 0, run_id=run_id, segment=segment)
+    _advance(engine, run_id, 2)
+    saved: set[int] = set()
+    unsubscribe = engine.subscribe(lambda _: saved.add(engine.summary("bench").durable_step))
+    started = time.perf_counter()
+    _advance(engine, run_id, 2 + steps)
+    seconds = time.perf_counter() - started
+    unsubscribe()
+    return seconds, len(saved - {0})
+
+
+def _advance(engine: Engine, run_id: str, to: int) -> None:
+    reached = threading.Event()
+
+    def look(_: str) -> None:
+        if engine.summary("bench").step >= to:
+            reached.set()
+
+    unsubscribe = engine.subscribe(look)
+    engine.advance("bench", run_id, to)
+    reached.wait()
+    unsubscribe()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark from the command line; 1 when a bar is missed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.checkpointing", description=__doc__)
+    parser.add_argument("--steps", type=int, default=60, help="steps of each measurement (60)")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    options = parser.parse_args(arguments)
+    torch.use_deterministic_algorithms(mode=True)
+    bare, plain, saving, costs = [], [], [], []
+    for _ in range(ROUNDS):
+        bare.append(bare_seconds(options.steps))
+        plain.append(engine_seconds(options.steps, checkpoint_seconds=_NEVER)[0])
+        seconds, count = engine_seconds(options.steps, checkpoint_seconds=_OFTEN)
+        saving.append(seconds)
+        costs.append((seconds - plain[-1]) / max(1, count))
+    cadence = EngineOptions().checkpoint_seconds
+    stall = 100 * statistics.median(costs) / cadence
+    share = statistics.median(bare) / statistics.median(plain)
+    bars = [
+        Bar("engine, share of the bare loop's speed", share, LEAST_SHARE_OF_BARE_LOOP),
+        Bar("checkpoints, percent of time left over", 100 - stall, 100 - MOST_STALL_PERCENT),
+    ]
+    show(bars)
+    print(f"  one checkpoint costs {statistics.median(costs):.2f} s: {stall:.1f} % of {cadence} s")
+    if options.json:
+        report = {
+            "bars": [{**bar._asdict(), "met": bar.is_met} for bar in bars],
+            "machine": platform.platform(),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "seconds": {"bare": bare, "engine": plain, "engine, checkpoints": saving},
+            "seconds_per_checkpoint": costs,
+        }
+        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    return 0 if all(bar.is_met for bar in bars) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
