@@ -48,6 +48,8 @@ FLAGS = {
         "--threads",
         "--disk-limit",
         "--max-runs",
+        "--checkpoint-seconds",
+        "--checkpoint-steps",
         "--log-level",
         "--stop-with-stdin",
     ],

@@ -49,6 +49,12 @@ def serve(
         ),
     ] = None,
     max_runs: Annotated[int, typer.Option(min=1, help="Most runs that are held.")] = 64,
+    checkpoint_seconds: Annotated[
+        float, typer.Option(min=1, help="Longest time between two checkpoints of a run.")
+    ] = 30.0,
+    checkpoint_steps: Annotated[
+        int, typer.Option(min=1, help="Most steps between them, where they are cheap.")
+    ] = 500,
     log_level: Annotated[LogLevel, typer.Option(help="What is logged.")] = "info",
     stop_with_stdin: Annotated[
         bool,
@@ -58,7 +64,8 @@ def serve(
     """Serve runs on this machine's GPU or CPU until it is stopped.
 
     Prints one line on standard output when it listens; logs go to standard error. Ctrl-C or
-    SIGTERM lets it finish the step under way.
+    SIGTERM lets it finish the step under way and write a checkpoint. A process that dies is
+    replaced, and goes on from its newest checkpoint.
     """
     from omega21.protocol.errors import NotOnThisServer
 
@@ -85,6 +92,8 @@ def serve(
                 threads=threads,
                 disk_limit=limit,
                 max_runs=max_runs,
+                checkpoint_seconds=checkpoint_seconds,
+                checkpoint_steps=checkpoint_steps,
             ),
             log_level=log_level,
             stop_with_stdin=stop_with_stdin,

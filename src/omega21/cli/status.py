@@ -41,6 +41,7 @@ def status_rows(status: "Status") -> list[tuple[str, str]]:
     """Name the figures of a run's status."""
     figures = status.estadisticas
     feedback = figures.feedback
+    restarts = f"{status.restarts}" + (f", last {status.last_death}" if status.last_death else "")
     return [
         ("run", f"{status.run}: {status.state}, step {status.step} of {status.target}"),
         ("durable", f"step {status.durable_step}"),
@@ -56,4 +57,5 @@ def status_rows(status: "Status") -> list[tuple[str, str]]:
         ("device", f"{figures.dispositivo}, {figures.gpu_memoria_mb:.0f} MB in use"),
         ("torch", f"{status.torch_version}, CUDA {'yes' if status.cuda_available else 'no'}"),
         ("up for", f"{figures.tiempo_transcurrido_seg:.0f} s"),
+        ("restarts", restarts),
     ]

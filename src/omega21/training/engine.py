@@ -59,7 +59,7 @@ from omega21.training.restoring import Restoring
 from omega21.training.results import ResultWriter
 from omega21.training.rows import iso_time, to_row
 from omega21.training.run import MOST_WAITING_LISTED, InlineTask, Run
-from omega21.training.samples import check_shape
+from omega21.training.samples import check_labels, check_shape
 from omega21.training.saver import Saver
 from omega21.training.shards import ShardStore
 from omega21.training.worker import Worker
@@ -379,6 +379,10 @@ class Engine:
             if missing:
                 raise InvalidSamples(f"shard {sha256[:12]} has no tensor {missing.pop()!r}")
             check_shape(self._shards.read(sha256, "x", rows=range(1)), width=width)
+            if labelled:
+                samples = self._shards.samples(sha256)
+                labels = self._shards.read(sha256, "y", rows=range(samples))
+                check_labels(labels, samples=samples)
 
     def diagnose(self, name: str) -> Diagnosis:
         """Run a forward and a backward pass on the real device, touching no run."""
