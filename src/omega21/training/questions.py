@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from omega21.protocol.classic import DeviceInfo, Diagnosis, OutputShapes
@@ -56,13 +57,19 @@ def evaluate(
 
 
 def diagnose(config: RunConfig, hardware: Hardware) -> Diagnosis:
-    """Run a step and a prediction of a new model with a run's configuration on the device."""
+    """Run a step and a prediction of a new model with a run's configuration on the device.
+
+    Raises OutOfDeviceMemory.
+    """
     started = time.monotonic()
-    executor = TorchExecutor(config, hardware)
     rng = np.random.default_rng(0)
     x = rng.uniform(-1, 1, (2, config.model.features)).astype(np.float32)
-    executor.step(Batch(x, np.array([0, 1], np.float32)), 1, part_size=len(x))
-    outputs = executor.predict(x, part_size=len(x))
+    try:
+        executor = TorchExecutor(config, hardware)
+        executor.step(Batch(x, np.array([0, 1], np.float32)), 1, part_size=1)
+        outputs = executor.predict(x, part_size=1)
+    except (DeviceMemoryExhausted, torch.OutOfMemoryError) as error:
+        raise OutOfDeviceMemory("the model does not fit beside what the device holds") from error
     return Diagnosis(
         test_input_shape=list(x.shape),
         outputs_shapes=OutputShapes(

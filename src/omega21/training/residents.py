@@ -7,12 +7,12 @@ import logging
 import threading
 
 from omega21.protocol.checkpoints import trained_plan_sha256
-from omega21.protocol.errors import InvalidCheckpoint, OmegaError
+from omega21.protocol.errors import InvalidCheckpoint, OmegaError, OutOfDeviceMemory
 from omega21.protocol.models import TINY
 from omega21.protocol.runs import RunConfig
 from omega21.training import questions
 from omega21.training.checkpoints import Checkpoint, CheckpointStore
-from omega21.training.executor import DeviceMemoryExhausted, Executor, TorchExecutor
+from omega21.training.executor import Executor, TorchExecutor
 from omega21.training.hardware import Hardware
 from omega21.training.ledger import Ledger
 from omega21.training.run import Position, Run
@@ -46,7 +46,7 @@ class Residents:
         """Compute a step of a small model, so that no request waits for what torch loads late."""
         try:
             questions.diagnose(RunConfig(model=TINY), self.hardware)
-        except DeviceMemoryExhausted as error:
+        except OutOfDeviceMemory as error:
             logger.warning("the device's memory is full at the start: %s", error)
 
     def executor_of(self, run: Run) -> Executor:
