@@ -96,7 +96,7 @@ def _class(cls: type, *, level: int | None = 3, module: str | None = None) -> It
         yield f"{'#' * level} {cls.__name__}\n"
     where = module or cls.__module__
     if dataclasses.is_dataclass(cls) or issubclass(cls, tuple):
-        yield _code(f"from {where} import {cls.__name__}", "", *_fields(cls))
+        yield _code(f"from {where} import {cls.__name__}", "", "", *_fields(cls))
     else:
         call = _signature(cls.__init__, name=cls.__name__, returns=False)
         yield _code(f"from {where} import {cls.__name__}", "", call)
