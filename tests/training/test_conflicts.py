@@ -1,0 +1,193 @@
+"""What does not fit the state it meets is refused by name, and changes nothing."""
+
+import uuid
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from omega21.protocol.errors import (
+    OmegaError,
+    OtherConfig,
+    OtherRun,
+    PlanConflict,
+    RunDeleted,
+    TooManyRuns,
+    UnknownRun,
+    UnknownSegment,
+)
+from omega21.training.engine import Engine
+from omega21.training.options import EngineOptions
+from tests.training.engines import (
+    CONFIG,
+    DrivenRun,
+    cut,
+    make_samples,
+    make_segment,
+    running,
+)
+
+SAMPLES = make_samples(12)
+SHARDS = cut(SAMPLES, 4)
+SEGMENT = make_segment(SHARDS, batch_size=4)
+OTHER_ID = "f" * 32
+
+
+@pytest.fixture
+def trained(run: DrivenRun) -> DrivenRun:
+    run.train(SHARDS, SEGMENT)
+    return run
+
+
+def everything(run: DrivenRun) -> Any:
+    engine = run.engine
+    return (
+        [summary.model_copy(update={"durable_step": 0}) for summary in engine.summaries()],
+        engine.plan(run.name), run.outcome,
+        engine.status(run.name).estadisticas.model_copy(update={"tiempo_transcurrido_seg": 0}),
+    )  # fmt: skip
+
+
+def assert_refused(
+    run: DrivenRun, error: type[OmegaError], *calls: Callable[[], object], match: str = "."
+) -> None:
+    before = everything(run)
+    for call in calls:
+        with pytest.raises(error, match=match) as refused:
+            call()
+        assert type(refused.value) is error
+    assert everything(run) == before
+
+
+def writes(engine: Engine, name: str, run_id: str) -> list[Callable[[], object]]:
+    return [
+        lambda: engine.put_segment(name, 1, run_id=run_id, segment=SEGMENT),
+        lambda: engine.put_segment(name, 0, run_id=run_id, segment=SEGMENT),
+        lambda: engine.advance(name, run_id, 99),
+        lambda: engine.control(name, run_id, generation=9, paused=True),
+        lambda: engine.remove_run(name, run_id),
+    ]
+
+
+def test_another_run_of_that_name(engine: Engine, trained: DrivenRun) -> None:
+    create = [lambda: engine.create_run(trained.name, OTHER_ID, CONFIG)]
+    assert_refused(trained, OtherRun, *create, *writes(engine, trained.name, OTHER_ID))
+
+
+def test_the_same_id_under_another_name(engine: Engine, trained: DrivenRun) -> None:
+    assert_refused(trained, OtherRun, lambda: engine.create_run("copy", trained.id, CONFIG))
+    with pytest.raises(UnknownRun):
+        engine.summary("copy")
+
+
+def test_another_configuration(engine: Engine, trained: DrivenRun) -> None:
+    optimizer = CONFIG.optimizer.model_copy(update={"learning_rate": 0.1})
+    for change, named in (
+        ({"seed": 8}, "seed"),
+        ({"precision": "bfloat16"}, "precision"),
+        ({"deterministic": False}, "deterministic"),
+        ({"optimizer": optimizer}, "optimizer"),
+        ({"seed": 9, "optimizer": optimizer}, "optimizer, seed"),
+    ):
+        other = CONFIG.model_copy(update=change)
+        assert_refused(
+            trained, OtherConfig,
+            partial(engine.create_run, trained.name, trained.id, other),
+            match=named,
+        )  # fmt: skip
+    assert engine.create_run(trained.name, trained.id, CONFIG) is False
+
+
+def test_a_removed_run_stays_dead(tmp_path: Path) -> None:
+    with running(tmp_path) as engine:
+        dead, alive = DrivenRun(engine, "dead"), DrivenRun(engine, "alive")
+        dead.train(SHARDS, SEGMENT)
+        alive.train(SHARDS, SEGMENT)
+        engine.remove_run(dead.name, dead.id)
+    with running(tmp_path) as engine:
+        alive = alive.on(engine)
+        for name in ("dead", "new-name", "alive"):
+            create = [lambda name=name: engine.create_run(name, dead.id, CONFIG)]
+            assert_refused(alive, RunDeleted, *create, *writes(engine, name, dead.id))
+        with pytest.raises(UnknownRun):
+            engine.summary("dead")
+        again = DrivenRun(engine, "dead")
+        assert (again.rows(), again.summary.step) == ([], 0)
+        assert not list(tmp_path.glob(f"checkpoints/{dead.id}/*"))
+
+
+def test_removing_the_default_run_makes_it_anew(engine: Engine) -> None:
+    old = engine.summary("default")
+    engine.remove_run("default", old.id)
+    new = engine.summary("default")
+    assert new.id != old.id
+    assert new.model_copy(update={"id": old.id}) == old
+
+
+def test_a_segment_that_contradicts_the_plan(trained: DrivenRun) -> None:
+    other_shard = make_segment([SHARDS[1], SHARDS[0], SHARDS[2]], batch_size=4)
+    changed = [
+        SEGMENT.model_copy(update={"batch_size": 3}),
+        SEGMENT.model_copy(update={"epochs": 2}),
+        SEGMENT.model_copy(update={"order_seed": 1}),
+        other_shard,
+    ]
+    assert_refused(
+        trained, PlanConflict,
+        *[lambda s=segment: trained.put(0, s) for segment in changed],
+        lambda: trained.put(2, SEGMENT),
+    )  # fmt: skip
+
+
+def test_the_plan_of_an_inline_batch_cannot_be_changed(engine: Engine, trained: DrivenRun) -> None:
+    engine.train_inline(trained.name, *make_samples(3), epochs=1, key=None)
+    assert_refused(trained, PlanConflict, lambda: trained.put(1, SEGMENT))
+    stored = engine.segment(trained.name, 1)
+    assert trained.put(1, stored).missing == []
+
+
+def test_what_is_not_there(engine: Engine, trained: DrivenRun) -> None:
+    assert_refused(
+        trained, UnknownRun,
+        *writes(engine, "nobody", trained.id),
+        lambda: engine.summary("nobody"),
+        lambda: engine.run_state("nobody"),
+        lambda: engine.plan("nobody"),
+        lambda: engine.steps("nobody", after=0, limit=1, vectors=False),
+        lambda: engine.train_inline("nobody", *SAMPLES, epochs=1, key=None),
+        lambda: engine.evaluate("nobody", [SHARDS[0].sha256]),
+        lambda: engine.diagnose("nobody"),
+        lambda: engine.status("nobody"),
+        lambda: engine.checkpoint("nobody"),
+        match="'nobody'",
+    )  # fmt: skip
+    assert_refused(
+        trained, UnknownSegment,
+        lambda: engine.segment(trained.name, 1),
+        lambda: engine.segment(trained.name, -1),
+    )  # fmt: skip
+
+
+def test_more_runs_than_there_may_be(tmp_path: Path) -> None:
+    with running(tmp_path, EngineOptions(device="cpu", threads=1, max_runs=2)) as engine:
+        run = DrivenRun(engine)
+        full = [lambda: engine.create_run("third", uuid.uuid4().hex, CONFIG)]
+        assert_refused(run, TooManyRuns, *full)
+        engine.remove_run(run.name, run.id)
+        assert engine.create_run("third", uuid.uuid4().hex, CONFIG)
+
+
+@pytest.mark.parametrize("name", ["", "A", "../x", "con", "a" * 64])
+def test_a_name_that_is_none(engine: Engine, name: str) -> None:
+    with pytest.raises(ValueError, match="is not a run name"):
+        engine.create_run(name, OTHER_ID, CONFIG)
+
+
+def test_a_target_past_the_plan_is_the_plans_end(trained: DrivenRun) -> None:
+    assert trained.advance(10**9).target == 3
+    trained.upload(SHARDS)
+    trained.put(1, SEGMENT)
+    assert trained.summary.target == 3
+    assert trained.advance(2).target == 3
