@@ -6,9 +6,9 @@ that raises.
 """
 
 import logging
+import time
 import uuid
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -309,6 +309,7 @@ class Engine:
             known = self._ledger.feedback_by_key(run.key, key) if key is not None else None
             if known is not None and known[0] != body:
                 raise KeyReused("this Idempotency-Key came with other feedback before")
+            at = time.time() if known is None else known[1]
             if known is None:
                 self._ledger.add_feedback(
                     run.key,
@@ -316,8 +317,8 @@ class Engine:
                     body=body,
                     adjustments=feedback.ajustes_aplicados,
                     validated=feedback.validacion,
+                    received_at=at,
                 )
-        at = known[1] if known is not None else datetime.now(UTC).timestamp()
         return FeedbackReceived(
             validacion=feedback.validacion,
             timestamp=iso_time(at),

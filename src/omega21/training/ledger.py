@@ -440,14 +440,20 @@ class Ledger:
     # --- feedback ---
 
     def add_feedback(
-        self, key: int, request_key: str | None, *, body: str, adjustments: Sequence[float],
+        self,
+        key: int,
+        request_key: str | None,
+        *,
+        body: str,
+        adjustments: Sequence[float],
         validated: bool,
-    ) -> None:  # fmt: skip
+        received_at: float,
+    ) -> None:
         """Record feedback; durable."""
         with self._transaction(self._durable) as db:
             db.execute(
                 "INSERT INTO feedback VALUES (?, ?, ?, ?, ?, ?)",
-                (key, request_key, body, json.dumps(list(adjustments)), validated, time.time()),
+                (key, request_key, body, json.dumps(list(adjustments)), validated, received_at),
             )
 
     def feedback_by_key(self, key: int, request_key: str) -> tuple[str, float] | None:
