@@ -76,6 +76,8 @@ class Restoring:
             raise StorageFull(f"the checkpoint was not written: {error}", retry_after=30) from error
 
         def go_on(_: Executor) -> None:
+            if run.position.digest == record.digest:
+                return  # it was put away, and has just been restored from this checkpoint
             with self._registry.changed:
                 self._check_goes_on(run, record)
                 run.executor = None
