@@ -7,13 +7,15 @@ as a list of them, since tunnels cut bodies at 100 MB.
 
 from collections.abc import Sequence
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from omega21.protocol.digests import documents_sha256
+from omega21.protocol.errors import InvalidCheckpoint, InvalidShard
 from omega21.protocol.messages import Document, Reply, Request
 from omega21.protocol.names import RunId, Sha256
 from omega21.protocol.plan import PlanIndex, Segment
 from omega21.protocol.runs import RunConfig, Stretch
+from omega21.protocol.shards import TensorSpan, read_header
 
 CHECKPOINT_FORMAT = 1
 RECORD_KEY = "omega21.checkpoint"
@@ -74,3 +76,24 @@ def trained_plan_sha256(segments: Sequence[Segment], step: int) -> str:
         whole = first + segment.steps - 1 <= step
         texts.append((segment if whole else segment.numbers()).model_dump_json())
     return documents_sha256(texts)
+
+
+def read_checkpoint_header(
+    start: bytes, total: int
+) -> tuple[dict[str, TensorSpan], CheckpointRecord]:
+    """Read the spans and the record of a checkpoint's file. Raises InvalidCheckpoint."""
+    try:
+        spans, metadata = read_header(
+            start, total, max_header=MAX_HEADER_BYTES, max_tensors=MAX_TENSORS
+        )
+        record = CheckpointRecord.parse_lenient(metadata.get(RECORD_KEY, ""))
+    except InvalidShard as error:
+        raise InvalidCheckpoint(error.message) from error
+    except ValidationError as error:
+        raise InvalidCheckpoint("it has no record of a checkpoint") from error
+    if record.format != CHECKPOINT_FORMAT:
+        raise InvalidCheckpoint(
+            f"it has format {record.format}, this omega21 reads {CHECKPOINT_FORMAT}",
+            hint="use the version of omega21 that wrote it",
+        )
+    return spans, record

@@ -30,7 +30,8 @@
     │   ├── StillRunning              the same request is being worked on
     │   ├── RunPaused                 an inline batch for a paused run
     │   ├── Diverged                  ten steps in a row were not finite
-    │   └── RunFolderConflict         a run folder that does not fit the command
+    │   ├── RunFolderConflict         a run folder that does not fit the command
+    │   └── NotReproduced             a run executed again that came to other bits
     ├── ServerFailure                 the server cannot do it now
     │   ├── StorageFull
     │   ├── OutOfDeviceMemory         not even one sample fits
@@ -39,6 +40,7 @@
     │   └── InternalError
     └── LinkFailure                   the server was not reached, or something else answered
         ├── Unreachable
+        │   └── OutOfPatience         … for as long as it was to be waited for
         ├── TimedOut
         ├── NotOmega21                another service, a router's page, a tunnel's own page
         ├── OtherVersion              an omega21 that speaks another protocol
@@ -109,7 +111,7 @@ class InvalidShard(RequestRefused):
 
 
 class InvalidDataFile(RequestRefused):
-    """A file that does not hold a data set."""
+    """A file that does not hold a data set, or not an archive of a run."""
 
     code = "invalid_data_file"
     http_status = 422
@@ -325,6 +327,13 @@ class RunFolderConflict(Conflict):
     exit_code = 39
 
 
+class NotReproduced(Conflict):
+    """A run that was executed again and came to other bits."""
+
+    code = "not_reproduced"
+    exit_code = 40
+
+
 class ServerFailure(OmegaError):
     """The server understood, and cannot do it now."""
 
@@ -390,6 +399,14 @@ class Unreachable(LinkFailure):
     code = "unreachable"
     exit_code = 71
     default_hint = "check the address and that the server and its tunnel are running"
+
+
+class OutOfPatience(Unreachable):
+    """The server was reached before, and then not for as long as `--patience` says."""
+
+    code = "out_of_patience"
+    exit_code = 76
+    default_hint = "nothing is lost; go on with `omega21 resume`"
 
 
 class TimedOut(LinkFailure):

@@ -58,8 +58,9 @@ async def get_steps(
     """Return results after a cursor, ascending, and the run's position.
 
     With `wait`, answers at once when there are rows, else when one comes, when the run's state
-    changes, or when the wait is over. With `gather`, goes on collecting from the first row until
-    the run is at its target or does not train, the limit is reached, or the time is over.
+    changes, when a run at its target has its checkpoint, or when the wait is over. With `gather`,
+    goes on collecting from the first row until the run is at its target or does not train, the
+    limit is reached, or the time is over.
     """
     collecting = asyncio.create_task(_collect(services, run, query))
     leaving = asyncio.create_task(_until_left(request))
@@ -84,7 +85,9 @@ async def _collect(services: Services, run: str, query: StepsQuery) -> str:
     known = await _read(services, run, query)
 
     def has_news(now: RunSummary) -> bool:
-        return now.step > query.after or (now.id, now.state) != (known.id, known.state)
+        is_safe = now.state == "idle" and now.durable_step != known.durable_step
+        is_other = (now.id, now.state) != (known.id, known.state)
+        return now.step > query.after or is_other or is_safe
 
     def is_gathered(now: RunSummary) -> bool:
         enough = now.step >= min(now.target, query.after + query.most_rows)

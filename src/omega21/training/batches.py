@@ -44,9 +44,12 @@ class SegmentReader:
     def is_ready(self, position: int) -> bool:
         """Whether the samples of a step (0-based within the segment) are here.
 
-        A first-epoch step needs its own samples; a later one needs the whole segment.
+        A first-epoch step needs its own samples and, where more epochs come, those before it; a
+        later one needs the whole segment.
         """
-        epoch, _, stop = self._bounds(position)
+        epoch, start, stop = self._bounds(position)
+        if self.segment.epochs == 1:
+            self._pass_over(start)
         return self._present_samples() >= (self.segment.samples if epoch else stop)
 
     def forget_present(self) -> None:
@@ -85,6 +88,14 @@ class SegmentReader:
             batch_size=segment.batch_size,
             epochs=segment.epochs,
         )
+
+    def _pass_over(self, sample: int) -> None:
+        """Count the shards before a sample as present: with one epoch no later step needs them.
+
+        They need not be on a server that went on from a checkpoint.
+        """
+        count = bisect_right(self._starts, sample) - 1 if sample < self._listed else 0
+        self._present = max(self._present, count)
 
     def _present_samples(self) -> int:
         refs = self.segment.shards

@@ -27,14 +27,14 @@ from omega21.protocol.checkpoints import (
     CHECKPOINT_FORMAT,
     KEEP_WHILE_PULLED_SECONDS,
     MAX_HEADER_BYTES,
-    MAX_TENSORS,
     RECORD_KEY,
     CheckpointRecord,
+    read_checkpoint_header,
 )
-from omega21.protocol.errors import InvalidCheckpoint, InvalidShard
+from omega21.protocol.errors import InvalidCheckpoint
 from omega21.protocol.messages import Document
 from omega21.protocol.names import Sha256
-from omega21.protocol.shards import Tensors, TensorSpan, pack_chunks, read_header
+from omega21.protocol.shards import Tensors, TensorSpan, pack_chunks
 from omega21.training.durable import sync_folder, write_durably
 
 KEEP = 2
@@ -182,27 +182,6 @@ class _Digesting:
 
     def hexdigest(self) -> str:
         return self._hash.hexdigest()
-
-
-def read_checkpoint_header(
-    start: bytes, total: int
-) -> tuple[dict[str, TensorSpan], CheckpointRecord]:
-    """Read the spans and the record of a checkpoint's file. Raises InvalidCheckpoint."""
-    try:
-        spans, metadata = read_header(
-            start, total, max_header=MAX_HEADER_BYTES, max_tensors=MAX_TENSORS
-        )
-        record = CheckpointRecord.parse_lenient(metadata.get(RECORD_KEY, ""))
-    except InvalidShard as error:
-        raise InvalidCheckpoint(error.message) from error
-    except ValidationError as error:
-        raise InvalidCheckpoint("it has no record of a checkpoint") from error
-    if record.format != CHECKPOINT_FORMAT:
-        raise InvalidCheckpoint(
-            f"it has format {record.format}, this omega21 reads {CHECKPOINT_FORMAT}",
-            hint="use the version of omega21 that wrote it",
-        )
-    return spans, record
 
 
 def _open(seal_path: Path) -> Checkpoint:

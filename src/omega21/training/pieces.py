@@ -13,9 +13,9 @@ from omega21.protocol.checkpoints import (
     CheckpointRecord,
     CheckpointStored,
     RestoreCheckpoint,
+    read_checkpoint_header,
 )
 from omega21.protocol.errors import BodyTooLarge, InvalidCheckpoint, StorageFull
-from omega21.training.checkpoints import read_checkpoint_header
 from omega21.training.durable import write_durably
 
 _KEEP_SECONDS = 24 * 3600.0
