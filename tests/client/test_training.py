@@ -228,9 +228,9 @@ async def test_patience_ends_with_the_way_back(server: RunningServer, tmp_path: 
                     proxy.choose = lambda _: "reset"
 
     async with fault_proxy(server.port, lambda _: "none") as proxy:
-        with pytest.raises(Unreachable, match="--run gone") as caught:
+        with pytest.raises(Unreachable, match="omega21 resume gone") as caught:
             await lose_the_link(proxy)
-    assert caught.value.exit_code == 71
+    assert caught.value.exit_code == 76
 
 
 async def test_validation_of_a_file_is_never_trained(server: RunningServer, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ disk when a call returns is said by each method; where nothing is said, the call
 """
 
 import secrets
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from copy import copy
 from pathlib import Path
 from types import TracebackType
@@ -18,9 +18,12 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
 from omega21.client.address import parse_address
+from omega21.client.checkpoints import HeldCheckpoint
+from omega21.client.conditions import changed_at
 from omega21.client.evaluation import Prediction, evaluate, predict
 from omega21.client.orders import TrainOrder
 from omega21.client.policy import RetryRules
+from omega21.client.pulling import Pull, pull_checkpoint
 from omega21.client.summary import Evaluation, Summary, summarise
 from omega21.client.training import Training
 from omega21.client.transport import (
@@ -31,9 +34,12 @@ from omega21.client.transport import (
     Traffic,
     Transport,
 )
+from omega21.client.unfinished import unfinished_order
+from omega21.client.verifying import Verification, Verified
 from omega21.client.weights import SavedWeights, download_weights
 from omega21.data.samples import Samples
 from omega21.protocol import PROTOCOL_VERSION
+from omega21.protocol.checkpoints import CheckpointStored, RestoreCheckpoint
 from omega21.protocol.classic import (
     Diagnosis,
     FeedbackDendritas,
@@ -353,18 +359,89 @@ class AsyncClient:
         """Save a run's weights as a safetensors file; checked and on disk when it returns."""
         return await download_weights(self.transport, check(run), path=path)
 
+    # --- checkpoints ------------------------------------------------------------------------------
+
+    async def pull_checkpoint(self, run: str, folder: Path) -> HeldCheckpoint:
+        """Download a run's newest checkpoint into `folder`, in ranges where the link breaks.
+
+        Checked and on disk when it returns; older ones there are removed. Raises UnknownCheckpoint,
+        InvalidCheckpoint.
+        """
+        return await pull_checkpoint(self, check(run), folder=folder)
+
+    async def put_checkpoint_piece(self, run: str, sha256: str, piece: bytes) -> CheckpointStored:
+        """Upload a piece of a checkpoint, at most 8 MB; on the server's disk when it returns.
+
+        Raises InvalidCheckpoint, StorageFull.
+        """
+        path = f"{_path(run)}/checkpoint/pieces/{sha256}"
+        headers = {"Content-Type": "application/octet-stream"}
+        call = Call(method="PUT", path=path, headers=headers, body=piece)
+        return (await self.transport.send(call)).read(CheckpointStored)
+
+    async def restore_checkpoint(self, run: str, request: RestoreCheckpoint) -> RunState:
+        """Make a run go on from a checkpoint whose pieces are on the server.
+
+        On the server's disk when it returns. Raises InvalidCheckpoint, Conflict when the run is
+        past its step, OtherRun.
+        """
+        return (await self._send_json("PUT", f"{_path(run)}/checkpoint", request)).read(RunState)
+
     # --- training ---------------------------------------------------------------------------------
 
     def train(
-        self, order: TrainOrder, *, workdir: Path | None = None, patience: float = 600.0
+        self,
+        order: TrainOrder,
+        *,
+        workdir: Path | None = None,
+        patience: float = 600.0,
+        pull: Pull = "never",
     ) -> Training:
         """Train a segment of a run, whatever happens on the way.
 
         Use it as `async with client.train(order) as events: async for event in events: …`. Samples
         and plan are in the run folder before they are sent, and results before they are yielded.
-        While the server is unreachable it is tried again for `patience` seconds.
+        While the server is unreachable it is tried again for `patience` seconds. Checkpoints are
+        pulled into the run folder as `pull` says: `never`, at the `end`, or every so many seconds.
         """
-        return Training(self, order, workdir=workdir, patience=patience)
+        return Training(self, order, workdir=workdir, patience=patience, pull=pull)
+
+    def finish(
+        self,
+        run: str,
+        *,
+        workdir: Path | None = None,
+        patience: float = 600.0,
+        pull: Pull = "never",
+    ) -> Training:
+        """Finish what was begun of a run, from its folder alone; else as `train`.
+
+        Onto a server that does not have the run, it is restored from the folder's checkpoint, or
+        computed again from its first step, whichever is the shorter way. Raises RunFolderConflict
+        when there is nothing to finish.
+        """
+        order = unfinished_order(check(run), workdir)
+        return Training(
+            self, order, workdir=workdir, patience=patience, pull=pull, finishing_only=True
+        )
+
+    async def verify(
+        self,
+        run: str,
+        *,
+        workdir: Path | None = None,
+        from_step: int = 1,
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> Verified:
+        """Execute a run of this machine again, under another name, and compare every result.
+
+        From its first step, or with `from_step` from the folder's checkpoint, where that is of an
+        earlier step. The other run is removed at the end. Raises NotReproduced, naming the first
+        step that differs.
+        """
+        return await Verification(
+            self, check(run), workdir=workdir, from_step=from_step, tell=tell
+        ).run()
 
     async def summary(self, run: str) -> Summary:
         """Return the figures of a run's last segment, from the results that the server holds.
@@ -385,6 +462,8 @@ class AsyncClient:
             evaluation=None,
             seconds=0.0,
             weights_sha256=state.weights_sha256,
+            deterministic=state.config.deterministic,
+            conditions_changed_at=changed_at(state.stretches, first=first, last=state.step),
         )
 
     # --- how --------------------------------------------------------------------------------------

@@ -19,22 +19,28 @@ from anyio.to_thread import run_sync
 
 from omega21.client.address import is_loopback
 from omega21.client.concurrency import together
+from omega21.client.conditions import changed_at, note_conditions
 from omega21.client.events import Connected, Done, Event, How, Notice, RunReady
 from omega21.client.folder import RunFolder, run_folder_path
 from omega21.client.following import GATHER_SECONDS, GATHER_SECONDS_LOCAL, Following
 from omega21.client.meeting import find_run, meet, open_folder
 from omega21.client.orders import FileFacts, TrainOrder, next_segment
+from omega21.client.pulling import Pull, Pulling
+from omega21.client.restoring import restore, samples_done
 from omega21.client.sources import validation_blocks
 from omega21.client.summary import Evaluation, summarise
 from omega21.client.uploads import SegmentUpload
 from omega21.data.files import open_data
 from omega21.data.generators import KINDS
-from omega21.protocol.errors import UnknownRun, UnknownSegment, UnknownShard
+from omega21.protocol.errors import RunFolderConflict, UnknownRun, UnknownSegment, UnknownShard
 from omega21.protocol.plan import PlanIndex, Segment, plan_steps
 from omega21.protocol.runs import RunState
 
 if TYPE_CHECKING:
     from omega21.client.client import AsyncClient
+
+MEASURED_BYTES: Final = 1_000_000
+"""So many bytes of samples tell how fast they go up."""
 
 FUTILE_RETURNS: Final = 20
 """Times in a row that the server may lose what it had, without a new result in between."""
@@ -66,11 +72,15 @@ class TrainingFlow:
         order: TrainOrder,
         *,
         workdir: Path | None,
+        pull: Pull = "never",
+        finishing_only: bool = False,
         emit: Callable[[Event], Awaitable[None]],
     ) -> None:
         self._client = client
         self._order = order
         self._path = run_folder_path(order.run, workdir)
+        self._pull = pull
+        self._finishing_only = finishing_only
         self._emit = emit
         self._start = time.monotonic()
         self._is_ready = False
@@ -80,7 +90,9 @@ class TrainingFlow:
         order, config = self._order, self._order.config()
         file = await run_sync(_look_at, order.data) if order.data is not None else None
         next_segment(order, (), file=_facts(file, held_out=None))  # refuse before anything is made
-        info = await self._client.connect()
+        # A server that this run was on may be away for a while; a new address is wrong or right.
+        info = await (patient if self._finishing_only else self._client).connect()
+        self._client.server_id = info.server_id
         await self._emit(Connected(self._client.address, info))
         self._client = patient
         state = await find_run(patient, order.run)
@@ -107,6 +119,8 @@ class TrainingFlow:
             files = {**record.files, file.sha256: str(file.path)}
             await run_sync(lambda: folder.update(files=files))
         number = len(folder.segments)
+        if self._finishing_only and record.finished_segments >= number:
+            raise RunFolderConflict(f"run {record.run} has been finished by another program")
         if record.finished_segments < number:
             await self._emit(Notice("the last segment is not finished: finishing it first"))
             return _Chosen(number - 1, "finishing")
@@ -115,6 +129,7 @@ class TrainingFlow:
         if file is not None:
             held_out = {**record.held_out, file.sha256: new.held_out}
             await run_sync(lambda: folder.update(held_out=held_out))
+        await run_sync(lambda: folder.update(validation=self._order.validation))
         await run_sync(folder.put_segment, number, new.segment)
         return _Chosen(number, "continued" if number else "created")
 
@@ -148,6 +163,9 @@ class TrainingFlow:
                 await upload.prepare()
                 await upload.announce()
                 uploads.append(upload)
+        state = await restore(self._client, folder, state=state, emit=self._emit)
+        for upload in uploads:
+            upload.skip(samples_done(segments, upload.number, step=state.durable_step))
         run, run_id = folder.record.run, folder.record.id
         position = await self._client.advance(run, run_id=run_id, to=end)
         if not self._is_ready:
@@ -173,12 +191,24 @@ class TrainingFlow:
             emit=self._emit,
         )
 
-        async def upload_all() -> None:
-            for upload in uploads:
-                await upload.run()
-            following.uploaded = True
+        pulling = Pulling(self._client, folder, policy=self._pull, emit=self._emit)
 
-        await together(upload_all, following.run)
+        async def upload_all() -> None:
+            start = time.monotonic()
+            for upload in uploads:
+                if segments[upload.number].samples > upload.skipped_samples:
+                    await upload.run()
+            following.uploaded = True
+            sent = sum(upload.bytes_sent for upload in uploads)
+            if sent >= MEASURED_BYTES:
+                uplink = sent / (time.monotonic() - start)
+                await run_sync(lambda: folder.update(uplink=uplink))
+
+        async def follow() -> None:
+            await following.run()
+            pulling.stop()
+
+        await together(upload_all, follow, pulling.from_time_to_time)
 
     async def _finish(self, folder: RunFolder, chosen: _Chosen) -> None:
         """Evaluate, record that the segment is finished, and tell its figures."""
@@ -190,6 +220,9 @@ class TrainingFlow:
         last = folder.results.row(last_step)
         assert first is not None
         assert last is not None
+        await note_conditions(folder, state.stretches, emit=self._emit)
+        await run_sync(folder.results.put_weights, state.step, state.weights_sha256)
+        stretches = await run_sync(folder.results.stretches)
         summary = summarise(
             run,
             segment,
@@ -197,7 +230,11 @@ class TrainingFlow:
             evaluation=evaluation,
             seconds=time.monotonic() - self._start,
             weights_sha256=state.weights_sha256,
+            deterministic=folder.record.config.deterministic,
+            conditions_changed_at=changed_at(stretches, first=first.step, last=last.step),
         )
+        pulling = Pulling(self._client, folder, policy=self._pull, emit=self._emit)
+        await pulling.at_end(last_step)
         await run_sync(lambda: folder.note("finished", **summary.as_dict()))
         await run_sync(lambda: folder.update(finished_segments=chosen.number + 1))
         await self._emit(Done(summary, state, evaluation))

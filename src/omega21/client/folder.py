@@ -5,6 +5,7 @@
     shards/          encoded bodies as they are sent, named by digest
     results.sqlite   one row a step
     log.jsonl        what happened, append-only
+    checkpoint/      the newest checkpoint that was pulled, and its digest
     server/          the data folder of an embedded server, where there is one
     .lock            held by the one program that works on the run
 
@@ -30,10 +31,12 @@ from omega21.client.results import Results
 from omega21.protocol.errors import RunFolderConflict
 from omega21.protocol.messages import Document
 from omega21.protocol.names import RunId, RunName
-from omega21.protocol.plan import Segment
+from omega21.protocol.plan import Segment, ShardRef
 from omega21.protocol.runs import RunConfig
 
 FOLDER_FORMAT: Final = 1
+
+_SAMPLE_BYTES: Final = 4 * 1601
 
 _Stored = TypeVar("_Stored", bound=Document)
 
@@ -49,6 +52,12 @@ class RunRecord(Document):
     server: str | None = Field(default=None, description="address last used")
     server_id: str | None = None
     finished_segments: int = Field(default=0, description="trained, evaluated and reported")
+    validation: int = Field(
+        default=1000, ge=0, description="samples scored at the end of the segment under way"
+    )
+    uplink: float | None = Field(
+        default=None, description="bytes per second that samples last went up with"
+    )
     held_out: dict[str, int] = Field(
         default_factory=dict, description="samples of a data file never trained, by its digest"
     )
@@ -151,6 +160,11 @@ class RunFolder:
         path = self._shard(sha256)
         return path.read_bytes() if path.exists() else None
 
+    def shard_bytes(self, ref: ShardRef) -> int:
+        """Return how many bytes a shard has as it is sent; about, where it is not here."""
+        path = self._shard(ref.sha256)
+        return path.stat().st_size if path.exists() else ref.samples * _SAMPLE_BYTES
+
     def note(self, what: str, **details: object) -> None:
         """Append what happened to log.jsonl; on disk when it returns."""
         line = json.dumps({"time": time.time(), "what": what, **details}, separators=(",", ":"))
@@ -178,6 +192,17 @@ def list_run_folders(workdir: Path | None = None) -> list[RunRecord]:
     found = (workdir or _default_workdir()).glob("*/run.json")
     records = [_read(path, RunRecord) for path in found]
     return sorted(records, key=lambda record: record.created_at, reverse=True)
+
+
+def read_run_folder(path: Path) -> tuple[RunRecord, int]:
+    """Return a run's record and how many segments its plan has, without holding the folder.
+
+    Raises RunFolderConflict when there is none, or it cannot be read.
+    """
+    if not (path / "run.json").exists():
+        raise RunFolderConflict(f"there is no run folder {path}", hint="see `omega21 runs`")
+    record = _read(path / "run.json", RunRecord)
+    return record, len(_read(path / "plan.json", _StoredPlan).segments)
 
 
 def fresh_run_name() -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from anyio.to_thread import run_sync
 
+from omega21.client.conditions import note_conditions
 from omega21.client.events import Event, Notice, StateChanged, StepsDone
 from omega21.client.folder import RunFolder
 from omega21.protocol.digests import chain_result
@@ -19,6 +20,7 @@ from omega21.protocol.errors import (
     Diverged,
     InternalError,
     OtherRun,
+    RunFolderConflict,
     Unavailable,
     UnknownShard,
 )
@@ -74,6 +76,8 @@ class Following:
             )
             is_ahead = await self._take(reply)
             if reply.steps:
+                if not gather:
+                    await self._look_at_conditions()
                 gather = self._gather
             if results.last_step >= self._last_step <= reply.step:
                 return
@@ -88,6 +92,12 @@ class Following:
             raise OtherRun(f"the server's run {record.run!r} has another id than this one's")
         if reply.steps:
             rows = reply.steps
+            if rows[0].step > results.last_step + 1:
+                raise RunFolderConflict(
+                    f"results {results.last_step + 1} to {rows[0].step - 1} are neither here nor "
+                    "on the server, which went on from a checkpoint",
+                    hint="restore the run folder from a copy, or train another run with --run",
+                )
             if not _continues(results.last_digest, rows[0]):
                 rows = await self._realign(results.last_step)
                 is_ahead = True
@@ -101,6 +111,11 @@ class Following:
             self._state = reply.state
             await self._emit(StateChanged(reply))
         return is_ahead
+
+    async def _look_at_conditions(self) -> None:
+        """Record under which conditions the server computes; with its first results."""
+        state = await self._client.run_state(self._folder.record.run)
+        await note_conditions(self._folder, state.stretches, emit=self._emit)
 
     async def _store(self, rows: list[StepRow]) -> None:
         displaced = await run_sync(self._folder.results.put, rows)
@@ -117,7 +132,8 @@ class Following:
 
     async def _realign(self, differs: int) -> list[StepRow]:
         """Find the first step that differs from the one here, and return the rows from it on."""
-        agrees = 0
+        # A server that went on from a checkpoint has no results up to its step.
+        agrees = (await self._read(1, limit=1))[0].step - 1
         while differs - agrees > 1:
             middle = (agrees + differs) // 2
             row = (await self._read(middle, limit=1))[0]

@@ -72,8 +72,8 @@ async def meet(
     record = folder.record
     if state is None:
         if folder.segments:
-            await emit(Notice(f"the server does not have run {record.run}: it starts over there"))
-            await run_sync(lambda: folder.note("restored", server=client.address))
+            await emit(Notice(f"the server does not have run {record.run}: putting it there again"))
+            await run_sync(lambda: folder.note("moved", server=client.address))
         return await client.create_run(record.run, run_id=record.id, config=record.config)
     if state.id != record.id:
         raise OtherRun(

@@ -31,7 +31,8 @@ class Summary:
 
     Losses are None for a step that did not count. `samples_per_second` is samples × epochs over
     the time from the first step's start to the last one's end, by the server's clock; `seconds` is
-    the whole command by this machine's.
+    the whole command by this machine's. `conditions_changed_at` are steps from which on device,
+    precision, threads or versions were others than before, so that the bits may differ.
     """
 
     run: str
@@ -49,6 +50,8 @@ class Summary:
     seconds: float
     samples_per_second: float
     weights_sha256: str
+    deterministic: bool = True
+    conditions_changed_at: tuple[int, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the figures by name, as `--json` prints them."""
@@ -69,6 +72,8 @@ def summarise(
     evaluation: Evaluation | None,
     seconds: float,
     weights_sha256: str,
+    deterministic: bool,
+    conditions_changed_at: tuple[int, ...] = (),
 ) -> Summary:
     """Put the figures of a segment together; `ends` are its first and last result."""
     first, last = ends
@@ -88,4 +93,6 @@ def summarise(
         seconds=seconds,
         samples_per_second=samples_per_second(segment, first, last),
         weights_sha256=weights_sha256,
+        deterministic=deterministic,
+        conditions_changed_at=conditions_changed_at,
     )

@@ -23,14 +23,19 @@ import numpy as np
 from anyio.from_thread import start_blocking_portal
 from numpy.typing import NDArray
 
+from omega21.client.checkpoints import HeldCheckpoint
 from omega21.client.client import AsyncClient
 from omega21.client.evaluation import Prediction
 from omega21.client.events import Event
 from omega21.client.orders import TrainOrder
+from omega21.client.pulling import Pull
 from omega21.client.summary import Evaluation, Summary
+from omega21.client.training import Training
 from omega21.client.transport import TIMEOUT_SECONDS, Link, Traffic
+from omega21.client.verifying import Verified
 from omega21.client.weights import SavedWeights
 from omega21.data.samples import Samples
+from omega21.protocol.checkpoints import CheckpointStored, RestoreCheckpoint
 from omega21.protocol.classic import (
     Diagnosis,
     FeedbackReceived,
@@ -233,18 +238,61 @@ class Client:
         """See `AsyncClient.download_weights`."""
         return self._call(self._client.download_weights, run, path)
 
+    def pull_checkpoint(self, run: str, folder: Path) -> HeldCheckpoint:
+        """See `AsyncClient.pull_checkpoint`."""
+        return self._call(self._client.pull_checkpoint, run, folder)
+
+    def put_checkpoint_piece(self, run: str, sha256: str, piece: bytes) -> CheckpointStored:
+        """See `AsyncClient.put_checkpoint_piece`."""
+        return self._call(self._client.put_checkpoint_piece, run, sha256, piece)
+
+    def restore_checkpoint(self, run: str, request: RestoreCheckpoint) -> RunState:
+        """See `AsyncClient.restore_checkpoint`."""
+        return self._call(self._client.restore_checkpoint, run, request)
+
     def train(
-        self, order: TrainOrder, *, workdir: Path | None = None, patience: float = 600.0
+        self,
+        order: TrainOrder,
+        *,
+        workdir: Path | None = None,
+        patience: float = 600.0,
+        pull: Pull = "never",
     ) -> Generator[Event, None, None]:
         """Yield the events of a training; see `AsyncClient.train`.
 
         The last one is `Done`. Closing the generator, or an exception in the loop over it, stops
         the client's part and lets go of the run folder; the server goes on to its target.
         """
-        training = self._client.train(order, workdir=workdir, patience=patience)
+        training = self._client.train(order, workdir=workdir, patience=patience, pull=pull)
+        yield from self._events(training)
+
+    def finish(
+        self,
+        run: str,
+        *,
+        workdir: Path | None = None,
+        patience: float = 600.0,
+        pull: Pull = "never",
+    ) -> Generator[Event, None, None]:
+        """Yield the events of finishing what was begun; see `AsyncClient.finish` and `train`."""
+        training = self._client.finish(run, workdir=workdir, patience=patience, pull=pull)
+        yield from self._events(training)
+
+    def _events(self, training: Training) -> Generator[Event, None, None]:
         with self._portal.wrap_async_context_manager(training) as events:
             while (event := self._call(_next, events)) is not None:
                 yield event
+
+    def verify(
+        self,
+        run: str,
+        *,
+        workdir: Path | None = None,
+        from_step: int = 1,
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> Verified:
+        """See `AsyncClient.verify`; `tell` is called from another thread."""
+        return self._call(self._client.verify, run, workdir=workdir, from_step=from_step, tell=tell)
 
     def summary(self, run: str) -> Summary:
         """See `AsyncClient.summary`."""

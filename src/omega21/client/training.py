@@ -13,7 +13,9 @@ from omega21.client.events import Event, LinkLost, LinkRestored
 from omega21.client.flow import TrainingFlow
 from omega21.client.orders import TrainOrder
 from omega21.client.policy import is_link_failure
-from omega21.protocol.errors import OmegaError, RunFolderConflict, Unreachable
+from omega21.client.pulling import Pull
+from omega21.client.unfinished import way_back
+from omega21.protocol.errors import OmegaError, OutOfPatience, RunFolderConflict
 
 if TYPE_CHECKING:
     from omega21.client.client import AsyncClient
@@ -39,11 +41,15 @@ class Training:
         *,
         workdir: Path | None,
         patience: float,
+        pull: Pull = "never",
+        finishing_only: bool = False,
     ) -> None:
         self._client = client
         self._order = order
         self._workdir = workdir
         self._patience = patience
+        self._pull = pull
+        self._finishing_only = finishing_only
         self._failure: OmegaError | None = None
         self._sending, self._receiving = anyio.create_memory_object_stream[Event](EVENTS_AHEAD)
         self._tasks: TaskGroup | None = None
@@ -79,7 +85,12 @@ class Training:
         patient = self._client.patient(self._patience)
         patient.link.on_change = lambda: self._tell_link(patient)
         flow = TrainingFlow(
-            self._client, self._order, workdir=self._workdir, emit=self._sending.send
+            self._client,
+            self._order,
+            workdir=self._workdir,
+            pull=self._pull,
+            finishing_only=self._finishing_only,
+            emit=self._sending.send,
         )
         try:
             await flow.run(patient)
@@ -106,11 +117,11 @@ class Training:
 
     def _with_way_back(self, error: OmegaError) -> OmegaError:
         """Say how to go on, where the run may go on."""
-        was_reached = self._client.server_id is not None
+        was_reached = self._client.server_id is not None or self._finishing_only
         if not was_reached or not is_link_failure(error):
             return error
-        way_back = f"omega21 train {self._client.address} --run {self._order.run}"
-        return Unreachable(
+        return OutOfPatience(
             f"{error.message}; given up after {math.ceil(self._patience)} s",
-            hint=f"nothing is lost; go on with: {way_back}",
+            hint=f"nothing is lost; go on with: {way_back(self._order.run, self._workdir)} "
+            "(and --url URL where its address has changed)",
         )

@@ -11,12 +11,12 @@ import logging
 import random
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from copy import copy
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 import anyio
 import httpx
@@ -47,6 +47,7 @@ _GATEWAY = frozenset({502, 503, 504, *range(520, 531)})
 _log = logging.getLogger("omega21.http")
 _jitter = random.SystemRandom()
 _Reply = TypeVar("_Reply", bound=BaseModel)
+_Got = TypeVar("_Got")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,6 +77,16 @@ class Answer:
             raise NotOmega21(
                 f"the reply is not a {message.__name__}: {error.errors()[0]['msg']}"
             ) from error
+
+
+class Sink(Protocol):
+    """Takes a reply's bytes as they come; each attempt begins anew."""
+
+    def begin(self, status: int, headers: httpx.Headers) -> None:
+        """A reply with this status and these headers begins."""
+
+    def write(self, chunk: bytes) -> None:
+        """Some more of it."""
 
 
 @dataclass(slots=True)
@@ -164,17 +175,41 @@ class Transport:
 
         Raises the OmegaError that the server described, or a LinkFailure.
         """
+        return await self._persist(lambda: self._attempt(call))
+
+    async def download(self, make_call: Callable[[], Call], sink: Sink) -> httpx.Headers:
+        """Hand a reply's bytes to `sink` as they come, and return its headers.
+
+        `make_call` is asked before each attempt, so that a broken download goes on where it was.
+        Raises as `send`.
+        """
+        return await self._persist(lambda: self._receive(make_call(), sink))
+
+    async def _persist(self, attempt: Callable[[], Awaitable[_Got]]) -> _Got:
         failures = 0
         while True:
             try:
-                answer = await self._attempt(call)
+                got = await attempt()
             except OmegaError as error:
                 failures += 1
                 delay = self._after(error, failures)
             else:
                 self.link.up()
-                return answer
+                return got
             await anyio.sleep(delay)
+
+    async def _receive(self, call: Call, sink: Sink) -> httpx.Headers:
+        async with self._exchange(call) as response:
+            if not response.is_success:
+                body = await response.aread()
+                raise refusal(response, body) or NotOmega21(f"HTTP {response.status_code}")
+            if failure := refusal(response, b""):
+                raise failure
+            self.link.up()
+            sink.begin(response.status_code, response.headers)
+            async for chunk in response.aiter_raw():
+                sink.write(chunk)
+        return response.headers
 
     def _after(self, error: OmegaError, failures: int) -> float:
         """Note a failure; return the seconds to wait before the next attempt, or raise it."""

@@ -12,6 +12,7 @@ where making runs ahead, a few lists are enough.
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -62,7 +63,8 @@ class SegmentUpload:
     ) -> None:
         self._client = client
         self._folder = folder
-        self._number = number
+        self.number = number
+        self.skipped_samples = 0
         self._emit = emit
         self._source: SampleSource | None = None
         self._made: list[ShardRef] = []  # in the folder, in no list yet
@@ -79,7 +81,12 @@ class SegmentUpload:
     @property
     def segment(self) -> Segment:
         """The segment as it is listed in the run folder."""
-        return self._folder.segments[self._number]
+        return self._folder.segments[self.number]
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes of shards that went up."""
+        return self._bytes_sent
 
     async def prepare(self) -> None:
         """Make the first shard if there is none, so that the first list is not empty."""
@@ -96,10 +103,10 @@ class SegmentUpload:
         if made:
             shards = (*self.segment.shards, *made)
             grown = self.segment.model_copy(update={"shards": shards})
-            await run_sync(self._folder.put_segment, self._number, grown)
+            await run_sync(self._folder.put_segment, self.number, grown)
         record, segment = self._folder.record, self.segment
         stored = await self._client.put_segment(
-            record.run, self._number, run_id=record.id, segment=segment
+            record.run, self.number, run_id=record.id, segment=segment
         )
         new = segment.shards[self._announced :]
         missing = stored.missing
@@ -119,6 +126,15 @@ class SegmentUpload:
             await self.announce()
         await self._tell()
         await together(self._make, *[self._carry] * IN_FLIGHT)
+
+    def skip(self, samples: int) -> None:
+        """Leave out the shards of the segment's first samples, which no step needs any more."""
+        self.skipped_samples = samples
+        ends = list(accumulate(ref.samples for ref in self.segment.shards))
+        needed = deque((place, ref) for place, ref in self._waiting if ends[place] > samples)
+        self._uploaded_samples += sum(ref.samples for _, ref in self._waiting)
+        self._uploaded_samples -= sum(ref.samples for _, ref in needed)
+        self._waiting = needed
 
     def _sort(self, new: tuple[ShardRef, ...], missing: set[str]) -> None:
         """Queue the newly announced shards that the server lacks; count the others."""

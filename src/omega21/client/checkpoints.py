@@ -1,0 +1,148 @@
+"""Checkpoints of a run in its folder: the newest one that was pulled, whole or none.
+
+    checkpoint/STEP.safetensors         the file as the server had it
+    checkpoint/STEP.sha256              its digest, as sha256sum writes and checks it
+    checkpoint/STEP.DIGEST.part         one on its way
+
+A file without its digest beside it is none. What a checkpoint may be used for is decided by the
+record in its own metadata, never by its name.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from omega21.client.durable import write_durably
+from omega21.client.folder import RunFolder
+from omega21.protocol.checkpoints import (
+    MAX_HEADER_BYTES,
+    PIECE_BYTES,
+    CheckpointRecord,
+    read_checkpoint_header,
+    trained_plan_sha256,
+)
+from omega21.protocol.errors import InvalidCheckpoint
+from omega21.protocol.plan import plan_steps
+
+_PULL_AGAIN: Final = "remove it, and pull another one with `omega21 checkpoint pull`"
+
+
+@dataclass(frozen=True, slots=True)
+class HeldCheckpoint:
+    """A checkpoint's file on this machine, its content checked, and its record."""
+
+    path: Path
+    sha256: str
+    size: int
+    record: CheckpointRecord
+
+    @property
+    def step(self) -> int:
+        """The last step it holds."""
+        return self.record.step
+
+    def pieces(self, *, run_id: str | None = None) -> Iterator[bytes]:
+        """Read the file in pieces of at most 8 MB; for the run of another id where one is given.
+
+        Ids have one length and stand in the header, which is in the first piece.
+        """
+        with self.path.open("rb") as file:
+            first = file.read(PIECE_BYTES)
+            if run_id is not None:
+                first = first.replace(self.record.run_id.encode(), run_id.encode(), 1)
+            yield first
+            while piece := file.read(PIECE_BYTES):
+                yield piece
+
+
+def checkpoint_folder(run_folder: Path) -> Path:
+    """Return where a run folder keeps its checkpoint."""
+    return run_folder / "checkpoint"
+
+
+def held_step(run_folder: Path) -> int | None:
+    """Return the step of the checkpoint held, by its name alone; None where there is none."""
+    path = _newest(run_folder)
+    return None if path is None else int(path.stem)
+
+
+def find_checkpoint(folder: RunFolder) -> HeldCheckpoint | None:
+    """Return the checkpoint that a run's folder holds, checked that it is whole and this run's.
+
+    Raises InvalidCheckpoint, naming the file.
+    """
+    path = _newest(folder.path)
+    if path is None:
+        return None
+    held = read_checkpoint(path)
+    if held.sha256 != sealed_sha256(path):
+        raise InvalidCheckpoint(f"{path} is damaged: its digest is another one", hint=_PULL_AGAIN)
+    _check_belongs(folder, held)
+    return held
+
+
+def read_checkpoint(path: Path) -> HeldCheckpoint:
+    """Read the record of a checkpoint's file and digest it. Raises InvalidCheckpoint, OSError."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(MAX_HEADER_BYTES + 8)
+    try:
+        _, record = read_checkpoint_header(start, size)
+    except InvalidCheckpoint as error:
+        raise InvalidCheckpoint(
+            f"{path} is no checkpoint: {error.message}", hint=error.hint or _PULL_AGAIN
+        ) from error
+    return HeldCheckpoint(path, file_sha256(path), size, record)
+
+
+def seal(path: Path, sha256: str) -> None:
+    """Write the digest of a checkpoint beside it; on disk when it returns."""
+    line = f"{sha256}  {path.name}\n"
+    write_durably(path.with_suffix(".sha256"), line.encode())
+
+
+def sealed_sha256(path: Path) -> str:
+    """Read the digest beside a checkpoint. Raises InvalidCheckpoint."""
+    try:
+        return path.with_suffix(".sha256").read_text(encoding="ascii").split()[0]
+    except (OSError, ValueError, IndexError) as error:
+        raise InvalidCheckpoint(
+            f"{path} has no digest beside it that can be read", hint=_PULL_AGAIN
+        ) from error
+
+
+def remove_others(path: Path) -> None:
+    """Remove what is in a checkpoint's folder beside it: older ones, and parts."""
+    for other in path.parent.iterdir():
+        if other.stem != path.stem:
+            other.unlink()
+
+
+def file_sha256(path: Path) -> str:
+    """Digest a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _newest(run_folder: Path) -> Path | None:
+    found = checkpoint_folder(run_folder).glob("*.safetensors")
+    return max((path for path in found if path.stem.isdecimal()), default=None)
+
+
+def _check_belongs(folder: RunFolder, held: HeldCheckpoint) -> None:
+    """Raise InvalidCheckpoint unless a checkpoint is of this run, its configuration and plan."""
+    record, run = held.record, folder.record
+    hint = "nothing was sent; move it out of the run folder"
+    if record.run_id != run.id:
+        raise InvalidCheckpoint(f"{held.path} is a checkpoint of another run", hint=hint)
+    if record.config != run.config:
+        raise InvalidCheckpoint(f"{held.path} is of another configuration", hint=hint)
+    planned = plan_steps(folder.segments)
+    if record.step > planned or record.plan_sha256 != trained_plan_sha256(
+        folder.segments, record.step
+    ):
+        raise InvalidCheckpoint(f"{held.path} belongs to another plan", hint=hint)
+    if folder.results.digest(record.step) not in (None, record.digest):
+        raise InvalidCheckpoint(f"{held.path} does not fit the results in the folder", hint=hint)

@@ -1,0 +1,249 @@
+"""Bringing a run's newest checkpoint down: in ranges where the link breaks, checked, then renamed.
+
+A full checkpoint of the default model is about 144 MB. What has arrived stays in a `.part` file
+named by step and digest, and the next attempt, of this command or another, goes on at its end as
+long as the server has that very file.
+"""
+
+import os
+import re
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Final, Literal, TypeAlias
+
+import anyio
+import httpx
+from anyio.to_thread import run_sync
+
+from omega21.client.address import is_loopback
+from omega21.client.checkpoints import (
+    HeldCheckpoint,
+    checkpoint_folder,
+    held_step,
+    read_checkpoint,
+    remove_others,
+    seal,
+)
+from omega21.client.durable import sync_folder
+from omega21.client.events import Event, Notice
+from omega21.client.folder import RunFolder
+from omega21.client.transport import Call
+from omega21.protocol.errors import InvalidCheckpoint, NotOmega21, UnknownCheckpoint
+from omega21.protocol.names import SHA256_PATTERN
+from omega21.protocol.steps import MAX_WAIT_SECONDS
+
+if TYPE_CHECKING:
+    from omega21.client.client import AsyncClient
+
+Pull: TypeAlias = Literal["auto", "never", "end"] | float
+"""When a checkpoint is pulled: never, at the end, every so many seconds and at the end, or `auto`:
+at the end where the server is on this machine or behind an SSH forward, whose bytes are not
+counted, and the steps took longer than `AUTO_SECONDS`."""
+
+AUTO_SECONDS: Final = 60.0
+"""Steps that took less are computed again sooner than a checkpoint is sent."""
+
+DURABLE_SECONDS: Final = 120.0
+"""Longest wait for the server to write its checkpoint of the last step."""
+
+_DIGITS: Final = 12
+
+
+class _Part:
+    """A file on its way: the sink of a download, which goes on at its end."""
+
+    def __init__(self, run: str, folder: Path) -> None:
+        self._query: dict[str, str | int] = {"part": "full"}
+        self._address = f"/runs/{run}/checkpoint"
+        self._folder = folder
+        self._file: IO[bytes] | None = None
+        self.path: Path | None = None
+        self.step, self.sha256 = 0, ""
+
+    def take_up(self, path: Path) -> None:
+        """Go on with a part that an earlier attempt left."""
+        step, self.sha256, _ = path.name.split(".")
+        self.step, self.path = int(step), path
+
+    def call(self) -> Call:
+        """Ask for the rest of what is being pulled, or for the newest checkpoint."""
+        self.close()
+        query, headers = dict(self._query), {"Accept-Encoding": "identity"}
+        if self.path is not None:
+            query["step"] = self.step
+            # The last byte once more, so that there is always something to ask for.
+            headers["Range"] = f"bytes={self._kept()}-"
+            headers["If-Range"] = f'"{self.sha256}"'
+        return Call(method="GET", path=self._address, query=query, headers=headers)
+
+    def begin(self, status: int, headers: httpx.Headers) -> None:
+        """Open the file that the reply belongs to, where the reply goes on."""
+        step, sha256 = _named(headers)
+        if (step, sha256) != (self.step, self.sha256) or status != httpx.codes.PARTIAL_CONTENT:
+            self.drop()
+            self.step, self.sha256 = step, sha256
+            self.path = self._folder / f"{step:0{_DIGITS}d}.{sha256}.part"
+        assert self.path is not None
+        kept = self._kept() if status == httpx.codes.PARTIAL_CONTENT else 0
+        self._file = self.path.open("r+b" if self.path.exists() else "wb")
+        self._file.truncate(kept)
+        self._file.seek(kept)
+
+    def write(self, chunk: bytes) -> None:
+        """Append what came."""
+        assert self._file is not None
+        self._file.write(chunk)
+
+    def close(self) -> None:
+        """Bring what came to the file."""
+        if self._file is not None:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self._file = None
+
+    def drop(self) -> None:
+        """Forget what came."""
+        self.close()
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+        self.path, self.step, self.sha256 = None, 0, ""
+
+    def _kept(self) -> int:
+        assert self.path is not None
+        return max(0, self.path.stat().st_size - 1) if self.path.exists() else 0
+
+
+async def pull_checkpoint(
+    client: "AsyncClient", run: str, *, folder: Path, not_before: int = 0
+) -> HeldCheckpoint:
+    """Download a run's newest checkpoint into `folder`; whole, checked and on disk when it returns.
+
+    A part that an earlier attempt left is finished first, unless it is of a step before
+    `not_before`. Older checkpoints there are removed. Raises UnknownCheckpoint, InvalidCheckpoint
+    when what arrived is not what the server named.
+    """
+    await run_sync(lambda: folder.mkdir(parents=True, exist_ok=True))
+    part = _Part(run, folder)
+    with closing(part):
+        for path in await run_sync(lambda: sorted(folder.glob("*.part"), reverse=True)):
+            if part.path is None and int(path.name.partition(".")[0]) >= not_before:
+                part.take_up(path)
+            else:
+                path.unlink()
+        try:
+            await client.transport.download(part.call, part)
+        except UnknownCheckpoint:
+            if part.path is None:
+                raise
+            part.drop()  # the server has a newer one by now
+            await client.transport.download(part.call, part)
+    return await run_sync(_take, part)
+
+
+def _take(part: _Part) -> HeldCheckpoint:
+    """Check a part that is whole, and put it in its place."""
+    assert part.path is not None
+    try:
+        got = read_checkpoint(part.path)
+        if got.sha256 != part.sha256:
+            raise InvalidCheckpoint(
+                f"the checkpoint of step {part.step} was damaged on its way",
+                hint="nothing was kept of it; pull it again",
+            )
+    except InvalidCheckpoint:
+        part.drop()
+        raise
+    path = part.path.with_name(f"{part.step:0{_DIGITS}d}.safetensors")
+    seal(path, part.sha256)
+    part.path.replace(path)
+    sync_folder(path.parent)
+    remove_others(path)
+    return HeldCheckpoint(path, got.sha256, got.size, got.record)
+
+
+def _named(headers: httpx.Headers) -> tuple[int, str]:
+    step, sha256 = headers.get("Omega21-Step", ""), headers.get("ETag", "").strip('"')
+    if not step.isdecimal() or not re.fullmatch(SHA256_PATTERN, sha256):
+        raise NotOmega21("a checkpoint came without its step or digest")
+    return int(step), sha256
+
+
+async def wait_until_durable(client: "AsyncClient", run: str, step: int) -> bool:
+    """Wait until a run at rest has a checkpoint of `step`; False when it has not in two minutes.
+
+    Long polls: the server answers when the checkpoint is written.
+    """
+    with anyio.move_on_after(DURABLE_SECONDS):
+        while True:
+            reply = await client.steps(run, after=step, wait=MAX_WAIT_SECONDS, limit=1)
+            if reply.durable_step >= step:
+                return True
+            if reply.steps or reply.state != "idle":
+                return False  # another client goes on with the run
+    return False
+
+
+class Pulling:
+    """Pulls the checkpoints of one run into its folder, when `policy` says so."""
+
+    def __init__(
+        self,
+        client: "AsyncClient",
+        folder: RunFolder,
+        *,
+        policy: Pull,
+        emit: Callable[[Event], Awaitable[None]],
+    ) -> None:
+        self._client = client
+        self._folder = folder
+        self._policy = policy
+        self._emit = emit
+        self._scope = anyio.CancelScope()
+
+    def stop(self) -> None:
+        """End `from_time_to_time`."""
+        self._scope.cancel()
+
+    async def from_time_to_time(self) -> None:
+        """Pull every so many seconds, until `stop`; return at once where that is not wanted."""
+        if not isinstance(self._policy, float):
+            return
+        with self._scope:
+            while True:
+                await anyio.sleep(self._policy)
+                await self.pull()
+
+    async def at_end(self, step: int) -> None:
+        """Pull the checkpoint of the last step, where that is wanted."""
+        if not self._is_wanted_at_end() or (held_step(self._folder.path) or 0) >= step:
+            return
+        run = self._folder.record.run
+        if await wait_until_durable(self._client, run, step):
+            await self.pull(not_before=step)
+        else:
+            await self._emit(Notice("no checkpoint was pulled: the server has written none yet"))
+
+    async def pull(self, *, not_before: int = 0) -> None:
+        """Pull the newest checkpoint, unless it is held already; a bad one is told, not kept."""
+        folder = self._folder
+        run, place = folder.record.run, checkpoint_folder(folder.path)
+        position = await self._client.steps(run, after=2**53, limit=1)
+        if position.durable_step <= (held_step(folder.path) or 0):
+            return
+        try:
+            held = await pull_checkpoint(self._client, run, folder=place, not_before=not_before)
+        except (InvalidCheckpoint, UnknownCheckpoint, OSError) as error:
+            await self._emit(Notice(f"no checkpoint was pulled: {error}"))
+            return
+        await run_sync(lambda: folder.note("pulled", step=held.step, sha256=held.sha256))
+        megabytes = held.size / 1e6
+        await self._emit(Notice(f"pulled the checkpoint of step {held.step}, {megabytes:.0f} MB"))
+
+    def _is_wanted_at_end(self) -> bool:
+        if self._policy != "auto":
+            return self._policy != "never"
+        results = self._folder.results
+        seconds = (results.seconds_per_step() or 0.0) * results.last_step
+        return is_loopback(self._client.address) and seconds > AUTO_SECONDS

@@ -1,0 +1,179 @@
+"""Making a server go on from the checkpoint that a run's folder holds, where that saves time.
+
+A server that has the run at an earlier step, or had to be given it anew, can come to the
+checkpoint's step in two ways: it gets the checkpoint, or it computes the steps. What either takes
+is estimated from what this run has measured, and the shorter one is taken and said.
+"""
+
+import hashlib
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from anyio.to_thread import run_sync
+
+from omega21.client.address import is_loopback
+from omega21.client.checkpoints import HeldCheckpoint, find_checkpoint
+from omega21.client.events import Event, Notice
+from omega21.client.folder import RunFolder
+from omega21.protocol.checkpoints import RestoreCheckpoint
+from omega21.protocol.errors import Conflict, InvalidCheckpoint, OtherRun, RunDeleted
+from omega21.protocol.plan import PlanIndex, Segment
+from omega21.protocol.runs import RunState
+
+if TYPE_CHECKING:
+    from omega21.client.client import AsyncClient
+
+LOCAL_BYTES_PER_SECOND: Final = 200e6
+"""Assumed of this machine."""
+
+ASSUMED_BYTES_PER_SECOND: Final = 1e6
+"""Assumed of an uplink that has not been measured: 8 Mbit/s."""
+
+ASSUMED_SECONDS_PER_STEP: Final = 0.02
+
+Emit = Callable[[Event], Awaitable[None]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    """What two ways to a checkpoint's step take, in seconds: sending it, or computing the steps."""
+
+    sending: float
+    computing: float
+    uplink: float
+    seconds_per_step: float
+
+    @property
+    def sends(self) -> bool:
+        """Whether the checkpoint is sent."""
+        return self.sending < self.computing
+
+
+def estimate(
+    *,
+    size: int,
+    steps: int,
+    shard_bytes: int,
+    uplink: float | None,
+    seconds_per_step: float | None,
+    local: bool,
+) -> Estimate:
+    """Compare sending `size` bytes with computing `steps`, for which `shard_bytes` go up too.
+
+    `uplink` (bytes per second) and `seconds_per_step` are None where nothing is measured. Samples
+    go up while steps are computed, so that the longer of the two counts.
+    """
+    rate = LOCAL_BYTES_PER_SECOND if local else uplink or ASSUMED_BYTES_PER_SECOND
+    pace = seconds_per_step if seconds_per_step is not None else ASSUMED_SECONDS_PER_STEP
+    return Estimate(
+        sending=size / rate,
+        computing=max(steps * pace, shard_bytes / rate),
+        uplink=rate,
+        seconds_per_step=pace,
+    )
+
+
+async def restore(
+    client: "AsyncClient", folder: RunFolder, *, state: RunState, emit: Emit
+) -> RunState:
+    """Make the run go on from the folder's checkpoint, if that is past its step and saves time.
+
+    The server has the run and its plan. Says which way was taken and why; a checkpoint that cannot
+    be used is named, and the steps are computed.
+    """
+    try:
+        held = await run_sync(find_checkpoint, folder)
+    except (InvalidCheckpoint, OSError) as error:
+        await emit(Notice(f"the steps are computed again: {error}"))
+        return state
+    if held is None:
+        if not state.step and folder.results.last_step:
+            await emit(Notice("the folder holds no checkpoint of the run: it starts over there"))
+        return state
+    if held.step <= state.step:
+        return state
+    costs = await run_sync(_estimate, client, folder, (held, state.step))
+    reason = _reason(costs, held, steps=held.step - state.step)
+    if not costs.sends:
+        await emit(Notice(f"computing to step {held.step} again rather than sending {reason}"))
+        return state
+    await emit(Notice(f"restoring from the checkpoint of step {held.step}, {reason}"))
+    try:
+        restored = await send_checkpoint(
+            client, folder.record.run, run_id=folder.record.id, pieces=held.pieces()
+        )
+    except (OtherRun, RunDeleted):
+        raise
+    except (InvalidCheckpoint, Conflict) as error:
+        await emit(Notice(f"the server did not take the checkpoint: {error.message}"))
+        return await client.run_state(folder.record.run)
+    step, address = held.step, client.address
+    await run_sync(lambda: folder.note("restored", step=step, server=address))
+    return restored
+
+
+async def send_checkpoint(
+    client: "AsyncClient", run: str, *, run_id: str, pieces: Iterator[bytes]
+) -> RunState:
+    """Send a checkpoint in pieces, then the list of them; in force when it returns.
+
+    Raises InvalidCheckpoint, Conflict when the run is past its step, StorageFull.
+    """
+    whole, size, names = hashlib.sha256(), 0, []
+    while piece := await run_sync(next, pieces, b""):
+        name = hashlib.sha256(piece).hexdigest()
+        await client.put_checkpoint_piece(run, name, piece)
+        whole.update(piece)
+        size += len(piece)
+        names.append(name)
+    request = RestoreCheckpoint(run_id=run_id, sha256=whole.hexdigest(), bytes=size, pieces=names)
+    return await client.restore_checkpoint(run, request)
+
+
+def samples_done(segments: Sequence[Segment], number: int, *, step: int) -> int:
+    """Count the first samples of segment `number` that no step after `step` needs.
+
+    A segment of several epochs needs all of them until it is trained.
+    """
+    segment = segments[number]
+    done = step - PlanIndex(segments).first_steps[number] + 1
+    if done >= segment.steps:
+        return segment.samples
+    return max(0, done) * segment.batch_size if segment.epochs == 1 else 0
+
+
+def _estimate(
+    client: "AsyncClient", folder: RunFolder, way: tuple[HeldCheckpoint, int]
+) -> Estimate:
+    held, step = way
+    return estimate(
+        size=held.size,
+        steps=held.step - step,
+        shard_bytes=_bytes_between(folder, step, held.step),
+        uplink=folder.record.uplink,
+        seconds_per_step=folder.results.seconds_per_step(),
+        local=is_loopback(client.address),
+    )
+
+
+def _bytes_between(folder: RunFolder, step: int, until: int) -> int:
+    """Sum the shards that steps after `step` need and steps after `until` do not."""
+    total = 0
+    for number, segment in enumerate(folder.segments):
+        first = samples_done(folder.segments, number, step=step)
+        last = samples_done(folder.segments, number, step=until)
+        end = 0
+        for ref in segment.shards:
+            end += ref.samples
+            if first < end <= last:
+                total += folder.shard_bytes(ref)
+    return total
+
+
+def _reason(costs: Estimate, held: HeldCheckpoint, *, steps: int) -> str:
+    return (
+        f"{held.size / 1e6:.0f} MB: about {costs.sending:.0f} s to send at "
+        f"{costs.uplink / 1e6:.1f} MB/s, {costs.computing:.0f} s to compute {steps} steps at "
+        f"{1000 * costs.seconds_per_step:.0f} ms"
+    )

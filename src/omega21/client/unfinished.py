@@ -1,0 +1,73 @@
+"""Runs on this machine that were begun and not finished, and how one goes on with them."""
+
+import shlex
+from pathlib import Path
+
+from omega21.client.folder import (
+    RunRecord,
+    list_run_folders,
+    read_run_folder,
+    run_folder_path,
+    server_data_path,
+)
+from omega21.client.orders import TrainOrder
+from omega21.protocol.errors import RunFolderConflict, UnknownRun
+
+
+def newest_unfinished(workdir: Path | None = None) -> RunRecord:
+    """Return the newest run that has a segment to finish. Raises UnknownRun when there is none."""
+    for record in list_run_folders(workdir):
+        found, segments = read_run_folder(run_folder_path(record.run, workdir))
+        if found.finished_segments < segments:
+            return found
+    raise UnknownRun(
+        "no run on this machine is unfinished",
+        hint="list them with `omega21 runs`; train more with `omega21 train --run NAME`",
+    )
+
+
+def unfinished_order(run: str, workdir: Path | None = None) -> TrainOrder:
+    """Return the order that finishes a run's last segment, as its folder holds it.
+
+    Raises RunFolderConflict when there is nothing to finish, or no such folder.
+    """
+    path = run_folder_path(run, workdir)
+    record, segments = read_run_folder(path)
+    if record.finished_segments >= segments:
+        raise RunFolderConflict(
+            f"run {run} is finished: all {segments} segments in {path} are trained",
+            hint=f"train more with: omega21 train --run {run}",
+        )
+    config = record.config
+    return TrainOrder(
+        run=run,
+        seed=config.seed,
+        validation=record.validation,
+        model=config.model,
+        optimizer=config.optimizer,
+        precision=config.precision,
+        deterministic=config.deterministic,
+    )
+
+
+def is_unfinished(run: str, workdir: Path | None = None) -> bool:
+    """Whether a run has a folder here, and a segment in it that is to be finished."""
+    path = run_folder_path(run, workdir)
+    if not (path / "run.json").exists():
+        return False
+    record, segments = read_run_folder(path)
+    return record.finished_segments < segments
+
+
+def was_embedded(record: RunRecord, workdir: Path | None = None) -> bool:
+    """Whether the server that a run was last on was started here, for it."""
+    path = server_data_path(record.run, workdir) / "server_id"
+    if not path.exists():
+        return False
+    return record.server_id in (None, path.read_text(encoding="ascii").strip())
+
+
+def way_back(run: str, workdir: Path | None = None) -> str:
+    """Return the command that goes on with a run."""
+    folder = ["--workdir", str(workdir)] if workdir is not None else []
+    return shlex.join(["omega21", "resume", run, *folder])

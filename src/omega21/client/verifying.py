@@ -1,0 +1,223 @@
+"""Executing a run again, under another name, and comparing every result to the bit.
+
+A step's result depends on the run's configuration, its samples and the conditions it is computed
+under, never on the run's name: so a copy that comes to the same chain of digests shows that the
+results are those of this plan. The copy lives in the run folder's verify/ meanwhile.
+"""
+
+import os
+import secrets
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import anyio
+from anyio.to_thread import run_sync
+
+from omega21.client.checkpoints import HeldCheckpoint, find_checkpoint
+from omega21.client.concurrency import together
+from omega21.client.conditions import differences, in_force
+from omega21.client.events import Event, StepsDone
+from omega21.client.folder import RunFolder, run_folder_path
+from omega21.client.following import GATHER_SECONDS_LOCAL, Following
+from omega21.client.restoring import samples_done, send_checkpoint
+from omega21.client.uploads import SegmentUpload
+from omega21.protocol.errors import NotReproduced, OmegaError, RunFolderConflict, UnknownRun
+from omega21.protocol.plan import PlanIndex, plan_steps
+from omega21.protocol.runs import RunState, Stretch
+from omega21.protocol.steps import StepRow
+
+if TYPE_CHECKING:
+    from omega21.client.client import AsyncClient
+
+PATIENCE: Final = 600.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verified:
+    """Steps `first` to `last` came out the same to the bit, and the weights where known."""
+
+    run: str
+    first: int
+    last: int
+    weights_sha256: str
+    weights_known: bool
+
+
+def verify_folder(run_folder: Path) -> Path:
+    """Return where the copy of a run lives while it is verified."""
+    return run_folder / "verify"
+
+
+def recorded_conditions(run: str, workdir: Path | None = None) -> Stretch | None:
+    """Return the conditions that a run's last steps were computed under, where they are known."""
+    with RunFolder.open(run_folder_path(run, workdir)) as folder:
+        return in_force(folder.results.stretches(), folder.results.last_step)
+
+
+class Verification:
+    """Executes one run again on the server of a client."""
+
+    def __init__(
+        self,
+        client: "AsyncClient",
+        run: str,
+        *,
+        workdir: Path | None,
+        from_step: int,
+        tell: Callable[[str], None],
+    ) -> None:
+        self._client = client.patient(PATIENCE)
+        self._path = run_folder_path(run, workdir)
+        self._from_step = from_step
+        self._tell = tell
+        self._copy_name = ""
+
+    async def run(self) -> Verified:
+        """Verify, and remove the copy from the server and from here.
+
+        Raises NotReproduced, naming the first step that differs, and RunFolderConflict when there
+        is nothing to compare with.
+        """
+        await self._client.connect()
+        with await run_sync(RunFolder.open, self._path) as original:
+            last = min(original.results.last_step, plan_steps(original.segments))
+            if last < max(self._from_step, 1):
+                raise RunFolderConflict(f"{self._path} holds results up to step {last} only")
+            held = await run_sync(find_checkpoint, original) if self._from_step > 1 else None
+            if held is not None and held.step >= self._from_step:
+                held = None
+            first = 1 if held is None else held.step + 1
+            place = verify_folder(self._path) / "copy"
+            copy = await run_sync(_copy, original, place, first - 1)
+            self._copy_name = copy.record.run
+            try:
+                with copy:
+                    self._tell(f"executing steps {first} to {last} again as run {copy.record.run}")
+                    state = await self._execute(original, copy, held=held, last=last)
+                    return await self._conclude(original, state, (first, last))
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await self._remove(copy)
+
+    async def _execute(
+        self, original: RunFolder, copy: RunFolder, *, held: HeldCheckpoint | None, last: int
+    ) -> RunState:
+        client, record = self._client, copy.record
+        state = await client.create_run(record.run, run_id=record.id, config=record.config)
+        first_steps = PlanIndex(copy.segments).first_steps
+        uploads = []
+        for number in range(len(copy.segments)):
+            if first_steps[number] <= last:
+                upload = SegmentUpload(client, copy, number=number, emit=_ignore)
+                await upload.prepare()
+                await upload.announce()
+                uploads.append(upload)
+        if held is not None:
+            pieces = held.pieces(run_id=record.id)
+            state = await send_checkpoint(client, record.run, run_id=record.id, pieces=pieces)
+        await client.advance(record.run, run_id=record.id, to=last)
+
+        async def compare(event: Event) -> None:
+            if isinstance(event, StepsDone):
+                await self._compare(original, event.rows)
+
+        following = Following(
+            client, copy, last_step=last, gather=GATHER_SECONDS_LOCAL, emit=compare
+        )
+
+        async def upload_all() -> None:
+            for upload in uploads:
+                done = samples_done(copy.segments, upload.number, step=state.step)
+                upload.skip(done)
+                if done < copy.segments[upload.number].samples:
+                    await upload.run()
+            following.uploaded = True
+
+        await together(upload_all, following.run)
+        return await client.run_state(record.run)
+
+    async def _compare(self, original: RunFolder, rows: tuple[StepRow, ...]) -> None:
+        for row in rows:
+            if original.results.digest(row.step) != row.digest:
+                there = original.results.row(row.step)
+                losses = f"loss {there.loss if there else None} then, {row.loss} now"
+                raise NotReproduced(
+                    f"step {row.step} is the first that differs: {losses}",
+                    hint=await self._explain(original, step=row.step),
+                )
+
+    async def _explain(self, original: RunFolder, *, step: int) -> str:
+        """Say what the conditions of a step have to do with its bits."""
+        if not original.record.config.deterministic:
+            return "the run gave up equal bits for speed (--fast)"
+        before = in_force(original.results.stretches(), step)
+        now = (await self._client.run_state(self._copy_name)).stretches
+        here = in_force(now, step)
+        if before is None or here is None:
+            return "the conditions that the run was computed under are not known"
+        what = differences(before, here)
+        return f"computed under other conditions: {what}" if what else "under the same conditions"
+
+    async def _conclude(
+        self, original: RunFolder, state: RunState, steps: tuple[int, int]
+    ) -> Verified:
+        first, last = steps
+        known = original.results.weights(up_to=last)
+        is_known = known is not None and known[0] == last
+        if is_known and known is not None and known[1] != state.weights_sha256:
+            raise NotReproduced(f"all results are equal, the weights after step {last} are not")
+        return Verified(
+            run=original.record.run,
+            first=first,
+            last=last,
+            weights_sha256=state.weights_sha256,
+            weights_known=is_known,
+        )
+
+    async def _remove(self, copy: RunFolder) -> None:
+        """Remove the copy; a server that is gone keeps it, which is said."""
+        record = copy.record
+        try:
+            await self._client.remove_run(record.run, run_id=record.id)
+        except UnknownRun:
+            pass  # it was never made
+        except OmegaError as error:
+            self._tell(f"run {record.run} is still on the server: {error.message}")
+        await run_sync(shutil.rmtree, copy.path)
+
+
+def _copy(original: RunFolder, place: Path, known: int) -> RunFolder:
+    """Make a folder of the same run under another name, with the results up to a step."""
+    if place.exists():
+        shutil.rmtree(place)  # a kill left it: this run's lock is held, so nobody uses it
+    run_id = secrets.token_hex(16)
+    record = original.record.model_copy(
+        update={"run": f"verify-{run_id[:12]}", "id": run_id, "server": None, "server_id": None}
+    )
+    copy = RunFolder.create(place, record)
+    try:
+        for number, segment in enumerate(original.segments):
+            copy.put_segment(number, segment)
+        if known:
+            copy.results.put(list(original.results.rows(last=known)))
+        for path in (original.path / "shards").glob("*.zst"):
+            _link(path, place / "shards" / path.name)
+    except BaseException:
+        copy.close()
+        raise
+    return copy
+
+
+def _link(path: Path, other: Path) -> None:
+    """Give a file a second name, or copy it where the file system has no such thing."""
+    try:
+        os.link(path, other)
+    except OSError:
+        shutil.copyfile(path, other)
+
+
+async def _ignore(_: Event) -> None:
+    """Nobody watches the copy's uploads."""
