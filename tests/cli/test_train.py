@@ -22,6 +22,7 @@ FIGURES = [
     *("run", "steps", "samples", "batch_size", "epochs", "kind", "seed"),
     *("loss_first", "loss_last", "auroc", "average_precision", "validation_samples"),
     *("seconds", "samples_per_second", "weights_sha256"),
+    *("deterministic", "conditions_changed_at"),
 ]
 SMALL = ("--samples", "48", "--batch-size", "16", "--validation", "40")
 
@@ -191,7 +192,7 @@ def test_ctrl_c_stops_the_server_too_and_names_the_command_that_goes_on(started:
     assert process.returncode == 130
     assert report == ""
     assert notes.splitlines()[-1] == (
-        "run stopped is stopped; to come back to it: omega21 train --run stopped --seed 7"
+        "run stopped is stopped; to come back to it: omega21 resume stopped"
     )
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{place}/health")

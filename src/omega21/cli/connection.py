@@ -1,5 +1,6 @@
 """The server that a command talks to: one at an address, or one started here for its length."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,8 +8,10 @@ from typing import Final
 
 from omega21.cli.output import Output
 from omega21.client.embedded import EmbeddedServer
-from omega21.client.folder import run_folder_path, server_data_path
+from omega21.client.folder import read_run_folder, run_folder_path, server_data_path
 from omega21.client.sync import Client
+from omega21.client.unfinished import was_embedded
+from omega21.client.verifying import recorded_conditions, verify_folder
 from omega21.protocol.errors import InvalidRequest, UnknownRun
 from omega21.protocol.names import check_run_name
 from omega21.protocol.steps import MAX_WAIT_SECONDS
@@ -65,6 +68,69 @@ def server_of_run(
     with embedded(run, workdir=workdir, timeout=timeout, output=output) as client:
         _catch_up(client, run)
         yield client
+
+
+@contextmanager
+def server_to_verify(
+    run: str,
+    *,
+    address: str | None,
+    token: str | None,
+    timeout: float,
+    workdir: Path | None,
+    output: Output,
+) -> Iterator[Client]:
+    """Open the server at `address`, or start one with the threads that the run was computed with.
+
+    Raises RunFolderConflict when the run is not on this machine.
+    """
+    conditions = recorded_conditions(run, workdir)
+    if address is not None:
+        with connect(address, token=token, timeout=timeout) as client:
+            yield client
+        return
+    on_cpu = conditions is not None and conditions.device == "cpu"
+    arguments = ["--threads", str(conditions.threads)] if conditions and on_cpu else []
+    folder = verify_folder(run_folder_path(run, workdir))
+    output.note("no address given: starting a server on this machine")
+    try:
+        with (
+            EmbeddedServer(folder / "server", arguments=arguments) as server,
+            Client(server.address, timeout=timeout) as client,
+        ):
+            yield client
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def server_last_used(
+    run: str,
+    *,
+    address: str | None,
+    token: str | None,
+    timeout: float,
+    workdir: Path | None,
+    output: Output,
+) -> Iterator[Client]:
+    """Open the server at `address`, else the one that a run was last on, wherever that was.
+
+    Raises UnknownRun when the run is not on this machine and no address is given.
+    """
+    address = address or last_address(run, workdir)
+    with server_of_run(
+        run, address=address, token=token, timeout=timeout, workdir=workdir, output=output
+    ) as client:
+        yield client
+
+
+def last_address(run: str, workdir: Path | None) -> str | None:
+    """Return the address of the server that a run was last on; None where it was started here."""
+    path = run_folder_path(checked_name(run), workdir)
+    if not (path / "run.json").exists():
+        return None
+    record, _ = read_run_folder(path)
+    return None if was_embedded(record, workdir) else record.server
 
 
 def checked_name(run: str) -> str:

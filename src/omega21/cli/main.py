@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from omega21.cli import (
+    checkpoint,
     demo,
     diagnose,
     export,
@@ -18,10 +19,12 @@ from omega21.cli import (
     generate,
     metrics,
     predict,
+    resume,
     runs,
     serve,
     status,
     train,
+    verify,
 )
 
 app = typer.Typer(
@@ -34,6 +37,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
 )
 app.command()(train.train)
+app.command()(resume.resume)
 app.command()(serve.serve)
 app.command()(demo.demo)
 app.command()(status.status)
@@ -43,6 +47,8 @@ app.command()(feedback.feedback)
 app.command()(generate.generate)
 app.command()(predict.predict)
 app.command()(export.export)
+app.command()(verify.verify)
+app.add_typer(checkpoint.app, name="checkpoint")
 app.add_typer(runs.app, name="runs")
 
 

@@ -5,9 +5,12 @@ Nothing here imports more than typer: `omega21 --help` reads this file.
 
 import re
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from omega21.client.pulling import Pull
 
 DEFAULT_ADDRESS: Final = "http://127.0.0.1:8000"
 """Where `omega21 serve` listens when it is told nothing else."""
@@ -40,6 +43,17 @@ Workdir = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="Folder of the run folders, in place of the user's own."),
 ]
+PullCheckpoints = Annotated[
+    str,
+    typer.Option(
+        metavar="WHEN",
+        help="Pull checkpoints into the run folder: never, end, or every so many minutes; auto is "
+        "end on loopback after a minute of steps, else never.",
+    ),
+]
+Patience = Annotated[
+    str, typer.Option(metavar="TIME", help="Keep trying this long to reach the server again.")
+]
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on standard output, nothing else.")
 ]
@@ -48,6 +62,11 @@ Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="Log every request; show the trace of a fault.")
 ]
 
+_PULLS: Final[dict[str, Literal["auto", "never", "end"]]] = {
+    "auto": "auto",
+    "never": "never",
+    "end": "end",
+}
 _SECONDS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES: Final = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
@@ -66,6 +85,16 @@ def size(text: str, option: str) -> int:
     if found is None or found[2] not in _BYTES:
         raise _not_read(text, option, "a number of bytes, such as 500MB or 20GB")
     return int(float(found[1]) * _BYTES[found[2]])
+
+
+def pull_policy(text: str) -> "Pull":
+    """Read when checkpoints are pulled: auto, never, end, or a number of minutes."""
+    word = text.strip().lower()
+    if word in _PULLS:
+        return _PULLS[word]
+    if re.fullmatch(r"\d+(\.\d+)?", word) and float(word) > 0:
+        return 60 * float(word)
+    raise _not_read(text, "--pull-checkpoints", "never, end, auto or a number of minutes")
 
 
 def _not_read(text: str, option: str, wanted: str) -> Exception:

@@ -5,7 +5,7 @@ from rich.text import Text
 from omega21.cli.output import facts
 from omega21.cli.progress import number
 from omega21.client.events import Done
-from omega21.client.summary import Evaluation
+from omega21.client.summary import Evaluation, Summary
 
 
 def report(done: Done) -> Text:
@@ -24,8 +24,20 @@ def report(done: Done) -> Text:
                 f"{figures.samples_per_second:.0f} samples/s; {figures.seconds:.1f} s in all",
             ),
             ("weights", figures.weights_sha256),
+            *_reservations(figures),
         ]
     )
+
+
+def _reservations(figures: Summary) -> list[tuple[str, str]]:
+    """Say why the bits may not come out the same again, where they may not."""
+    rows = []
+    if not figures.deterministic:
+        rows.append(("fast", "equal bits were given up for speed (--fast)"))
+    if figures.conditions_changed_at:
+        steps = ", ".join(map(str, figures.conditions_changed_at))
+        rows.append(("conditions", f"others than before from step {steps} on; see log.jsonl"))
+    return rows
 
 
 def _scores(evaluation: Evaluation | None) -> list[tuple[str, str]]:

@@ -5,7 +5,19 @@ from typing import Annotated
 
 import typer
 
-from omega21.cli.options import Json, KindName, Quiet, Timeout, Token, Verbose, Workdir, seconds
+from omega21.cli.options import (
+    Json,
+    KindName,
+    Patience,
+    PullCheckpoints,
+    Quiet,
+    Timeout,
+    Token,
+    Verbose,
+    Workdir,
+    pull_policy,
+    seconds,
+)
 
 
 def train(
@@ -115,10 +127,16 @@ def train(
     metrics: Annotated[
         bool, typer.Option("--metrics", "--metricas", help="Show the run's metrics at the end.")
     ] = False,
+    fast: Annotated[
+        bool,
+        typer.Option(
+            "--fast",
+            help="Give up equal bits for speed where the device offers it; the run is marked.",
+        ),
+    ] = False,
+    pull_checkpoints: PullCheckpoints = "auto",
     workdir: Workdir = None,
-    patience: Annotated[
-        str, typer.Option(metavar="TIME", help="Keep trying this long to reach the server again.")
-    ] = "10m",
+    patience: Patience = "10m",
     token: Token = None,
     timeout: Timeout = 60,
     json: Json = False,
@@ -127,8 +145,8 @@ def train(
 ) -> None:
     """Train samples on a server, and show the result.
 
-    The run is kept in a folder on this machine. When anything is cut off, the same command with
-    the same --run goes on where it was: no sample is trained twice.
+    The run is kept in a folder on this machine. When anything is cut off, `omega21 resume` goes
+    on where it was: no sample is trained twice.
     """
     from omega21.cli.output import Output
     from omega21.cli.training import Job, make_order, train_job
@@ -144,6 +162,7 @@ def train(
         epochs=epochs,
         data=data,
         validation=validation,
+        deterministic=not fast,
     )
     job = Job(
         order=order,
@@ -153,6 +172,7 @@ def train(
         timeout=timeout,
         workdir=workdir,
         patience=seconds(patience, "--patience"),
+        pull=pull_policy(pull_checkpoints),
         every=None if every is None else seconds(every, "--every"),
         diagnose=diagnose,
         metrics=metrics,

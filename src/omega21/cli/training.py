@@ -17,9 +17,11 @@ from omega21.client.events import Done, RunReady
 from omega21.client.folder import fresh_run_name
 from omega21.client.orders import TrainOrder, next_segment
 from omega21.client.presets import PRESETS, Preset
+from omega21.client.pulling import Pull
 from omega21.client.sync import Client
+from omega21.client.unfinished import is_unfinished, way_back
 from omega21.data.files import open_data
-from omega21.protocol.errors import InvalidRequest, LinkFailure
+from omega21.protocol.errors import InvalidRequest, LinkFailure, OutOfPatience, Unauthorized
 from omega21.protocol.plan import Kind
 
 _PLAIN: Final = Preset(500, 64, "simple", 10)
@@ -38,12 +40,16 @@ class Job:
     timeout: float = 60.0
     workdir: Path | None = None
     patience: float = 600.0
+    pull: Pull = "auto"
+    finishing_only: bool = False
     every: float | None = None
     diagnose: bool = False
     metrics: bool = False
 
     def way_back(self) -> str:
-        """Return the command that goes on with this run."""
+        """Return the command that goes on with this run: what was begun, else the next samples."""
+        if is_unfinished(self.order.run, self.workdir):
+            return way_back(self.order.run, self.workdir)
         order, plain = self.order, TrainOrder(run=self.order.run)
         words = ["omega21", "train", *([self.address] if self.address else []), "--run", order.run]
         for option, given, usual in (
@@ -54,7 +60,7 @@ class Job:
         ):
             if given != usual:
                 words += [option, str(given)]
-        return shlex.join(words)
+        return shlex.join(words + (["--fast"] if not order.deterministic else []))
 
 
 def make_order(
@@ -69,6 +75,7 @@ def make_order(
     epochs: int,
     data: Path | None,
     validation: int,
+    deterministic: bool = True,
 ) -> TrainOrder:
     """Put options over a preset over the defaults, and check what can be checked here.
 
@@ -93,6 +100,7 @@ def make_order(
         seed=seed,
         data=data,
         validation=validation,
+        deterministic=deterministic,
     )
     order.config()
     if data is None:
@@ -138,7 +146,11 @@ def train_segment(client: Client, job: Job, output: Output) -> Done:
     Raises what `Client.train` raises; a broken link names the command that goes on.
     """
     patience = job.patience if job.address else min(job.patience, _EMBEDDED_PATIENCE)
-    training = client.train(job.order, workdir=job.workdir, patience=patience)
+    pull = "never" if job.address is None and job.pull == "auto" else job.pull
+    if job.finishing_only:
+        training = client.finish(job.order.run, workdir=job.workdir, patience=patience, pull=pull)
+    else:
+        training = client.train(job.order, workdir=job.workdir, patience=patience, pull=pull)
     with open_view(output) as view, closing(training) as events:
         is_begun = False
         try:
@@ -147,10 +159,10 @@ def train_segment(client: Client, job: Job, output: Output) -> Done:
                 is_begun = is_begun or isinstance(event, RunReady)
                 if isinstance(event, Done):
                     return event
-        except LinkFailure as error:
-            if not is_begun:
+        except (LinkFailure, Unauthorized) as error:
+            if not is_begun or isinstance(error, OutOfPatience):
                 raise
-            way_back = f"nothing is lost; go on with: {job.way_back()}"
+            way_back = f"{error.hint}; nothing is lost, go on with: {job.way_back()}"
             raise type(error)(error.message, hint=way_back) from error
     raise AssertionError("a training ends with Done or an error")
 

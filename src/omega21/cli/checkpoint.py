@@ -1,0 +1,106 @@
+"""`omega21 checkpoint`: a run's state, brought to this machine."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from omega21.cli.options import Json, Quiet, Timeout, Token, Url, Verbose, Workdir
+
+if TYPE_CHECKING:
+    from omega21.client.sync import Client
+
+app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Bring checkpoints here.")
+
+
+@app.callback()
+def checkpoint() -> None:
+    """Bring checkpoints of runs to this machine."""
+
+
+@app.command()
+def pull(
+    run: Annotated[
+        str | None,
+        typer.Argument(metavar="RUN", help="The run's name; without one, the newest run here."),
+    ] = None,
+    *,
+    weights: Annotated[
+        bool, typer.Option("--weights", help="The model's weights alone, a third of the bytes.")
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Where it goes: the run's folder, or for weights RUN-weights.safetensors here.",
+        ),
+    ] = None,
+    url: Url = None,
+    token: Token = None,
+    timeout: Timeout = 60,
+    workdir: Workdir = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Download the newest checkpoint of a run.
+
+    All that its later steps depend on, about 144 MB for the default model, or with --weights the
+    weights after the last step. A download that breaks goes on where it was when it is asked for
+    again.
+    """
+    from omega21.cli.connection import checked_name, server_last_used
+    from omega21.cli.output import Output, facts
+    from omega21.client.folder import list_run_folders
+    from omega21.protocol.errors import UnknownRun
+
+    name = run
+    if name is None:
+        here = list_run_folders(workdir)
+        if not here:
+            raise UnknownRun("there is no run on this machine", hint="name one, and its server")
+        name = here[0].run
+    name = checked_name(name)
+    out = Output(json=json, quiet=quiet, verbose=verbose)
+    with server_last_used(
+        name, address=url, token=token, timeout=timeout, workdir=workdir, output=out
+    ) as client:
+        out.note(f"run {name} on {client.address}")
+        if weights:
+            saved = client.download_weights(name, output or Path(f"{name}-weights.safetensors"))
+            path, step, sha256 = saved.path, saved.step, saved.sha256
+        else:
+            path, step, sha256 = _pull_full(client, name, output=output, workdir=workdir)
+    part = "weights" if weights else "full"
+    document = {"run": name, "part": part, "file": str(path), "step": step, "sha256": sha256}
+    rows = [
+        ("written", str(path)),
+        ("checkpoint" if not weights else "weights", f"of run {name} after step {step}"),
+        ("sha256", sha256),
+    ]
+    out.result(document, facts(rows))
+
+
+def _pull_full(
+    client: "Client", run: str, *, output: Path | None, workdir: Path | None
+) -> tuple[Path, int, str]:
+    """Pull a checkpoint into the run's folder, held meanwhile, or to a file of the user's."""
+    import shutil
+
+    from omega21.client.checkpoints import checkpoint_folder
+    from omega21.client.folder import RunFolder, run_folder_path
+
+    if output is not None:
+        # Its own folder beside the file, which a broken download is found in by the next try.
+        folder = output.with_name(f".{output.name}.pulling")
+        held = client.pull_checkpoint(run, folder)
+        held.path.replace(output)
+        shutil.rmtree(folder)
+        return output, held.step, held.sha256
+    path = run_folder_path(run, workdir)
+    with RunFolder.open(path) as opened:
+        held = client.pull_checkpoint(run, checkpoint_folder(path))
+        opened.note("pulled", step=held.step, sha256=held.sha256)
+    return held.path, held.step, held.sha256

@@ -1,0 +1,66 @@
+"""`omega21 resume`: goes on with a run that was begun, from its folder alone."""
+
+from typing import Annotated
+
+import typer
+
+from omega21.cli.options import (
+    Json,
+    Patience,
+    PullCheckpoints,
+    Quiet,
+    Timeout,
+    Token,
+    Url,
+    Verbose,
+    Workdir,
+    pull_policy,
+    seconds,
+)
+
+
+def resume(
+    run: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="RUN", help="The run's name; without one, the newest that is unfinished."
+        ),
+    ] = None,
+    *,
+    url: Url = None,
+    token: Token = None,
+    pull_checkpoints: PullCheckpoints = "auto",
+    workdir: Workdir = None,
+    patience: Patience = "10m",
+    timeout: Timeout = 60,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Go on with a run that was begun.
+
+    On the server at --url, else on the one it was last on, which is started here if it was. A
+    server that does not have the run gets it again: from the checkpoint in the run's folder, or
+    computed again from its first step, whichever is the shorter way.
+    """
+    from omega21.cli.connection import checked_name, last_address
+    from omega21.cli.output import Output
+    from omega21.cli.training import Job, train_job
+    from omega21.client.unfinished import newest_unfinished, unfinished_order
+
+    name = newest_unfinished(workdir).run if run is None else checked_name(run)
+    order = unfinished_order(name, workdir)
+    output = Output(json=json, quiet=quiet, verbose=verbose)
+    output.note(f"resuming run {name}")
+    job = Job(
+        order=order,
+        is_fresh=False,
+        finishing_only=True,
+        address=url or last_address(name, workdir),
+        token=token,
+        timeout=timeout,
+        workdir=workdir,
+        patience=seconds(patience, "--patience"),
+        pull=pull_policy(pull_checkpoints),
+    )
+    train_job(job, output)

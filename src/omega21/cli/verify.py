@@ -1,0 +1,56 @@
+"""`omega21 verify`: executes a run again, and says whether it came out the same."""
+
+from typing import Annotated
+
+import typer
+
+from omega21.cli.options import (
+    Json,
+    Quiet,
+    RunArgument,
+    Timeout,
+    Token,
+    Url,
+    Verbose,
+    Workdir,
+)
+
+
+def verify(
+    run: RunArgument,
+    *,
+    from_step: Annotated[
+        int,
+        typer.Option(
+            "--from",
+            min=1,
+            metavar="STEP",
+            help="Begin at the checkpoint in the run's folder, if it is of an earlier step.",
+        ),
+    ] = 1,
+    url: Url = None,
+    token: Token = None,
+    timeout: Timeout = 60,
+    workdir: Workdir = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Execute a run again and compare every result to the bit.
+
+    On the server at --url, else on one started here for it. Exits with 0 when everything came out
+    the same, and with 40 when a step differs.
+    """
+    from dataclasses import asdict
+
+    from omega21.cli.connection import checked_name, server_to_verify
+    from omega21.cli.output import Output
+
+    output = Output(json=json, quiet=quiet, verbose=verbose)
+    with server_to_verify(
+        checked_name(run), address=url, token=token, timeout=timeout, workdir=workdir, output=output
+    ) as client:
+        same = client.verify(run, workdir=workdir, from_step=from_step, tell=output.note)
+    weights = "and the weights after them" if same.weights_known else "the weights were not known"
+    text = f"run {run}: reproduced to the bit, steps {same.first} to {same.last}, {weights}"
+    output.result({**asdict(same), "reproduced": True}, text)

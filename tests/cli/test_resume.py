@@ -1,0 +1,78 @@
+"""`omega21 resume`, `verify` and `checkpoint pull` as a user runs them."""
+
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Omega21
+from tests.cli.test_train import SMALL, read_until, stored_steps
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
+def test_killed_resumed_and_verified_with_servers_started_here(
+    started: Start, omega21: Omega21, tmp_path: Path
+) -> None:
+    order = ("--samples", "480", "--batch-size", "16", "--validation", "40")
+    killed = started("train", "--run", "killed", *order, "--workdir", tmp_path)
+    read_until(killed.stderr, "step ")
+    killed.kill()
+    killed.wait()
+
+    resumed = omega21("resume", "--workdir", tmp_path, "--json")
+    again = omega21("resume", "killed", "--workdir", tmp_path)
+    none = omega21("resume", "--workdir", tmp_path)
+    verified = omega21("verify", "killed", "--workdir", tmp_path)
+    with closing(sqlite3.connect(tmp_path / "killed" / "results.sqlite")) as database, database:
+        database.execute("UPDATE steps SET digest = replace(digest, '0', '1') WHERE step = 7")
+    differs = omega21("verify", "killed", "--workdir", tmp_path)
+
+    assert killed.returncode == -signal.SIGKILL
+    assert resumed.status == 0, resumed.stderr
+    assert "resuming run killed" in resumed.stderr
+    assert (resumed.figures["steps"], resumed.figures["validation_samples"]) == (30, 40)
+    assert stored_steps(tmp_path / "killed") == list(range(1, 31))
+    assert (again.status, none.status) == (39, 21)
+    assert "train more with: omega21 train --run killed" in again.stderr
+    assert verified.status == 0, verified.stderr
+    assert "reproduced to the bit, steps 1 to 30, and the weights after them" in verified.stdout
+    assert differs.status == 40
+    assert "step 7 is the first that differs" in differs.stderr
+    assert not (tmp_path / "killed" / "verify").exists()
+
+
+def test_the_folder_says_where_the_server_is_and_a_checkpoint_is_pulled_from_it(
+    on_server: Omega21, omega21: Omega21, tmp_path: Path
+) -> None:
+    token = {"OMEGA21_TOKEN": "s3cret-token"}
+    first = on_server("train", "--run", "held", *SMALL, "--pull-checkpoints", "end", "--fast")
+    with closing(sqlite3.connect(next(tmp_path.rglob("results.sqlite")))) as database:
+        stretches = database.execute("SELECT from_step, deterministic FROM stretches").fetchall()
+    checked = omega21("checkpoint", "pull", "held", "--json", **token)
+    weights = omega21("checkpoint", "pull", "--weights", "-o", "w.safetensors", "--json", **token)
+    refused = omega21("checkpoint", "pull", "held", OMEGA21_TOKEN="wrong")
+
+    assert first.status == 0, first.stderr
+    assert "pulled the checkpoint of step 3" in first.stderr
+    assert "equal bits were given up for speed" in first.stdout
+    assert stretches == [(1, 0)]
+    assert checked.status == 0, checked.stderr
+    assert checked.figures["step"] == 3
+    assert Path(checked.figures["file"]).name == "000000000003.safetensors"
+    assert weights.status == 0, weights.stderr
+    assert (tmp_path / "w.safetensors").stat().st_size > 1_000_000
+    assert refused.status == 18
+
+
+def test_when_checkpoints_are_pulled_is_checked_before_anything_is_made(omega21: Omega21) -> None:
+    for wrong in ("sometimes", "0", "-3", "nan"):
+        done = omega21("train", "--pull-checkpoints", wrong)
+        assert done.status == 2
+        assert "never, end, auto or a number of minutes" in done.stderr
