@@ -1,4 +1,4 @@
-"""Half precision: the same bits from every way of sending, and a scaler's skips that count apart."""
+"""Half precision: the same bits whatever interrupts, and a scaler's skips that count apart."""
 
 from pathlib import Path
 
