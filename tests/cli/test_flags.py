@@ -225,6 +225,21 @@ FLAGS = {
         "--quiet -q",
         "--verbose -v",
     ],
+    "omega21 runs export": [
+        "RUN",
+        "--output -o",
+        "--workdir",
+        "--json",
+        "--quiet -q",
+        "--verbose -v",
+    ],
+    "omega21 runs import": [
+        "FILE",
+        "--workdir",
+        "--json",
+        "--quiet -q",
+        "--verbose -v",
+    ],
 }
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from omega21.cli import archive
 from omega21.cli.options import (
     DEFAULT_ADDRESS,
     Json,
@@ -211,6 +212,10 @@ def remove(
         shutil.rmtree(path)
     document = {"run": run, "removed_from": url or str(path)}
     output.result(document, f"removed run {run}")
+
+
+app.command("export")(archive.export_run)
+app.command("import")(archive.import_run)
 
 
 def _position(position: "RunSummary") -> str:

@@ -1,0 +1,55 @@
+"""`omega21 runs export` and `import`: a run as one file."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from omega21.cli.options import Json, Quiet, RunArgument, Verbose, Workdir
+
+
+def export_run(
+    run: RunArgument,
+    *,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="The archive: RUN.zip in this folder."),
+    ] = None,
+    workdir: Workdir = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Write a run of this machine to one file.
+
+    With its samples, results and checkpoint, and without what belongs to this machine.
+    """
+    from omega21.cli.connection import checked_name
+    from omega21.cli.output import Output, facts
+    from omega21.client.archive import export_run
+
+    path = output or Path(f"{checked_name(run)}.zip")
+    size = export_run(checked_name(run), path, workdir=workdir)
+    rows = [("written", str(path)), ("bytes", str(size))]
+    Output(json=json, quiet=quiet, verbose=verbose).result(
+        {"run": run, "file": str(path), "bytes": size}, facts(rows)
+    )
+
+
+def import_run(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="An archive of a run.")],
+    *,
+    workdir: Workdir = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Take a run from an archive; a run of that name that is here stays as it is."""
+    from omega21.cli.output import Output, facts
+    from omega21.client.archive import import_run
+
+    folder = import_run(file, workdir=workdir)
+    rows = [("run", folder.name), ("folder", str(folder))]
+    Output(json=json, quiet=quiet, verbose=verbose).result(
+        {"run": folder.name, "folder": str(folder)}, facts(rows)
+    )
