@@ -3,6 +3,7 @@
 # check   everything that a change has to pass: lint, then test
 # lint    format, lint, types, import contracts, documentation
 # bench   measure, and print each figure beside its bar
+# chaos   kill, cut and damage while runs train, and show that they come out the same
 # docs    build the documentation into site/
 # format  write the source the way that `check` wants it
 # constraints  choose every version anew
@@ -16,7 +17,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOG := $(VENV)/install.log
 # Tests mostly wait for servers to start; more of them at once than this would starve each other.
 WORKERS := 3
-SOURCES := src $(wildcard tests benchmarks examples)
+SOURCES := src $(wildcard tests benchmarks chaos examples)
 
 # The first Python here that is new enough; a name on PATH need not run (pyenv's shims).
 PYTHON ?= $(shell for name in python3.11 python3; do \
@@ -27,7 +28,7 @@ PYTHON ?= $(shell for name in python3.11 python3; do \
 export NO_MKDOCS_2_WARNING := 1
 
 .NOTPARALLEL:
-.PHONY: demo test check lint bench docs format constraints clean
+.PHONY: demo test check lint bench chaos docs format constraints clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -52,6 +53,9 @@ lint: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	@$(BIN)/python -m benchmarks
+
+chaos: $(VENV)/.installed
+	@$(BIN)/python -m chaos
 
 docs: $(VENV)/.installed
 	@$(BIN)/mkdocs build --quiet --strict
@@ -89,4 +93,4 @@ constraints: $(VENV)/.made
 
 clean:
 	rm -rf $(VENV) site build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
-	find src tests $(wildcard benchmarks examples) -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests $(wildcard benchmarks chaos examples) -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -11,15 +11,18 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-Fault = Literal["none", "drop", "cut", "reset", "short", "twice", "again"]
+Fault = Literal["none", "drop", "cut", "reset", "short", "late", "twice", "again"]
 """What happens to a request.
 
 none: nothing. drop: the server acts, its reply is lost. cut: half of the reply arrives. reset: the
-connection breaks before the server hears of it. short: half of the request arrives. twice: the
-server gets it twice at the same time. again: a copy comes once more, after later requests.
+connection breaks before the server hears of it. short: half of the request arrives. late: it waits
+on its way, and others overtake it. twice: the server gets it twice at the same time. again: a copy
+comes once more, after later requests.
 """
 
-FAULTS: tuple[Fault, ...] = ("drop", "cut", "reset", "short", "twice", "again")
+FAULTS: tuple[Fault, ...] = ("drop", "cut", "reset", "short", "late", "twice", "again")
+
+LATE_SECONDS = 0.1
 
 Choose: TypeAlias = Callable[["ProxiedRequest"], Fault]
 
@@ -73,6 +76,8 @@ class FaultProxy:
             await self._ask(whole[: len(request.head) + len(request.body) // 2], half=True)
             writer.transport.abort()
             return
+        if fault == "late":
+            await asyncio.sleep(LATE_SECONDS)
         asked = self._ask(request.head + request.body)
         if fault == "twice":
             reply, _ = await asyncio.gather(asked, self._ask(request.head + request.body))

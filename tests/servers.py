@@ -5,6 +5,7 @@ import select
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,15 +20,24 @@ class RunningServer:
     `restart` starts another one on the same data folder and port.
     """
 
-    def __init__(self, data_dir: Path, arguments: tuple[str, ...], token: str | None) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        arguments: tuple[str, ...],
+        *,
+        token: str | None,
+        environment: Mapping[str, str],
+    ) -> None:
         self.data_dir = data_dir
         self.token = token
+        self.environment = environment
         self.log_path = data_dir.with_name(f"{data_dir.name}.log")
         self._arguments = arguments
         self._start(port=0)
 
     def _start(self, port: int) -> None:
         environment = {name: text for name, text in os.environ.items() if name != "OMEGA21_TOKEN"}
+        environment.update(self.environment)
         if self.token is not None:
             environment["OMEGA21_TOKEN"] = self.token
         command = [sys.executable, "-m", "omega21.server", "--data-dir", str(self.data_dir)]
@@ -82,12 +92,16 @@ class RunningServer:
         signal.pidfd_send_signal(child, signal.SIGKILL)
         _wait_until_gone(child)
 
-    def _open_child(self) -> int:
+    def child_pid(self) -> int:
+        """The process that does the work; between two of them there is none for a moment."""
         pid = self.process.pid
-        while True:  # between two children there is none for a moment
+        while True:
             children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
             if children:
-                return os.pidfd_open(int(children[0]))
+                return int(children[0])
+
+    def _open_child(self) -> int:
+        return os.pidfd_open(self.child_pid())
 
     def restart(self) -> None:
         """Start it again, after `stop` or `kill`, on the same data folder and port."""
@@ -134,9 +148,15 @@ def _wait_until_gone(process: int) -> None:
         os.close(process)
 
 
-def start_server(data_dir: Path, *arguments: str, token: str | None = None) -> RunningServer:
+def start_server(
+    data_dir: Path,
+    *arguments: str,
+    token: str | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> RunningServer:
     """Start a server on a free port and wait until it listens.
 
-    `arguments` are more options of `python -m omega21.server`. Use it in a `with` statement.
+    `arguments` are more options of `python -m omega21.server`, `environment` more variables. Use it
+    in a `with` statement.
     """
-    return RunningServer(data_dir, arguments, token)
+    return RunningServer(data_dir, arguments, token=token, environment=environment or {})

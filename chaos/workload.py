@@ -1,0 +1,184 @@
+"""What is trained while things go wrong, and what has to come of it whatever happens."""
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from copy import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import anyio
+
+from omega21 import AsyncClient
+from omega21.client.orders import TrainOrder
+from omega21.client.policy import RetryRules
+from omega21.data.generators import generate
+from omega21.protocol.models import TINY
+from omega21.protocol.steps import StepRow
+
+SAMPLES, BATCH_SIZE, EPOCHS = 768, 4, 2  # three shards, 384 steps
+PATIENCE_SECONDS = 150.0
+
+INLINE_BATCHES = 24
+INLINE_BATCH_SIZE = 8
+INLINE_EPOCHS = 2
+BATCHES_A_FEEDBACK = 3
+
+
+class QuickClient(AsyncClient):
+    """A client that tries again sooner than a person's would: there are many faults to go through.
+
+    What it does then is the same.
+    """
+
+    def patient(self, patience: float) -> Self:
+        """Return a client that outlasts a broken link."""
+        other = copy(self)
+        rules = RetryRules(patience=patience, first_delay=0.02, longest_delay=0.2)
+        other.transport = self.transport.with_rules(rules)
+        return other
+
+
+def order(run: str, seed: int) -> TrainOrder:
+    """Say what a run trains: the same whatever its name, so that all come to the same weights."""
+    return TrainOrder(
+        run=run,
+        samples=SAMPLES,
+        batch_size=BATCH_SIZE,
+        epochs=EPOCHS,
+        seed=seed,
+        validation=64,
+        model=TINY,
+    )
+
+
+class Step(NamedTuple):
+    """One result, as far as it does not tell the time."""
+
+    step: int
+    loss: float | None
+    anomaly_prob: float | None
+    samples: int
+    digest: str
+
+
+class Totals(NamedTuple):
+    """What a run's results add up to."""
+
+    batches: int
+    samples: int
+    mean_loss: float
+    feedback: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All that has to be equal to the undisturbed run's."""
+
+    steps: tuple[Step, ...]
+    weights_sha256: str
+    totals: Totals
+    """Summed up by the server, or here where the server does not hold the run's beginning."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How an outcome compares with the undisturbed one."""
+
+    lost: int
+    repeated: int
+    digests_equal: bool
+    totals_equal: bool
+
+    @property
+    def is_good(self) -> bool:
+        """Whether nothing was lost, repeated or changed."""
+        return not self.lost and not self.repeated and self.digests_equal and self.totals_equal
+
+
+def compare(outcome: Outcome, undisturbed: Outcome) -> Verdict:
+    """Count the steps that are missing and those that are there, or were trained, once too often.
+
+    A step trained twice shows in the totals and in the weights, where it does not show as a row.
+    """
+    expected = {step.step for step in undisturbed.steps}
+    numbers = [step.step for step in outcome.steps]
+    surplus = len(numbers) - len(set(numbers) & expected)
+    more = outcome.totals.batches - undisturbed.totals.batches
+    return Verdict(
+        lost=len(expected - set(numbers)),
+        repeated=max(0, surplus, more),
+        digests_equal=outcome.steps == undisturbed.steps
+        and outcome.weights_sha256 == undisturbed.weights_sha256,
+        totals_equal=outcome.totals == undisturbed.totals,
+    )
+
+
+async def planned_outcome(
+    client: AsyncClient, run: str, folder: Path, *, server_has_all: bool = True
+) -> Outcome:
+    """Read what came of a planned run: its results from the run folder, the rest from the server.
+
+    A server that was killed after the last step works its way forward again first.
+    """
+    state = await client.run_state(run)
+    while state.step < state.plan_steps:
+        await anyio.sleep(0.05)
+        state = await client.run_state(run)
+    steps = _stored_steps(folder)
+    totals = await _server_totals(client, run) if server_has_all else totals_of(steps)
+    return Outcome(steps, state.weights_sha256, totals)
+
+
+async def inline_outcome(client: AsyncClient, run: str) -> Outcome:
+    """Read what came of inline batches: all of it is on the server."""
+    steps = tuple([_as_step(row) async for row in client.history(run)])
+    state = await client.run_state(run)
+    return Outcome(steps, state.weights_sha256, await _server_totals(client, run))
+
+
+async def train_inline(client: AsyncClient, run: str, seed: int) -> None:
+    """Train batches one by one, and send feedback now and then, as the older clients do.
+
+    Raises AssertionError when a reply is not the one of its batch.
+    """
+    await client.create_run(run, config=order(run, seed).config())
+    for number in range(INLINE_BATCHES):
+        first = number * INLINE_BATCH_SIZE
+        batch = generate(
+            "simple", seed, range(first, first + INLINE_BATCH_SIZE), anomaly_percent=25
+        )
+        trained = await client.train_batch(batch, run=run, epochs=INLINE_EPOCHS)
+        expected = (number + 1) * INLINE_EPOCHS
+        if trained.step != expected:
+            raise AssertionError(f"batch {number} is step {trained.step}, not {expected}")
+        if number % BATCHES_A_FEEDBACK == 0:
+            await client.feedback([0.5] * 16, validated=bool(number % 2), run=run)
+
+
+def _stored_steps(folder: Path) -> tuple[Step, ...]:
+    columns = ", ".join(Step._fields)
+    with closing(sqlite3.connect(folder / "results.sqlite")) as database:
+        rows = database.execute(f"SELECT {columns} FROM steps ORDER BY step").fetchall()
+    return tuple(Step(*row) for row in rows)
+
+
+def _as_step(row: StepRow) -> Step:
+    return Step(row.step, row.loss, row.anomaly_prob, row.samples, row.digest)
+
+
+def totals_of(steps: Sequence[Step]) -> Totals:
+    """Add up results here, where feedback is not known."""
+    losses = [step.loss for step in steps if step.loss is not None]
+    return Totals(len(steps), sum(step.samples for step in steps), sum(losses) / len(losses), 0)
+
+
+async def _server_totals(client: AsyncClient, run: str) -> Totals:
+    said = (await client.status(run)).estadisticas
+    return Totals(
+        said.total_batches,
+        said.total_muestras,
+        said.loss_promedio_global,
+        said.feedback.recibido,
+    )
