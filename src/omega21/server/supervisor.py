@@ -97,6 +97,11 @@ class Supervisor:
 
     def _run_child(self) -> int:
         child = self._start()
+        assert child.stdin is not None
+        with child.stdin:
+            return self._watch(child)
+
+    def _watch(self, child: "subprocess.Popen[bytes]") -> int:
         silence = _START_SECONDS
         while True:
             try:
