@@ -117,7 +117,9 @@ class TorchExecutor:
         )
         values: FloatArray = flat.cpu().numpy()  # the step's one transfer from the device
         finite = bool(np.isfinite(values[:2]).all())
-        skipped = self._scaler.is_enabled() and bool(np.isfinite(values[0])) and not finite
+        # A gradient that overflows even unscaled is no fault of the scale: such a step is refused.
+        by_scale = not finite and self._scaler.is_enabled() and self._scaler.get_scale() >= 1
+        skipped = by_scale and bool(np.isfinite(values[0]))
         if finite:
             set_learning_rate(self._optimizer, self._config.optimizer, number)
             self._scaler.step(self._optimizer)

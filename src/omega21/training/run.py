@@ -69,6 +69,7 @@ class Saves:
     stall_seconds: float = 0.0
     write_seconds: float = 0.0
     writing: bool = False
+    taken: bool = False
 
 
 class Run:

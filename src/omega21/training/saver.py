@@ -73,7 +73,10 @@ class Saver:
             pause = max(_STALL_SHARE * saves.stall_seconds, _WRITE_SHARE * saves.write_seconds)
             due = min(due, saves.at + pause)
         if not run.can_train():
+            # A run of a few steps should not wait for its first; a series of inline batches rests
+            # after each of them.
             between = min(_SECONDS_BETWEEN_AT_REST, self._options.checkpoint_seconds)
+            between = between if saves.taken else 0.0
             due = min(due, max(saves.at + between, run.stepped_at + REST_SECONDS))
         return due
 
@@ -93,7 +96,8 @@ class Saver:
             created_at=time.time(),
         )
         saves = run.saves
-        saves.writing, saves.step, saves.at = True, run.step, time.monotonic()
+        saves.writing, saves.taken = True, True
+        saves.step, saves.at = run.step, time.monotonic()
         saves.stall_seconds = saves.at - started
         return self._writer.submit(self._save, run, record, state)
 
