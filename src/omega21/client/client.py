@@ -431,12 +431,13 @@ class AsyncClient:
         *,
         workdir: Path | None = None,
         from_step: int = 1,
-        tell: Callable[[str], None] = lambda _: None,
+        tell: Callable[[str], None] | None = None,
     ) -> Verified:
         """Execute a run of this machine again, under another name, and compare every result.
 
         From its first step, or with `from_step` from the folder's checkpoint, where that is of an
-        earlier step. The other run is removed at the end. Raises NotReproduced, naming the first
+        earlier step. The other run is removed at the end. `tell` is called with a line now and
+        then, from the event loop's thread. Raises NotReproduced, naming the first
         step that differs.
         """
         return await Verification(

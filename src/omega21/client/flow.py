@@ -200,7 +200,7 @@ class TrainingFlow:
                     await upload.run()
             following.uploaded = True
             sent = sum(upload.bytes_sent for upload in uploads)
-            if sent >= MEASURED_BYTES:
+            if sent >= MEASURED_BYTES and not local:
                 uplink = sent / (time.monotonic() - start)
                 await run_sync(lambda: folder.update(uplink=uplink))
 

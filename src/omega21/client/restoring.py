@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from anyio.to_thread import run_sync
 
 from omega21.client.address import is_loopback
-from omega21.client.checkpoints import HeldCheckpoint, find_checkpoint
+from omega21.client.checkpoints import HeldCheckpoint, find_checkpoint, held_step
 from omega21.client.events import Event, Notice
 from omega21.client.folder import RunFolder
 from omega21.protocol.checkpoints import RestoreCheckpoint
@@ -82,16 +82,8 @@ async def restore(
     The server has the run and its plan. Says which way was taken and why; a checkpoint that cannot
     be used is named, and the steps are computed.
     """
-    try:
-        held = await run_sync(find_checkpoint, folder)
-    except (InvalidCheckpoint, OSError) as error:
-        await emit(Notice(f"the steps are computed again: {error}"))
-        return state
-    if held is None:
-        if not state.step and folder.results.last_step:
-            await emit(Notice("the folder holds no checkpoint of the run: it starts over there"))
-        return state
-    if held.step <= state.step:
+    held = await _find(folder, state, emit)
+    if held is None or held.step <= state.step:
         return state
     costs = await run_sync(_estimate, client, folder, (held, state.step))
     reason = _reason(costs, held, steps=held.step - state.step)
@@ -111,6 +103,20 @@ async def restore(
     step, address = held.step, client.address
     await run_sync(lambda: folder.note("restored", step=step, server=address))
     return restored
+
+
+async def _find(folder: RunFolder, state: RunState, emit: Emit) -> HeldCheckpoint | None:
+    """Return the folder's checkpoint if it may help, telling why there is none."""
+    named = held_step(folder.path)
+    if named is None and not state.step and folder.results.last_step:
+        await emit(Notice("the folder holds no checkpoint of the run: it starts over there"))
+    if named is None or named <= state.step:
+        return None  # nothing to read a large file for
+    try:
+        return await run_sync(find_checkpoint, folder)
+    except (InvalidCheckpoint, OSError) as error:
+        await emit(Notice(f"the steps are computed again: {error}"))
+        return None
 
 
 async def send_checkpoint(

@@ -274,7 +274,12 @@ class Client:
         patience: float = 600.0,
         pull: Pull = "never",
     ) -> Generator[Event, None, None]:
-        """Yield the events of finishing what was begun; see `AsyncClient.finish` and `train`."""
+        """Finish what was begun of a run, from its folder alone, yielding events as `train`.
+
+        Onto a server that does not have the run, it is restored from the folder's checkpoint, or
+        computed again from its first step, whichever is the shorter way. Raises RunFolderConflict
+        when there is nothing to finish.
+        """
         training = self._client.finish(run, workdir=workdir, patience=patience, pull=pull)
         yield from self._events(training)
 
@@ -289,9 +294,9 @@ class Client:
         *,
         workdir: Path | None = None,
         from_step: int = 1,
-        tell: Callable[[str], None] = lambda _: None,
+        tell: Callable[[str], None] | None = None,
     ) -> Verified:
-        """See `AsyncClient.verify`; `tell` is called from another thread."""
+        """See `AsyncClient.verify`."""
         return self._call(self._client.verify, run, workdir=workdir, from_step=from_step, tell=tell)
 
     def summary(self, run: str) -> Summary:

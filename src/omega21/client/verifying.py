@@ -67,13 +67,14 @@ class Verification:
         *,
         workdir: Path | None,
         from_step: int,
-        tell: Callable[[str], None],
+        tell: Callable[[str], None] | None,
     ) -> None:
         self._client = client.patient(PATIENCE)
         self._path = run_folder_path(run, workdir)
         self._from_step = from_step
-        self._tell = tell
+        self._tell = tell or _say_nothing
         self._copy_name = ""
+        self._tenths = 0
 
     async def run(self) -> Verified:
         """Verify, and remove the copy from the server and from here.
@@ -123,6 +124,7 @@ class Verification:
         async def compare(event: Event) -> None:
             if isinstance(event, StepsDone):
                 await self._compare(original, event.rows)
+                self._tell_tenth(event.rows[-1].step, last)
 
         following = Following(
             client, copy, last_step=last, gather=GATHER_SECONDS_LOCAL, emit=compare
@@ -138,6 +140,11 @@ class Verification:
 
         await together(upload_all, following.run)
         return await client.run_state(record.run)
+
+    def _tell_tenth(self, step: int, last: int) -> None:
+        if 10 * step // last > self._tenths:
+            self._tenths = 10 * step // last
+            self._tell(f"the same up to step {step} of {last}")
 
     async def _compare(self, original: RunFolder, rows: tuple[StepRow, ...]) -> None:
         for row in rows:
@@ -217,6 +224,10 @@ def _link(path: Path, other: Path) -> None:
         os.link(path, other)
     except OSError:
         shutil.copyfile(path, other)
+
+
+def _say_nothing(_: str) -> None:
+    """Nobody wants to know."""
 
 
 async def _ignore(_: Event) -> None:
