@@ -8,7 +8,7 @@ from tests.proxies import random_faults
 
 CHILD_KILLED = "server process killed (SIGKILL)"
 SERVER_KILLED = "server and supervisor killed, started again"
-CLIENT_KILLED = "client killed, the same command again"
+CLIENT_KILLED = "client killed and resumed"
 KILLED_INLINE = "server process killed during inline batches"
 ALL_AT_ONCE = "all at once: "
 

@@ -1,29 +1,21 @@
 """Machines that fail: an empty server instead, a damaged checkpoint, a clock that jumps."""
 
-import hashlib
 import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import anyio
-import httpx
 from anyio.to_thread import run_sync
 
 from chaos.stage import Stage
-from omega21.protocol.checkpoints import PIECE_BYTES
-from omega21.protocol.shards import SHARD_MEDIA_TYPE
-from tests.servers import RunningServer
+from omega21.client.checkpoints import held_step
 
 REPLACED = "server replaced by an empty one at another port: replay"
 RESTORED = "server replaced by an empty one: from a pulled checkpoint"
 DAMAGED = "newest checkpoint damaged before a restart"
 CLOCK_JUMPS = "clock of server and client jumps"
 
-RANGE_BYTES = 200_000
-PIECE = {"Content-Type": "application/octet-stream"}
-SHARD = {"Content-Type": SHARD_MEDIA_TYPE, "Content-Encoding": "zstd"}
+PULL_SECONDS = 1.0
 DAY_SECONDS = 86_400
 CLOCK = str(Path(__file__).with_name("clock"))
 
@@ -34,9 +26,7 @@ async def replaced(stage: Stage) -> None:
     async def disturb() -> None:
         if stage.left > 0:  # once a run: the new server starts from nothing
             await stage.random_instant(at_once=0.0, within=2.0)
-            await run_sync(stage.server.kill)
-            stage.server = await stage.replace_server()
-            stage.proxy.port = stage.server.port
+            await _replace(stage)
             stage.faults[REPLACED] += 1
         await anyio.sleep_forever()
 
@@ -44,87 +34,29 @@ async def replaced(stage: Stage) -> None:
         await stage.train(f"run-{len(stage.verdicts)}", disturb)
 
 
-@dataclass(frozen=True)
-class _Pulled:
-    step: int
-    body: bytes
-    state: dict[str, Any]
-    segments: list[dict[str, Any]]
-
-
 async def restored(stage: Stage) -> None:
-    """As `replaced`, but the new server gets the checkpoint that was pulled from the old one."""
+    """As `replaced`, but the client has pulled a checkpoint, and gives it to the new server."""
+    folders: list[Path] = []
 
     async def disturb() -> None:
         if stage.left > 0:
-            await stage.random_instant(at_once=0.0, within=1.0)
-            run = f"run-{len(stage.verdicts)}"
-            pulled = await run_sync(_pull, stage.server, run)
-            while pulled is None:  # none yet
+            while not await run_sync(held_step, folders[-1]):
                 await stage.progress.next()
-                pulled = await run_sync(_pull, stage.server, run)
-            while stage.progress.step < pulled.step:  # its results come first
-                await stage.progress.next()
-            await run_sync(stage.server.kill)
-            stage.server = await stage.replace_server()
-            await run_sync(_put_back, stage.server, stage.workdir / run, pulled)
-            stage.proxy.port = stage.server.port
+            await stage.random_instant(at_once=0.0, within=2.0)
+            await _replace(stage)
             stage.faults[RESTORED] += 1
         await anyio.sleep_forever()
 
     while stage.left > 0:
-        await stage.train(f"run-{len(stage.verdicts)}", disturb, server_has_all=False)
+        run = f"run-{len(stage.verdicts)}"
+        folders.append(stage.workdir / run)
+        await stage.train(run, disturb, pull=PULL_SECONDS)
 
 
-def _pull(server: RunningServer, run: str) -> _Pulled | None:
-    """Download a checkpoint in ranges, with what it needs beside it."""
-    with httpx.Client(base_url=server.address, timeout=60) as http:
-        head = http.get(f"/runs/{run}/checkpoint", headers={"Range": "bytes=0-0"})
-        if head.status_code == 404:
-            return None
-        step, total = head.headers["Omega21-Step"], head.headers["Content-Range"].split("/")[1]
-        ranges = [
-            http.get(
-                f"/runs/{run}/checkpoint?step={step}",
-                headers={
-                    "Range": f"bytes={start}-{start + RANGE_BYTES - 1}",
-                    "If-Range": head.headers["ETag"],
-                },
-            )
-            for start in range(0, int(total), RANGE_BYTES)
-        ]
-        assert all(part.status_code == 206 for part in ranges)
-        body = b"".join(part.content for part in ranges)
-        assert hashlib.sha256(body).hexdigest() == head.headers["ETag"].strip('"')
-        state = http.get(f"/runs/{run}").json()
-        return _Pulled(int(step), body, state, http.get(f"/runs/{run}/plan").json()["segments"])
-
-
-def _put_back(server: RunningServer, folder: Path, pulled: _Pulled) -> None:
-    """Make the run on an empty server: plan, checkpoint, the shards of the run folder, target."""
-    run, run_id = folder.name, pulled.state["id"]
-    with httpx.Client(base_url=server.address, timeout=60) as http:
-
-        def put(path: str, **content: Any) -> None:
-            http.put(f"/runs/{run}{path}", **content).raise_for_status()
-
-        put("", json={"id": run_id, "config": pulled.state["config"]})
-        for number, segment in enumerate(pulled.segments):
-            put(f"/plan/{number}", json={"run_id": run_id, "segment": segment})
-        pieces = []
-        for start in range(0, len(pulled.body), PIECE_BYTES):
-            piece = pulled.body[start : start + PIECE_BYTES]
-            pieces.append(hashlib.sha256(piece).hexdigest())
-            put(f"/checkpoint/pieces/{pieces[-1]}", content=piece, headers=PIECE)
-        whole = hashlib.sha256(pulled.body).hexdigest()
-        manifest = {"sha256": whole, "bytes": len(pulled.body), "pieces": pieces}
-        put("/checkpoint", json={"run_id": run_id, **manifest})
-        for shard in (folder / "shards").iterdir():
-            name = shard.name.partition(".")[0]
-            sent = http.put(f"/shards/{name}", content=shard.read_bytes(), headers=SHARD)
-            sent.raise_for_status()
-        target = {"run_id": run_id, "to": pulled.state["target"]}
-        http.post(f"/runs/{run}/advance", json=target).raise_for_status()
+async def _replace(stage: Stage) -> None:
+    await run_sync(stage.server.kill)
+    stage.server = await stage.replace_server()
+    stage.proxy.port = stage.server.port
 
 
 async def damaged(stage: Stage) -> None:

@@ -11,20 +11,33 @@ import anyio
 
 from chaos.workload import PATIENCE_SECONDS, QuickClient, order
 from omega21.client.events import StepsDone
+from omega21.client.folder import read_run_folder, run_folder_path
+from omega21.client.training import Training
+from omega21.client.unfinished import is_unfinished
 
 
 async def main(arguments: Sequence[str]) -> None:
-    """Train the workload to its end."""
+    """Train the workload to its end, or what an earlier client has left of it."""
     address, run, seed, workdir = arguments
-    async with (
-        QuickClient(address) as client,
-        client.train(
-            order(run, int(seed)), workdir=Path(workdir), patience=PATIENCE_SECONDS
-        ) as events,
-    ):
-        async for event in events:
-            if isinstance(event, StepsDone):
-                print(event.rows[-1].step, flush=True)
+    async with QuickClient(address) as client:
+        training = _training(client, run, seed=int(seed), workdir=Path(workdir))
+        if training is None:
+            return
+        async with training as events:
+            async for event in events:
+                if isinstance(event, StepsDone):
+                    print(event.rows[-1].step, flush=True)
+
+
+def _training(client: QuickClient, run: str, *, seed: int, workdir: Path) -> Training | None:
+    """Begin, as `omega21 train`, or go on, as `omega21 resume`; None when nothing is left."""
+    path = run_folder_path(run, workdir)
+    segments = read_run_folder(path)[1] if (path / "run.json").exists() else 0
+    if not segments:
+        return client.train(order(run, seed), workdir=workdir, patience=PATIENCE_SECONDS)
+    if is_unfinished(run, workdir):
+        return client.finish(run, workdir=workdir, patience=PATIENCE_SECONDS)
+    return None
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -29,6 +30,7 @@ from chaos.workload import (
     train_inline,
 )
 from omega21.client.events import StepsDone
+from omega21.client.pulling import Pull
 from tests.proxies import Fault, FaultProxy, ProxiedRequest, fault_proxy
 from tests.servers import RunningServer, start_server
 
@@ -100,9 +102,11 @@ class Stage:
 
     # --- training ---
 
-    async def train(self, run: str, disturb: Disturb, *, server_has_all: bool = True) -> None:
+    async def train(self, run: str, disturb: Disturb, *, pull: Pull = "never") -> None:
         """Train a run with a client in this process while `disturb` does harm; judge what came."""
-        await self._train(run, disturb, self._client_here, server_has_all=server_has_all)
+        client = partial(self._client_here, pull=pull)
+        # A server that got a checkpoint knows no result before it; the run folder knows them all.
+        await self._train(run, disturb, client, server_has_all=pull == "never")
 
     async def train_in_processes(self, run: str, disturb: Disturb) -> None:
         """Train a run with clients that `disturb` may kill: the same command, until one ends."""
@@ -143,11 +147,11 @@ class Stage:
             undisturbed = replace(undisturbed, totals=totals)
         self.verdicts.append(compare(outcome, undisturbed))
 
-    async def _client_here(self, run: str) -> None:
+    async def _client_here(self, run: str, *, pull: Pull) -> None:
         async with (
             QuickClient(self.proxy.address) as client,
             client.train(
-                order(run, self.seed), workdir=self.workdir, patience=PATIENCE_SECONDS
+                order(run, self.seed), workdir=self.workdir, patience=PATIENCE_SECONDS, pull=pull
             ) as events,
         ):
             async for event in events:

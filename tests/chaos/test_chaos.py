@@ -10,7 +10,7 @@ from chaos.stage import undisturbed_outcomes
 from chaos.workload import Outcome, Totals, compare
 
 SEED = 7
-TIMES = {"child": 2, "damaged": 1, "refused": 1, "storm": 6}
+TIMES = {"child": 1, "damaged": 1, "refused": 1}
 """What tests/client/test_faults.py does not show: kills, a damaged checkpoint, a refused write."""
 
 CHOSEN = [scenario for scenario in SCENARIOS if scenario.name in TIMES]
