@@ -48,6 +48,7 @@ def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (["--validation", "-1"], "--validacion"),
         (["--preset", "fast"], "prueba_rapida"),
         (["--every", "soon"], "--every"),
+        (["--every", "0s"], "at least 1 s"),
         (["--patience", "1y"], "--patience"),
         (["--run", "Not A Name"], "'Not A Name'"),
         (["--data", "a.npz", "--kind", "simple"], "--data"),

@@ -71,12 +71,15 @@ _SECONDS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES: Final = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
-def seconds(text: str, option: str) -> float:
+def seconds(text: str, option: str, *, least: float = 0) -> float:
     """Read a length of time: 90, 90s, 30m, 1h or 1d. Raises InvalidRequest, naming `option`."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]?)", text.strip().lower())
     if found is None or found[2] not in _SECONDS:
         raise _not_read(text, option, "a length of time, such as 90s, 30m, 1h or 1d")
-    return float(found[1]) * _SECONDS[found[2]]
+    length = float(found[1]) * _SECONDS[found[2]]
+    if length < least:
+        raise _not_read(text, option, f"at least {least:g} s")
+    return length
 
 
 def size(text: str, option: str) -> int:

@@ -173,7 +173,7 @@ def train(
         workdir=workdir,
         patience=seconds(patience, "--patience"),
         pull=pull_policy(pull_checkpoints),
-        every=None if every is None else seconds(every, "--every"),
+        every=None if every is None else seconds(every, "--every", least=1),
         diagnose=diagnose,
         metrics=metrics,
     )
