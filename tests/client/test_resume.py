@@ -14,7 +14,13 @@ from omega21.client.events import Event, Notice, StepsDone
 from omega21.client.folder import RunFolder
 from omega21.client.pulling import wait_until_durable
 from omega21.client.restoring import estimate
-from omega21.protocol.errors import InvalidCheckpoint, OutOfPatience, RunFolderConflict
+from omega21.protocol.errors import (
+    InvalidCheckpoint,
+    OtherRun,
+    OutOfPatience,
+    RunFolderConflict,
+    Unauthorized,
+)
 from tests.client.runs import done, of_type, stored, tiny, train
 from tests.proxies import Fault, FaultProxy, fault_proxy
 from tests.servers import RunningServer
@@ -238,3 +244,36 @@ async def test_a_broken_download_goes_on_where_it_was(
     ]
     lines = (tmp_path / "r-pull" / "log.jsonl").read_text().splitlines()
     assert [json.loads(line)["what"] for line in lines][-2:] == ["pulled", "finished"]
+
+
+async def test_refused_is_told_apart_at_once_and_nothing_is_overwritten(
+    server: RunningServer, other_server: RunningServer, tmp_path: Path
+) -> None:
+    async with client_of(server) as client:
+        await leave_after_first_results(client, "r-refused", tmp_path, epochs=9)
+    before = stored(tmp_path / "r-refused")
+    async with AsyncClient(server.address, token="wrong") as client:
+        with pytest.raises(Unauthorized):
+            await finish(client, "r-refused", tmp_path)
+    async with client_of(other_server) as client:
+        theirs = await client.create_run("r-refused")
+        with pytest.raises(OtherRun, match="another id"):
+            await finish(client, "r-refused", tmp_path)
+        assert (await client.run_state("r-refused")).id == theirs.id
+        with (
+            RunFolder.open(tmp_path / "r-refused"),
+            pytest.raises(RunFolderConflict, match="another program"),
+        ):
+            await finish(client, "r-refused", tmp_path)
+        record = tmp_path / "r-refused" / "run.json"
+        newer = (
+            record.read_text()
+            .replace('"format": 1', '"format": 99')
+            .replace('"format":1', '"format":99')
+        )
+        record.write_text(newer)
+        with pytest.raises(RunFolderConflict, match="format 99"):
+            await finish(client, "r-refused", tmp_path)
+
+    assert record.read_text() == newer
+    assert stored(tmp_path / "r-refused") == before
