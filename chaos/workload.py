@@ -17,7 +17,7 @@ from omega21.data.generators import generate
 from omega21.protocol.models import TINY
 from omega21.protocol.steps import StepRow
 
-SAMPLES, BATCH_SIZE, EPOCHS = 768, 4, 2  # three shards, 384 steps
+SAMPLES, BATCH_SIZE, EPOCHS = 512, 4, 2  # two shards, 256 steps
 PATIENCE_SECONDS = 150.0
 
 INLINE_BATCHES = 24
