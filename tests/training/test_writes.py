@@ -14,7 +14,6 @@ import pytest
 
 from omega21.protocol.checkpoints import CheckpointRecord
 from omega21.protocol.errors import InvalidCheckpoint
-from omega21.training import checkpoints
 from omega21.training.checkpoints import Checkpoint, CheckpointStore
 from omega21.training.durable import write_durably
 from tests.training.engines import CONFIG
@@ -145,15 +144,13 @@ def test_a_full_disk_leaves_the_checkpoint_before_and_no_half_one(store: Checkpo
 def test_a_seal_that_cannot_be_written_takes_its_file_with_it(
     store: CheckpointStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = checkpoints.write_durably
-
     def refuse_seals(path: Path, chunks: Iterator[bytes]) -> None:
         if path.suffix == ".json":
             with no_file_beyond(0):
-                write(path, chunks)
-        write(path, chunks)
+                write_durably(path, chunks)
+        write_durably(path, chunks)
 
-    monkeypatch.setattr(checkpoints, "write_durably", refuse_seals)
+    monkeypatch.setattr("omega21.training.checkpoints.write_durably", refuse_seals)
     with pytest.raises(OSError, match="File too large"):
         store.write(record(2), STATE)
     assert newest(store).step == 1
