@@ -4,7 +4,7 @@ import os
 import resource
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import anyio
@@ -55,9 +55,16 @@ async def disk_full(stage: Stage) -> None:
 
 
 def _fill(ballast: Path, *, rest: int) -> None:
-    found = os.statvfs(ballast.parent)
-    with ballast.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, max(1, found.f_bavail * found.f_frsize - rest))
+    """Leave `rest` bytes of the disk, or less, since the server writes meanwhile."""
+    block = bytes(2**16)
+    with ballast.open("wb", buffering=0) as file, suppress(OSError):
+        while (free := _free_bytes(ballast.parent)) > rest:
+            file.write(block[: free - rest])
+
+
+def _free_bytes(folder: Path) -> int:
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize
 
 
 async def write_refused(stage: Stage) -> None:
