@@ -115,7 +115,7 @@ def became_of(thread: threading.Thread) -> object:
 
 
 def test_one_whose_run_is_removed_meanwhile_is_told_so(engine: Engine, run: DrivenRun) -> None:
-    thread = long_batch(engine, run)
+    thread = long_batch(engine, run, epochs=400)
     engine.remove_run(run.name, run.id)
     assert isinstance(became_of(thread), RunDeleted)
     other = DrivenRun(engine, "other")  # and the engine goes on
@@ -142,15 +142,15 @@ def test_one_that_a_stop_interrupts_is_trained_by_the_next_engine(tmp_path: Path
 def test_a_segment_waits_until_the_batch_before_it_is_trained(
     engine: Engine, run: DrivenRun
 ) -> None:
-    thread = long_batch(engine, run, epochs=100)
     shards = cut(make_samples(4), 4)
     run.upload(shards)
     segment = make_segment(shards, batch_size=4)
+    thread = long_batch(engine, run, epochs=300)
     with pytest.raises(StillRunning) as refused:
         run.put(0, segment)
     assert refused.value.retry_after
     assert not isinstance(became_of(thread), OmegaError)
-    assert run.put(1, segment).plan_steps == 101
+    assert run.put(1, segment).plan_steps == 301
 
 
 def test_its_shard_pushes_out_none_that_a_plan_needs(tmp_path: Path) -> None:
