@@ -13,6 +13,9 @@ from omega21.protocol.plan import MAX_SAMPLES, MAX_SHARDS_PER_REQUEST, Kind, Seg
 from omega21.protocol.runs import PrecisionAsked, RunConfig
 from omega21.protocol.shards import SHARD_SAMPLES
 
+MAX_VALIDATION = 100_000
+"""Most held-out samples: they go up as shards, and their scores are joined in memory."""
+
 _MOST_AT_ONCE = MAX_SHARDS_PER_REQUEST * SHARD_SAMPLES
 
 
@@ -76,8 +79,10 @@ def next_segment(
 
     Raises InvalidRequest for an option out of range, or when a file has too few samples left.
     """
-    if order.validation < 0:
-        raise InvalidRequest(f"validation takes 0 samples or more, got {order.validation}")
+    if not 0 <= order.validation <= MAX_VALIDATION:
+        raise InvalidRequest(
+            f"validation takes 0 to {MAX_VALIDATION} samples, got {order.validation}"
+        )
     if file is not None:
         return _from_file(order, segments, file)
     if order.samples is None:

@@ -51,11 +51,11 @@ class CortezaOutputs(NamedTuple):
     coherence_BC: Tensor
     """In [-1, 1]; untrained."""
     capa2: Tensor
-    """Mean activation of layer 2 over the batch, a scalar, detached."""
+    """Mean absolute activation of layer 2 over the batch, a scalar, detached."""
     capa3: Tensor
-    """Mean activation of layer 3, likewise."""
+    """Mean absolute activation of layer 3, likewise."""
     capa4: Tensor
-    """Mean activation of layer 4, likewise."""
+    """Mean absolute activation of layer 4, likewise."""
 
 
 class SelfAttention(nn.Module):
@@ -239,9 +239,9 @@ class CortezaCognitivaV4(Trainable[CortezaOutputs]):
             anomaly_logit_B=logit_B.float(),
             dendrites_BD=torch.tanh(self.dendrites(layer4_BM)).float(),
             coherence_BC=torch.tanh(self.coherence(layer4_BM)).float(),
-            capa2=layer2_BF.detach().float().mean(),
-            capa3=layer3_BSM.detach().float().mean(),
-            capa4=layer4_BM.detach().float().mean(),
+            capa2=layer2_BF.detach().float().abs().mean(),
+            capa3=layer3_BSM.detach().float().abs().mean(),
+            capa4=layer4_BM.detach().float().abs().mean(),
         )
 
     def loss(self, outputs: CortezaOutputs, y_B: Tensor) -> Tensor:

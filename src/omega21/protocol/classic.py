@@ -31,7 +31,7 @@ class TrainLayer2(LegacyRequest):
 
 
 class LayerActivations(Reply):
-    """Mean activation of layers 2, 3 and 4 over the batch."""
+    """Mean absolute activation of layers 2, 3 and 4 over the batch."""
 
     capa2_activations: float
     capa3_activations: float
