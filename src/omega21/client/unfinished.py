@@ -33,6 +33,11 @@ def unfinished_order(run: str, workdir: Path | None = None) -> TrainOrder:
     """
     path = run_folder_path(run, workdir)
     record, segments = read_run_folder(path)
+    if not segments:
+        raise RunFolderConflict(
+            f"nothing of run {run} was planned yet in {path}",
+            hint="give the `omega21 train` command that began it again",
+        )
     if record.finished_segments >= segments:
         raise RunFolderConflict(
             f"run {run} is finished: all {segments} segments in {path} are trained",
