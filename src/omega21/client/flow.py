@@ -29,10 +29,16 @@ from omega21.client.pulling import Pull, Pulling
 from omega21.client.restoring import restore, samples_done
 from omega21.client.sources import validation_blocks
 from omega21.client.summary import Evaluation, summarise
-from omega21.client.uploads import SegmentUpload
+from omega21.client.uploads import SegmentUpload, waiting_for_room, when_there_is_room
 from omega21.data.files import open_data
 from omega21.data.generators import KINDS
-from omega21.protocol.errors import RunFolderConflict, UnknownRun, UnknownSegment, UnknownShard
+from omega21.protocol.errors import (
+    RunFolderConflict,
+    StorageFull,
+    UnknownRun,
+    UnknownSegment,
+    UnknownShard,
+)
 from omega21.protocol.plan import PlanIndex, Segment, plan_steps
 from omega21.protocol.runs import RunState
 
@@ -252,8 +258,15 @@ class TrainingFlow:
             )
         if not count:
             return None
-        blocks = validation_blocks(source, count, files=record.files)
-        return await self._client.evaluate(record.run, blocks)
+
+        async def evaluate() -> Evaluation:  # what is up already is not sent again
+            blocks = validation_blocks(source, count, files=record.files)
+            return await self._client.evaluate(record.run, blocks)
+
+        async def tell(full: StorageFull) -> None:
+            await self._emit(waiting_for_room(full))
+
+        return await when_there_is_room(evaluate, tell=tell)
 
 
 def _look_at(path: Path) -> _File:

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from itertools import accumulate
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import anyio
 from anyio.to_thread import run_sync
@@ -30,6 +30,8 @@ from omega21.protocol.shards import SHARD_SAMPLES, encode_shard
 if TYPE_CHECKING:
     from omega21.client.client import AsyncClient
 
+_Sent = TypeVar("_Sent")
+
 IN_FLIGHT: Final = 4
 """Shards on their way at a time: enough to fill a link whose round trip is long."""
 
@@ -44,6 +46,29 @@ FULL_SECONDS: Final = 5.0
 
 FULL_PATIENCE_SECONDS: Final = 7200.0
 """Longest wait for room: what the server may drop, it drops after an hour."""
+
+
+def waiting_for_room(full: StorageFull) -> Notice:
+    """Tell that the server is full, and that this is waited for."""
+    return Notice(f"waiting for room on the server: {full.message}")
+
+
+async def when_there_is_room(
+    send: Callable[[], Awaitable[_Sent]], *, tell: Callable[[StorageFull], Awaitable[None]]
+) -> _Sent:
+    """Send, again and again while the server is full: it makes room as it trains.
+
+    Raises StorageFull when it had none for hours.
+    """
+    give_up_at = time.monotonic() + FULL_PATIENCE_SECONDS
+    while True:
+        try:
+            return await send()
+        except StorageFull as full:
+            if time.monotonic() >= give_up_at:
+                raise
+            await tell(full)
+            await anyio.sleep(full.retry_after or FULL_SECONDS)
 
 
 class SegmentUpload:
@@ -220,20 +245,14 @@ class SegmentUpload:
         return body
 
     async def _put(self, name: str, body: bytes) -> None:
-        """Upload a shard; where the server is full, wait until it has trained and made room."""
-        give_up_at = time.monotonic() + FULL_PATIENCE_SECONDS
-        while True:
-            try:
-                await self._client.put_shard(name, body)
-            except StorageFull as full:
-                if time.monotonic() >= give_up_at:
-                    raise
-                if not self._told_full:
-                    self._told_full = True
-                    await self._emit(Notice(f"waiting for room on the server: {full.message}"))
-                await anyio.sleep(full.retry_after or FULL_SECONDS)
-            else:
-                return
+        """Upload a shard, when there is room for it."""
+
+        async def tell(full: StorageFull) -> None:
+            if not self._told_full:
+                self._told_full = True
+                await self._emit(waiting_for_room(full))
+
+        await when_there_is_room(lambda: self._client.put_shard(name, body), tell=tell)
 
     async def _tell(self) -> None:
         await self._emit(
