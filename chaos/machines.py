@@ -18,6 +18,7 @@ CLOCK_JUMPS = "clock of server and client jumps"
 PULL_SECONDS = 1.0
 DAY_SECONDS = 86_400
 CLOCK = str(Path(__file__).with_name("clock"))
+_CLOSED_PORT = 1  # nothing listens there
 
 
 async def replaced(stage: Stage) -> None:
@@ -54,9 +55,15 @@ async def restored(stage: Stage) -> None:
 
 
 async def _replace(stage: Stage) -> None:
-    await run_sync(stage.server.kill)
-    stage.server = await stage.replace_server()
-    stage.proxy.port = stage.server.port
+    """Replace the server, unless the client ends first: then there is nobody to fill a new one."""
+    stage.proxy.port = _CLOSED_PORT
+    try:
+        await anyio.sleep(1.0)  # requests on their way end, and so may the client, which cancels
+        with anyio.CancelScope(shield=True):
+            await run_sync(stage.server.kill)
+            stage.server = await stage.replace_server()
+    finally:
+        stage.proxy.port = stage.server.port
 
 
 async def damaged(stage: Stage) -> None:
@@ -65,9 +72,10 @@ async def damaged(stage: Stage) -> None:
     async def disturb() -> None:
         while stage.left > 0:
             await stage.random_instant(at_once=0.0, within=0.4)
-            await run_sync(stage.server.kill)
-            stage.faults[DAMAGED] += _damage_newest(stage)
-            await run_sync(stage.server.restart)
+            with anyio.CancelScope(shield=True):
+                await run_sync(stage.server.kill)
+                stage.faults[DAMAGED] += _damage_newest(stage)
+                await run_sync(stage.server.restart)
 
     while stage.left > 0:
         await stage.train(f"run-{len(stage.verdicts)}", disturb)
