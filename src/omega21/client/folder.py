@@ -22,7 +22,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
-import filelock
 import platformdirs
 from pydantic import Field, ValidationError
 
@@ -217,6 +216,8 @@ def _default_workdir() -> Path:
 def _hold(path: Path, stack: ExitStack) -> None:
     if not path.is_dir():
         raise RunFolderConflict(f"there is no run folder {path}")
+    import filelock  # noqa: PLC0415 - a tenth of what importing the client costs
+
     lock = filelock.FileLock(path / ".lock", thread_local=False)
     try:
         lock.acquire(timeout=0)
