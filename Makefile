@@ -34,12 +34,12 @@ export NO_MKDOCS_2_WARNING := 1
 demo: $(VENV)/.installed
 	@$(BIN)/omega21 demo
 
-test: $(VENV)/.installed
+test: $(VENV)/.tools
 	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 check: lint test
 
-lint: $(VENV)/.installed
+lint: $(VENV)/.tools
 	@echo "format"
 	@$(BIN)/ruff format --quiet --check --diff
 	@echo "lint"
@@ -51,17 +51,17 @@ lint: $(VENV)/.installed
 	@echo "documentation"
 	@$(BIN)/mkdocs build --quiet --strict
 
-bench: $(VENV)/.installed
+bench: $(VENV)/.tools
 	@$(BIN)/python -m benchmarks
 
-chaos: $(VENV)/.installed
+chaos: $(VENV)/.tools
 	@$(BIN)/python -m chaos
 
-docs: $(VENV)/.installed
+docs: $(VENV)/.tools
 	@$(BIN)/mkdocs build --quiet --strict
 	@echo "open site/index.html"
 
-format: $(VENV)/.installed
+format: $(VENV)/.tools
 	@$(BIN)/ruff check --quiet --fix-only
 	@$(BIN)/ruff format
 
@@ -75,10 +75,17 @@ $(VENV)/.made: constraints.txt
 
 # The build backend comes first and pinned, since pip builds with its own choice otherwise.
 $(VENV)/.installed: $(VENV)/.made pyproject.toml
-	@echo "installing omega21 and its tools (some minutes the first time: torch is large)"
+	@echo "installing omega21 (some minutes the first time: torch is large)"
 	@{ $(PIP) install --constraint constraints.txt hatchling && \
 		$(PIP) install --constraint constraints.txt --no-build-isolation \
-			--editable '.[server,dev]'; } >$(LOG) 2>&1 \
+			--editable '.[server]'; } >$(LOG) 2>&1 \
+		|| { tail -n 20 $(LOG); echo "the whole of it is in $(LOG)"; exit 1; } >&2
+	@touch $@
+
+$(VENV)/.tools: $(VENV)/.installed
+	@echo "installing the tools that check, test and measure it"
+	@$(PIP) install --constraint constraints.txt --no-build-isolation \
+			--editable '.[dev]' >$(LOG) 2>&1 \
 		|| { tail -n 20 $(LOG); echo "the whole of it is in $(LOG)"; exit 1; } >&2
 	@touch $@
 
@@ -86,7 +93,7 @@ $(VENV)/.installed: $(VENV)/.made pyproject.toml
 constraints: $(VENV)/.made
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(PIP) install --quiet hatchling
-	@$(PIP) install --quiet --no-build-isolation --editable '.[server,dev]' 'torch==2.13.0'
+	@$(PIP) install --quiet --no-build-isolation --editable '.[dev]' 'torch==2.13.0'
 	@sed '/^[^#]/d' constraints.txt > $(VENV)/constraints.txt
 	@$(PIP) freeze --exclude-editable | sed 's/^\(torch==[^+]*\)+.*/\1/' >> $(VENV)/constraints.txt
 	@mv $(VENV)/constraints.txt constraints.txt
