@@ -10,8 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omega21.client import durable
-from omega21.client.durable import append_durably, write_durably
 from omega21.client.folder import (
     RunFolder,
     RunRecord,
@@ -21,6 +19,8 @@ from omega21.client.folder import (
     server_data_path,
 )
 from omega21.client.results import Results
+from omega21.data import durable
+from omega21.data.durable import append_durably, write_durably
 from omega21.protocol.digests import chain_result
 from omega21.protocol.errors import RunFolderConflict
 from omega21.protocol.names import check_run_name

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from omega21.data.durable import write_durably
 from omega21.protocol.checkpoints import CheckpointRecord
 from omega21.protocol.errors import InvalidCheckpoint
 from omega21.training.checkpoints import Checkpoint, CheckpointStore
-from omega21.training.durable import write_durably
 from tests.training.engines import CONFIG
 
 RUN_ID = "a" * 32
@@ -95,7 +95,7 @@ def test_a_source_that_breaks_midway_leaves_the_file_before(tmp_path: Path) -> N
 KILLED_WHILE_WRITING = """
 import os, signal, sys
 from pathlib import Path
-from omega21.training.durable import write_durably
+from omega21.data.durable import write_durably
 
 def chunks():
     yield b"x" * 100_000

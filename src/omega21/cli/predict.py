@@ -77,7 +77,7 @@ def predict(
 def _write(path: Path, found: "Prediction") -> None:
     from safetensors.numpy import save
 
-    from omega21.client.durable import write_durably
+    from omega21.data.durable import write_durably
     from omega21.protocol.errors import InvalidRequest
 
     if path.suffix != ".safetensors":

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from omega21.client.durable import sync_folder
 from omega21.client.folder import RunFolder, run_folder_path
+from omega21.data.durable import sync_folder
 from omega21.protocol.errors import InvalidDataFile, OmegaError, RunFolderConflict
 
 _MEMBER: Final = re.compile(

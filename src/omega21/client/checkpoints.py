@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from omega21.client.durable import write_durably
 from omega21.client.folder import RunFolder
+from omega21.data.durable import write_durably
 from omega21.protocol.checkpoints import (
     MAX_HEADER_BYTES,
     PIECE_BYTES,

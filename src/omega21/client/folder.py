@@ -25,8 +25,8 @@ from typing import Any, Final, Self, TypeVar
 import platformdirs
 from pydantic import Field, ValidationError
 
-from omega21.client.durable import append_durably, write_durably
 from omega21.client.results import Results
+from omega21.data.durable import append_durably, write_durably
 from omega21.protocol.errors import RunFolderConflict
 from omega21.protocol.messages import Document
 from omega21.protocol.names import RunId, RunName

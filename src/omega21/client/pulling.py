@@ -25,10 +25,10 @@ from omega21.client.checkpoints import (
     remove_others,
     seal,
 )
-from omega21.client.durable import sync_folder
 from omega21.client.events import Event, Notice
 from omega21.client.folder import RunFolder
 from omega21.client.transport import Call
+from omega21.data.durable import sync_folder
 from omega21.protocol.errors import InvalidCheckpoint, NotOmega21, UnknownCheckpoint
 from omega21.protocol.names import SHA256_PATTERN
 from omega21.protocol.steps import MAX_WAIT_SECONDS

@@ -6,8 +6,8 @@ from pathlib import Path
 import anyio
 from safetensors.numpy import load
 
-from omega21.client.durable import write_durably
 from omega21.client.transport import Call, Transport
+from omega21.data.durable import write_durably
 from omega21.protocol.digests import tensors_sha256
 from omega21.protocol.errors import NotOmega21
 

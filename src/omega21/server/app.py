@@ -16,6 +16,7 @@ from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddle
 from omega21.protocol.classic import TrainLayer2
 from omega21.protocol.errors import Problem
 from omega21.protocol.shards import SHARD_MEDIA_TYPE
+from omega21.protocol.tunnels import TunnelKind
 from omega21.server import checkpoint, classic, compute, plan, problems, runs, shards, steps
 from omega21.server.access import Access, AccessControl
 from omega21.server.bodies import Lingering
@@ -38,7 +39,7 @@ _GZIP_FROM = 500  # bytes: below, the header costs what is saved
 _GZIP_LEVEL = 4  # 1000 rows of results: 30 % of their size in 3 ms; level 9: 28 % in 20 ms
 
 
-def create_app(engine: Engine, *, access: Access) -> FastAPI:
+def create_app(engine: Engine, *, access: Access, tunnel: TunnelKind = "none") -> FastAPI:
     """Make the application that serves `engine`, which the caller starts and stops."""
     watchers = Watchers(engine.summary)
     engine.subscribe(watchers.notify)
@@ -50,7 +51,7 @@ def create_app(engine: Engine, *, access: Access) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
         redirect_slashes=False,
     )
-    app.state.services = Services(engine=engine, watchers=watchers)
+    app.state.services = Services(engine=engine, watchers=watchers, tunnel=tunnel)
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)

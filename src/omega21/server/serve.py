@@ -24,6 +24,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from omega21.protocol.errors import InvalidRequest, NotOnThisServer
+from omega21.protocol.tunnels import TunnelKind
 from omega21.server.access import Access, is_loopback_address
 from omega21.server.supervisor import Supervisor, child_command, die_with_parent, start_reporting
 from omega21.training.options import EngineOptions
@@ -48,6 +49,7 @@ class ServeOptions:
     port: int = 8000
     token: str | None = field(default=None, repr=False)
     engine: EngineOptions = field(default_factory=EngineOptions)
+    tunnel: TunnelKind = "none"
     log_level: str = "info"
     stop_with_stdin: bool = False
 
@@ -64,6 +66,7 @@ class ServeOptions:
             "--max-runs": engine.max_runs,
             "--checkpoint-seconds": engine.checkpoint_seconds,
             "--checkpoint-steps": engine.checkpoint_steps,
+            "--tunnel": self.tunnel,
             "--log-level": self.log_level,
         }
         return [str(word) for pair in options.items() if pair[1] is not None for word in pair]
@@ -142,6 +145,7 @@ def _serve_here(
         sock,
         engine,
         Access(token=options.token),
+        tunnel=options.tunnel,
         stop_with_stdin=options.stop_with_stdin or report,
         on_listening=partial(start_reporting, engine) if report else on_listening,
     )
@@ -191,13 +195,21 @@ def run_server(
     engine: "Engine",
     access: Access,
     *,
+    tunnel: TunnelKind = "none",
     stop_with_stdin: bool = False,
     on_listening: Callable[[], None] = lambda: None,
 ) -> None:
     """Answer on `sock`, which may be someone else's, until told to stop; then stop the engine."""
     try:
         asyncio.run(
-            _serve(sock, engine, access, stop_with_stdin=stop_with_stdin, on_listening=on_listening)
+            _serve(
+                sock,
+                engine,
+                access,
+                tunnel=tunnel,
+                stop_with_stdin=stop_with_stdin,
+                on_listening=on_listening,
+            )
         )
     finally:
         if engine.stop(_STOP_SECONDS):
@@ -210,6 +222,7 @@ async def _serve(
     engine: "Engine",
     access: Access,
     *,
+    tunnel: TunnelKind,
     stop_with_stdin: bool,
     on_listening: Callable[[], None],
 ) -> None:
@@ -217,7 +230,7 @@ async def _serve(
     from omega21.server.app import create_app  # noqa: PLC0415
     from omega21.server.listener import Listener  # noqa: PLC0415
 
-    app = create_app(engine, access=access)
+    app = create_app(engine, access=access, tunnel=tunnel)
     listener = Listener(app, on_listening=on_listening, stop_seconds=_STOP_SECONDS)
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()

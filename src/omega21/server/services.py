@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import Depends, Header, Query, Request
 
 from omega21.protocol.names import RunName
+from omega21.protocol.tunnels import TunnelKind
 from omega21.server.lanes import Lane
 from omega21.server.watchers import Watchers
 from omega21.training.engine import Engine
@@ -22,6 +23,7 @@ class Services:
 
     engine: Engine
     watchers: Watchers
+    tunnel: TunnelKind = "none"
     inline: Lane = field(default_factory=lambda: Lane("inline batches", threads=8, waiting=16))
     compute: Lane = field(default_factory=lambda: Lane("computations", threads=4, waiting=64))
     uploads: Lane = field(default_factory=lambda: Lane("uploads", threads=4, waiting=64))

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from omega21.data.durable import sync_folder, write_durably
 from omega21.protocol.checkpoints import (
     CHECKPOINT_FORMAT,
     KEEP_WHILE_PULLED_SECONDS,
@@ -35,7 +36,6 @@ from omega21.protocol.errors import InvalidCheckpoint
 from omega21.protocol.messages import Document
 from omega21.protocol.names import Sha256
 from omega21.protocol.shards import Tensors, TensorSpan, pack_chunks
-from omega21.training.durable import sync_folder, write_durably
 
 KEEP = 2
 """Checkpoints kept of a run, beside those that somebody is pulling."""

@@ -15,6 +15,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from omega21.data.durable import write_durably
 from omega21.protocol.checkpoints import RestoreCheckpoint
 from omega21.protocol.classic import (
     Diagnosis,
@@ -45,7 +46,6 @@ from omega21.protocol.steps import (
 from omega21.training import questions, statistics
 from omega21.training.batches import SegmentReader
 from omega21.training.checkpoints import CheckpointStore
-from omega21.training.durable import write_durably
 from omega21.training.executor import Arrays, Executor
 from omega21.training.hardware import find_hardware
 from omega21.training.inline import InlineBatches

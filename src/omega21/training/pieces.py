@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from omega21.data.durable import write_durably
 from omega21.protocol.checkpoints import (
     MAX_CHECKPOINT_BYTES,
     MAX_HEADER_BYTES,
@@ -16,7 +17,6 @@ from omega21.protocol.checkpoints import (
     read_checkpoint_header,
 )
 from omega21.protocol.errors import BodyTooLarge, InvalidCheckpoint, StorageFull
-from omega21.training.durable import write_durably
 
 _KEEP_SECONDS = 24 * 3600.0
 

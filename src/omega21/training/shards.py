@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from omega21.data.durable import write_durably
 from omega21.protocol.digests import tensors_sha256
 from omega21.protocol.errors import InvalidShard, StorageFull, UnknownShard
 from omega21.protocol.shards import Tensors, TensorSpan, pack, read_header, unpack
-from omega21.training.durable import write_durably
 
 MINIMUM_AGE_SECONDS = 3600.0
 """An unpinned shard stays at least this long after its last use."""

@@ -1,0 +1,6 @@
+"""What brings the server's port to the outside."""
+
+from typing import Literal
+
+TunnelKind = Literal["none", "ngrok", "cloudflared"]
+"""`none`: the server's own address, `ssh -L`, or a proxy of the user's."""

@@ -1,0 +1,24 @@
+"""The token of a server: 256 random bits, made once for a data folder and kept in it."""
+
+import secrets
+from pathlib import Path
+from typing import Final
+
+from omega21.data.durable import write_durably
+
+TOKEN_FILE: Final = "token"  # noqa: S105 - the file's name
+_BYTES: Final = 32
+
+
+def server_token(data_dir: Path) -> str:
+    """Return the token kept in `data_dir`, made and on disk when there was none.
+
+    Only the user can read its file.
+    """
+    path = data_dir / TOKEN_FILE
+    if path.exists():
+        return path.read_text(encoding="ascii").strip()
+    data_dir.mkdir(parents=True, exist_ok=True)
+    token = secrets.token_urlsafe(_BYTES)
+    write_durably(path, f"{token}\n".encode("ascii"), private=True)
+    return token
