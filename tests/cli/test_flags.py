@@ -57,6 +57,8 @@ FLAGS = {
         "--port",
         "--data-dir",
         "--token",
+        "--tunnel",
+        "--cloudflared",
         "--device",
         "--precision",
         "--threads",

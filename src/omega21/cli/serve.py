@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from omega21.cli.options import PrecisionName, Token, size
+from omega21.cli.options import PrecisionName, Token, TunnelName, size
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -26,6 +26,23 @@ def serve(
         Path, typer.Option(metavar="DIR", help="Folder for runs, samples and results.")
     ] = Path("omega21-data"),
     token: Token = None,
+    tunnel: Annotated[
+        TunnelName,
+        typer.Option(
+            envvar="OMEGA21_TUNNEL",
+            help="What brings the port to the outside, with a token in any case: ngrok, "
+            "cloudflared, or auto, the first of them that can be used here.",
+        ),
+    ] = "none",
+    cloudflared: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PROGRAM",
+            envvar="OMEGA21_CLOUDFLARED",
+            help="Path of cloudflared, or URL#sha256=DIGEST to download it.",
+            show_default="the one on PATH",
+        ),
+    ] = None,
     device: Annotated[
         str,
         typer.Option(
@@ -63,9 +80,10 @@ def serve(
 ) -> None:
     """Serve runs on this machine's GPU or CPU until it is stopped.
 
-    Prints one line on standard output when it listens; logs go to standard error. Ctrl-C or
-    SIGTERM lets it finish the step under way and write a checkpoint. A process that dies is
-    replaced, and goes on from its newest checkpoint.
+    Prints one line on standard output when it listens, and behind a tunnel the command to type
+    elsewhere, whole; when the address of the tunnel changes, the next one. Logs go to standard
+    error. Ctrl-C or SIGTERM lets it finish the step under way and write a checkpoint. A process
+    that dies is replaced, and goes on from its newest checkpoint.
     """
     from omega21.protocol.errors import NotOnThisServer
 
@@ -95,6 +113,8 @@ def serve(
                 checkpoint_seconds=checkpoint_seconds,
                 checkpoint_steps=checkpoint_steps,
             ),
+            tunnel=tunnel,
+            cloudflared=cloudflared,
             log_level=log_level,
             stop_with_stdin=stop_with_stdin,
         )

@@ -37,7 +37,10 @@
     │   ├── OutOfDeviceMemory         not even one sample fits
     │   ├── Unavailable               starting, stopping or restarting
     │   ├── NotOnThisServer           an extra is missing here
-    │   └── InternalError
+    │   ├── InternalError
+    │   ├── TunnelNotSetUp            no token or no program to open a tunnel with
+    │   ├── TunnelRefused             its provider said no
+    │   └── TunnelLost                its provider was not reached, or its program ended
     └── LinkFailure                   the server was not reached, or something else answered
         ├── Unreachable
         │   └── OutOfPatience         … for as long as it was to be waited for
@@ -383,6 +386,28 @@ class InternalError(ServerFailure):
     code = "internal_error"
     exit_code = 55
     default_hint = "nothing was changed; look in the server's log for the request's id"
+
+
+class TunnelNotSetUp(ServerFailure):
+    """What a tunnel needs is not on this machine: a token, an SDK, a program."""
+
+    code = "tunnel_not_set_up"
+    exit_code = 64
+
+
+class TunnelRefused(ServerFailure):
+    """A tunnel's provider does not open one: a wrong token, a used-up quota, too many at once."""
+
+    code = "tunnel_refused"
+    exit_code = 65
+
+
+class TunnelLost(ServerFailure):
+    """A tunnel's provider was not reached from the server, or its program ended."""
+
+    code = "tunnel_lost"
+    exit_code = 66
+    default_hint = "check this machine's own connection to the internet, then start again"
 
 
 class LinkFailure(OmegaError):

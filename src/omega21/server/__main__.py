@@ -12,7 +12,7 @@ from typing import get_args
 
 from omega21.protocol.errors import OmegaError
 from omega21.protocol.runs import PrecisionAsked
-from omega21.protocol.tunnels import TunnelKind
+from omega21.protocol.tunnels import TunnelAsked
 from omega21.server.serve import LOG_LEVELS, ServeOptions, serve, serve_child
 from omega21.training.options import EngineOptions
 
@@ -34,7 +34,8 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[ServeOptions, i
     parser.add_argument("--checkpoint-seconds", type=float, default=30.0)
     parser.add_argument("--checkpoint-steps", type=int, default=500)
     parser.add_argument("--socket-fd", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--tunnel", choices=get_args(TunnelKind), default="none")
+    parser.add_argument("--tunnel", choices=get_args(TunnelAsked), default="none")
+    parser.add_argument("--cloudflared", help="path of the program, or URL#sha256=DIGEST")
     parser.add_argument("--log-level", choices=LOG_LEVELS, default="info")
     parser.add_argument(
         "--stop-with-stdin", action="store_true", help="stop when standard input ends"
@@ -57,6 +58,7 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[ServeOptions, i
             last_death=os.environ.get("OMEGA21_LAST_DEATH") or None,
         ),
         tunnel=given.tunnel,
+        cloudflared=given.cloudflared,
         log_level=given.log_level,
         stop_with_stdin=given.stop_with_stdin,
     )

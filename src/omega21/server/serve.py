@@ -15,21 +15,25 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, field
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from omega21.language import _
 from omega21.protocol.errors import InvalidRequest, NotOnThisServer
-from omega21.protocol.tunnels import TunnelKind
+from omega21.protocol.tunnels import TunnelAsked, TunnelKind
 from omega21.server.access import Access, is_loopback_address
 from omega21.server.supervisor import Supervisor, child_command, die_with_parent, start_reporting
+from omega21.server.token import server_token
 from omega21.training.options import EngineOptions
 
 if TYPE_CHECKING:
+    from omega21.server.tunnels.provider import Tunnel
+    from omega21.server.tunnels.watch import TunnelWatch
     from omega21.training.engine import Engine
 
 logger = logging.getLogger(__name__)
@@ -42,14 +46,19 @@ _BACKLOG = 2048
 
 @dataclass(frozen=True, kw_only=True)
 class ServeOptions:
-    """Settings of one server. Port 0 chooses a free one; the token is shown nowhere."""
+    """Settings of one server. Port 0 chooses a free one.
+
+    Behind a tunnel there is always a token: without `token`, the one kept in the data folder.
+    `cloudflared` is the path or the URL of that program, where it is not on PATH.
+    """
 
     data_dir: Path
     host: str = "127.0.0.1"
     port: int = 8000
     token: str | None = field(default=None, repr=False)
     engine: EngineOptions = field(default_factory=EngineOptions)
-    tunnel: TunnelKind = "none"
+    tunnel: TunnelAsked = "none"
+    cloudflared: str | None = None
     log_level: str = "info"
     stop_with_stdin: bool = False
 
@@ -75,10 +84,11 @@ class ServeOptions:
 def serve(options: ServeOptions) -> None:
     """Serve until SIGTERM, SIGINT or, where asked for, the end of standard input.
 
-    Prints one line on standard output when it listens; logs go to standard error. Raises
-    InvalidRequest for an address that cannot be bound or is open to others without a token,
-    NotOnThisServer without the `server` extra, SystemExit with a child's status when the child
-    finds its configuration wrong, and, without a supervisor, what `Engine` raises.
+    Prints one line on standard output when it listens, and behind a tunnel another one, which
+    trains from elsewhere when it is copied; logs go to standard error. Raises InvalidRequest for
+    an address that cannot be bound or is open to others without a token, NotOnThisServer without
+    the `server` extra, TunnelNotSetUp, TunnelRefused, TunnelLost, SystemExit with a child's status
+    when the child finds its configuration wrong, and, without a supervisor, what `Engine` raises.
     """
     _log_to_stderr(options)
     if find_spec("torch") is None or find_spec("fastapi") is None:
@@ -86,20 +96,57 @@ def serve(options: ServeOptions) -> None:
             "a server needs torch and fastapi, which are not installed",
             hint="pip install 'omega21[server]'",
         )
+    tunnel = None
+    if options.tunnel != "none":
+        tunnel, options = _behind_tunnel(options)
     if not options.token and not is_loopback_address(options.host):
         raise InvalidRequest(
             f"{options.host} can be reached from other machines, and there is no token",
             hint="pass --token, or bind to 127.0.0.1",
         )
     with bind(options.host, options.port) as sock:
+        serve_on = _supervise if os.name == "posix" else _serve_alone
+        serve_on(options, sock, tunnel)
 
-        def say_listening() -> None:
-            print(f"listening on {address(sock)}", flush=True)  # noqa: T201
 
-        if os.name == "posix":
-            _supervise(options, sock, on_ready=say_listening)
-        else:
-            _serve_here(options, sock, on_listening=say_listening)
+def _behind_tunnel(options: ServeOptions) -> "tuple[Tunnel, ServeOptions]":
+    """Choose the tunnel; return it with the settings that a server behind it has."""
+    from omega21.server.tunnels.choosing import choose_tunnel  # noqa: PLC0415
+
+    if not is_loopback_address(options.host):
+        raise InvalidRequest(
+            _("behind a tunnel the server listens on loopback only, not on {host}").format(
+                host=options.host
+            ),
+            hint=_("leave --host out, or use --tunnel none"),
+        )
+    tunnel = choose_tunnel(
+        options.tunnel, cloudflared=options.cloudflared, folder=options.data_dir / "programs"
+    )
+    assert tunnel is not None
+    token = options.token or server_token(options.data_dir)
+    return tunnel, replace(options, tunnel=tunnel.kind, token=token)
+
+
+@dataclass
+class _Said:
+    """What a server says on standard output: where it listens, and the line to be copied."""
+
+    sock: socket.socket
+    token: str | None
+    public: str | None = None
+
+    def listening(self) -> None:
+        """Say where it listens and, behind a tunnel, what to type elsewhere."""
+        print(f"listening on {address(self.sock)}", flush=True)  # noqa: T201
+        if self.public is not None:
+            # The one line that shows the token; whole, however narrow the terminal is.
+            print(f"omega21 train {self.public} --token {self.token}", flush=True)  # noqa: T201
+
+    def moved(self, public: str) -> None:
+        """Say what to type elsewhere now that the tunnel has another address."""
+        self.public = public
+        print(f"omega21 resume --url {public}", flush=True)  # noqa: T201
 
 
 def _log_to_stderr(options: ServeOptions) -> None:
@@ -108,17 +155,54 @@ def _log_to_stderr(options: ServeOptions) -> None:
         level=options.log_level.upper(),
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
+    # It has a line for each request, and the tunnel's watch asks every few seconds.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
-def _supervise(options: ServeOptions, sock: socket.socket, *, on_ready: Callable[[], None]) -> None:
+def _supervise(options: ServeOptions, sock: socket.socket, tunnel: "Tunnel | None") -> None:
+    said = _Said(sock, options.token)
     environment = {"OMEGA21_TOKEN": options.token or ""}
     supervisor = Supervisor(
-        sock, child_command(options.child_arguments()), environment, on_ready=on_ready
+        sock, child_command(options.child_arguments()), environment, on_ready=said.listening
     )
-    _stop_on_request(supervisor.stop, with_stdin=options.stop_with_stdin)
-    status = supervisor.run()
+    with ExitStack() as held:
+        watch = _watched(tunnel, said, held)
+
+        def stop() -> None:
+            supervisor.stop()
+            if watch is not None:
+                watch.stop()
+
+        _stop_on_request(stop, with_stdin=options.stop_with_stdin)
+        if watch is not None:
+            said.public = watch.open()
+            if said.public is None:
+                return
+        status = supervisor.run()
     if status:
         sys.exit(status)
+
+
+def _serve_alone(options: ServeOptions, sock: socket.socket, tunnel: "Tunnel | None") -> None:
+    """Serve where a socket cannot be handed on: one process does both."""
+    said = _Said(sock, options.token)
+    with ExitStack() as held:
+        watch = _watched(tunnel, said, held)
+        if watch is not None:
+            said.public = watch.open()
+        _serve_here(options, sock, on_listening=said.listening)
+
+
+def _watched(tunnel: "Tunnel | None", said: _Said, held: ExitStack) -> "TunnelWatch | None":
+    """Make the watch of a tunnel, which closes it with `held`."""
+    if tunnel is None:
+        return None
+    from omega21.server.tunnels.watch import TunnelWatch  # noqa: PLC0415
+
+    port = said.sock.getsockname()[1]
+    watch = TunnelWatch(tunnel, port, on_address=said.moved)
+    held.callback(watch.close)
+    return watch
 
 
 def serve_child(options: ServeOptions, descriptor: int) -> None:
@@ -145,10 +229,15 @@ def _serve_here(
         sock,
         engine,
         Access(token=options.token),
-        tunnel=options.tunnel,
+        tunnel=_kind(options),
         stop_with_stdin=options.stop_with_stdin or report,
         on_listening=partial(start_reporting, engine) if report else on_listening,
     )
+
+
+def _kind(options: ServeOptions) -> TunnelKind:
+    assert options.tunnel != "auto", "the parent has chosen"
+    return options.tunnel
 
 
 def _end_process(reason: str) -> None:

@@ -1,0 +1,52 @@
+"""Whether the server is reached from outside, and if not, who failed: the tunnel or the server."""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import httpx
+
+from omega21.protocol.classic import Health
+
+_SECONDS: Final = 20.0
+_QUOTA_CODES: Final = ("ERR_NGROK_725", "ERR_NGROK_727", "ERR_NGROK_734")
+_HEADERS: Final = {"ngrok-skip-browser-warning": "1", "user-agent": "omega21-server"}
+
+
+@dataclass(frozen=True)
+class Reached:
+    """What came of a request. `tunnel_lost`: a new tunnel may help; `quota`: none of ours does."""
+
+    outcome: Literal["reached", "server_down", "quota", "tunnel_lost"]
+    reason: str = ""
+
+
+def check_reached(public: str, *, port: int) -> Reached:
+    """Ask for `/health` through the public address, after asking for it on loopback.
+
+    One request through the tunnel, which counts towards its quota.
+    """
+    local = _ask(f"http://127.0.0.1:{port}", trust_env=False)
+    if local is not None:
+        return Reached("server_down", local)
+    reason = _ask(public, trust_env=True)
+    if reason is None:
+        return Reached("reached")
+    return Reached("quota" if reason in _QUOTA_CODES else "tunnel_lost", reason)
+
+
+def _ask(address: str, *, trust_env: bool) -> str | None:
+    """Return why `/health` was not answered by an omega21 server, None when it was."""
+    try:
+        reply = httpx.get(
+            f"{address}/health", headers=_HEADERS, timeout=_SECONDS, trust_env=trust_env
+        )
+    except httpx.HTTPError as error:
+        return str(error) or type(error).__name__
+    code = reply.headers.get("ngrok-error-code")
+    if code:
+        return str(code)
+    try:
+        Health.model_validate_json(reply.content)
+    except ValueError:
+        return f"HTTP {reply.status_code}, {reply.headers.get('content-type', 'no content type')}"
+    return None if reply.is_success else f"HTTP {reply.status_code}"
