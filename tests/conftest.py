@@ -1,7 +1,10 @@
 """Settings of the whole suite. They come before any test imports torch or starts a process."""
 
 import os
+import tempfile
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import settings
 
 # Several processes compute on few cores here; a thread that spins while it waits takes one of them.
@@ -10,3 +13,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # An example that is slow on a busy machine is no failure: figures of speed belong to benchmarks.
 settings.register_profile("omega21", deadline=None, print_blob=True)
 settings.load_profile("omega21")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_user_data() -> Iterator[None]:
+    """Keep what programs write beside the run folders out of this user's own data."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_DATA_HOME", folder)
+        yield

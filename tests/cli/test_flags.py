@@ -14,6 +14,7 @@ from omega21.protocol.runs import PrecisionAsked
 FLAGS = {
     "omega21": [
         "--version",
+        "--log-level",
     ],
     "omega21 train": [
         "ADDRESS",

@@ -10,11 +10,13 @@ from omega21.protocol import (
     classic,
     compute,
     errors,
+    logs,
     models,
     plan,
     runs,
     shards,
     steps,
+    traffic,
 )
 from omega21.protocol.classic import FeedbackDendritas, TrainLayer2
 from omega21.protocol.messages import Document, LegacyRequest, Reply, Request
@@ -23,7 +25,9 @@ from omega21.protocol.plan import PutSegment, Segment, Source
 from omega21.protocol.runs import Advance, Control, CreateRun, RunConfig, RunSummary
 from omega21.protocol.steps import EvaluateReply, StepRow, encode_scores, float32_as_json
 
-MODULES = (checkpoints, classic, compute, errors, models, plan, runs, shards, steps)
+MODULES = (
+    checkpoints, classic, compute, errors, logs, models, plan, runs, shards, steps, traffic,
+)  # fmt: skip
 BASES = (Request, Reply, LegacyRequest, Document)
 RUN_ID = "4f1c6e0a9b2d48d7a3e5f60718293a4b"
 

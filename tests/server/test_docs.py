@@ -11,7 +11,7 @@ import pytest
 from fastapi import FastAPI
 from pydantic import TypeAdapter
 
-from omega21.protocol import checkpoints, classic, compute, plan, runs, shards, steps
+from omega21.protocol import checkpoints, classic, compute, logs, plan, runs, shards, steps
 from omega21.protocol.errors import error_classes
 from omega21.server.access import Access
 from omega21.server.app import create_app
@@ -20,7 +20,7 @@ from omega21.server.reference import calls, messages
 from omega21.training.engine import Engine
 
 ROOT = Path(__file__).parents[2]
-MODULES = (checkpoints, classic, compute, plan, runs, shards, steps)
+MODULES = (checkpoints, classic, compute, logs, plan, runs, shards, steps)
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_every_call_of_the_contract_is_described(document: dict[str, Any]) -> No
         "POST /shards/missing", "POST /runs/{run}/advance", "PUT /runs/{run}/control",
         "GET /runs/{run}/steps", "POST /runs/{run}/predict", "POST /runs/{run}/evaluate",
         "GET /runs/{run}/checkpoint", "PUT /runs/{run}/checkpoint",
-        "PUT /runs/{run}/checkpoint/pieces/{sha256}",
+        "PUT /runs/{run}/checkpoint/pieces/{sha256}", "GET /logs",
     }  # fmt: skip
 
 

@@ -19,6 +19,8 @@ import typer
 
 from omega21.protocol.errors import InternalError, OmegaError
 
+_log = logging.getLogger("omega21.cli")  # for its file: what is said is on standard error anyway
+
 
 def report(error: Exception) -> int:
     """Tell what went wrong and return the exit status."""
@@ -48,7 +50,9 @@ def _usage(error: typer.TyperException) -> int:
 
 def _fault(error: Exception) -> int:
     trace = "".join(traceback.format_exception(error))
-    if logging.getLogger("omega21").isEnabledFor(logging.INFO):
+    from omega21.cli.output import is_verbose
+
+    if is_verbose():
         sys.stderr.write(trace)
         where = "the trace is above"
     else:
@@ -56,9 +60,12 @@ def _fault(error: Exception) -> int:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(trace)
         where = f"the trace is in {path}, and -v shows it"
+    _log.error("a fault", exc_info=error)
     _say(f"a fault of omega21's own, {type(error).__name__}: {error}; {where}")
     return InternalError.exit_code
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"error: {' '.join(text.split())}\n")
+    line = " ".join(text.split())
+    _log.error("%s", line)
+    sys.stderr.write(f"error: {line}\n")

@@ -26,6 +26,7 @@ from omega21.cli import (
     train,
     verify,
 )
+from omega21.cli.serve import LogLevel
 
 app = typer.Typer(
     name="omega21",
@@ -60,6 +61,20 @@ def _print_version(asked: bool) -> None:
         raise typer.Exit
 
 
+def _log_to_file(level: str, *, command: str) -> None:
+    """Log what this command does, beside the run folders."""
+    import logging
+    from importlib.metadata import version
+
+    import platformdirs
+
+    from omega21.logs import CLIENT_LOG, log_to_file
+
+    folder = platformdirs.user_data_path("omega21", appauthor=False)
+    log_to_file(folder / CLIENT_LOG, level=level, logger="omega21")
+    logging.getLogger("omega21.cli").info("omega21 %s, version %s", command, version("omega21"))
+
+
 @app.callback()
 def omega21(
     context: typer.Context,
@@ -70,8 +85,18 @@ def omega21(
             "--version", is_eager=True, callback=_print_version, help="Print the version."
         ),
     ] = False,
+    log_level: Annotated[
+        LogLevel,
+        typer.Option(
+            "--log-level",
+            envvar="OMEGA21_LOG_LEVEL",
+            help="What goes to the log file, which `omega21 doctor --bundle` takes along.",
+        ),
+    ] = "info",
 ) -> None:
     """Train on a remote, disposable GPU from a local PC."""
+    if context.invoked_subcommand not in (None, "serve"):  # a server has a log of its own
+        _log_to_file(log_level, command=str(context.invoked_subcommand))
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 

@@ -33,7 +33,7 @@ class Output:
         self.notes = Console(stderr=True, highlight=False)
         if verbose:
             logger = logging.getLogger("omega21")
-            logger.setLevel(logging.INFO)
+            logger.setLevel(min(logging.INFO, logger.level or logging.INFO))
             logger.addHandler(_Notes(self.notes))
 
     @property
@@ -72,13 +72,19 @@ class _Notes(logging.Handler):
     """Log records through the console, which keeps them out of a live view's lines."""
 
     def __init__(self, console: Console) -> None:
-        super().__init__()
+        super().__init__(logging.INFO)
+        self.addFilter(lambda record: record.name != "omega21.cli")
         self._console = console
         self.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record."""
         self._console.print(Text(self.format(record), style="dim"), soft_wrap=True)
+
+
+def is_verbose() -> bool:
+    """Whether this command was asked to show its log."""
+    return any(isinstance(handler, _Notes) for handler in logging.getLogger("omega21").handlers)
 
 
 def facts(rows: Sequence[tuple[str, str]]) -> Text:

@@ -12,9 +12,11 @@ from omega21.cli.options import (
     Token,
     Verbose,
 )
+from omega21.language import _
 
 if TYPE_CHECKING:
     from omega21.protocol.classic import Status
+    from omega21.protocol.traffic import MonthTraffic
 
 
 def status(
@@ -58,4 +60,22 @@ def status_rows(status: "Status") -> list[tuple[str, str]]:
         ("torch", f"{status.torch_version}, CUDA {'yes' if status.cuda_available else 'no'}"),
         ("up for", f"{figures.tiempo_transcurrido_seg:.0f} s"),
         ("restarts", restarts),
+        *([("traffic", traffic_line(status.traffic))] if status.traffic else []),
     ]
+
+
+def traffic_line(traffic: "MonthTraffic") -> str:
+    """Say what this month's traffic is, and what the tunnel leaves."""
+    used = _("{megabytes:.1f} MB and {requests} requests in {month}").format(
+        megabytes=traffic.bytes / 1e6, requests=traffic.requests, month=traffic.month
+    )
+    if traffic.bytes_left is None or traffic.requests_left is None:
+        return used
+    return _(
+        "{used}; {tunnel}'s free plan leaves {megabytes:.0f} MB and {requests} requests"
+    ).format(
+        used=used,
+        tunnel=traffic.tunnel,
+        megabytes=traffic.bytes_left / 1e6,
+        requests=traffic.requests_left,
+    )

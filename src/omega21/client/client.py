@@ -25,13 +25,13 @@ from omega21.client.orders import TrainOrder
 from omega21.client.policy import RetryRules
 from omega21.client.pulling import Pull, pull_checkpoint
 from omega21.client.summary import Evaluation, Summary, summarise
+from omega21.client.traffic import Traffic, joined
 from omega21.client.training import Training
 from omega21.client.transport import (
     TIMEOUT_SECONDS,
     Answer,
     Call,
     Link,
-    Traffic,
     Transport,
 )
 from omega21.client.unfinished import unfinished_order
@@ -52,6 +52,7 @@ from omega21.protocol.classic import (
 )
 from omega21.protocol.compute import ComputeRequest
 from omega21.protocol.errors import InvalidRequest, OtherVersion, UnknownSegment
+from omega21.protocol.logs import LogLines
 from omega21.protocol.names import DEFAULT_RUN, check_run_name
 from omega21.protocol.plan import Plan, PutSegment, Segment, SegmentStored
 from omega21.protocol.runs import (
@@ -165,8 +166,17 @@ class AsyncClient:
         return await self._get("/info", Info, run=check(run))
 
     async def status(self, run: str = DEFAULT_RUN) -> Status:
-        """Return the state and the statistics of a run."""
-        return await self._get("/status", Status, run=check(run))
+        """Return the state and the statistics of a run, and what this month's traffic leaves.
+
+        Of the month's traffic, the larger count: the server's, or this machine's.
+        """
+        found = await self._get("/status", Status, run=check(run))
+        book = self.transport.book
+        if found.traffic is None or book is None:
+            return found
+        return found.model_copy(
+            update={"traffic": joined(found.traffic, book.month(), host=book.host)}
+        )
 
     async def metrics(self, run: str = DEFAULT_RUN) -> Metrics:
         """Return a run's recent losses and their trend."""
@@ -176,6 +186,11 @@ class AsyncClient:
         """Let the server test itself on its device; no run is touched."""
         call = Call(method="POST", path="/diagnostico", query={"run": check(run)})
         return (await self.transport.send(call)).read(Diagnosis)
+
+    async def logs(self, lines: int = 1000) -> LogLines:
+        """Return the newest lines of the server's log, each a JSON object, oldest first."""
+        call = Call(method="GET", path="/logs", query={"lines": lines})
+        return (await self.transport.send(call)).read(LogLines)
 
     # --- inline batches and feedback --------------------------------------------------------------
 

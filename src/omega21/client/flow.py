@@ -32,6 +32,7 @@ from omega21.client.summary import Evaluation, summarise
 from omega21.client.uploads import SegmentUpload, waiting_for_room, when_there_is_room
 from omega21.data.files import open_data
 from omega21.data.generators import KINDS
+from omega21.logs import remember
 from omega21.protocol.errors import (
     RunFolderConflict,
     StorageFull,
@@ -145,6 +146,7 @@ class TrainingFlow:
         while True:
             try:
                 await self._session(folder, chosen, state=state)
+                remember(step=folder.results.last_step)
                 await self._finish(folder, chosen)
             except (UnknownRun, UnknownSegment, UnknownShard) as lost:
                 futile = 0 if folder.results.last_step > reached else futile + 1

@@ -15,6 +15,7 @@ from anyio.to_thread import run_sync
 from omega21.client.conditions import note_conditions
 from omega21.client.events import Event, Notice, StateChanged, StepsDone
 from omega21.client.folder import RunFolder
+from omega21.logs import remember
 from omega21.protocol.digests import chain_result
 from omega21.protocol.errors import (
     Diverged,
@@ -75,6 +76,7 @@ class Following:
                 gather=gather,
             )
             is_ahead = await self._take(reply)
+            remember(step=results.last_step)
             if reply.steps:
                 if not gather:
                     await self._look_at_conditions()

@@ -30,8 +30,9 @@ from omega21.client.events import Event
 from omega21.client.orders import TrainOrder
 from omega21.client.pulling import Pull
 from omega21.client.summary import Evaluation, Summary
+from omega21.client.traffic import Traffic
 from omega21.client.training import Training
-from omega21.client.transport import TIMEOUT_SECONDS, Link, Traffic
+from omega21.client.transport import TIMEOUT_SECONDS, Link
 from omega21.client.verifying import Verified
 from omega21.client.weights import SavedWeights
 from omega21.data.samples import Samples
@@ -45,6 +46,7 @@ from omega21.protocol.classic import (
     Status,
     Trained,
 )
+from omega21.protocol.logs import LogLines
 from omega21.protocol.names import DEFAULT_RUN
 from omega21.protocol.plan import Plan, Segment, SegmentStored
 from omega21.protocol.runs import RunConfig, RunRemoved, RunState, RunSummary
@@ -132,6 +134,10 @@ class Client:
     def diagnose(self, run: str = DEFAULT_RUN) -> Diagnosis:
         """See `AsyncClient.diagnose`."""
         return self._call(self._client.diagnose, run)
+
+    def logs(self, lines: int = 1000) -> LogLines:
+        """See `AsyncClient.logs`."""
+        return self._call(self._client.logs, lines)
 
     def train_batch(
         self, samples: Samples, *, run: str = DEFAULT_RUN, epochs: int = 1, key: str | None = None

@@ -15,6 +15,7 @@ from omega21.client.orders import TrainOrder
 from omega21.client.policy import is_link_failure
 from omega21.client.pulling import Pull
 from omega21.client.unfinished import way_back
+from omega21.logs import bound
 from omega21.protocol.errors import OmegaError, OutOfPatience, RunFolderConflict
 
 if TYPE_CHECKING:
@@ -93,7 +94,8 @@ class Training:
             emit=self._sending.send,
         )
         try:
-            await flow.run(patient)
+            with bound(run=self._order.run):
+                await flow.run(patient)
         except OmegaError as error:
             self._failure = self._with_way_back(error)
         except (OSError, sqlite3.Error) as error:

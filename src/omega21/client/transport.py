@@ -24,6 +24,8 @@ from pydantic import BaseModel, ValidationError
 
 from omega21.client.address import is_loopback
 from omega21.client.policy import Fatal, RetryRules, is_link_failure, judge
+from omega21.client.traffic import Traffic, TrafficBook
+from omega21.logs import hide
 from omega21.protocol.errors import (
     PROBLEM_MEDIA_TYPE,
     InvalidAddress,
@@ -90,15 +92,6 @@ class Sink(Protocol):
 
 
 @dataclass(slots=True)
-class Traffic:
-    """What went over the link: requests, and bytes of headers and bodies as they were sent."""
-
-    requests: int = 0
-    bytes_sent: int = 0
-    bytes_received: int = 0
-
-
-@dataclass(slots=True)
 class Link:
     """Whether the server is reached: `since` is when it last stopped being, seconds since 1970."""
 
@@ -146,9 +139,11 @@ class Transport:
         self.link = Link()
         self._rules = rules or RetryRules()
         headers = {"ngrok-skip-browser-warning": "1", "User-Agent": "omega21"}
+        hide(token)
         if token:
             headers["Authorization"] = f"Bearer {token}"
         local = is_loopback(address)
+        self.book = None if local else TrafficBook(httpx.URL(address).host, self.traffic)
         self._http = httpx.AsyncClient(
             base_url=address,
             headers=headers,
@@ -160,8 +155,10 @@ class Transport:
         )
 
     async def aclose(self) -> None:
-        """Close the connections."""
+        """Close the connections, and keep what was counted."""
         await self._http.aclose()
+        if self.book is not None:
+            self.book.write()
 
     def with_rules(self, rules: RetryRules) -> Self:
         """Return a transport over the same connections and counters, with other rules."""
@@ -263,6 +260,8 @@ class Transport:
                 received = _header_bytes(response.headers) + response.num_bytes_downloaded
                 self.traffic.bytes_received += received
                 await response.aclose()
+                if self.book is not None:
+                    self.book.write_when_due()
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             _log.info("%s %s failed: %s", call.method, call.path, type(error).__name__)
             raise map_error(error, self.address) from error
@@ -271,6 +270,7 @@ class Transport:
             "%s %s -> %d (%d bytes up, %d down, %.0f ms)",
             *(call.method, request.url.raw_path.decode(), response.status_code),
             *(sent, received, milliseconds),
+            extra={"request": response.headers.get("x-request-id")},
         )
 
 

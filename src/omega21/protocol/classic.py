@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from omega21.protocol.messages import LegacyRequest, Reply
+from omega21.protocol.traffic import MonthTraffic
 
 DENDRITES = 16
 COHERENCE = 64
@@ -120,6 +121,9 @@ class Status(Reply):
     durable_step: int
     restarts: int = Field(default=0, description="of the server process, by its supervisor")
     last_death: str | None = Field(default=None, description="when and why it ended last")
+    traffic: MonthTraffic | None = Field(
+        default=None, description="of the server's port; null from a server that does not count"
+    )
 
 
 class Health(Reply):

@@ -1,7 +1,7 @@
 """The web application: every router, behind the layers that all requests pass.
 
-From the outside in: a name for each request and the last handler; the rest of a refused body; who
-may call; compression; then the router.
+From the outside in: the count of what passes; a name for each request and the last handler; the
+rest of a refused body; who may call; compression; then the router.
 """
 
 from importlib.metadata import version
@@ -17,11 +17,12 @@ from omega21.protocol.classic import TrainLayer2
 from omega21.protocol.errors import Problem
 from omega21.protocol.shards import SHARD_MEDIA_TYPE
 from omega21.protocol.tunnels import TunnelKind
-from omega21.server import checkpoint, classic, compute, plan, problems, runs, shards, steps
+from omega21.server import checkpoint, classic, compute, logs, plan, problems, runs, shards, steps
 from omega21.server.access import Access, AccessControl
 from omega21.server.bodies import Lingering
 from omega21.server.docs_page import STYLE, render_page
 from omega21.server.services import Services
+from omega21.server.traffic import TrafficCount, TrafficMeter
 from omega21.server.watchers import Watchers
 from omega21.training.engine import Engine
 
@@ -33,6 +34,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     steps.router,
     compute.router,
     checkpoint.router,
+    logs.router,
 )
 
 _GZIP_FROM = 500  # bytes: below, the header costs what is saved
@@ -51,7 +53,8 @@ def create_app(engine: Engine, *, access: Access, tunnel: TunnelKind = "none") -
         generate_unique_id_function=lambda route: route.name,
         redirect_slashes=False,
     )
-    app.state.services = Services(engine=engine, watchers=watchers, tunnel=tunnel)
+    traffic = TrafficMeter(engine.data_dir, tunnel=tunnel)
+    app.state.services = Services(engine=engine, watchers=watchers, traffic=traffic, tunnel=tunnel)
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)
@@ -65,6 +68,7 @@ def create_app(engine: Engine, *, access: Access, tunnel: TunnelKind = "none") -
     app.add_middleware(AccessControl, access=access)
     app.add_middleware(Lingering)
     app.add_middleware(problems.LastHandler)
+    app.add_middleware(TrafficCount, meter=traffic)
     return app
 
 

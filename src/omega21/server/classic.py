@@ -128,7 +128,8 @@ def feedback_dendritas(
 @router.get("/status", responses=reply(examples.STATUS) | problems(UnknownRun))
 def status(services: ServicesHere, run: RunQuery = DEFAULT_RUN) -> Status:
     """Return the state of the server and the statistics of a run."""
-    return services.engine.status(run)
+    found = services.engine.status(run)
+    return found.model_copy(update={"traffic": services.traffic.month()})
 
 
 @router.get("/metricas", responses=reply(examples.METRICS) | problems(UnknownRun))

@@ -74,6 +74,15 @@ STATUS = {
     "step": 8,
     "target": 8,
     "durable_step": 0,
+    "traffic": {
+        "tunnel": "ngrok",
+        "month": "2025-01",
+        "requests": 120,
+        "bytes_in": 40_000_000,
+        "bytes_out": 2_000_000,
+        "requests_left": 19_880,
+        "bytes_left": 958_000_000,
+    },
 }
 HEALTH = {"alive": True, "timestamp": _TIMESTAMP, "uptime_seconds": 60.5}
 INFO = {
@@ -183,6 +192,13 @@ EVALUATE_REPLY = {
     "scores": "AACAPgAAQD8=",
 }
 
+
+LOG_LINES = {
+    "lines": [
+        '{"time": "2025-01-31T12:00:00.000Z", "level": "info", "logger": "omega21.server.problems",'
+        ' "process": 4711, "request": "3f2a1b0c9d8e7f60", "message": "GET /status -> 200 (3 ms)"}'
+    ]
+}
 
 PIECE_STORED = {"sha256": "9f" * 32, "bytes": 8_388_608}
 

@@ -2,8 +2,10 @@
 
 import logging
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import parse_qs
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -13,6 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from omega21.logs import bound
 from omega21.protocol.errors import (
     PROBLEM_MEDIA_TYPE,
     ForeignOrigin,
@@ -130,9 +133,10 @@ def install(app: FastAPI) -> None:
 
 
 class LastHandler:
-    """ASGI middleware: names each request, and answers for what nobody foresaw.
+    """ASGI middleware: names and logs each request, and answers for what nobody foresaw.
 
-    The trace goes to the log with the request's id; the client gets the id and a stable code.
+    Whatever is logged meanwhile carries the request's id and run. A trace goes to the log; the
+    client gets the id and a stable code.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -144,12 +148,18 @@ class LastHandler:
             await self.app(scope, receive, send)
             return
         request_id = secrets.token_hex(8)
+        with bound(request=request_id, run=_run_of(scope)):
+            await self._answer(scope, receive, send, request_id=request_id)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, *, request_id: str) -> None:
+        status = _CLIENT_CLOSED
+        start = time.monotonic()
         started = False
 
         async def send_named(message: Message) -> None:
-            nonlocal started
+            nonlocal started, status
             if message["type"] == "http.response.start":
-                started = True
+                started, status = True, message["status"]
                 MutableHeaders(scope=message)["X-Request-Id"] = request_id
             await send(message)
 
@@ -161,3 +171,18 @@ class LastHandler:
                 raise  # too late for another answer: the server cuts the connection
             reply = problem_response(InternalError(f"request {request_id} failed"))
             await reply(scope, receive, send_named)
+        finally:
+            # The path alone: a query is the caller's, and may hold what is not for a log.
+            milliseconds = 1000 * (time.monotonic() - start)
+            logger.info(
+                "%s %s -> %d (%.0f ms)", scope["method"], scope["path"], status, milliseconds
+            )
+
+
+def _run_of(scope: Scope) -> str | None:
+    """Return the run that a request is about, as it names it; None where it names none."""
+    first, _, rest = scope["path"].removeprefix("/").partition("/")
+    if first == "runs":
+        return rest.partition("/")[0][:80] or None
+    named = parse_qs(scope["query_string"].decode("latin-1")).get("run")
+    return named[0][:80] if named else None

@@ -24,6 +24,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from omega21.language import _
+from omega21.logs import SERVER_LOG, PlainLines, hide, log_to_file
 from omega21.protocol.errors import InvalidRequest, NotOnThisServer
 from omega21.protocol.tunnels import TunnelAsked, TunnelKind
 from omega21.server.access import Access, is_loopback_address
@@ -85,12 +86,13 @@ def serve(options: ServeOptions) -> None:
     """Serve until SIGTERM, SIGINT or, where asked for, the end of standard input.
 
     Prints one line on standard output when it listens, and behind a tunnel another one, which
-    trains from elsewhere when it is copied; logs go to standard error. Raises InvalidRequest for
-    an address that cannot be bound or is open to others without a token, NotOnThisServer without
-    the `server` extra, TunnelNotSetUp, TunnelRefused, TunnelLost, SystemExit with a child's status
-    when the child finds its configuration wrong, and, without a supervisor, what `Engine` raises.
+    trains from elsewhere when it is copied; logs go to standard error and to the data folder.
+    Raises InvalidRequest for an address that cannot be bound or is open to others without a token,
+    NotOnThisServer without the `server` extra, TunnelNotSetUp, TunnelRefused, TunnelLost,
+    SystemExit with a child's status when the child finds its configuration wrong, and, without a
+    supervisor, what `Engine` raises.
     """
-    _log_to_stderr(options)
+    _start_logs(options)
     if find_spec("torch") is None or find_spec("fastapi") is None:
         raise NotOnThisServer(
             "a server needs torch and fastapi, which are not installed",
@@ -125,6 +127,7 @@ def _behind_tunnel(options: ServeOptions) -> "tuple[Tunnel, ServeOptions]":
     )
     assert tunnel is not None
     token = options.token or server_token(options.data_dir)
+    hide(token)
     return tunnel, replace(options, tunnel=tunnel.kind, token=token)
 
 
@@ -149,14 +152,18 @@ class _Said:
         print(f"omega21 resume --url {public}", flush=True)  # noqa: T201
 
 
-def _log_to_stderr(options: ServeOptions) -> None:
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=options.log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+def _start_logs(options: ServeOptions) -> None:
+    """Log to standard error for people, and as JSON lines to the data folder; never the token.
+
+    The parent and its child do this alike: they share the file.
+    """
+    hide(options.token)
+    shown = logging.StreamHandler(sys.stderr)
+    shown.setFormatter(PlainLines())
+    logging.basicConfig(level=options.log_level.upper(), handlers=[shown])
     # It has a line for each request, and the tunnel's watch asks every few seconds.
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    log_to_file(options.data_dir / SERVER_LOG, level=options.log_level)
 
 
 def _supervise(options: ServeOptions, sock: socket.socket, tunnel: "Tunnel | None") -> None:
@@ -207,7 +214,7 @@ def _watched(tunnel: "Tunnel | None", said: _Said, held: ExitStack) -> "TunnelWa
 
 def serve_child(options: ServeOptions, descriptor: int) -> None:
     """Do the work on the listening socket that a supervisor handed on."""
-    _log_to_stderr(options)
+    _start_logs(options)
     die_with_parent()
     with socket.socket(fileno=descriptor) as sock:
         _serve_here(options, sock, report=True)
@@ -339,6 +346,7 @@ async def _serve(
     # Requests that wait for the engine get their answer by its end, so it goes first.
     await asyncio.to_thread(engine.stop, _STOP_SECONDS)
     await serving
+    app.state.services.traffic.write()
 
 
 def _stop_on_request(request_stop: Callable[[], None], *, with_stdin: bool) -> None:

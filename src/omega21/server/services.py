@@ -8,6 +8,7 @@ from fastapi import Depends, Header, Query, Request
 from omega21.protocol.names import RunName
 from omega21.protocol.tunnels import TunnelKind
 from omega21.server.lanes import Lane
+from omega21.server.traffic import TrafficMeter
 from omega21.server.watchers import Watchers
 from omega21.training.engine import Engine
 
@@ -23,6 +24,7 @@ class Services:
 
     engine: Engine
     watchers: Watchers
+    traffic: TrafficMeter
     tunnel: TunnelKind = "none"
     inline: Lane = field(default_factory=lambda: Lane("inline batches", threads=8, waiting=16))
     compute: Lane = field(default_factory=lambda: Lane("computations", threads=4, waiting=64))

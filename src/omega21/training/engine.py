@@ -87,6 +87,7 @@ class Engine:
     ) -> None:
         options = options or EngineOptions()
         data_dir.mkdir(parents=True, exist_ok=True)
+        self.data_dir = data_dir
         self._options = options
         self._folder_lock = _lock_folder(data_dir)
         self.server_id = _server_id(data_dir / "server_id")

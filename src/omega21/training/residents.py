@@ -133,7 +133,13 @@ class Residents:
             reason = "belongs to another plan"
         else:
             return True
-        logger.warning("checkpoint %s of run %s %s", checkpoint.path.name, run.name, reason)
+        logger.warning(
+            "checkpoint %s of run %s %s",
+            checkpoint.path.name,
+            run.name,
+            reason,
+            extra={"run": run.name, "step": checkpoint.step},
+        )
         return False
 
     def _warn(self, run: Run, checkpoint: Checkpoint, error: Exception) -> None:
@@ -143,6 +149,7 @@ class Residents:
             checkpoint.step,
             run.name,
             reason,
+            extra={"run": run.name, "step": checkpoint.step},
         )
         self._ledger.add_event(run.key, "damaged_checkpoint", f"step {checkpoint.step}: {reason}")
         self._store.discard(checkpoint)

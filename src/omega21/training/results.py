@@ -37,4 +37,9 @@ class ResultWriter:
             try:
                 self.flush(run)
             except StorageFull as error:
-                logger.warning("results of run %s wait for room on the disk: %s", run.name, error)
+                logger.warning(
+                    "results of run %s wait for room on the disk: %s",
+                    run.name,
+                    error,
+                    extra={"run": run.name},
+                )

@@ -108,7 +108,12 @@ class Saver:
             self._write(run, record, state)
             durable_step = record.step
         except (OSError, OmegaError) as error:
-            logger.warning("the checkpoint of run %s was not written: %s", run.name, error)
+            logger.warning(
+                "the checkpoint of run %s was not written: %s",
+                run.name,
+                error,
+                extra={"run": run.name, "step": record.step},
+            )
         finally:
             with self._changed:
                 run.saves.writing = False

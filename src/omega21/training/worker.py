@@ -13,14 +13,15 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
 import torch
 
+from omega21 import logs
 from omega21.protocol.errors import (
     NonFinite,
     OmegaError,
@@ -52,6 +53,7 @@ class _Question:
     run: Run
     ask: Callable[[Executor], Any]
     answer: "Future[Any]"
+    asked_by: Mapping[str, object] = field(default_factory=logs.current)
 
 
 class Worker:
@@ -170,7 +172,8 @@ class Worker:
         if self._questions and (training is None or not self._asked_last):
             self._asked_last = True
             question = self._questions.popleft()
-            return partial(self._answer, question)
+            named = partial(self._answer, question)
+            return partial(_under, {**question.asked_by, "run": question.run.name}, named)
         self._asked_last = False
         return training
 
@@ -179,9 +182,11 @@ class Worker:
             if run.can_train_inline():
                 task = run.inline[0]
                 task.begun = True
-                return partial(self._train_inline, run, task)
+                return partial(_under, _names(run), partial(self._train_inline, run, task))
         chosen = self._choose_run()
-        return None if chosen is None else partial(self._train_planned, chosen)
+        if chosen is None:
+            return None
+        return partial(_under, _names(chosen), partial(self._train_planned, chosen))
 
     def _choose_run(self) -> Run | None:
         now = time.monotonic()
@@ -410,3 +415,13 @@ class Worker:
             for run in self._runs.values():
                 for task in run.inline:
                     task.done.set_exception(error)
+
+
+def _names(run: Run) -> dict[str, object]:
+    return {"run": run.name, "step": run.step + 1}
+
+
+def _under(names: Mapping[str, object], task: Callable[[], None]) -> None:
+    """Do a task; what it logs belongs to these names."""
+    with logs.bound(**names):
+        task()

@@ -1,0 +1,233 @@
+"""Logs of both sides: a JSON object a line, which names the run, step and request it belongs to.
+
+`bound` puts names into the context of what is done; each line that is logged meanwhile, in the same
+task or thread, carries them. A record's own `extra` goes before.
+
+The file is shared by the processes that log to it (the server's parent and its child; two commands
+of one user): each line is one append, the file is opened for it and not kept open, and whoever
+finds it full renames it, under a lock that others do not wait for.
+"""
+
+import json
+import logging
+import os
+import re
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Final
+
+FIELDS: Final = ("run", "step", "request")
+"""What a line may belong to."""
+
+SERVER_LOG: Final = Path("logs", "server.jsonl")
+"""A server's log, in its data folder; the files renamed from it are beside it."""
+
+CLIENT_LOG: Final = Path("logs", "client.jsonl")
+"""The log of a user's commands, beside the run folders."""
+
+MAX_BYTES: Final = 4_000_000
+"""A log file of this size is renamed to NAME.1, and NAME.1 to NAME.2, …"""
+
+KEPT: Final = 4
+"""Renamed files that are kept."""
+
+_SECRETS: Final = (
+    re.compile(r"(?i)(\b(?:set-)?cookie[\"']?\s*[:=]\s*[\"']?)([^\"'\n]+)"),
+    re.compile(
+        r"(?i)(\b(?:bearer|basic)\s+|"
+        r"\b[\w-]*(?:authorization|authtoken|token|password|passwd|secret|session|api[-_]?key)\b"
+        r"[\"']?\s*[:=]\s*[\"']?(?:(?:bearer|basic)\s+)?)"
+        r"([^\s\"'&;,<>{}()\[\]]+)"
+    ),
+)
+"""What a secret looks like: after its name, or after the scheme of a header."""
+
+_APPEND: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+_hidden: set[str] = set()
+_context: ContextVar[Mapping[str, object]] = ContextVar("omega21_log", default={})  # noqa: B039
+
+
+@contextmanager
+def bound(**fields: object) -> Iterator[None]:
+    """Give lines that are logged in this block these fields, beside those already given."""
+    reset = _context.set({**_context.get(), **fields})
+    try:
+        yield
+    finally:
+        _context.reset(reset)
+
+
+def remember(**fields: object) -> None:
+    """Give lines logged from now on in this task or thread these fields."""
+    _context.set({**_context.get(), **fields})
+
+
+def current() -> Mapping[str, object]:
+    """Return the fields in force, for work that is handed to another thread."""
+    return _context.get()
+
+
+def hide(secret: str | None) -> None:
+    """Keep a token out of every line of this process, wherever it turns up."""
+    if secret:
+        _hidden.add(secret)
+
+
+def without_secrets(text: str) -> str:
+    """Replace what was hidden, and whatever looks like a token, a cookie or a password."""
+    for secret in _hidden:
+        text = text.replace(secret, "***")
+    for pattern in _SECRETS:
+        text = pattern.sub(r"\1***", text)
+    return text
+
+
+def _fields_of(record: logging.LogRecord) -> dict[str, object]:
+    """Return what a record belongs to: its own fields, then those of its context."""
+    found = {**_context.get()}
+    found.update({name: getattr(record, name) for name in FIELDS if hasattr(record, name)})
+    return {name: found[name] for name in FIELDS if found.get(name) is not None}
+
+
+class JsonLines(logging.Formatter):
+    """Writes a record as one line of JSON, times in UTC."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write one record."""
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        line: dict[str, object] = {
+            "time": f"{stamp}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "process": record.process,
+            **_fields_of(record),
+            "message": without_secrets(record.getMessage()),
+        }
+        if record.exc_info and record.exc_info[1] is not None:
+            line["trace"] = without_secrets("".join(traceback.format_exception(record.exc_info[1])))
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+class PlainLines(logging.Formatter):
+    """Writes a record for people, what it belongs to at the end of its first line."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Write the first line."""
+        fields = ", ".join(f"{name} {value}" for name, value in _fields_of(record).items())
+        return super().formatMessage(record) + (f" ({fields})" if fields else "")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write one record, trace included."""
+        return without_secrets(super().format(record))
+
+
+class SharedFile(logging.Handler):
+    """Appends lines to a file that other processes append to, and renames it when it is full."""
+
+    def __init__(self, path: Path, *, max_bytes: int = MAX_BYTES, kept: int = KEPT) -> None:
+        super().__init__()
+        self.path = path
+        self.setFormatter(JsonLines())
+        self._max_bytes = max_bytes
+        self._kept = kept
+        self._is_broken = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Append one line; say once on standard error when that is not possible."""
+        try:
+            self._append(self.format(record).encode("utf-8", "backslashreplace") + b"\n")
+            self._is_broken = False
+        except OSError as error:
+            if not self._is_broken:
+                self._is_broken = True
+                sys.stderr.write(f"{self.path} is not written: {error.strerror}\n")
+
+    def _append(self, line: bytes) -> None:
+        if self._is_full(len(line)):
+            self._rename(len(line))
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.path, _APPEND, 0o600)
+        try:
+            os.write(descriptor, line)
+        finally:
+            os.close(descriptor)
+
+    def _is_full(self, more: int) -> bool:
+        try:
+            size = self.path.stat().st_size
+        except FileNotFoundError:
+            return False
+        return size > 0 and size + more > self._max_bytes
+
+    def _rename(self, more: int) -> None:
+        """Make room, unless another process has done it or is about to."""
+        import filelock  # noqa: PLC0415 - for a file in a thousand lines
+
+        try:
+            with filelock.FileLock(f"{self.path}.lock", timeout=0):
+                if not self._is_full(more):
+                    return
+                for number in range(self._kept, 1, -1):
+                    older, newer = _numbered(self.path, number), _numbered(self.path, number - 1)
+                    if newer.exists():
+                        newer.replace(older)
+                self.path.replace(_numbered(self.path, 1))
+        except (filelock.Timeout, FileNotFoundError, PermissionError):
+            return  # the line goes to the file that there is; PermissionError: Windows, in use
+
+
+def _numbered(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.name}.{number}")
+
+
+def log_to_file(path: Path, *, level: str, logger: str = "") -> None:
+    """Log to a file from `level` on: everything, or what one logger and those below it say.
+
+    In place of the file that it logged to before, if any.
+    """
+    handler = SharedFile(path)
+    handler.setLevel(level.upper())
+    chosen = logging.getLogger(logger)
+    for before in [each for each in chosen.handlers if isinstance(each, SharedFile)]:
+        chosen.removeHandler(before)
+    chosen.addHandler(handler)
+    if chosen.level == logging.NOTSET or chosen.level > handler.level:
+        chosen.setLevel(handler.level)
+
+
+def last_lines(path: Path, most: int, *, max_bytes: int) -> list[str]:
+    """Return the newest lines of a log, the renamed files included, oldest first.
+
+    At most `most` of them, and so many that they have at most `max_bytes`.
+    """
+    found: list[str] = []
+    room = max_bytes
+    for file in (path, *(_numbered(path, number) for number in range(1, KEPT + 1))):
+        if not file.exists():
+            continue
+        lines = _end_of(file, room)
+        found = lines[max(0, len(lines) - most + len(found)) :] + found
+        room = max_bytes - sum(len(line.encode()) + 1 for line in found)
+        if len(found) >= most or room <= 0:
+            break
+    return found
+
+
+def _end_of(file: Path, size: int) -> list[str]:
+    """Return the whole lines among the last `size` bytes of a file."""
+    with file.open("rb") as opened:
+        end = opened.seek(0, os.SEEK_END)
+        start = max(0, end - size)
+        opened.seek(start)
+        text = opened.read(end - start)
+    if start:
+        text = text.partition(b"\n")[2]
+    return text.decode("utf-8", "replace").splitlines()

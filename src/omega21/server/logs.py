@@ -1,0 +1,25 @@
+"""The newest lines of this server's log, for whoever looks into a fault from elsewhere."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from omega21.logs import SERVER_LOG, last_lines, without_secrets
+from omega21.protocol.logs import MAX_LOG_BYTES, MAX_LOG_LINES, LogLines
+from omega21.server import examples
+from omega21.server.examples import reply
+from omega21.server.problems import problems
+from omega21.server.services import ServicesHere
+
+router = APIRouter(tags=["server"])
+
+
+@router.get("/logs", responses=reply(examples.LOG_LINES) | problems())
+def logs(
+    services: ServicesHere,
+    lines: Annotated[int, Query(ge=1, le=MAX_LOG_LINES, description="at most so many")] = 1000,
+) -> LogLines:
+    """Return the newest lines of the server's log, oldest first, of at most 2 MB together."""
+    path = services.engine.data_dir / SERVER_LOG
+    found = last_lines(path, lines, max_bytes=MAX_LOG_BYTES)
+    return LogLines(lines=[without_secrets(line) for line in found])

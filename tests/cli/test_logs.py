@@ -1,0 +1,53 @@
+"""The log of a user's commands: one file, a level of their choice, the server's ids, no token."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from omega21.logs import CLIENT_LOG, SERVER_LOG
+from tests.cli.conftest import TOKEN, Omega21
+from tests.servers import RunningServer
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_a_training_is_logged_with_its_run_and_the_ids_that_the_server_gave(
+    on_server: Omega21, server: RunningServer, tmp_path: Path
+) -> None:
+    done = on_server(
+        "train", server.address, "--run", "logged", "--samples", "300", "--validation", "0"
+    )
+    assert done.status == 0, done.stderr
+    path = tmp_path / "data" / "omega21" / CLIENT_LOG
+    lines = lines_of(path)
+    assert lines[0]["message"].startswith("omega21 train, version ")
+    requests = [line for line in lines if line["logger"] == "omega21.http"]
+    assert [line for line in requests if line["run"] == "logged"]
+    assert [line for line in requests if line.get("step") == 5]
+    theirs = {line.get("request") for line in lines_of(server.data_dir / SERVER_LOG)}
+    assert {line["request"] for line in requests} <= theirs
+    assert TOKEN not in path.read_text(encoding="utf-8")
+    assert TOKEN not in (server.data_dir / SERVER_LOG).read_text(encoding="utf-8")
+
+
+def test_the_level_is_the_users(on_server: Omega21, tmp_path: Path) -> None:
+    path = tmp_path / "data" / "omega21" / CLIENT_LOG
+    assert on_server("--log-level", "error", "status").status == 0
+    assert not path.exists()
+    assert on_server("status", "--run", "nobody", OMEGA21_LOG_LEVEL="error").status != 0
+    (line,) = lines_of(path)
+    assert line["level"] == logging.getLevelName(logging.ERROR).lower()
+    assert "nobody" in line["message"]
+    assert on_server("status", OMEGA21_LOG_LEVEL="chatty").status == 2
+
+
+def test_verbose_shows_requests_and_the_file_keeps_its_level(
+    on_server: Omega21, tmp_path: Path
+) -> None:
+    shown = on_server("--log-level", "warning", "status", "-v")
+    assert "GET /status" in shown.stderr
+    assert not (tmp_path / "data" / "omega21" / CLIENT_LOG).exists()
+    assert "GET /status" not in on_server("--log-level", "debug", "status").stderr
