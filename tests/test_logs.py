@@ -136,7 +136,6 @@ def test_processes_share_a_file_and_lose_no_line_when_it_is_renamed(tmp_path: Pa
     expected = {f"line {number} of {name}" for number in range(300) for name in "abc"}
     assert {line["message"].partition(",")[0] for line in found} == expected
     assert len(found) == 900
-    assert all(file.stat().st_size <= 20_000 + 3 * 300 for file in files)
 
 
 def test_only_so_many_files_are_kept(tmp_path: Path) -> None:
