@@ -1,10 +1,16 @@
 """The address of a server: its one normal form, and whether it is on this machine."""
 
 import ipaddress
+import os
+from typing import Final
 
 import httpx
 
+from omega21.language import _
 from omega21.protocol.errors import InvalidAddress
+
+ALLOW_HTTP: Final = "OMEGA21_ALLOW_HTTP"
+"""The variable that allows to send a token without encryption."""
 
 
 def parse_address(text: str) -> str:
@@ -43,6 +49,27 @@ def is_loopback(address: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def check_encrypted(address: str, token: str | None) -> None:
+    """Refuse to send a token in the clear, to a parsed address that is not on this machine.
+
+    The environment may allow it (OMEGA21_ALLOW_HTTP), on a network that is one's own. Raises
+    InvalidAddress.
+    """
+    if not token or address.startswith("https:") or is_loopback(address):
+        return
+    if os.environ.get(ALLOW_HTTP):
+        return
+    raise InvalidAddress(
+        _("{address} is not encrypted: everyone on the way could read the token").format(
+            address=address
+        ),
+        hint=_(
+            "give its https:// address, or come through `ssh -L`; on a network that is yours "
+            "{variable}=1 allows it"
+        ).format(variable=ALLOW_HTTP),
+    )
 
 
 def _shown(text: str) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
-from omega21.client.address import parse_address
+from omega21.client.address import check_encrypted, parse_address
 from omega21.client.checkpoints import HeldCheckpoint
 from omega21.client.conditions import changed_at
 from omega21.client.evaluation import Prediction, evaluate, predict
@@ -83,8 +83,10 @@ _MISSING_AT_ONCE = 10_000
 class AsyncClient:
     """One server, asked asynchronously (asyncio or trio).
 
-    `address` is where it is, `token` what it printed at its start. A request fails after `timeout`
-    seconds without a byte; one that may succeed later is tried `attempts` times.
+    `address` is where it is, `token` what it printed at its start, `ca` a PEM file of certificate
+    authorities to trust beside the usual ones. A request fails after `timeout` seconds without a
+    byte; one that may succeed later is tried `attempts` times. Raises InvalidAddress, also for a
+    token that would go over the network in the clear.
     """
 
     def __init__(
@@ -94,15 +96,18 @@ class AsyncClient:
         token: str | None = None,
         timeout: float = TIMEOUT_SECONDS,
         attempts: int = 5,
+        ca: Path | None = None,
         carrier: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.address = parse_address(address)
+        check_encrypted(self.address, token)
         self.server_id: str | None = None
         self.transport = Transport(
             self.address,
             token=token,
             timeout=timeout,
             rules=RetryRules(attempts=attempts),
+            ca=ca,
             carrier=carrier,
         )
 

@@ -70,8 +70,9 @@ class Client:
         token: str | None = None,
         timeout: float = TIMEOUT_SECONDS,
         attempts: int = 5,
+        ca: Path | None = None,
     ) -> None:
-        self._client = AsyncClient(address, token=token, timeout=timeout, attempts=attempts)
+        self._client = AsyncClient(address, token=token, timeout=timeout, attempts=attempts, ca=ca)
         self._held = ExitStack()
         self._portal = self._held.enter_context(start_blocking_portal("asyncio"))
         self._held.callback(self._portal.call, self._client.aclose)

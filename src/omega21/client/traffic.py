@@ -26,9 +26,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Traffic:
-    """What went over the link: requests, and bytes of headers and bodies as they were sent."""
+    """What went over the link: requests, and bytes of headers and bodies as they were sent.
+
+    `answers` counts the requests that an omega21 server answered without an error.
+    """
 
     requests: int = 0
+    answers: int = 0
     bytes_sent: int = 0
     bytes_received: int = 0
 

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from copy import copy
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Protocol, Self, TypeVar
 
 import anyio
@@ -23,8 +23,10 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from omega21.client.address import is_loopback
+from omega21.client.gateways import foreign_reply, media_type, retry_after
 from omega21.client.policy import Fatal, RetryRules, is_link_failure, judge
 from omega21.client.traffic import Traffic, TrafficBook
+from omega21.language import _
 from omega21.logs import hide
 from omega21.protocol.errors import (
     PROBLEM_MEDIA_TYPE,
@@ -43,8 +45,7 @@ CONNECT_SECONDS = 15.0
 MAX_REPLY_BYTES = 256 * 2**20
 """Most bytes of a reply that is read into memory, as decompressed."""
 
-_GATEWAY = frozenset({502, 503, 504, *range(520, 531)})
-"""Statuses with which a proxy or a tunnel says that it did not reach the server behind it."""
+_OURS = frozenset({"application/json", "application/vnd.safetensors"})
 
 _log = logging.getLogger("omega21.http")
 _jitter = random.SystemRandom()
@@ -132,6 +133,7 @@ class Transport:
         token: str | None = None,
         timeout: float = TIMEOUT_SECONDS,
         rules: RetryRules | None = None,
+        ca: Path | None = None,
         carrier: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.address = address
@@ -151,6 +153,7 @@ class Transport:
             # A proxy of the environment is for the way out, never for this machine.
             trust_env=not local,
             http2=not local,
+            verify=True if ca is None else trusting(ca),
             transport=carrier,
         )
 
@@ -191,6 +194,7 @@ class Transport:
                 failures += 1
                 delay = self._after(error, failures)
             else:
+                self.traffic.answers += 1
                 self.link.up()
                 return got
             await anyio.sleep(delay)
@@ -210,6 +214,8 @@ class Transport:
 
     def _after(self, error: OmegaError, failures: int) -> float:
         """Note a failure; return the seconds to wait before the next attempt, or raise it."""
+        if isinstance(error, NotOmega21) and self.traffic.answers:
+            error = _in_between(error)
         if is_link_failure(error):
             self.link.down(error)
         else:
@@ -276,51 +282,29 @@ class Transport:
 
 def refusal(response: httpx.Response, body: bytes) -> OmegaError | None:
     """Return the error that a reply means, or None when it is a good one of an omega21 server."""
-    media_type = response.headers.get("content-type", "").partition(";")[0].strip()
-    if media_type == PROBLEM_MEDIA_TYPE:
+    kind = media_type(response)
+    if kind == PROBLEM_MEDIA_TYPE:
         try:
             problem = Problem.model_validate_json(body)
         except ValidationError:
-            return NotOmega21(f"HTTP {response.status_code} with a problem that cannot be read")
+            return foreign_reply(response, body)  # Cloudflare describes its errors so, too
         if problem.retry_after is None:
-            problem = problem.model_copy(update={"retry_after": _retry_after(response)})
+            problem = problem.model_copy(update={"retry_after": retry_after(response)})
         return from_problem(problem)
-    if response.is_success and media_type in ("application/json", "application/vnd.safetensors"):
+    if response.is_success and kind in _OURS:
         return None
-    return _foreign(response, media_type)
+    return foreign_reply(response, body)
 
 
-def _foreign(response: httpx.Response, media_type: str) -> OmegaError:
-    """Describe a reply that no omega21 server gave."""
-    status = response.status_code
-    tunnel = response.headers.get("ngrok-error-code")
-    if tunnel or status in _GATEWAY:
-        return Unreachable(
-            f"a proxy or tunnel answered for the server: {tunnel or f'HTTP {status}'}",
-            retry_after=_retry_after(response),
-        )
-    if response.has_redirect_location:
-        target = response.headers["location"]
-        return NotOmega21(
-            f"the address sends on to {target[:200]!r}", hint="give the address it sends on to"
-        )
-    kind = media_type or "no content type"
-    return NotOmega21(f"HTTP {status} with {kind}, not an answer of an omega21 server")
-
-
-def _retry_after(response: httpx.Response) -> float | None:
-    """Seconds of a Retry-After header, given as a number or as a date."""
-    text = response.headers.get("retry-after")
-    if text is None:
-        return None
-    try:
-        return max(0.0, float(text))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except ValueError:
-        return None
+def _in_between(error: NotOmega21) -> Unreachable:
+    """What answers where the server did before stands between: that may pass, or be mended."""
+    return Unreachable(
+        error.message,
+        hint=_(
+            "the server answered here before: if the network you are in wants a login, log in with "
+            "a browser; if the address has changed, go on with `omega21 resume --url URL`"
+        ),
+    )
 
 
 _MAPPED: tuple[tuple[type[Exception], type[OmegaError], str], ...] = (
@@ -341,7 +325,10 @@ _MAPPED: tuple[tuple[type[Exception], type[OmegaError], str], ...] = (
 def map_error(error: Exception, address: str) -> OmegaError:
     """Translate an exception of the HTTP library."""
     if fault := _tls_fault(error):
-        return NotOmega21(f"{address}: {fault}", hint="check the address and its certificate")
+        return NotOmega21(
+            f"{address}: {fault}",
+            hint=_("check the address; for a certificate of your own authority give --ca FILE"),
+        )
     # The parser's words for a first line that is not HTTP: an SSH server or a mail server.
     if isinstance(error, httpx.RemoteProtocolError) and "illegal status line" in str(error):
         return NotOmega21(f"{address} does not speak HTTP")
@@ -350,6 +337,22 @@ def map_error(error: Exception, address: str) -> OmegaError:
             detail = f" ({error})" if str(error) else ""
             return ours(f"{address}: {words}{detail}")
     raise error
+
+
+def trusting(ca: Path) -> ssl.SSLContext:
+    """Return a TLS context that trusts the authorities in `ca` (PEM) beside the usual ones.
+
+    Raises InvalidRequest when that is no file of certificates.
+    """
+    context = httpx.create_ssl_context()
+    try:
+        context.load_verify_locations(cafile=ca)
+    except (OSError, ssl.SSLError) as error:
+        raise InvalidRequest(
+            _("{path} cannot be read as certificates: {error}").format(path=ca, error=error),
+            hint=_("--ca takes a PEM file, with lines such as BEGIN CERTIFICATE"),
+        ) from error
+    return context
 
 
 def _tls_fault(error: BaseException | None) -> str | None:

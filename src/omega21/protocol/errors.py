@@ -43,7 +43,9 @@
     │   └── TunnelLost                its provider was not reached, or its program ended
     └── LinkFailure                   the server was not reached, or something else answered
         ├── Unreachable
+        │   ├── TunnelOffline         nothing is connected to the tunnel's address
         │   └── OutOfPatience         … for as long as it was to be waited for
+        ├── TunnelLimit               what the tunnel carries in a month is used up
         ├── TimedOut
         ├── NotOmega21                another service, a router's page, a tunnel's own page
         ├── OtherVersion              an omega21 that speaks another protocol
@@ -426,12 +428,34 @@ class Unreachable(LinkFailure):
     default_hint = "check the address and that the server and its tunnel are running"
 
 
+class TunnelOffline(Unreachable):
+    """The tunnel's service answered: nothing is connected to this address."""
+
+    code = "tunnel_offline"
+    exit_code = 67
+    default_hint = (
+        "start the server and its tunnel again; if it prints another address, go on there with "
+        "`omega21 resume --url URL`"
+    )
+
+
 class OutOfPatience(Unreachable):
     """The server was reached before, and then not for as long as `--patience` says."""
 
     code = "out_of_patience"
     exit_code = 76
     default_hint = "nothing is lost; go on with `omega21 resume`"
+
+
+class TunnelLimit(LinkFailure):
+    """The tunnel has carried as much as it may in a month; waiting does not help."""
+
+    code = "tunnel_limit"
+    exit_code = 68
+    default_hint = (
+        "nothing is lost: wait for the next month, or reach the server without this tunnel "
+        "(`ssh -L`, a proxy of your own), then go on with `omega21 resume --url URL`"
+    )
 
 
 class TimedOut(LinkFailure):
