@@ -26,10 +26,12 @@ Results go to standard output; progress, notices and errors go to standard error
 `omega21 train --json > figures.json` writes one JSON object and still says what happens. On a
 terminal `train` shows a live view, elsewhere plain lines; `NO_COLOR=1` takes the colours away.
 
-`COLAB_SERVER_URL` and `OMEGA21_TOKEN` in the environment stand for the address and the token.
-Without an address, `train` starts a server on this machine for the length of the run, `predict`
-and `export` start the one that trained the run, `runs` looks at the runs kept on this machine, and
-the other commands ask `http://127.0.0.1:8000`, where `omega21 serve` listens.
+`COLAB_SERVER_URL`, `OMEGA21_TOKEN` and `OMEGA21_CA` in the environment stand for the address, the
+token and one's own certificate authority. Without an address a command asks the server used last,
+which is remembered with its token ([how](../access.md)); only `runs` looks at the runs kept on this
+machine, and `verify` starts a server here. A run that was trained on this machine is trained on,
+and asked, here. Where no server was used yet, `train` starts one on this machine for the length of
+the run, and the other commands ask `http://127.0.0.1:8000`, where `omega21 serve` listens.
 """
 
 _EXIT_STATUSES = """\

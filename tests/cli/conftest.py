@@ -49,9 +49,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """The environment of a command: a home of its own, 80 columns, no server named."""
+    """The environment of a command: a home of its own, 80 columns, no server named or known."""
     kept = {name: text for name, text in os.environ.items() if name not in _OURS}
-    return {**kept, "COLUMNS": "80", "XDG_DATA_HOME": str(tmp_path / "data"), "HOME": str(tmp_path)}
+    places = {
+        "HOME": str(tmp_path),
+        "XDG_DATA_HOME": str(tmp_path / "data"),
+        "OMEGA21_SERVERS": str(tmp_path / "servers"),
+    }
+    return {**kept, **places, "COLUMNS": "80"}
 
 
 _OURS = {"COLAB_SERVER_URL", "OMEGA21_TOKEN", "NO_COLOR", "FORCE_COLOR", "TERM"}

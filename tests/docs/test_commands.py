@@ -68,7 +68,11 @@ class Reader:
 
     def environment(self) -> dict[str, str]:
         """A home of its own, this environment's programs, and the server's token."""
-        names = {"HOME": str(self.folder), "XDG_DATA_HOME": str(self.folder / "data")}
+        names = {
+            "HOME": str(self.folder),
+            "XDG_DATA_HOME": str(self.folder / "data"),
+            "OMEGA21_SERVERS": str(self.folder / "servers"),
+        }
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         plain = {key: text for key, text in os.environ.items() if key != "COLAB_SERVER_URL"}
         given = {"OMEGA21_TOKEN": TOKEN, **self.exported}

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from omega21.cli.options import Json, Quiet, Timeout, Token, Url, Verbose, Workdir
+from omega21.cli.options import Ca, Json, Quiet, Timeout, Token, TokenFile, Url, Verbose, Workdir
 
 if TYPE_CHECKING:
     from omega21.client.sync import Client
@@ -39,6 +39,8 @@ def pull(
     ] = None,
     url: Url = None,
     token: Token = None,
+    token_file: TokenFile = None,
+    ca: Ca = None,
     timeout: Timeout = 60,
     workdir: Workdir = None,
     json: Json = False,
@@ -65,7 +67,14 @@ def pull(
     name = checked_name(name)
     out = Output(json=json, quiet=quiet, verbose=verbose)
     with server_last_used(
-        name, address=url, token=token, timeout=timeout, workdir=workdir, output=out
+        name,
+        address=url,
+        token=token,
+        token_file=token_file,
+        ca=ca,
+        timeout=timeout,
+        workdir=workdir,
+        output=out,
     ) as client:
         out.note(f"run {name} on {client.address}")
         if weights:

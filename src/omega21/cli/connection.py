@@ -3,12 +3,16 @@
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Unpack
 
+from omega21.cli.options import DEFAULT_ADDRESS
 from omega21.cli.output import Output
+from omega21.cli.servers import Reaching, find_server, opened
 from omega21.client.embedded import EmbeddedServer
 from omega21.client.folder import read_run_folder, run_folder_path, server_data_path
+from omega21.client.servers import newest_address, remembered
 from omega21.client.sync import Client
 from omega21.client.unfinished import was_embedded
 from omega21.client.verifying import recorded_conditions, verify_folder
@@ -21,9 +25,14 @@ ATTEMPTS: Final = 3
 
 
 @contextmanager
-def connect(address: str, *, token: str | None, timeout: float) -> Iterator[Client]:
-    """Open a client of the server at `address`. Raises InvalidAddress."""
-    with Client(address, token=token or None, timeout=timeout, attempts=ATTEMPTS) as client:
+def connect(address: str | None, **reaching: Unpack[Reaching]) -> Iterator[Client]:
+    """Open a client of the server at `address`, else of the one used last, else of a local one.
+
+    Raises InvalidAddress.
+    """
+    server = find_server(address, **reaching) or find_server(DEFAULT_ADDRESS, **reaching)
+    assert server is not None
+    with opened(replace(server, attempts=ATTEMPTS)) as client:
         yield client
 
 
@@ -42,29 +51,25 @@ def embedded(run: str, *, workdir: Path | None, timeout: float, output: Output) 
 
 @contextmanager
 def server_of_run(
-    run: str,
-    *,
-    address: str | None,
-    token: str | None,
-    timeout: float,
-    workdir: Path | None,
-    output: Output,
+    run: str, *, address: str | None, workdir: Path | None, **reaching: Unpack[Reaching]
 ) -> Iterator[Client]:
     """Open the server that has a run: at `address`, or the embedded one that trained it here.
 
-    An embedded server first works its way to where the run was. Raises UnknownRun when the run
-    was not trained on this machine.
+    A run that was not trained here is looked for on the server used last. An embedded server first
+    works its way to where the run was. Raises UnknownRun when no server is known.
     """
     checked_name(run)
-    if address is not None:
-        with connect(address, token=token, timeout=timeout) as client:
+    is_here = server_data_path(run, workdir).is_dir()
+    if address is not None or (not is_here and remembered()):
+        with connect(address, **reaching) as client:
             yield client
         return
-    if not server_data_path(run, workdir).is_dir():
+    if not is_here:
         raise UnknownRun(
             f"run {run!r} was not trained on this machine: {run_folder_path(run, workdir)}",
             hint="give the address of the server that has it, with --url or COLAB_SERVER_URL",
         )
+    timeout, output = reaching["timeout"], reaching["output"]
     with embedded(run, workdir=workdir, timeout=timeout, output=output) as client:
         _catch_up(client, run)
         yield client
@@ -72,13 +77,7 @@ def server_of_run(
 
 @contextmanager
 def server_to_verify(
-    run: str,
-    *,
-    address: str | None,
-    token: str | None,
-    timeout: float,
-    workdir: Path | None,
-    output: Output,
+    run: str, *, address: str | None, workdir: Path | None, **reaching: Unpack[Reaching]
 ) -> Iterator[Client]:
     """Open the server at `address`, or start one with the threads that the run was computed with.
 
@@ -86,17 +85,17 @@ def server_to_verify(
     """
     conditions = recorded_conditions(run, workdir)
     if address is not None:
-        with connect(address, token=token, timeout=timeout) as client:
+        with connect(address, **reaching) as client:
             yield client
         return
     on_cpu = conditions is not None and conditions.device == "cpu"
     arguments = ["--threads", str(conditions.threads)] if conditions and on_cpu else []
     folder = verify_folder(run_folder_path(run, workdir))
-    output.note("no address given: starting a server on this machine")
+    reaching["output"].note("no address given: starting a server on this machine")
     try:
         with (
             EmbeddedServer(folder / "server", arguments=arguments) as server,
-            Client(server.address, timeout=timeout) as client,
+            Client(server.address, timeout=reaching["timeout"]) as client,
         ):
             yield client
     finally:
@@ -105,32 +104,46 @@ def server_to_verify(
 
 @contextmanager
 def server_last_used(
-    run: str,
-    *,
-    address: str | None,
-    token: str | None,
-    timeout: float,
-    workdir: Path | None,
-    output: Output,
+    run: str, *, address: str | None, workdir: Path | None, **reaching: Unpack[Reaching]
 ) -> Iterator[Client]:
     """Open the server at `address`, else the one that a run was last on, wherever that was.
 
     Raises UnknownRun when the run is not on this machine and no address is given.
     """
     address = address or last_address(run, workdir)
-    with server_of_run(
-        run, address=address, token=token, timeout=timeout, workdir=workdir, output=output
-    ) as client:
+    with server_of_run(run, address=address, workdir=workdir, **reaching) as client:
         yield client
 
 
 def last_address(run: str, workdir: Path | None) -> str | None:
-    """Return the address of the server that a run was last on; None where it was started here."""
+    """Return the address of the server that a run was last on; None where it was started here.
+
+    The newest one, where that server was met at another address since.
+    """
     path = run_folder_path(checked_name(run), workdir)
     if not (path / "run.json").exists():
         return None
     record, _ = read_run_folder(path)
-    return None if was_embedded(record, workdir) else record.server
+    if was_embedded(record, workdir):
+        return None
+    return newest_address(record.server_id) or record.server
+
+
+def address_to_train(
+    run: str, *, address: str | None, local: bool, workdir: Path | None
+) -> str | None:
+    """Return where `train` trains: None for a server that is started on this machine.
+
+    The address given; else here, if the run was trained here; else the server used last, if any.
+    """
+    if local:
+        return None
+    if address is not None:
+        return address
+    path = run_folder_path(run, workdir)
+    if (path / "run.json").exists() and was_embedded(read_run_folder(path)[0], workdir):
+        return None
+    return next((server.address for server in remembered()), None)
 
 
 def checked_name(run: str) -> str:

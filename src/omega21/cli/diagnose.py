@@ -2,16 +2,18 @@
 
 from typing import TYPE_CHECKING
 
-from omega21.cli.options import DEFAULT_ADDRESS, Address, Json, Quiet, Timeout, Token, Verbose
+from omega21.cli.options import Address, Ca, Json, Quiet, Timeout, Token, TokenFile, Verbose
 
 if TYPE_CHECKING:
     from omega21.protocol.classic import Diagnosis
 
 
 def diagnose(
-    address: Address = DEFAULT_ADDRESS,
+    address: Address = None,
     *,
     token: Token = None,
+    token_file: TokenFile = None,
+    ca: Ca = None,
     timeout: Timeout = 60,
     json: Json = False,
     quiet: Quiet = False,
@@ -25,7 +27,9 @@ def diagnose(
     from omega21.cli.output import Output, facts
 
     output = Output(json=json, quiet=quiet, verbose=verbose)
-    with connect(address, token=token, timeout=timeout) as client:
+    with connect(
+        address, token=token, token_file=token_file, ca=ca, timeout=timeout, output=output
+    ) as client:
         found = client.diagnose()
     output.result(found.model_dump(mode="json"), facts(diagnosis_rows(found)))
 

@@ -6,11 +6,13 @@ from typing import Annotated
 import typer
 
 from omega21.cli.options import (
+    Ca,
     Json,
     Quiet,
     RunArgument,
     Timeout,
     Token,
+    TokenFile,
     Url,
     Verbose,
     Workdir,
@@ -28,6 +30,8 @@ def export(
     ],
     url: Url = None,
     token: Token = None,
+    token_file: TokenFile = None,
+    ca: Ca = None,
     timeout: Timeout = 60,
     workdir: Workdir = None,
     json: Json = False,
@@ -43,7 +47,14 @@ def export(
 
     output = Output(json=json, quiet=quiet, verbose=verbose)
     with server_of_run(
-        run, address=url, token=token, timeout=timeout, workdir=workdir, output=output
+        run,
+        address=url,
+        token=token,
+        token_file=token_file,
+        ca=ca,
+        timeout=timeout,
+        workdir=workdir,
+        output=output,
     ) as client:
         saved = client.download_weights(run, weights)
     rows = [

@@ -5,19 +5,20 @@ from typing import Annotated
 import typer
 
 from omega21.cli.options import (
-    DEFAULT_ADDRESS,
     Address,
+    Ca,
     Json,
     Quiet,
     Run,
     Timeout,
     Token,
+    TokenFile,
     Verbose,
 )
 
 
 def feedback(
-    address: Address = DEFAULT_ADDRESS,
+    address: Address = None,
     *,
     adjustments: Annotated[
         str,
@@ -38,6 +39,8 @@ def feedback(
     ],
     run: Run = "default",
     token: Token = None,
+    token_file: TokenFile = None,
+    ca: Ca = None,
     timeout: Timeout = 60,
     json: Json = False,
     quiet: Quiet = False,
@@ -61,7 +64,9 @@ def feedback(
             f"--adjustments takes {DENDRITES} numbers from -1 to 1, got {adjustments!r}"
         )
     output = Output(json=json, quiet=quiet, verbose=verbose)
-    with connect(address, token=token, timeout=timeout) as client:
+    with connect(
+        address, token=token, token_file=token_file, ca=ca, timeout=timeout, output=output
+    ) as client:
         received = client.feedback(numbers, validated=validated, run=run)
     figures = received.estadisticas
     rows = [

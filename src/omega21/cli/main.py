@@ -16,6 +16,7 @@ from omega21.cli import (
     diagnose,
     export,
     feedback,
+    forget,
     generate,
     metrics,
     predict,
@@ -49,6 +50,7 @@ app.command()(generate.generate)
 app.command()(predict.predict)
 app.command()(export.export)
 app.command()(verify.verify)
+app.command()(forget.forget)
 app.add_typer(checkpoint.app, name="checkpoint")
 app.add_typer(runs.app, name="runs")
 

@@ -3,13 +3,14 @@
 from typing import TYPE_CHECKING
 
 from omega21.cli.options import (
-    DEFAULT_ADDRESS,
     Address,
+    Ca,
     Json,
     Quiet,
     Run,
     Timeout,
     Token,
+    TokenFile,
     Verbose,
 )
 
@@ -20,10 +21,12 @@ _TRENDS = {"mejorando": "falling", "empeorando": "rising", "sin_cambios": "no cl
 
 
 def metrics(
-    address: Address = DEFAULT_ADDRESS,
+    address: Address = None,
     *,
     run: Run = "default",
     token: Token = None,
+    token_file: TokenFile = None,
+    ca: Ca = None,
     timeout: Timeout = 60,
     json: Json = False,
     quiet: Quiet = False,
@@ -37,7 +40,9 @@ def metrics(
     from omega21.cli.output import Output, facts
 
     output = Output(json=json, quiet=quiet, verbose=verbose)
-    with connect(address, token=token, timeout=timeout) as client:
+    with connect(
+        address, token=token, token_file=token_file, ca=ca, timeout=timeout, output=output
+    ) as client:
         found = client.metrics(run)
     output.result(found.model_dump(mode="json"), facts(metrics_rows(found)))
 

@@ -20,8 +20,12 @@ PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
 TunnelName = Literal["auto", "ngrok", "cloudflared", "none"]
 
 Address = Annotated[
-    str,
-    typer.Argument(metavar="URL", envvar="COLAB_SERVER_URL", help="The server's address."),
+    str | None,
+    typer.Argument(
+        metavar="URL",
+        envvar="COLAB_SERVER_URL",
+        help="The server's address; without one, the server used last.",
+    ),
 ]
 Url = Annotated[
     str | None,
@@ -33,6 +37,19 @@ Token = Annotated[
         metavar="TOKEN",
         envvar="OMEGA21_TOKEN",
         help="The token that the server asks for; better in the environment than here.",
+    ),
+]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option("--token-file", metavar="FILE", help="A file that holds the token."),
+]
+Ca = Annotated[
+    Path | None,
+    typer.Option(
+        "--ca",
+        metavar="FILE",
+        envvar="OMEGA21_CA",
+        help="Trust these certificate authorities (PEM) too.",
     ),
 ]
 Timeout = Annotated[

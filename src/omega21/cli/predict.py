@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from omega21.cli.options import (
+    Ca,
     Json,
     Quiet,
     RunArgument,
     Timeout,
     Token,
+    TokenFile,
     Url,
     Verbose,
     Workdir,
@@ -41,6 +43,8 @@ def predict(
     ] = None,
     url: Url = None,
     token: Token = None,
+    token_file: TokenFile = None,
+    ca: Ca = None,
     timeout: Timeout = 60,
     workdir: Workdir = None,
     json: Json = False,
@@ -59,7 +63,14 @@ def predict(
     output = Output(json=json, quiet=quiet, verbose=verbose)
     x = read_features(file)
     with server_of_run(
-        run, address=url, token=token, timeout=timeout, workdir=workdir, output=output
+        run,
+        address=url,
+        token=token,
+        token_file=token_file,
+        ca=ca,
+        timeout=timeout,
+        workdir=workdir,
+        output=output,
     ) as client:
         found = client.predict(run, x)
     over = int((found.anomaly_prob > 0.5).sum())

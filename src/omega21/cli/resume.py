@@ -5,12 +5,14 @@ from typing import Annotated
 import typer
 
 from omega21.cli.options import (
+    Ca,
     Json,
     Patience,
     PullCheckpoints,
     Quiet,
     Timeout,
     Token,
+    TokenFile,
     Url,
     Verbose,
     Workdir,
@@ -29,6 +31,8 @@ def resume(
     *,
     url: Url = None,
     token: Token = None,
+    token_file: TokenFile = None,
+    ca: Ca = None,
     pull_checkpoints: PullCheckpoints = "auto",
     workdir: Workdir = None,
     patience: Patience = "10m",
@@ -58,6 +62,8 @@ def resume(
         finishing_only=True,
         address=url or last_address(name, workdir),
         token=token,
+        token_file=token_file,
+        ca=ca,
         timeout=timeout,
         workdir=workdir,
         patience=seconds(patience, "--patience"),

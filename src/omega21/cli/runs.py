@@ -7,12 +7,13 @@ import typer
 
 from omega21.cli import archive
 from omega21.cli.options import (
-    DEFAULT_ADDRESS,
+    Ca,
     Json,
     Quiet,
     RunArgument,
     Timeout,
     Token,
+    TokenFile,
     Url,
     Verbose,
     Workdir,
@@ -34,6 +35,8 @@ def runs(
     *,
     url: Url = None,
     token: Token = None,
+    token_file: TokenFile = None,
+    ca: Ca = None,
     timeout: Timeout = 60,
     workdir: Workdir = None,
     json: Json = False,
@@ -48,6 +51,8 @@ def runs(
         list_runs(
             url=url,
             token=token,
+            token_file=token_file,
+            ca=ca,
             timeout=timeout,
             workdir=workdir,
             json=json,
@@ -67,6 +72,8 @@ def list_runs(
     *,
     url: Url = None,
     token: Token = None,
+    token_file: TokenFile = None,
+    ca: Ca = None,
     timeout: Timeout = 60,
     workdir: Workdir = None,
     json: Json = False,
@@ -83,7 +90,9 @@ def list_runs(
 
     output = Output(json=json, quiet=quiet, verbose=verbose)
     if url is not None:
-        with connect(url, token=token, timeout=timeout) as client:
+        with connect(
+            url, token=token, token_file=token_file, ca=ca, timeout=timeout, output=output
+        ) as client:
             there = client.runs()
         table = listing(("run", "state", "step", "target", "durable"), map(_server_row, there))
         output.result({"runs": [run.model_dump(mode="json") for run in there]}, table)
@@ -99,6 +108,8 @@ def show(
     *,
     url: Url = None,
     token: Token = None,
+    token_file: TokenFile = None,
+    ca: Ca = None,
     timeout: Timeout = 60,
     workdir: Workdir = None,
     json: Json = False,
@@ -116,7 +127,9 @@ def show(
 
     output = Output(json=json, quiet=quiet, verbose=verbose)
     if url is not None:
-        with connect(url, token=token, timeout=timeout) as client:
+        with connect(
+            url, token=token, token_file=token_file, ca=ca, timeout=timeout, output=output
+        ) as client:
             state = client.run_state(run)
         output.result(state.model_dump(mode="json"), facts(_state_rows(state)))
         return
@@ -137,6 +150,8 @@ def pause(
     *,
     url: Url = None,
     token: Token = None,
+    token_file: TokenFile = None,
+    ca: Ca = None,
     timeout: Timeout = 60,
     json: Json = False,
     quiet: Quiet = False,
@@ -146,11 +161,12 @@ def pause(
     from omega21.cli.connection import connect
     from omega21.cli.output import Output
 
-    with connect(url or DEFAULT_ADDRESS, token=token, timeout=timeout) as client:
+    output = Output(json=json, quiet=quiet, verbose=verbose)
+    with connect(
+        url, token=token, token_file=token_file, ca=ca, timeout=timeout, output=output
+    ) as client:
         position = client.pause(run)
-    Output(json=json, quiet=quiet, verbose=verbose).result(
-        position.model_dump(mode="json"), _position(position)
-    )
+    output.result(position.model_dump(mode="json"), _position(position))
 
 
 @app.command()
@@ -159,6 +175,8 @@ def unpause(
     *,
     url: Url = None,
     token: Token = None,
+    token_file: TokenFile = None,
+    ca: Ca = None,
     timeout: Timeout = 60,
     json: Json = False,
     quiet: Quiet = False,
@@ -168,11 +186,12 @@ def unpause(
     from omega21.cli.connection import connect
     from omega21.cli.output import Output
 
-    with connect(url or DEFAULT_ADDRESS, token=token, timeout=timeout) as client:
+    output = Output(json=json, quiet=quiet, verbose=verbose)
+    with connect(
+        url, token=token, token_file=token_file, ca=ca, timeout=timeout, output=output
+    ) as client:
         position = client.resume(run)
-    Output(json=json, quiet=quiet, verbose=verbose).result(
-        position.model_dump(mode="json"), _position(position)
-    )
+    output.result(position.model_dump(mode="json"), _position(position))
 
 
 @app.command()
@@ -182,6 +201,8 @@ def remove(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     url: Url = None,
     token: Token = None,
+    token_file: TokenFile = None,
+    ca: Ca = None,
     timeout: Timeout = 60,
     workdir: Workdir = None,
     json: Json = False,
@@ -206,7 +227,9 @@ def remove(
     if not yes and not output.confirmed(f"remove run {run} from {url or path} for good?"):
         raise typer.Abort
     if url is not None:
-        with connect(url, token=token, timeout=timeout) as client:
+        with connect(
+            url, token=token, token_file=token_file, ca=ca, timeout=timeout, output=output
+        ) as client:
             client.remove_run(run)
     else:
         shutil.rmtree(path)

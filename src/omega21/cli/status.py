@@ -3,13 +3,14 @@
 from typing import TYPE_CHECKING
 
 from omega21.cli.options import (
-    DEFAULT_ADDRESS,
     Address,
+    Ca,
     Json,
     Quiet,
     Run,
     Timeout,
     Token,
+    TokenFile,
     Verbose,
 )
 from omega21.language import _
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
 
 
 def status(
-    address: Address = DEFAULT_ADDRESS,
+    address: Address = None,
     *,
     run: Run = "default",
     token: Token = None,
+    token_file: TokenFile = None,
+    ca: Ca = None,
     timeout: Timeout = 60,
     json: Json = False,
     quiet: Quiet = False,
@@ -34,7 +37,9 @@ def status(
     from omega21.cli.output import Output, facts
 
     output = Output(json=json, quiet=quiet, verbose=verbose)
-    with connect(address, token=token, timeout=timeout) as client:
+    with connect(
+        address, token=token, token_file=token_file, ca=ca, timeout=timeout, output=output
+    ) as client:
         found = client.status(run)
     output.result(found.model_dump(mode="json"), facts(status_rows(found)))
 

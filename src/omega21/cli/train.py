@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from omega21.cli.options import (
+    Ca,
     Json,
     KindName,
     Patience,
@@ -13,6 +14,7 @@ from omega21.cli.options import (
     Quiet,
     Timeout,
     Token,
+    TokenFile,
     Verbose,
     Workdir,
     pull_policy,
@@ -26,8 +28,8 @@ def train(
         typer.Argument(
             metavar="URL",
             envvar="COLAB_SERVER_URL",
-            help="The server's address; without one, a server is started on this machine for the "
-            "length of the run.",
+            help="The server's address; without one, the server used last, or, if there is none, "
+            "one started on this machine for the length of the run.",
         ),
     ] = None,
     *,
@@ -134,10 +136,18 @@ def train(
             help="Give up equal bits for speed where the device offers it; the run is marked.",
         ),
     ] = False,
+    local: Annotated[
+        bool,
+        typer.Option(
+            "--local", help="Train on this machine, whatever server is named or was used last."
+        ),
+    ] = False,
     pull_checkpoints: PullCheckpoints = "auto",
     workdir: Workdir = None,
     patience: Patience = "10m",
     token: Token = None,
+    token_file: TokenFile = None,
+    ca: Ca = None,
     timeout: Timeout = 60,
     json: Json = False,
     quiet: Quiet = False,
@@ -148,8 +158,10 @@ def train(
     The run is kept in a folder on this machine. When anything is cut off, `omega21 resume` goes
     on where it was: no sample is trained twice.
     """
+    from omega21.cli.connection import address_to_train
     from omega21.cli.output import Output
     from omega21.cli.training import Job, make_order, train_job
+    from omega21.language import _
 
     order = make_order(
         run=run,
@@ -164,11 +176,21 @@ def train(
         validation=validation,
         deterministic=not fast,
     )
+    output = Output(json=json, quiet=quiet, verbose=verbose)
+    where = address_to_train(order.run, address=address, local=local, workdir=workdir)
+    if address is None and where is not None:
+        output.note(
+            _("no address given: the server used last, {address} (--local: this machine)").format(
+                address=where
+            )
+        )
     job = Job(
         order=order,
         is_fresh=run is None,
-        address=address,
+        address=where,
         token=token,
+        token_file=token_file,
+        ca=ca,
         timeout=timeout,
         workdir=workdir,
         patience=seconds(patience, "--patience"),
@@ -177,4 +199,4 @@ def train(
         diagnose=diagnose,
         metrics=metrics,
     )
-    train_job(job, Output(json=json, quiet=quiet, verbose=verbose))
+    train_job(job, output)

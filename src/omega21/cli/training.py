@@ -3,7 +3,7 @@
 import shlex
 import time
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +12,7 @@ from omega21.cli.diagnose import diagnosis_rows
 from omega21.cli.metrics import metrics_rows
 from omega21.cli.output import Output, facts
 from omega21.cli.report import report
+from omega21.cli.servers import find_server, opened
 from omega21.cli.view import open_view
 from omega21.client.events import Done, RunReady
 from omega21.client.folder import fresh_run_name
@@ -36,7 +37,9 @@ class Job:
     order: TrainOrder
     is_fresh: bool = True
     address: str | None = None
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
+    token_file: Path | None = None
+    ca: Path | None = None
     timeout: float = 60.0
     workdir: Path | None = None
     patience: float = 600.0
@@ -136,7 +139,15 @@ def train_job(job: Job, output: Output) -> None:
 def open_server(job: Job, output: Output) -> AbstractContextManager[Client]:
     """Open the server at the job's address, or start one for it on this machine."""
     if job.address is not None:
-        return Client(job.address, token=job.token or None, timeout=job.timeout)
+        server = find_server(
+            job.address,
+            token=job.token,
+            token_file=job.token_file,
+            ca=job.ca,
+            timeout=job.timeout,
+        )
+        assert server is not None
+        return opened(server)
     return embedded(job.order.run, workdir=job.workdir, timeout=job.timeout, output=output)
 
 

@@ -5,11 +5,13 @@ from typing import Annotated
 import typer
 
 from omega21.cli.options import (
+    Ca,
     Json,
     Quiet,
     RunArgument,
     Timeout,
     Token,
+    TokenFile,
     Url,
     Verbose,
     Workdir,
@@ -30,6 +32,8 @@ def verify(
     ] = 1,
     url: Url = None,
     token: Token = None,
+    token_file: TokenFile = None,
+    ca: Ca = None,
     timeout: Timeout = 60,
     workdir: Workdir = None,
     json: Json = False,
@@ -48,7 +52,14 @@ def verify(
 
     output = Output(json=json, quiet=quiet, verbose=verbose)
     with server_to_verify(
-        checked_name(run), address=url, token=token, timeout=timeout, workdir=workdir, output=output
+        checked_name(run),
+        address=url,
+        token=token,
+        token_file=token_file,
+        ca=ca,
+        timeout=timeout,
+        workdir=workdir,
+        output=output,
     ) as client:
         same = client.verify(run, workdir=workdir, from_step=from_step, tell=output.note)
     weights = "and the weights after them" if same.weights_known else "the weights were not known"

@@ -85,8 +85,9 @@ class AsyncClient:
 
     `address` is where it is, `token` what it printed at its start, `ca` a PEM file of certificate
     authorities to trust beside the usual ones. A request fails after `timeout` seconds without a
-    byte; one that may succeed later is tried `attempts` times. Raises InvalidAddress, also for a
-    token that would go over the network in the clear.
+    byte; one that may succeed later is tried `attempts` times. `on_connect` is called by `connect`,
+    with what the server says of itself. Raises InvalidAddress, also for a token that would go over
+    the network in the clear.
     """
 
     def __init__(
@@ -97,11 +98,13 @@ class AsyncClient:
         timeout: float = TIMEOUT_SECONDS,
         attempts: int = 5,
         ca: Path | None = None,
+        on_connect: Callable[[Info], None] | None = None,
         carrier: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.address = parse_address(address)
         check_encrypted(self.address, token)
         self.server_id: str | None = None
+        self._on_connect = on_connect
         self.transport = Transport(
             self.address,
             token=token,
@@ -160,6 +163,8 @@ class AsyncClient:
                 f"this client speaks protocol {PROTOCOL_VERSION}"
             )
         self.server_id = info.server_id
+        if self._on_connect is not None:
+            self._on_connect(info)
         return info
 
     async def health(self) -> Health:

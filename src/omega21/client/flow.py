@@ -29,9 +29,11 @@ from omega21.client.pulling import Pull, Pulling
 from omega21.client.restoring import restore, samples_done
 from omega21.client.sources import validation_blocks
 from omega21.client.summary import Evaluation, summarise
+from omega21.client.unfinished import was_embedded
 from omega21.client.uploads import SegmentUpload, waiting_for_room, when_there_is_room
 from omega21.data.files import open_data
 from omega21.data.generators import KINDS
+from omega21.language import _
 from omega21.logs import remember
 from omega21.protocol.errors import (
     RunFolderConflict,
@@ -113,9 +115,19 @@ class TrainingFlow:
             await self._train(folder, chosen, state=state)
 
     async def _note_server(self, folder: RunFolder, server_id: str) -> None:
-        if folder.record.server_id not in (None, server_id):
-            await self._emit(Notice("this is another server than the one used last"))
-        address = self._client.address
+        """Keep which server the run is on, and say when it is another machine than before."""
+        record, address = folder.record, self._client.address
+        if record.server_id not in (None, server_id):
+            await self._emit(
+                Notice(
+                    _(
+                        "this is another server than the one that the run was on last: what it "
+                        "does not have is put there again"
+                    )
+                )
+            )
+        elif record.server not in (None, address) and not was_embedded(record, self._path.parent):
+            await self._emit(Notice(_("the same server as before, at a new address")))
         await run_sync(lambda: folder.update(server=address, server_id=server_id))
         await run_sync(lambda: folder.note("connected", server=address, server_id=server_id))
 

@@ -71,8 +71,16 @@ class Client:
         timeout: float = TIMEOUT_SECONDS,
         attempts: int = 5,
         ca: Path | None = None,
+        on_connect: Callable[[Info], None] | None = None,
     ) -> None:
-        self._client = AsyncClient(address, token=token, timeout=timeout, attempts=attempts, ca=ca)
+        self._client = AsyncClient(
+            address,
+            token=token,
+            timeout=timeout,
+            attempts=attempts,
+            ca=ca,
+            on_connect=on_connect,
+        )
         self._held = ExitStack()
         self._portal = self._held.enter_context(start_blocking_portal("asyncio"))
         self._held.callback(self._portal.call, self._client.aclose)

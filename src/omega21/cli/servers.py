@@ -1,0 +1,167 @@
+"""The server that a command means, and how it is let in.
+
+Which: the one named (argument, --url, COLAB_SERVER_URL), else the one used last.
+With which token: --token-file, else --token or OMEGA21_TOKEN, else the one remembered for this very
+address, else, on a terminal, where the server asks for one, the user is asked.
+A server that let a command in is remembered with its token, for its address alone.
+"""
+
+import getpass
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypedDict, Unpack
+
+from omega21.cli.output import Output
+from omega21.client.address import parse_address
+from omega21.client.servers import RememberedServer, remember, remembered
+from omega21.client.sync import Client
+from omega21.language import _
+from omega21.protocol.errors import InvalidRequest, OmegaError, Unauthorized
+
+_log = logging.getLogger("omega21")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """A server, and what a request to it needs."""
+
+    address: str
+    token: str | None = field(default=None, repr=False)
+    ca: Path | None = None
+    timeout: float = 60.0
+    attempts: int = 5
+    is_token_remembered: bool = False
+
+
+class Reaching(TypedDict, total=False):
+    """What the options of a command say about reaching a server, and where it tells which it is."""
+
+    token: str | None
+    token_file: Path | None
+    ca: Path | None
+    timeout: float
+    output: Output
+
+
+def find_server(address: str | None, **reaching: Unpack[Reaching]) -> Server | None:
+    """Return the server at `address`, else the one used last, which `output` says; None for none.
+
+    Raises InvalidAddress, InvalidRequest for a token's file that holds none.
+    """
+    servers = remembered()
+    if address is not None:
+        address = parse_address(address)
+    elif servers:
+        address = servers[0].address
+        if "output" in reaching:
+            text = _("no address given: the server used last, {address}").format(address=address)
+            reaching["output"].note(text)
+    else:
+        return None
+    file, ca = reaching.get("token_file"), reaching.get("ca")
+    token = reaching.get("token") if file is None else read_token(file)
+    known = next((one for one in servers if one.address == address), None)
+    return Server(
+        address=address,
+        token=token or (known.token if known else None),
+        ca=ca or (Path(known.ca) if known and known.ca else None),
+        timeout=reaching.get("timeout", 60.0),
+        is_token_remembered=not token and known is not None and known.token is not None,
+    )
+
+
+def read_token(path: Path) -> str:
+    """Return the token that a file holds. Raises InvalidRequest when it holds none."""
+    try:
+        token = path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else _("it is no text")
+        raise InvalidRequest(
+            _("--token-file {path} cannot be read: {why}").format(path=path, why=why)
+        ) from error
+    if not token or len(token.split()) > 1:
+        raise InvalidRequest(
+            _("--token-file {path} does not hold a token").format(path=path),
+            hint=_("it has one line, the token that the server printed"),
+        )
+    return token
+
+
+@contextmanager
+def opened(server: Server) -> Iterator[Client]:
+    """Open a client of a server, and remember the server once it has let us in."""
+    server = _with_token(server)
+    with Client(
+        server.address,
+        token=server.token,
+        timeout=server.timeout,
+        attempts=server.attempts,
+        ca=server.ca,
+        on_connect=lambda info: _keep(server, info.server_id),
+    ) as client:
+        try:
+            yield client
+        except Unauthorized as error:
+            raise _explained(error, server) from error
+        if client.traffic.answers:
+            _keep(server, client.server_id)
+
+
+def _with_token(server: Server) -> Server:
+    """Ask the user for the token, where there is a user, none is given and the server wants one."""
+    if server.token or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return server
+    with Client(server.address, timeout=server.timeout, attempts=1, ca=server.ca) as client:
+        try:
+            client.connect()
+        except Unauthorized:
+            asked = _("token of {address} (not shown): ").format(address=server.address)
+        except OmegaError:
+            return server  # the command meets it too, with patience of its own
+        else:
+            return server
+    try:
+        token = getpass.getpass(asked, stream=sys.stderr).strip()
+    except EOFError:
+        return server
+    return replace(server, token=token or None)
+
+
+def _keep(server: Server, server_id: str | None) -> None:
+    try:
+        remember(server.address, token=server.token, ca=server.ca, server_id=server_id)
+    except OSError as error:
+        # What was asked for is done all the same.
+        _log.warning("the server is not remembered: %s: %s", error.filename, error.strerror)
+
+
+def _explained(error: Unauthorized, server: Server) -> Unauthorized:
+    """Say whose token it is, where that is known here."""
+    hint = error.hint or Unauthorized.default_hint
+    if server.is_token_remembered:
+        return Unauthorized(
+            _(
+                "{address} does not take the token remembered for it: another server answers "
+                "there now, or it was started with another token"
+            ).format(address=server.address),
+            hint=hint,
+        )
+    owner = _owner(server)
+    if owner is None:
+        return error
+    return Unauthorized(
+        _("this is the token of {owner}, not of {address}").format(
+            owner=owner.address, address=server.address
+        ),
+        hint=hint,
+    )
+
+
+def _owner(server: Server) -> RememberedServer | None:
+    """Return the other server that this token is remembered for."""
+    others = (one for one in remembered() if one.token and one.address != server.address)
+    return next((one for one in others if one.token == server.token), None)
