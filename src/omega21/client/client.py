@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 from omega21.client.address import check_encrypted, parse_address
 from omega21.client.checkpoints import HeldCheckpoint
 from omega21.client.conditions import changed_at
-from omega21.client.evaluation import Prediction, evaluate, predict
+from omega21.client.evaluation import Prediction, predict, score
 from omega21.client.orders import TrainOrder
 from omega21.client.policy import RetryRules
 from omega21.client.pulling import Pull, pull_checkpoint
@@ -378,7 +378,7 @@ class AsyncClient:
     async def evaluate(self, run: str, samples: Samples | Iterable[Samples]) -> Evaluation:
         """Score samples, in blocks or at once, all under the weights of one step."""
         blocks = [samples] if isinstance(samples, Samples) else samples
-        return await evaluate(self, check(run), blocks=blocks)
+        return (await score(self, check(run), blocks=blocks)).evaluation
 
     async def download_weights(self, run: str, path: Path) -> SavedWeights:
         """Save a run's weights as a safetensors file; checked and on disk when it returns."""

@@ -13,7 +13,7 @@ import anyio
 import numpy as np
 from numpy.typing import NDArray
 
-from omega21.client.summary import Evaluation
+from omega21.client.summary import Evaluation, Scored
 from omega21.data.samples import Samples, check_samples
 from omega21.data.scores import auroc, average_precision
 from omega21.protocol.compute import MAX_SHARDS_TO_COMPUTE
@@ -72,7 +72,7 @@ async def predict(client: "AsyncClient", run: str, *, x: NDArray[np.float32]) ->
     )
 
 
-async def evaluate(client: "AsyncClient", run: str, *, blocks: Iterable[Samples]) -> Evaluation:
+async def score(client: "AsyncClient", run: str, *, blocks: Iterable[Samples]) -> Scored:
     """Score samples and hold the scores against their labels; one block is held at a time.
 
     Raises InvalidSamples when there are none, PlanUnfinished as `predict` does.
@@ -99,7 +99,7 @@ async def evaluate(client: "AsyncClient", run: str, *, blocks: Iterable[Samples]
     y = np.concatenate(labels)
     alarms = scores > ALARM_PROBABILITY
     both = bool(y.any()) and not bool(y.all())
-    return Evaluation(
+    evaluation = Evaluation(
         step=step,
         samples=len(y),
         anomalies=int(np.count_nonzero(y)),
@@ -109,6 +109,7 @@ async def evaluate(client: "AsyncClient", run: str, *, blocks: Iterable[Samples]
         auroc=auroc(scores, y) if both else None,
         average_precision=average_precision(scores, y) if both else None,
     )
+    return Scored(evaluation, scores, y)
 
 
 def _parts(tensor: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:

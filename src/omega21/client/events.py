@@ -1,17 +1,21 @@
 """What happens while a run is trained, as values: what `train` yields, for people and programs."""
 
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+import re
+from dataclasses import dataclass, fields
+from typing import Any, Literal, TypeAlias
+
+from pydantic import TypeAdapter
 
 from omega21.client.summary import Evaluation, Summary
-from omega21.protocol.classic import Info
+from omega21.protocol.classic import Info, Status
 from omega21.protocol.plan import Segment
 from omega21.protocol.runs import RunState, RunSummary
 from omega21.protocol.steps import StepRow
 
-How = Literal["created", "continued", "finishing", "adopted", "restored"]
+How = Literal["created", "continued", "finishing", "adopted", "restored", "watched"]
 """How the run was met: made new; its plan grew; its unfinished segment is being finished; taken
-over from the server, which had it while this machine did not; put back on a server that had not."""
+over from the server, which had it while this machine did not; put back on a server that had not;
+looked at, while another program trains it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,22 @@ class StateChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class Evaluated:
+    """Held-out samples of segment `segment` were scored, at this time; on disk here."""
+
+    evaluation: Evaluation
+    segment: int
+    ended_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSeen:
+    """How the server is: its device and memory, how often it was started again."""
+
+    status: Status
+
+
+@dataclass(frozen=True, slots=True)
 class LinkLost:
     """The server is unreachable since this time (seconds since 1970); it is tried again."""
 
@@ -104,7 +124,27 @@ Event: TypeAlias = (
     | UploadProgress
     | StepsDone
     | StateChanged
+    | Evaluated
+    | ServerSeen
     | LinkLost
     | LinkRestored
     | Done
 )
+
+_NAME = re.compile(r"(?<!^)(?=[A-Z])")
+
+
+def as_dict(event: Event) -> dict[str, Any]:
+    """Return an event for machines: its name in snake_case under `event`, and its fields.
+
+    Every value is what JSON has; fields that have their defaults in a row are left out.
+    """
+    name = _NAME.sub("_", type(event).__name__).lower()
+    values = {field.name: getattr(event, field.name) for field in fields(event)}
+    written: dict[str, Any] = _ANYTHING.dump_python(
+        values, mode="json", serialize_as_any=True, exclude_defaults=True
+    )
+    return {"event": name, **written}
+
+
+_ANYTHING: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])

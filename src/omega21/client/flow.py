@@ -18,21 +18,32 @@ from typing import TYPE_CHECKING, Final
 from anyio.to_thread import run_sync
 
 from omega21.client.address import is_loopback
+from omega21.client.alongside import Alongside
 from omega21.client.concurrency import together
 from omega21.client.conditions import changed_at, note_conditions
-from omega21.client.events import Connected, Done, Event, How, Notice, RunReady
+from omega21.client.evaluating import Evaluating, held_out_count, note_evaluation
+from omega21.client.evaluation import score
+from omega21.client.events import (
+    Connected,
+    Done,
+    Event,
+    How,
+    Notice,
+    RunReady,
+    ServerSeen,
+)
 from omega21.client.folder import RunFolder, run_folder_path
 from omega21.client.following import GATHER_SECONDS, GATHER_SECONDS_LOCAL, Following
 from omega21.client.meeting import find_run, meet, open_folder
 from omega21.client.orders import FileFacts, TrainOrder, next_segment
 from omega21.client.pulling import Pull, Pulling
+from omega21.client.pulse import Pulse
 from omega21.client.restoring import restore, samples_done
 from omega21.client.sources import validation_blocks
-from omega21.client.summary import Evaluation, summarise
+from omega21.client.summary import Evaluation, Scored, summarise
 from omega21.client.unfinished import was_embedded
 from omega21.client.uploads import SegmentUpload, waiting_for_room, when_there_is_room
 from omega21.data.files import open_data
-from omega21.data.generators import KINDS
 from omega21.language import _
 from omega21.logs import remember
 from omega21.protocol.errors import (
@@ -42,7 +53,7 @@ from omega21.protocol.errors import (
     UnknownSegment,
     UnknownShard,
 )
-from omega21.protocol.plan import PlanIndex, Segment, plan_steps
+from omega21.protocol.plan import PlanIndex, plan_steps
 from omega21.protocol.runs import RunState
 
 if TYPE_CHECKING:
@@ -148,7 +159,10 @@ class TrainingFlow:
         if file is not None:
             held_out = {**record.held_out, file.sha256: new.held_out}
             await run_sync(lambda: folder.update(held_out=held_out))
-        await run_sync(lambda: folder.update(validation=self._order.validation))
+        order = self._order
+        await run_sync(
+            lambda: folder.update(validation=order.validation, evaluate_every=order.evaluate_every)
+        )
         await run_sync(folder.put_segment, number, new.segment)
         return _Chosen(number, "continued" if number else "created")
 
@@ -203,15 +217,14 @@ class TrainingFlow:
                 )
             )
         local = is_loopback(self._client.address)
+        alongside = self._alongside(folder, chosen, first_step=first_steps[-1])
         following = Following(
             self._client,
             folder,
             last_step=end,
             gather=GATHER_SECONDS_LOCAL if local else GATHER_SECONDS,
-            emit=self._emit,
+            emit=alongside.tell,
         )
-
-        pulling = Pulling(self._client, folder, policy=self._pull, emit=self._emit)
 
         async def upload_all() -> None:
             start = time.monotonic()
@@ -226,14 +239,33 @@ class TrainingFlow:
 
         async def follow() -> None:
             await following.run()
-            pulling.stop()
+            alongside.stop()
 
-        await together(upload_all, follow, pulling.from_time_to_time)
+        await together(upload_all, follow, alongside.run)
+
+    def _alongside(self, folder: RunFolder, chosen: _Chosen, *, first_step: int) -> Alongside:
+        order, segment = self._order, folder.segments[chosen.number]
+        return Alongside(
+            evaluating=Evaluating(
+                self._client,
+                folder,
+                number=chosen.number,
+                first_step=first_step,
+                samples=held_out_count(folder, segment, order.validation),
+                every=order.evaluate_every,
+                emit=self._emit,
+            ),
+            pulse=Pulse(self._client, order.run, emit=self._emit),
+            pulling=Pulling(self._client, folder, policy=self._pull, emit=self._emit),
+            emit=self._emit,
+        )
 
     async def _finish(self, folder: RunFolder, chosen: _Chosen) -> None:
         """Evaluate, record that the segment is finished, and tell its figures."""
         run, segment = folder.record.run, folder.segments[chosen.number]
-        evaluation = await self._evaluate(folder, segment)
+        evaluation = await self._evaluate(folder, chosen.number)
+        status = await self._client.status(run)
+        await self._emit(ServerSeen(status))
         state = await self._client.run_state(run)
         last_step = plan_steps(folder.segments[: chosen.number + 1])
         first = folder.results.row(last_step - segment.steps + 1)
@@ -255,17 +287,16 @@ class TrainingFlow:
         )
         pulling = Pulling(self._client, folder, policy=self._pull, emit=self._emit)
         await pulling.at_end(last_step)
-        await run_sync(lambda: folder.note("finished", **summary.as_dict()))
+        server = status.model_dump(mode="json")
+        await run_sync(lambda: folder.note("finished", **summary.as_dict(), server=server))
         await run_sync(lambda: folder.update(finished_segments=chosen.number + 1))
         await self._emit(Done(summary, state, evaluation))
 
-    async def _evaluate(self, folder: RunFolder, segment: Segment) -> Evaluation | None:
+    async def _evaluate(self, folder: RunFolder, number: int) -> Evaluation | None:
         """Score held-out samples of the segment's source, as many as were asked for and exist."""
         record, wanted = folder.record, self._order.validation
-        source = segment.source
-        count = wanted
-        if source.kind not in KINDS:
-            count = min(wanted, record.held_out.get(source.file_sha256 or "", 0))
+        segment = folder.segments[number]
+        count = held_out_count(folder, segment, wanted)
         if count < wanted:
             await self._emit(
                 Notice(f"validation on {count} samples: no more of this data are held out")
@@ -273,14 +304,16 @@ class TrainingFlow:
         if not count:
             return None
 
-        async def evaluate() -> Evaluation:  # what is up already is not sent again
-            blocks = validation_blocks(source, count, files=record.files)
-            return await self._client.evaluate(record.run, blocks)
+        async def evaluate() -> Scored:  # what is up already is not sent again
+            blocks = validation_blocks(segment.source, count, files=record.files)
+            return await score(self._client, record.run, blocks=blocks)
 
         async def tell(full: StorageFull) -> None:
             await self._emit(waiting_for_room(full))
 
-        return await when_there_is_room(evaluate, tell=tell)
+        scored = await when_there_is_room(evaluate, tell=tell)
+        await note_evaluation(folder, scored, number=number, emit=self._emit)
+        return scored.evaluation
 
 
 def _look_at(path: Path) -> _File:

@@ -25,6 +25,7 @@ from typing import Any, Final, Self, TypeVar
 import platformdirs
 from pydantic import Field, ValidationError
 
+from omega21.client.orders import EvaluateEvery
 from omega21.client.results import Results
 from omega21.data.durable import append_durably, write_durably
 from omega21.protocol.errors import RunFolderConflict
@@ -54,6 +55,7 @@ class RunRecord(Document):
     validation: int = Field(
         default=1000, ge=0, description="samples scored at the end of the segment under way"
     )
+    evaluate_every: EvaluateEvery = Field(default="epoch", description="the same on the way")
     uplink: float | None = Field(
         default=None, description="bytes per second that samples last went up with"
     )

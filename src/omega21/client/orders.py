@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from omega21.data.generators import KINDS
 from omega21.protocol.errors import InvalidRequest, OtherConfig
@@ -16,6 +17,10 @@ from omega21.protocol.shards import SHARD_SAMPLES
 MAX_VALIDATION = 100_000
 """Most held-out samples: they go up as shards, and their scores are joined in memory."""
 
+EvaluateEvery: TypeAlias = Literal["epoch", "never"] | Annotated[int, Field(ge=1)]
+"""When held-out samples are scored on the way: at the ends of epochs, where that takes no more than
+a tenth of the time; every so many steps; never."""
+
 _MOST_AT_ONCE = MAX_SHARDS_PER_REQUEST * SHARD_SAMPLES
 
 
@@ -24,7 +29,8 @@ class TrainOrder:
     """What to train: a run, some samples, and how they are used.
 
     Without `samples`, all of a data file that is not held out. `seed` is the run's, and that of
-    its data and their order. `validation` samples are held out and evaluated at the end.
+    its data and their order. `validation` samples are held out and evaluated at the end, and on the
+    way as `evaluate_every` says.
     """
 
     run: str
@@ -36,6 +42,7 @@ class TrainOrder:
     seed: int = 42
     data: Path | None = None
     validation: int = 1000
+    evaluate_every: EvaluateEvery = "epoch"
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     precision: PrecisionAsked = "auto"

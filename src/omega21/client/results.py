@@ -4,23 +4,30 @@ A replayed row is compared with the one there, not added. Where one differs, the
 that step on, and the old ones are handed back for the log. Digests are chained, so comparing them
 compares everything up to that step.
 
-Beside them are the conditions under which stretches of steps were computed (table `stretches`), and
-the digests of the weights that are known (table `weights`).
+Beside them are the conditions under which stretches of steps were computed (table `stretches`), the
+digests of the weights that are known (`weights`), every evaluation (`evaluations`), and what each
+held-out sample scored in the newest one (`scores`). The view `results` is for people who open the
+file in an SQLite browser.
 """
 
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
+from omega21.client.summary import Evaluation, Scored
 from omega21.protocol.digests import CHAIN_START
 from omega21.protocol.errors import RunFolderConflict
 from omega21.protocol.runs import Stretch
 from omega21.protocol.steps import StepRow
 
-RESULTS_FORMAT: Final = 2
+RESULTS_FORMAT: Final = 3
 
 _COLUMNS: Final = (
     *("step", "loss", "anomaly_prob", "samples", "digest"),
@@ -42,40 +49,102 @@ CREATE TABLE stretches (
 ) STRICT;
 CREATE TABLE weights (step INTEGER PRIMARY KEY, sha256 TEXT NOT NULL) STRICT;
 """
+_CREATE_EVALUATIONS: Final = """
+CREATE TABLE evaluations (
+    step INTEGER PRIMARY KEY, samples INTEGER NOT NULL, anomalies INTEGER NOT NULL,
+    found INTEGER NOT NULL, false_alarms INTEGER NOT NULL, loss REAL NOT NULL,
+    auroc REAL, average_precision REAL, segment INTEGER NOT NULL, ended_at REAL NOT NULL
+) STRICT;
+CREATE TABLE scores (
+    sample INTEGER PRIMARY KEY, label INTEGER NOT NULL, score REAL NOT NULL, step INTEGER NOT NULL
+) STRICT;
+CREATE VIEW results AS
+SELECT
+    steps.step, steps.loss, steps.anomaly_prob, steps.samples, steps.seconds,
+    steps.samples / nullif(steps.seconds, 0) AS samples_per_second,
+    datetime(steps.ended_at, 'unixepoch') AS ended_at_utc,
+    CASE WHEN refused THEN 'refused' WHEN skipped THEN 'skipped' ELSE 'applied' END AS outcome,
+    auroc, average_precision
+FROM steps LEFT JOIN evaluations USING (step);
+"""
+_CREATE: Final = (_CREATE_STEPS, _CREATE_CONDITIONS, _CREATE_EVALUATIONS)
+"""What each format added to the one before it."""
+
 # Constant names, no input.
 _INSERT: Final = f"INSERT INTO steps VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
 _SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM steps"  # noqa: S608
 _INSERT_STRETCH: Final = f"INSERT INTO stretches VALUES ({', '.join('?' * len(_STRETCH_COLUMNS))})"  # noqa: S608
 _SELECT_STRETCHES: Final = f"SELECT {', '.join(_STRETCH_COLUMNS)} FROM stretches ORDER BY from_step"  # noqa: S608
+_EVALUATION_COLUMNS: Final = tuple(field.name for field in fields(Evaluation))
+_INSERT_EVALUATION: Final = f"INSERT OR REPLACE INTO evaluations VALUES ({', '.join('?' * 10)})"  # noqa: S608
+_SELECT_EVALUATIONS: Final = (
+    f"SELECT {', '.join(_EVALUATION_COLUMNS)}, segment, ended_at FROM evaluations "  # noqa: S608
+    "WHERE step > ? ORDER BY step"
+)
 _READ_AT_ONCE: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvaluation:
+    """An evaluation, the segment whose held-out samples it scored, and when (since 1970)."""
+
+    evaluation: Evaluation
+    segment: int
+    ended_at: float
 
 
 class Results:
     """The step rows of one run; steps are 1, 2, … without a gap. Safe to use from any thread."""
 
-    def __init__(self, path: Path) -> None:
-        """Open or make the file. Raises RunFolderConflict for a damaged or a newer one."""
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        """Open or make the file; `read_only`, beside a program that writes, open what is there.
+
+        Raises RunFolderConflict for a damaged or a newer one, and for none where it is only read.
+        """
         self._lock = threading.Lock()
-        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        mode = "ro" if read_only else "rwc"
+        try:
+            self._db = sqlite3.connect(
+                f"{path.resolve().as_uri()}?mode={mode}",
+                uri=True,
+                check_same_thread=False,
+                isolation_level=None,
+            )
+        except sqlite3.OperationalError as error:
+            raise _unreadable(path, error) from error
         try:
             version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
+            self._bring_up_to_date(path, version, read_only=read_only)
+            self.last_step, self.last_digest = self._newest()
         except sqlite3.DatabaseError as error:
             self._db.close()
-            raise RunFolderConflict(
-                f"{path} cannot be read: {error}", hint="restore it from a copy"
-            ) from error
-        if version > RESULTS_FORMAT:
+            raise _unreadable(path, error) from error
+        except BaseException:
             self._db.close()
+            raise
+
+    def _bring_up_to_date(self, path: Path, version: int, *, read_only: bool) -> None:
+        """Add the tables that an older format lacks; where nothing may be written, beside it."""
+        if version > RESULTS_FORMAT:
             raise RunFolderConflict(
                 f"{path} has format {version}, this omega21 reads up to {RESULTS_FORMAT}",
                 hint="use the version of omega21 that wrote it, or a newer one",
             )
-        if version < RESULTS_FORMAT:
-            create = _CREATE_CONDITIONS if version else _CREATE_STEPS + _CREATE_CONDITIONS
+        if version == RESULTS_FORMAT:
+            return
+        create = "".join(_CREATE[version:])
+        if read_only:
+            self._db.executescript(create.replace("CREATE ", "CREATE TEMP "))
+        else:
             self._db.executescript(
                 f"BEGIN; {create} PRAGMA user_version = {RESULTS_FORMAT}; COMMIT;"
             )
-        self.last_step, self.last_digest = self._newest()
+
+    def refresh(self) -> int:
+        """Look at what another program has written since; return the last step."""
+        with self._lock:
+            self.last_step, self.last_digest = self._newest()
+        return self.last_step
 
     def close(self) -> None:
         """Close the file."""
@@ -158,6 +227,35 @@ class Results:
             ).fetchone()
         return None if found is None else (int(found[0]), str(found[1]))
 
+    def put_evaluation(self, scored: Scored, *, segment: int, ended_at: float) -> None:
+        """Store an evaluation; its scores replace those of the one before. On disk on return."""
+        step = scored.evaluation.step
+        scores = zip(scored.labels.tolist(), scored.scores.tolist(), strict=True)
+        values = [(sample, int(label), score, step) for sample, (label, score) in enumerate(scores)]
+        with self._lock, self._transaction() as cursor:
+            cursor.execute(_INSERT_EVALUATION, [*astuple(scored.evaluation), segment, ended_at])
+            cursor.execute("DELETE FROM scores")
+            cursor.executemany("INSERT INTO scores VALUES (?, ?, ?, ?)", values)
+
+    def evaluations(self, *, after: int = 0) -> list[StoredEvaluation]:
+        """Return the evaluations of steps after `after`, ascending."""
+        with self._lock:
+            found = self._db.execute(_SELECT_EVALUATIONS, [after]).fetchall()
+        return [
+            StoredEvaluation(
+                Evaluation(**dict(zip(_EVALUATION_COLUMNS, values, strict=False))),
+                *values[len(_EVALUATION_COLUMNS) :],
+            )
+            for values in found
+        ]
+
+    def scores(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return (scores, labels), both [n], of the held-out samples in the newest evaluation."""
+        with self._lock:
+            found = self._db.execute("SELECT score, label FROM scores ORDER BY sample").fetchall()
+        table = np.array(found, np.float64).reshape(-1, 2)
+        return table[:, 0], table[:, 1]
+
     def _add(self, rows: Sequence[StepRow], *, cut_from: int | None = None) -> None:
         """Add rows in one transaction, after removing those from a step on."""
         start = self.last_step + 1 if cut_from is None else cut_from
@@ -168,7 +266,8 @@ class Results:
             with self._transaction() as cursor:
                 if cut_from is not None:
                     cursor.execute("DELETE FROM steps WHERE step >= ?", [cut_from])
-                    cursor.execute("DELETE FROM weights WHERE step >= ?", [cut_from])
+                    for table in ("weights", "evaluations", "scores"):
+                        cursor.execute(f"DELETE FROM {table} WHERE step >= ?", [cut_from])  # noqa: S608 - constant names
                 cursor.executemany(_INSERT, [_as_values(row) for row in rows])
             self.last_step, self.last_digest = rows[-1].step, rows[-1].digest
 
@@ -196,3 +295,7 @@ def _as_values(row: StepRow) -> list[object]:
 
 def _as_row(values: Sequence[Any]) -> StepRow:
     return StepRow.model_validate(dict(zip(_COLUMNS, values, strict=True)))
+
+
+def _unreadable(path: Path, error: sqlite3.Error) -> RunFolderConflict:
+    return RunFolderConflict(f"{path} cannot be read: {error}", hint="restore it from a copy")

@@ -3,6 +3,9 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from omega21.protocol.plan import Segment
 from omega21.protocol.steps import StepRow
 
@@ -23,6 +26,15 @@ class Evaluation:
     loss: float
     auroc: float | None
     average_precision: float | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scored:
+    """An evaluation with what it is made of: float32 scores [n] and labels [n], in their order."""
+
+    evaluation: Evaluation
+    scores: NDArray[np.float32]
+    labels: NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

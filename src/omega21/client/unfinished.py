@@ -48,6 +48,7 @@ def unfinished_order(run: str, workdir: Path | None = None) -> TrainOrder:
         run=run,
         seed=config.seed,
         validation=record.validation,
+        evaluate_every=record.evaluate_every,
         model=config.model,
         optimizer=config.optimizer,
         precision=config.precision,

@@ -1,0 +1,43 @@
+"""What goes on beside the following of a segment: evaluations, the server's pulse, checkpoints."""
+
+from collections.abc import Awaitable, Callable
+
+from omega21.client.concurrency import together
+from omega21.client.evaluating import Evaluating
+from omega21.client.events import Event, StepsDone
+from omega21.client.pulling import Pulling
+from omega21.client.pulse import Pulse
+
+
+class Alongside:
+    """Runs until `stop`, which the end of the segment's results brings; hears of them by `tell`."""
+
+    def __init__(
+        self,
+        *,
+        evaluating: Evaluating,
+        pulse: Pulse,
+        pulling: Pulling,
+        emit: Callable[[Event], Awaitable[None]],
+    ) -> None:
+        self._evaluating = evaluating
+        self._pulse = pulse
+        self._pulling = pulling
+        self._emit = emit
+
+    async def tell(self, event: Event) -> None:
+        """Pass an event of the following on, and act on new results."""
+        await self._emit(event)
+        if isinstance(event, StepsDone):
+            self._pulse.begin()
+            self._evaluating.reached(event.rows[-1].step)
+
+    async def run(self) -> None:
+        """Do it all, until `stop`."""
+        await together(self._pulling.from_time_to_time, self._evaluating.run, self._pulse.run)
+
+    def stop(self) -> None:
+        """Begin nothing more."""
+        self._pulling.stop()
+        self._evaluating.stop()
+        self._pulse.stop()

@@ -1,0 +1,135 @@
+"""Evaluations on the way: held-out samples scored while a segment trains.
+
+The server computes them between two steps, touching no state, so the bits of the run stay as they
+are. Each covers as many samples as one request does (2048), which are scored under the weights of
+one step: the newest, a little after the one that was due.
+"""
+
+import time
+from collections.abc import Awaitable, Callable
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+import anyio
+from anyio.to_thread import run_sync
+
+from omega21.client.evaluation import score
+from omega21.client.events import Evaluated, Event, Notice
+from omega21.client.folder import RunFolder
+from omega21.client.orders import EvaluateEvery
+from omega21.client.sources import validation_blocks
+from omega21.client.summary import Scored
+from omega21.data.generators import KINDS
+from omega21.data.samples import Samples
+from omega21.language import _
+from omega21.protocol.compute import MAX_SHARDS_TO_COMPUTE
+from omega21.protocol.errors import ServerFailure
+from omega21.protocol.plan import Segment
+
+if TYPE_CHECKING:
+    from omega21.client.client import AsyncClient
+
+EPOCH_SHARE: Final = 10
+"""Evaluations at the ends of epochs take at most a tenth of the time."""
+
+
+class Evaluating:
+    """Evaluates one segment whenever `every` says, until `stop`; its end is not its business."""
+
+    def __init__(
+        self,
+        client: "AsyncClient",
+        folder: RunFolder,
+        *,
+        number: int,
+        first_step: int,
+        samples: int,
+        every: EvaluateEvery,
+        emit: Callable[[Event], Awaitable[None]],
+    ) -> None:
+        self._client = client
+        self._folder = folder
+        self._number = number
+        self._first_step = first_step
+        self._samples = samples
+        self._every = every
+        self._emit = emit
+        self._blocks: list[Samples] = []
+        self._moved = anyio.Event()
+        self._stopped = False
+        self._step = folder.results.last_step
+
+    def reached(self, step: int) -> None:
+        """Results up to this step are there."""
+        self._step = max(self._step, step)
+        self._wake()
+
+    def stop(self) -> None:
+        """Evaluate no more: what is trained is scored at its end."""
+        self._stopped = True
+        self._wake()
+
+    async def run(self) -> None:
+        """Evaluate at the steps that are due. Results are on disk before they are told."""
+        segment = self._folder.segments[self._number]
+        period = segment.steps_per_epoch if self._every == "epoch" else self._every
+        if period == "never" or not self._samples:
+            return
+        periods_done, next_at = self._steps_done() // period, 0.0
+        while True:
+            await self._moved.wait()
+            if self._stopped:
+                return
+            self._moved = anyio.Event()
+            start, done = time.monotonic(), self._steps_done()
+            if done >= segment.steps or done // period <= periods_done or start < next_at:
+                continue
+            periods_done = done // period
+            await self._evaluate(segment)
+            if self._every == "epoch":
+                now = time.monotonic()
+                next_at = now + (EPOCH_SHARE - 1) * (now - start)
+
+    async def _evaluate(self, segment: Segment) -> None:
+        if not self._blocks:
+            self._blocks = await run_sync(self._read, segment)
+        try:
+            scored = await score(self._client, self._folder.record.run, blocks=self._blocks)
+        except ServerFailure as error:
+            await self._emit(
+                Notice(_("no evaluation on the way: {reason}").format(reason=error.message))
+            )
+        else:
+            await note_evaluation(self._folder, scored, number=self._number, emit=self._emit)
+
+    def _read(self, segment: Segment) -> list[Samples]:
+        """Read the first of the samples that are scored at the end too: nothing goes up twice."""
+        blocks = validation_blocks(segment.source, self._samples, files=self._folder.record.files)
+        return list(islice(blocks, MAX_SHARDS_TO_COMPUTE))
+
+    def _steps_done(self) -> int:
+        return self._step - self._first_step + 1
+
+    def _wake(self) -> None:
+        self._moved.set()
+
+
+def held_out_count(folder: RunFolder, segment: Segment, wanted: int) -> int:
+    """Return how many of the samples wanted for evaluation a segment's source holds out."""
+    source = segment.source
+    if source.kind in KINDS:
+        return wanted
+    return min(wanted, folder.record.held_out.get(source.file_sha256 or "", 0))
+
+
+async def note_evaluation(
+    folder: RunFolder,
+    scored: Scored,
+    *,
+    number: int,
+    emit: Callable[[Event], Awaitable[None]],
+) -> None:
+    """Store an evaluation of segment `number` in the run folder, and tell it."""
+    ended_at = time.time()
+    await run_sync(lambda: folder.results.put_evaluation(scored, segment=number, ended_at=ended_at))
+    await emit(Evaluated(scored.evaluation, number, ended_at))
