@@ -1,14 +1,15 @@
 """Who may call: with a token, and from this machine without one."""
 
 import base64
+from typing import Any
 
 import httpx
 import pytest
-from starlette.datastructures import Headers
 
-from omega21.protocol.errors import ForeignOrigin, OmegaError, Unauthorized
-from omega21.server.access import Access, is_loopback_address
+from omega21.protocol.errors import ForeignOrigin, OmegaError, TooManyAttempts, Unauthorized
+from omega21.server.access import SESSION_COOKIE, Access, is_loopback_address
 from omega21.server.app import create_app
+from omega21.server.attempts import BURST
 from omega21.training.engine import Engine
 
 TOKEN = "correct-horse-ñ"
@@ -18,9 +19,23 @@ def basic(password: str) -> str:
     return "Basic " + base64.b64encode(f"anyone:{password}".encode()).decode()
 
 
-def check(access: Access, path: str = "/status", **headers: str) -> type[OmegaError] | None:
+def scope(path: str, method: str = "GET", **headers: str) -> dict[str, Any]:
+    named = {"host": "127.0.0.1:8000"} | {k.replace("_", "-"): v for k, v in headers.items()}
+    raw = [(name.encode(), text.encode()) for name, text in named.items()]
+    return {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "headers": raw,
+        "client": ("203.0.113.7", 4711),
+    }
+
+
+def check(
+    access: Access, path: str = "/status", method: str = "GET", **headers: str
+) -> type[OmegaError] | None:
     try:
-        access.check(path, Headers({"host": "127.0.0.1:8000"} | headers))
+        access.check(scope(path, method, **headers))
     except OmegaError as error:
         return type(error)
     return None
@@ -48,23 +63,122 @@ def test_without_the_token_nobody_gets_in(authorization: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
-def test_the_token_opens_as_bearer(scheme: str) -> None:
-    assert check(Access(token="secret"), authorization=f"{scheme} secret") is None
+@pytest.mark.parametrize("token", ["secret", TOKEN])
+def test_the_token_opens_as_bearer(scheme: str, token: str) -> None:
+    assert check(Access(token=token), authorization=f"{scheme} {token}") is None
 
 
 def test_the_token_opens_as_a_basic_password_for_any_user() -> None:
     assert check(Access(token=TOKEN), authorization=basic(TOKEN)) is None
 
 
-def test_with_a_token_any_host_and_origin_is_served() -> None:
+def test_with_the_token_as_bearer_any_host_and_origin_is_served() -> None:
     access = Access(token="secret")
     headers = {"host": "abc.ngrok-free.app", "origin": "https://elsewhere.example"}
-    assert check(access, authorization="Bearer secret", **headers) is None
+    assert check(access, method="POST", authorization="Bearer secret", **headers) is None
 
 
-def test_health_is_open() -> None:
-    assert check(Access(token=TOKEN), "/health") is None
+@pytest.mark.parametrize(
+    ("method", "path", "is_open"),
+    [
+        ("GET", "/health", True),
+        ("HEAD", "/health", True),
+        ("POST", "/health", False),
+        ("GET", "/", True),
+        ("DELETE", "/", False),
+        ("GET", "/static/page.js", True),
+        ("POST", "/static/page.js", False),
+        ("GET", "/static/../status", False),
+        ("GET", "/static", False),
+        ("GET", "//static/page.js", False),
+        ("GET", "//health", False),
+        ("GET", "/health/", False),
+        ("GET", "http://elsewhere.example/health", False),
+        ("GET", "", False),
+        ("OPTIONS", "*", False),
+        ("POST", "/session", True),
+        ("GET", "/session", True),
+        ("DELETE", "/session", True),
+        ("GET", "/session/more", False),
+    ],
+)
+def test_what_is_open_without_the_token(method: str, path: str, is_open: bool) -> None:
+    assert check(Access(token=TOKEN), path, method) is (None if is_open else Unauthorized)
+
+
+def test_health_is_open_to_any_host() -> None:
     assert check(Access(), "/health", host="abc.ngrok-free.app") is None
+
+
+def test_too_many_wrong_tokens_are_told_apart_and_the_right_one_opens_all_the_while() -> None:
+    access = Access(token="secret")
+    refused = [check(access, authorization=f"Bearer {n}") for n in range(BURST + 10)]
+    assert refused == [Unauthorized] * BURST + [TooManyAttempts] * 10
+    assert check(access, authorization="Bearer secret") is None
+    assert check(access, authorization=basic("secret")) is None
+    assert check(access, authorization="Bearer again-wrong") is TooManyAttempts
+
+
+def test_a_request_without_any_token_is_no_guess() -> None:
+    access = Access(token="secret")
+    assert {check(access) for _ in range(BURST + 10)} == {Unauthorized}
+    assert check(access, authorization="Bearer wrong") is Unauthorized
+
+
+def test_an_address_that_the_caller_claims_changes_nothing() -> None:
+    access = Access(token="secret")
+    refused = [
+        check(access, authorization=f"Bearer {n}", x_forwarded_for=f"198.51.100.{n}")
+        for n in range(BURST + 1)
+    ]
+    assert refused[-1] is TooManyAttempts
+
+
+def test_forged_cookies_count_as_guesses_and_those_that_are_over_do_not() -> None:
+    now = [1_000_000.0]
+    access = Access(token="secret")
+    access.tickets.clock = lambda: now[0]
+    over = access.tickets.issue()
+    now[0] += 2 * 24 * 3600
+    cookies = {"over": f"{SESSION_COOKIE}={over}", "forged": f"{SESSION_COOKIE}={over[:-1]}x"}
+    assert {check(access, cookie=cookies["over"]) for _ in range(BURST + 10)} == {Unauthorized}
+    refused = [check(access, cookie=cookies["forged"]) for _ in range(BURST + 1)]
+    assert refused == [Unauthorized] * BURST + [TooManyAttempts]
+
+
+def test_a_wrong_token_beside_a_right_cookie_does_not_matter() -> None:
+    access = Access(token="secret")
+    cookie = f"a=b; {SESSION_COOKIE}={access.tickets.issue()}"
+    assert check(access, cookie=cookie, authorization="Basic ???") is None
+
+
+OWN = {"host": "abc.ngrok-free.app", "origin": "https://abc.ngrok-free.app"}
+FOREIGN = {"host": "abc.ngrok-free.app", "origin": "https://elsewhere.example"}
+MISSING = {"host": "abc.ngrok-free.app"}
+BY_SITE = {"host": "abc.ngrok-free.app", "sec_fetch_site": "cross-site"}
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "by_cookie", "by_basic"),
+    [
+        ("GET", FOREIGN, None, None),
+        ("POST", OWN, None, None),
+        ("POST", FOREIGN, ForeignOrigin, ForeignOrigin),
+        ("DELETE", FOREIGN, ForeignOrigin, ForeignOrigin),
+        ("PUT", MISSING, ForeignOrigin, None),  # older clients send no Origin, browsers do
+        ("PUT", BY_SITE, ForeignOrigin, ForeignOrigin),
+    ],
+)
+def test_what_a_browser_sends_by_itself_changes_nothing_for_other_sites(
+    method: str,
+    headers: dict[str, str],
+    by_cookie: type[OmegaError] | None,
+    by_basic: type[OmegaError] | None,
+) -> None:
+    access = Access(token="secret")
+    cookie = f"{SESSION_COOKIE}={access.tickets.issue()}"
+    assert check(access, method=method, cookie=cookie, **headers) is by_cookie
+    assert check(access, method=method, authorization=basic("secret"), **headers) is by_basic
 
 
 @pytest.mark.parametrize(
@@ -111,6 +225,11 @@ def test_without_a_token_another_origin_is_refused(origin: str) -> None:
     assert check(Access(), origin=origin) is ForeignOrigin
 
 
+@pytest.mark.parametrize("header", ["x_forwarded_for", "x_forwarded_host", "forwarded"])
+def test_without_a_token_nothing_that_a_proxy_passed_on_is_served(header: str) -> None:
+    assert check(Access(), **{header: "127.0.0.1"}) is ForeignOrigin
+
+
 @pytest.mark.parametrize(
     ("host", "inside"),
     [("127.0.0.1", True), ("localhost", True), ("::1", True), ("0.0.0.0", False), ("::", False)],
@@ -128,10 +247,12 @@ async def test_every_other_path_needs_the_token(engine: Engine, path: str) -> No
         health = await http.get("/health")
 
     assert (refused.status_code, refused.json()["code"]) == (401, "unauthorized")
-    assert "Bearer" in refused.headers["www-authenticate"]
+    assert refused.headers["www-authenticate"] == 'Bearer realm="omega21", Basic realm="omega21"'
     assert refused.headers["x-request-id"]
     assert health.status_code == 200
 
 
 def test_a_token_is_shown_nowhere() -> None:
-    assert "secret" not in repr(Access(token="secret"))
+    access = Access(token="secret")
+    assert access.tickets.issue()
+    assert "secret" not in repr(access) + repr(access.tickets)

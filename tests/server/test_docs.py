@@ -11,7 +11,17 @@ import pytest
 from fastapi import FastAPI
 from pydantic import TypeAdapter
 
-from omega21.protocol import checkpoints, classic, compute, logs, plan, runs, shards, steps
+from omega21.protocol import (
+    checkpoints,
+    classic,
+    compute,
+    logs,
+    plan,
+    runs,
+    session,
+    shards,
+    steps,
+)
 from omega21.protocol.errors import error_classes
 from omega21.server.access import Access
 from omega21.server.app import create_app
@@ -20,7 +30,7 @@ from omega21.server.reference import calls, messages
 from omega21.training.engine import Engine
 
 ROOT = Path(__file__).parents[2]
-MODULES = (checkpoints, classic, compute, logs, plan, runs, shards, steps)
+MODULES = (checkpoints, classic, compute, logs, plan, runs, session, shards, steps)
 
 
 @pytest.fixture
@@ -38,6 +48,7 @@ def test_every_call_of_the_contract_is_described(document: dict[str, Any]) -> No
         "GET /runs/{run}/steps", "POST /runs/{run}/predict", "POST /runs/{run}/evaluate",
         "GET /runs/{run}/checkpoint", "PUT /runs/{run}/checkpoint",
         "PUT /runs/{run}/checkpoint/pieces/{sha256}", "GET /logs",
+        "GET /session", "POST /session", "DELETE /session",
     }  # fmt: skip
 
 
@@ -47,7 +58,8 @@ def test_every_call_has_an_example_and_its_problems(document: dict[str, Any]) ->
         name = f"{call.method} {call.path}"
         contents = [*call.requests, *(c for answer in call.answers for c in answer.contents)]
         assert all(c.example or c.type == "file" for c in contents), name
-        assert call.method == "HEAD" or any(answer.contents for answer in call.answers), name
+        is_bare = call.method == "HEAD" or [answer.status for answer in call.answers] == ["204"]
+        assert is_bare or any(answer.contents for answer in call.answers), name
         assert {refusal.code for refusal in call.refusals} <= codes, name
         assert call.path == "/health" or "unauthorized" in {r.code for r in call.refusals}, name
         assert call.summary.endswith("."), name

@@ -1,13 +1,16 @@
 """Bodies that are too large, of the wrong type, or cut short."""
 
+import asyncio
 import socket
 from collections.abc import Iterator
 
 import httpx
 import pytest
+from starlette.types import Message, Receive, Scope, Send
 
+from omega21.protocol.errors import Overloaded
 from omega21.server.batches import INLINE_JSON_LIMIT
-from omega21.server.bodies import JSON_LIMIT, TENSOR_LIMIT
+from omega21.server.bodies import BODIES_LIMIT, JSON_LIMIT, TENSOR_LIMIT, BodyRoom
 from tests.servers import RunningServer
 
 SHARD = f"/shards/{'0' * 64}"
@@ -81,3 +84,27 @@ def test_a_client_that_leaves_in_the_middle_costs_nothing(server: RunningServer)
     with httpx.Client(base_url=server.address) as http:
         assert http.get("/health").json()["alive"] is True
     assert "Traceback" not in server.log
+
+
+@pytest.mark.anyio
+async def test_all_bodies_share_one_room_and_leave_it_with_their_request() -> None:
+    assert BODIES_LIMIT >= TENSOR_LIMIT, "the largest body fits"
+    answered = asyncio.Event()
+
+    async def read_one(_scope: Scope, receive: Receive, _send: Send) -> None:
+        await receive()
+        await answered.wait()
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": bytes(60), "more_body": False}
+
+    async def send(_message: Message) -> None: ...
+
+    room = BodyRoom(read_one, 100)
+    first = asyncio.create_task(room({"type": "http"}, receive, send))
+    await asyncio.sleep(0)  # its body is read
+    with pytest.raises(Overloaded):
+        await room({"type": "http"}, receive, send)
+    answered.set()
+    await first
+    await room({"type": "http"}, receive, send)

@@ -12,7 +12,9 @@
     │   ├── UnsupportedEncoding       a content type or encoding the server does not read
     │   ├── NonFinite                 an inline batch whose loss or gradient is not finite
     │   ├── KeyReused                 an Idempotency-Key that came with another body before
+    │   ├── HeadTooLarge              more of a request's address and headers than the server reads
     │   ├── Unauthorized              no token, or a wrong one
+    │   │   └── TooManyAttempts       … after many others; the right one still opens
     │   ├── ForeignOrigin             a Host or Origin that this server does not serve
     │   ├── NotFound                  no such address on the server
     │   │   ├── UnknownRun
@@ -36,6 +38,7 @@
     │   ├── StorageFull
     │   ├── OutOfDeviceMemory         not even one sample fits
     │   ├── Unavailable               starting, stopping or restarting
+    │   │   └── Overloaded            more at once than the server has room for
     │   ├── NotOnThisServer           an extra is missing here
     │   ├── InternalError
     │   ├── TunnelNotSetUp            no token or no program to open a tunnel with
@@ -47,6 +50,7 @@
         │   └── OutOfPatience         … for as long as it was to be waited for
         ├── TunnelLimit               what the tunnel carries in a month is used up
         ├── TimedOut
+        │   └── SlowRequest           a request that the server gave up waiting for
         ├── NotOmega21                another service, a router's page, a tunnel's own page
         ├── OtherVersion              an omega21 that speaks another protocol
         └── UnknownProblem            a code that this version does not know
@@ -155,6 +159,14 @@ class UnsupportedEncoding(RequestRefused):
     exit_code = 15
 
 
+class HeadTooLarge(RequestRefused):
+    """An address and headers that are longer, or more, than the server reads."""
+
+    code = "head_too_large"
+    http_status = 431
+    exit_code = 62
+
+
 class NonFinite(RequestRefused):
     """An inline batch that makes the loss or the gradient norm NaN or infinite."""
 
@@ -182,8 +194,17 @@ class Unauthorized(RequestRefused):
     default_hint = "pass the token that the server was started with: --token or OMEGA21_TOKEN"
 
 
+class TooManyAttempts(Unauthorized):
+    """A wrong token after many other wrong ones; the right one still opens."""
+
+    code = "too_many_attempts"
+    http_status = 429
+    exit_code = 60
+    default_hint = "the right token opens at any time: look it up where the server was started"
+
+
 class ForeignOrigin(RequestRefused):
-    """A Host or Origin that a server without a token does not serve."""
+    """A Host or Origin that this server does not serve."""
 
     code = "foreign_origin"
     http_status = 403
@@ -374,6 +395,14 @@ class Unavailable(ServerFailure):
     default_hint = "try again in a moment"
 
 
+class Overloaded(Unavailable):
+    """More requests at once, or more in their bodies, than the server has room for."""
+
+    code = "overloaded"
+    http_status = 429
+    exit_code = 61
+
+
 class NotOnThisServer(ServerFailure):
     """Something that is not installed here."""
 
@@ -465,6 +494,15 @@ class TimedOut(LinkFailure):
     http_status = 504
     exit_code = 72
     default_hint = "the link or the server is slow; try again or raise --timeout"
+
+
+class SlowRequest(TimedOut):
+    """A request whose rest did not come within the time that the server waits for it."""
+
+    code = "slow_request"
+    http_status = 408
+    exit_code = 63
+    default_hint = "the link stalled or is very slow; send it again"
 
 
 class NotOmega21(LinkFailure):

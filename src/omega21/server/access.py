@@ -1,32 +1,60 @@
-"""Who may call: a token, or loopback without one.
+"""Who may call: whoever shows the token or a session made with it; without a token, this machine.
 
 Covered here
-- With a token: every call but `GET /health` needs it, as `Authorization: Bearer TOKEN` or as the
-  password of basic authentication (older clients, browsers); compared in constant time.
+- With a token, a request needs it as `Authorization: Bearer TOKEN`, as the password of basic
+  authentication (older clients, browsers), or as a session's cookie (`session`, `tickets`). The
+  token is compared in constant time, whatever its length. Open are only `GET /health`, the calls
+  of `/session`, and the dashboard's page and static files, which hold no data.
+- Guessing: after twenty wrong tokens a peer is answered 429 until a while has passed (`attempts`).
+  The right token is looked at first, so that nobody is locked out by somebody else's guesses.
+- Pages of other sites: what a browser sends along by itself, a cookie or a basic password, changes
+  something only where the request comes from one of the server's own pages (`origins`).
 - Without a token: the Host must be a loopback one, so that a name which an attacker points at
-  127.0.0.1 is refused (DNS rebinding), and an Origin, which browsers send, must be the server's
-  own, so that a web page cannot make its reader's browser train.
+  127.0.0.1 is refused (DNS rebinding); an Origin, which browsers send, must be the server's own;
+  and nothing that a proxy or a tunnel passed on is answered.
+- What is refused is refused before a byte of the body is read, and says nothing of the server.
 
-Not covered yet
-- Guessing: no delay, no lock-out, no limit on the rate of failures.
-- A browser that keeps the token as a basic password sends it along from other sites' pages.
+Not covered
 - Encryption: the server speaks plain HTTP; a tunnel or a proxy has to add TLS.
+- A token that somebody chose and others can guess: the rate of guesses has no hard bound.
+- Several users: whoever has the token may do everything.
+- A session's cookie that leaks opens until it ends, a day at most, and longer than a logout if the
+  server was started again in between; it does not give the token away.
+- A flood of connections beyond what the machine takes in (`connections` bounds what it costs).
 """
 
 import base64
 import binascii
+import hashlib
 import hmac
-import ipaddress
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from functools import cached_property
+from typing import Final, Literal
 
 from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from omega21.protocol.errors import ForeignOrigin, OmegaError, Unauthorized
+from omega21.protocol.errors import OmegaError, TooManyAttempts, Unauthorized
+from omega21.server.attempts import Attempts
+from omega21.server.origins import check_local, check_own_page, is_loopback
 from omega21.server.problems import problem_response
+from omega21.server.tickets import Tickets
 
-OPEN_PATHS = frozenset({"/health"})
+SESSION_COOKIE: Final = "omega21_session"
+SESSION_PATH: Final = "/session"
+
+ADMITTED: Final = "omega21.admitted"
+"""The extension of ASGI by which the listener is told that a request may go on."""
+
+_HEALTH: Final = "/health"
+_PAGE: Final = "/"
+_STATIC: Final = "/static/"
+_READING: Final = frozenset({"GET", "HEAD"})
+_CHALLENGE: Final = 'Bearer realm="omega21"'
+
+Means = Literal["bearer", "basic", "cookie"]
+"""What a request was let in by; the last two a browser sends by itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,15 +62,62 @@ class Access:
     """What a request has to show; without a token, that it comes from this machine."""
 
     token: str | None = field(default=None, repr=False)
+    attempts: Attempts = field(default_factory=Attempts, repr=False)
 
-    def check(self, path: str, headers: Headers) -> None:
-        """Raise Unauthorized or ForeignOrigin unless the request may go on."""
-        if path in OPEN_PATHS:
-            return
+    @cached_property
+    def tickets(self) -> Tickets:
+        """The tickets of browsers' sessions; only where there is a token."""
+        assert self.token is not None
+        return Tickets(self.token)
+
+    def check(self, scope: Scope) -> None:
+        """Raise Unauthorized, TooManyAttempts or ForeignOrigin unless the request may go on."""
+        headers = Headers(scope=scope)
         if self.token is None:
-            _check_local(headers)
-        else:
-            _check_token(self.token, headers)
+            if scope["path"] != _HEALTH:
+                check_local(headers)
+        elif not is_open(scope):
+            means = self.means(headers)
+            if means is None:
+                raise self.refusal(scope)
+            if means != "bearer" and scope["method"] not in _READING:
+                check_own_page(headers, certainly_browser=means == "cookie")
+
+    def means(self, headers: Headers) -> Means | None:
+        """Tell by what the request is let in, whatever else it carries; None for nothing."""
+        scheme, given = _credentials(headers)
+        if given is not None and self.is_token(given):
+            return scheme
+        ticket = session_ticket(headers)
+        return "cookie" if ticket is not None and self.tickets.opens(ticket) else None
+
+    def is_token(self, given: bytes) -> bool:
+        """Whether `given` is the token: in the same time for any that is not."""
+        return hmac.compare_digest(_digest(given), self._token_digest)
+
+    def refusal(self, scope: Scope) -> Unauthorized:
+        """Return why the request is refused, and count it where something wrong was tried."""
+        headers = Headers(scope=scope)
+        ticket = session_ticket(headers)
+        if "authorization" not in headers:
+            if ticket is None:
+                return Unauthorized("this server needs a token")
+            if self.tickets.is_ours(ticket):
+                return Unauthorized("the session is over", hint="log in again with the token")
+        return self.wrong_token(scope)
+
+    def wrong_token(self, scope: Scope) -> Unauthorized:
+        """Count a wrong token, and return what to answer: TooManyAttempts after many of them."""
+        client = scope.get("client")
+        wait = self.attempts.fail(client[0] if client else "")
+        if wait is None:
+            return Unauthorized("this is not the server's token")
+        return TooManyAttempts("too many wrong tokens, and this is one more", retry_after=wait)
+
+    @cached_property
+    def _token_digest(self) -> bytes:
+        assert self.token is not None
+        return _digest(self.token.encode())
 
 
 class AccessControl:
@@ -56,53 +131,67 @@ class AccessControl:
         """Pass the request on, or answer it with the problem."""
         if scope["type"] == "http":
             try:
-                self.access.check(scope["path"], Headers(scope=scope))
+                self.access.check(scope)
             except OmegaError as error:
-                await problem_response(error)(scope, receive, send)
+                reply = problem_response(error, challenge(error, Headers(scope=scope)))
+                await reply(scope, receive, send)
                 return
+            if not is_open(scope):
+                scope.get("extensions", {}).get(ADMITTED, _no_listener)()
         await self.app(scope, receive, send)
 
 
-def _check_token(token: str, headers: Headers) -> None:
-    given = _given_token(headers.get("authorization", ""))
-    if given is None:
-        raise Unauthorized("this server needs a token")
-    if not hmac.compare_digest(given, token.encode()):
-        raise Unauthorized("this is not the server's token")
+def _no_listener() -> None:
+    """Called where the application is called without one."""
 
 
-def _given_token(authorization: str) -> bytes | None:
-    scheme, _, credentials = authorization.partition(" ")
-    match scheme.lower():
-        case "bearer":
-            return credentials.strip().encode()
-        case "basic":
-            try:
-                _user, separator, password = base64.b64decode(credentials).partition(b":")
-            except (binascii.Error, ValueError):
-                return None
-            return password if separator else None
-        case _:
-            return None
+def is_open(scope: Scope) -> bool:
+    """Whether the request needs no token."""
+    path = scope["path"]
+    if path == SESSION_PATH:
+        return True
+    is_page = path == _PAGE or (path.startswith(_STATIC) and ".." not in path)
+    return scope["method"] in _READING and (path == _HEALTH or is_page)
 
 
-def _check_local(headers: Headers) -> None:
-    host = headers.get("host", "")
-    if not _is_loopback(host):
-        raise ForeignOrigin(f"this server does not answer for the host {host[:80]!r}")
-    origin = headers.get("origin")
-    if origin is not None and origin.lower() != f"http://{host.lower()}":
-        raise ForeignOrigin(f"a page of {origin[:80]!r} may not call this server")
+def challenge(error: OmegaError, headers: Headers) -> dict[str, str]:
+    """Return the header that says how to show a token, where that is what is missing.
+
+    Basic is not offered to a page's own script: the browser would ask for a password over the
+    page's way of doing so. Browsers name their scripts' requests by `Sec-Fetch-Mode`.
+    """
+    if not isinstance(error, Unauthorized):
+        return {}
+    by_script = headers.get("sec-fetch-mode", "navigate") != "navigate"
+    return {"WWW-Authenticate": _CHALLENGE + ("" if by_script else ', Basic realm="omega21"')}
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        name = urlsplit(f"//{host}").hostname
-        return name == "localhost" or ipaddress.ip_address(name or "").is_loopback
-    except ValueError:
-        return False
+def session_ticket(headers: Headers) -> str | None:
+    """Return the ticket in the session's cookie, as it was sent."""
+    return cookie_parser(headers.get("cookie", "")).get(SESSION_COOKIE)
 
 
 def is_loopback_address(host: str) -> bool:
     """Whether binding to `host` keeps other machines out."""
-    return _is_loopback(f"[{host}]" if ":" in host else host)
+    return is_loopback(f"[{host}]" if ":" in host else host)
+
+
+def _digest(secret: bytes) -> bytes:
+    return hashlib.sha256(secret).digest()
+
+
+def _credentials(headers: Headers) -> tuple[Literal["bearer", "basic"] | None, bytes | None]:
+    scheme, _, credentials = headers.get("authorization", "").partition(" ")
+    # Headers are read as Latin-1, which gives back the bytes that were sent: UTF-8, as a rule.
+    given = credentials.strip().encode("latin-1")
+    match scheme.lower():
+        case "bearer":
+            return "bearer", given
+        case "basic":
+            try:
+                _user, separator, password = base64.b64decode(given).partition(b":")
+            except binascii.Error:
+                return None, None
+            return "basic", password if separator else None
+        case _:
+            return None, None

@@ -1,7 +1,8 @@
 """The web application: every router, behind the layers that all requests pass.
 
-From the outside in: the count of what passes; a name for each request and the last handler; the
-rest of a refused body; who may call; compression; then the router.
+From the outside in: the count of what passes; headers for browsers; a name for each request and the
+last handler; the rest of a refused body; who may call; room for its body; compression; then the
+router.
 """
 
 from importlib.metadata import version
@@ -15,12 +16,25 @@ from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddle
 
 from omega21.protocol.classic import TrainLayer2
 from omega21.protocol.errors import Problem
+from omega21.protocol.session import LogIn
 from omega21.protocol.shards import SHARD_MEDIA_TYPE
 from omega21.protocol.tunnels import TunnelKind
-from omega21.server import checkpoint, classic, compute, logs, plan, problems, runs, shards, steps
+from omega21.server import (
+    checkpoint,
+    classic,
+    compute,
+    logs,
+    plan,
+    problems,
+    runs,
+    session,
+    shards,
+    steps,
+)
 from omega21.server.access import Access, AccessControl
-from omega21.server.bodies import Lingering
+from omega21.server.bodies import BodyRoom, Lingering
 from omega21.server.docs_page import STYLE, render_page
+from omega21.server.security_headers import SecurityHeaders
 from omega21.server.services import Services
 from omega21.server.traffic import TrafficCount, TrafficMeter
 from omega21.server.watchers import Watchers
@@ -35,6 +49,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     compute.router,
     checkpoint.router,
     logs.router,
+    session.router,
 )
 
 _GZIP_FROM = 500  # bytes: below, the header costs what is saved
@@ -55,6 +70,7 @@ def create_app(engine: Engine, *, access: Access, tunnel: TunnelKind = "none") -
     )
     traffic = TrafficMeter(engine.data_dir, tunnel=tunnel)
     app.state.services = Services(engine=engine, watchers=watchers, traffic=traffic, tunnel=tunnel)
+    app.state.access = access
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)
@@ -65,9 +81,11 @@ def create_app(engine: Engine, *, access: Access, tunnel: TunnelKind = "none") -
         compresslevel=_GZIP_LEVEL,
         exclude_content_types=(*DEFAULT_EXCLUDED_CONTENT_TYPES, SHARD_MEDIA_TYPE),
     )
+    app.add_middleware(BodyRoom)
     app.add_middleware(AccessControl, access=access)
     app.add_middleware(Lingering)
     app.add_middleware(problems.LastHandler)
+    app.add_middleware(SecurityHeaders)
     app.add_middleware(TrafficCount, meter=traffic)
     return app
 
@@ -81,7 +99,11 @@ class Application(FastAPI):
             if self.openapi_schema is None:
                 document = super().openapi()
                 _, extra = models_json_schema(
-                    [(TrainLayer2, "validation"), (Problem, "serialization")],
+                    [
+                        (TrainLayer2, "validation"),
+                        (LogIn, "validation"),
+                        (Problem, "serialization"),
+                    ],
                     ref_template="#/components/schemas/{model}",
                 )
                 document["components"]["schemas"] |= extra["$defs"]

@@ -146,6 +146,8 @@ RUN_STATE = RUN_SUMMARY | {
     "config": CREATE_RUN["config"],
     "created_at": 1738324800.0,
 }
+LOG_IN = {"token": "the-token-that-the-server-printed"}
+SESSION_STATE = {"login_needed": True, "logged_in": False}
 RUN_REMOVED = {"run": "mi-corrida", "id": _RUN_ID}
 ADVANCE = {"run_id": _RUN_ID, "to": 8}
 CONTROL = {"run_id": _RUN_ID, "generation": 1, "paused": True}

@@ -6,7 +6,7 @@ from typing import ParamSpec, TypeVar
 import anyio
 from anyio.to_thread import run_sync
 
-from omega21.protocol.errors import Unavailable
+from omega21.protocol.errors import Overloaded
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -24,11 +24,11 @@ class Lane:
         self._limiter = anyio.CapacityLimiter(threads)
 
     async def run(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a blocking call on one of the lane's threads. Raises Unavailable when it is full."""
+        """Run a blocking call on one of the lane's threads. Raises Overloaded when it is full."""
         self.check_room()
         return await run_sync(lambda: call(*args, **kwargs), limiter=self._limiter)
 
     def check_room(self) -> None:
-        """Raise Unavailable when the lane is full: worth knowing before a body is read."""
+        """Raise Overloaded when the lane is full: worth knowing before a body is read."""
         if self._limiter.statistics().tasks_waiting >= self._waiting:
-            raise Unavailable(f"too many {self._name} at once", retry_after=1)
+            raise Overloaded(f"too many {self._name} at once", retry_after=1)

@@ -1,47 +1,99 @@
-"""uvicorn, with the settings that tunnels and long polls need, and without its signal handling."""
+"""uvicorn, with the settings that tunnels and long polls need, and without its signal handling.
 
+Its connections are ours (`connections`), which bounds what each of them may take.
+"""
+
+import asyncio
 import contextlib
+import logging
+import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from socket import socket
 from typing import Final
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from omega21.server.connections import Connection, Crowd, Limits
+
+logger = logging.getLogger(__name__)
+
 KEEP_ALIVE_SECONDS: Final = 120
 """Longer than tunnels and clients keep an idle connection to use it again (cloudflared: 90 s): the
 one who opened it closes it, so no request meets a connection that is just being closed."""
+
+_WAITING: Final = 2048
+_TAKEN_AT_ONCE: Final = 64
+"""Connections taken in between two looks at those that are there: those that have said something
+are heard before a flood of others can push them out."""
+
+_OTHER_FILES: Final = 512
+"""Files that may be open beside the connections: 128 shards, SQLite, and room to spare."""
 
 
 class Listener(uvicorn.Server):
     """Answers on given sockets until `should_exit` is set, and leaves signals to its caller."""
 
     def __init__(
-        self, app: ASGIApp, *, on_listening: Callable[[], None], stop_seconds: float
+        self,
+        app: ASGIApp,
+        *,
+        on_listening: Callable[[], None],
+        stop_seconds: float,
+        limits: Limits | None = None,
     ) -> None:
         self._on_listening = on_listening
         super().__init__(
             uvicorn.Config(
                 app,
                 loop="asyncio",
-                http="h11",
+                http=Connection,
                 ws="none",
                 lifespan="off",
                 log_config=None,
                 access_log=False,
                 proxy_headers=False,
                 server_header=False,
+                backlog=_TAKEN_AT_ONCE,
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=int(stop_seconds),
             )
         )
+        self.server_state = self.crowd = Crowd(within_open_files(limits or Limits()))
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
         """Begin to answer, and say so."""
         await super().startup(sockets)
+        for sock in sockets or ():
+            sock.listen(_WAITING)  # asyncio has one number for how many wait and how many it takes
         self._on_listening()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look after the connections once a second, beside what uvicorn does."""
+        if counter % 10 == 0:
+            self.crowd.sweep(asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Change nothing: uvicorn's own way ends the process by the signal, with its status."""
         yield
+
+
+def within_open_files(limits: Limits) -> Limits:
+    """Raise this process's limit of open files for them, or lower them to what it allows."""
+    if os.name != "posix":
+        return limits
+    import resource  # noqa: PLC0415 - POSIX alone has it
+
+    wanted = limits.connections + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft >= wanted:
+        return limits
+    room = max(16, soft - _OTHER_FILES)
+    logger.warning("%d files may be open here: room for %d connections", soft, room)
+    return replace(limits, connections=room)

@@ -19,11 +19,16 @@ from omega21.logs import bound
 from omega21.protocol.errors import (
     PROBLEM_MEDIA_TYPE,
     ForeignOrigin,
+    HeadTooLarge,
     InternalError,
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
     OmegaError,
+    Overloaded,
+    RequestRefused,
+    SlowRequest,
+    TooManyAttempts,
     Unauthorized,
     Unavailable,
     to_problem,
@@ -33,9 +38,14 @@ logger = logging.getLogger(__name__)
 
 PROBLEM_SCHEMA = "Problem"
 _EVERYWHERE: tuple[type[OmegaError], ...] = (
+    RequestRefused,
     Unauthorized,
+    TooManyAttempts,
     ForeignOrigin,
+    SlowRequest,
     InvalidRequest,
+    HeadTooLarge,
+    Overloaded,
     InternalError,
     Unavailable,
 )
@@ -47,8 +57,6 @@ def problem_response(error: OmegaError, headers: Mapping[str, str] | None = None
     sent = dict(headers or {})
     if error.retry_after is not None:
         sent["Retry-After"] = str(max(1, round(error.retry_after)))
-    if isinstance(error, Unauthorized):
-        sent["WWW-Authenticate"] = 'Bearer realm="omega21", Basic realm="omega21"'
     return Response(
         to_problem(error).model_dump_json(),
         status_code=error.http_status,
@@ -110,7 +118,8 @@ async def _answer_invalid(_request: Request, error: Exception) -> Response:
 
 async def _answer_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    call = f"{request.method} {request.url.path[:200]}"
+    # As it was sent: decoded, it may hold line breaks, and together with the Host be no URL at all.
+    call = f"{request.method} {request.scope['raw_path'][:200].decode('ascii')}"
     match error.status_code:
         case 404:
             return problem_response(NotFound(f"there is no {call}"))

@@ -1,0 +1,131 @@
+"""A browser's session: log in with the token, log out, ask.
+
+The cookie is out of scripts' reach (HttpOnly), goes to this server's own pages only
+(SameSite=Strict), and holds a ticket that ends by itself (`tickets`), never the token.
+"""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import ValidationError
+from starlette.datastructures import Headers
+
+from omega21.protocol.errors import (
+    BodyTooLarge,
+    InvalidRequest,
+    OmegaError,
+    UnsupportedEncoding,
+)
+from omega21.protocol.session import LogIn, SessionState
+from omega21.server import examples
+from omega21.server.access import (
+    SESSION_COOKIE,
+    SESSION_PATH,
+    Access,
+    challenge,
+    session_ticket,
+)
+from omega21.server.bodies import JSON_MEDIA_TYPE, is_compressed, media_type, read_body
+from omega21.server.examples import reply
+from omega21.server.origins import came_by_https, check_own_page
+from omega21.server.problems import problem_response, problems
+from omega21.server.tickets import MAX_AGE_SECONDS
+
+router = APIRouter(tags=["session"])
+
+_LOGIN_LIMIT = 4096  # bytes: it is read before anybody has shown a token
+
+_LOGIN_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            JSON_MEDIA_TYPE: {
+                "schema": {"$ref": "#/components/schemas/LogIn"},
+                "example": examples.LOG_IN,
+            }
+        },
+    }
+}
+_NOTHING: dict[int | str, dict[str, Any]] = {204: {"description": "Done"}}
+
+
+async def _access(request: Request) -> Access:
+    access: Access = request.app.state.access
+    return access
+
+
+AccessHere = Annotated[Access, Depends(_access)]
+
+
+@router.post(
+    SESSION_PATH,
+    status_code=204,
+    response_class=Response,
+    openapi_extra=_LOGIN_BODY,
+    responses=_NOTHING | problems(BodyTooLarge, UnsupportedEncoding),
+)
+async def log_in(request: Request, access: AccessHere) -> Response:
+    """Log a browser in: the token is answered with a cookie, `omega21_session`, for a day.
+
+    A server without a token has nothing to log in to, and sets none.
+    """
+    try:
+        check_own_page(request.headers, certainly_browser=False)
+        login = await _read_login(request)
+        if access.token is not None and not access.is_token(login.token.encode()):
+            raise access.wrong_token(request.scope)
+    except OmegaError as error:
+        return problem_response(error, challenge(error, request.headers))
+    done = Response(status_code=204)
+    if access.token is not None:
+        done.set_cookie(
+            SESSION_COOKIE,
+            access.tickets.issue(),
+            max_age=MAX_AGE_SECONDS,
+            **_attributes(request.headers),
+        )
+    return done
+
+
+@router.delete(
+    SESSION_PATH, status_code=204, response_class=Response, responses=_NOTHING | problems()
+)
+async def log_out(request: Request, access: AccessHere) -> Response:
+    """Log a browser out: its cookie opens the server no more."""
+    ticket = session_ticket(request.headers)
+    done = Response(status_code=204)
+    if access.token is not None and ticket is not None:
+        check_own_page(request.headers, certainly_browser=True)
+        access.tickets.revoke(ticket)
+        done.delete_cookie(SESSION_COOKIE, **_attributes(request.headers))
+    return done
+
+
+@router.get(SESSION_PATH, responses=reply(examples.SESSION_STATE) | problems())
+async def get_session(request: Request, access: AccessHere) -> SessionState:
+    """Tell whether a login is needed, and whether this request has one; needs no token."""
+    if access.token is None:
+        return SessionState(login_needed=False, logged_in=True)
+    return SessionState(login_needed=True, logged_in=access.means(request.headers) is not None)
+
+
+async def _read_login(request: Request) -> LogIn:
+    # By hand: the usual way reads more, and its errors quote what was sent, here a token.
+    media_type(request, JSON_MEDIA_TYPE)
+    is_compressed(request, allowed=False)
+    body = await read_body(request, limit=_LOGIN_LIMIT)
+    try:
+        return LogIn.model_validate_json(body)
+    except ValidationError as error:
+        raise InvalidRequest(
+            "the body is not a login", hint='send {"token": "…"}, with the server\'s token'
+        ) from error
+
+
+def _attributes(headers: Headers) -> dict[str, Any]:
+    return {
+        "path": "/",
+        "httponly": True,
+        "samesite": "strict",
+        "secure": came_by_https(headers),
+    }

@@ -1,0 +1,90 @@
+"""Requests as bytes, read strictly: what two readers could take for different things is refused.
+
+h11 does the parsing. Where RFC 9112 lets a server choose between reading and refusing, h11 mostly
+reads; behind a proxy that reads the same bytes otherwise, that is how a second request is smuggled
+in. And h11 bounds what it waits for, not what comes at once. Each refusal costs the connection.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+import h11
+
+from omega21.protocol.errors import HeadTooLarge, RequestRefused
+
+_END_OF_HEAD: Final = re.compile(rb"\n\r?\n")
+_AMBIGUOUS_LINE: Final = re.compile(rb"(?<!\r)\n|\n[ \t]")
+_SMALL_PIECE: Final = 64
+_SMALL_PIECES: Final = 1000
+_HINT: Final = "the request is not sent as HTTP/1.1 asks for; use an HTTP library"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadLimits:
+    """Bytes of a request line with its headers, and how many headers."""
+
+    size: int = 16 * 1024
+    headers: int = 100
+
+
+class StrictReader(h11.Connection):
+    """h11's end of one connection. `next_event` raises RequestRefused and HeadTooLarge."""
+
+    def __init__(self, limits: HeadLimits) -> None:
+        super().__init__(h11.SERVER, max_incomplete_event_size=limits.size)
+        self._limits = limits
+        self._pieces = 0
+        self._body_bytes = 0
+
+    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        """Return the next event, as h11 does."""
+        if self.their_state is h11.IDLE:
+            self._check_lines(self.trailing_data[0])
+        try:
+            event = super().next_event()
+        except h11.RemoteProtocolError as error:
+            if error.error_status_hint == HeadTooLarge.http_status:
+                raise self._too_large() from error
+            raise RequestRefused(f"malformed request: {error}"[:200], hint=_HINT) from error
+        if isinstance(event, h11.Request):
+            self._check_headers(event)
+        elif isinstance(event, h11.Data):
+            self._check_piece(len(event.data))
+        return event
+
+    def _check_lines(self, received: bytes) -> None:
+        end = _END_OF_HEAD.search(received)
+        size = len(received) if end is None else end.end()
+        if size > self._limits.size:
+            raise self._too_large()
+        if end is not None and _AMBIGUOUS_LINE.search(received, 0, size):
+            raise RequestRefused(
+                "malformed request: a line that ends without a carriage return, or is folded",
+                hint=_HINT,
+            )
+
+    def _check_headers(self, request: h11.Request) -> None:
+        self._pieces = self._body_bytes = 0
+        if len(request.headers) > self._limits.headers:
+            raise HeadTooLarge(f"the request has more than {self._limits.headers} headers")
+        if request.http_version not in {b"1.0", b"1.1"}:
+            raise RequestRefused("malformed request: another version of HTTP", hint=_HINT)
+        names = {name for name, _ in request.headers}
+        if b"transfer-encoding" not in names:
+            return
+        if b"content-length" in names or request.http_version < b"1.1":
+            raise RequestRefused("malformed request: two lengths of its body", hint=_HINT)
+
+    def _check_piece(self, size: int) -> None:
+        # Each piece costs some 10 microseconds, whatever its size: a megabyte in chunks of a byte
+        # would keep the loop from everybody else for ten seconds.
+        self._pieces += 1
+        self._body_bytes += size
+        if self._pieces > _SMALL_PIECES and self._body_bytes < _SMALL_PIECE * self._pieces:
+            raise RequestRefused("the body comes in too many small pieces", hint="send larger ones")
+
+    def _too_large(self) -> HeadTooLarge:
+        return HeadTooLarge(
+            f"the request's address and headers have more than {self._limits.size} bytes"
+        )

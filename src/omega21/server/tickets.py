@@ -1,0 +1,81 @@
+"""What a browser's session holds instead of the token: a ticket that the server can check.
+
+A ticket is `id.expiry.seal`: 128 random bits, a second since 1970, and an HMAC-SHA256 over both.
+The seal's key is made from the token by scrypt, so tickets outlive a restart and end when the
+token changes, and one that leaks opens the server until it ends but does not give the token away.
+"""
+
+import hashlib
+import hmac
+import re
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Final
+
+MAX_AGE_SECONDS: Final = 24 * 3600
+"""The longest that a ticket opens: a day, which is longer than notebooks live."""
+
+_FORM: Final = re.compile(r"([0-9a-f]{32})\.(\d{1,12})\.([0-9a-f]{64})", re.ASCII)
+_REVOKED: Final = 1024
+
+
+@dataclass
+class Tickets:
+    """Makes tickets and checks them. `clock` is in seconds since 1970; for one thread.
+
+    Revoked ones are remembered in memory, the newest 1024 of them, until they end anyway; a server
+    that is started again has forgotten them.
+    """
+
+    token: str = field(repr=False)
+    clock: Callable[[], float] = time.time
+    _revoked: dict[str, int] = field(default_factory=dict, repr=False)
+
+    def issue(self) -> str:
+        """Make a ticket that opens from now on."""
+        name, expiry = secrets.token_hex(16), int(self.clock()) + MAX_AGE_SECONDS
+        return f"{name}.{expiry}.{self._seal(name, expiry)}"
+
+    def is_ours(self, ticket: str) -> bool:
+        """Whether the ticket was made with this server's token, whether or not it still opens."""
+        return self._read(ticket) is not None
+
+    def opens(self, ticket: str) -> bool:
+        """Whether the ticket opens: sealed by this server, not over, not revoked."""
+        read = self._read(ticket)
+        if read is None:
+            return False
+        name, expiry = read
+        # No later than a new one: a clock that was set back must not lengthen a ticket's life.
+        left = expiry - self.clock()
+        return 0 < left <= MAX_AGE_SECONDS and name not in self._revoked
+
+    def revoke(self, ticket: str) -> None:
+        """Have the ticket open no more; one that is not ours changes nothing."""
+        read = self._read(ticket)
+        if read is None:
+            return
+        now = self.clock()
+        self._revoked = {name: end for name, end in self._revoked.items() if end > now}
+        while len(self._revoked) >= _REVOKED:
+            del self._revoked[next(iter(self._revoked))]
+        self._revoked[read[0]] = read[1]
+
+    def _read(self, ticket: str) -> tuple[str, int] | None:
+        match = _FORM.fullmatch(ticket)
+        if match is None:
+            return None
+        name, expiry, seal = match[1], int(match[2]), match[3]
+        return (name, expiry) if hmac.compare_digest(seal, self._seal(name, expiry)) else None
+
+    def _seal(self, name: str, expiry: int) -> str:
+        return hmac.new(self._key, f"{name}.{expiry}".encode(), hashlib.sha256).hexdigest()
+
+    @cached_property
+    def _key(self) -> bytes:
+        # 16 MB and 50 ms, once: a token that somebody chose is not found by trying words on a seal.
+        salt = b"omega21 session"
+        return hashlib.scrypt(self.token.encode(), salt=salt, n=2**14, r=8, p=1, dklen=32)
