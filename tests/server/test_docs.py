@@ -15,6 +15,8 @@ from omega21.protocol import (
     checkpoints,
     classic,
     compute,
+    evaluations,
+    history,
     logs,
     plan,
     runs,
@@ -30,7 +32,19 @@ from omega21.server.reference import calls, messages
 from omega21.training.engine import Engine
 
 ROOT = Path(__file__).parents[2]
-MODULES = (checkpoints, classic, compute, logs, plan, runs, session, shards, steps)
+MODULES = (
+    checkpoints,
+    classic,
+    compute,
+    evaluations,
+    history,
+    logs,
+    plan,
+    runs,
+    session,
+    shards,
+    steps,
+)
 
 
 @pytest.fixture
@@ -47,8 +61,10 @@ def test_every_call_of_the_contract_is_described(document: dict[str, Any]) -> No
         "POST /shards/missing", "POST /runs/{run}/advance", "PUT /runs/{run}/control",
         "GET /runs/{run}/steps", "POST /runs/{run}/predict", "POST /runs/{run}/evaluate",
         "GET /runs/{run}/checkpoint", "PUT /runs/{run}/checkpoint",
-        "PUT /runs/{run}/checkpoint/pieces/{sha256}", "GET /logs",
         "GET /session", "POST /session", "DELETE /session",
+        "PUT /runs/{run}/checkpoint/pieces/{sha256}", "POST /runs/{run}/evaluations",
+        "GET /runs/{run}/evaluations", "GET /runs/{run}/series", "GET /runs/{run}/feedback",
+        "GET /events", "GET /memory", "GET /logs",
     }  # fmt: skip
 
 

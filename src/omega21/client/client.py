@@ -8,6 +8,7 @@ disk when a call returns is said by each method; where nothing is said, the call
 import secrets
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from copy import copy
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -52,6 +53,7 @@ from omega21.protocol.classic import (
 )
 from omega21.protocol.compute import ComputeRequest
 from omega21.protocol.errors import InvalidRequest, OtherVersion, UnknownSegment
+from omega21.protocol.evaluations import EvaluationRow, EvaluationsReply, RecordEvaluation
 from omega21.protocol.logs import LogLines
 from omega21.protocol.names import DEFAULT_RUN, check_run_name
 from omega21.protocol.plan import Plan, PutSegment, Segment, SegmentStored
@@ -379,6 +381,24 @@ class AsyncClient:
         """Score samples, in blocks or at once, all under the weights of one step."""
         blocks = [samples] if isinstance(samples, Samples) else samples
         return (await score(self, check(run), blocks=blocks)).evaluation
+
+    async def record_evaluation(
+        self, run: str, evaluation: Evaluation, *, run_id: str
+    ) -> EvaluationRow:
+        """Record on the server how a run scored, for those who watch it there.
+
+        On the server's disk when it returns; the same one again changes nothing. Raises OtherRun.
+        """
+        body = _request(RecordEvaluation, run_id=run_id, **asdict(evaluation))
+        return (await self._send_json("POST", f"{_path(run)}/evaluations", body)).read(
+            EvaluationRow
+        )
+
+    async def evaluations(self, run: str, *, after: int = 0) -> tuple[EvaluationRow, ...]:
+        """Return the evaluations recorded of a run after number `after`, at most 1000."""
+        query: dict[str, str | int | float] = {"after": after}
+        call = Call(method="GET", path=f"{_path(run)}/evaluations", query=query)
+        return tuple((await self.transport.send(call)).read(EvaluationsReply).evaluations)
 
     async def download_weights(self, run: str, path: Path) -> SavedWeights:
         """Save a run's weights as a safetensors file; checked and on disk when it returns."""

@@ -100,7 +100,9 @@ class Evaluating:
                 Notice(_("no evaluation on the way: {reason}").format(reason=error.message))
             )
         else:
-            await note_evaluation(self._folder, scored, number=self._number, emit=self._emit)
+            await note_evaluation(
+                self._client, self._folder, scored, number=self._number, emit=self._emit
+            )
 
     def _read(self, segment: Segment) -> list[Samples]:
         """Read the first of the samples that are scored at the end too: nothing goes up twice."""
@@ -123,13 +125,26 @@ def held_out_count(folder: RunFolder, segment: Segment, wanted: int) -> int:
 
 
 async def note_evaluation(
+    client: "AsyncClient",
     folder: RunFolder,
     scored: Scored,
     *,
     number: int,
     emit: Callable[[Event], Awaitable[None]],
 ) -> None:
-    """Store an evaluation of segment `number` in the run folder, and tell it."""
+    """Store an evaluation of segment `number` in the run folder, tell it, and let the server know.
+
+    That the server cannot take it ends no training.
+    """
     ended_at = time.time()
     await run_sync(lambda: folder.results.put_evaluation(scored, segment=number, ended_at=ended_at))
     await emit(Evaluated(scored.evaluation, number, ended_at))
+    run, run_id = folder.record.run, folder.record.id
+    try:
+        await client.record_evaluation(run, scored.evaluation, run_id=run_id)
+    except ServerFailure as error:
+        await emit(
+            Notice(
+                _("the server does not show this evaluation: {reason}").format(reason=error.message)
+            )
+        )

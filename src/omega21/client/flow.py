@@ -312,7 +312,7 @@ class TrainingFlow:
             await self._emit(waiting_for_room(full))
 
         scored = await when_there_is_room(evaluate, tell=tell)
-        await note_evaluation(folder, scored, number=number, emit=self._emit)
+        await note_evaluation(self._client, folder, scored, number=number, emit=self._emit)
         return scored.evaluation
 
 

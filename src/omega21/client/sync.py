@@ -46,6 +46,7 @@ from omega21.protocol.classic import (
     Status,
     Trained,
 )
+from omega21.protocol.evaluations import EvaluationRow
 from omega21.protocol.logs import LogLines
 from omega21.protocol.names import DEFAULT_RUN
 from omega21.protocol.plan import Plan, Segment, SegmentStored
@@ -248,6 +249,14 @@ class Client:
     def evaluate(self, run: str, samples: Samples | Iterable[Samples]) -> Evaluation:
         """See `AsyncClient.evaluate`."""
         return self._call(self._client.evaluate, run, samples)
+
+    def record_evaluation(self, run: str, evaluation: Evaluation, *, run_id: str) -> EvaluationRow:
+        """See `AsyncClient.record_evaluation`."""
+        return self._call(self._client.record_evaluation, run, evaluation, run_id=run_id)
+
+    def evaluations(self, run: str, *, after: int = 0) -> tuple[EvaluationRow, ...]:
+        """See `AsyncClient.evaluations`."""
+        return self._call(self._client.evaluations, run, after=after)
 
     def download_weights(self, run: str, path: Path) -> SavedWeights:
         """See `AsyncClient.download_weights`."""

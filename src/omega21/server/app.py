@@ -23,9 +23,13 @@ from omega21.server import (
     checkpoint,
     classic,
     compute,
+    dashboard,
+    evaluations,
+    history,
     logs,
     plan,
     problems,
+    prometheus,
     runs,
     session,
     shards,
@@ -39,6 +43,7 @@ from omega21.server.services import Services
 from omega21.server.traffic import TrafficCount, TrafficMeter
 from omega21.server.watchers import Watchers
 from omega21.training.engine import Engine
+from omega21.training.memory import MemoryHistory
 
 ROUTERS: tuple[APIRouter, ...] = (
     classic.router,
@@ -50,6 +55,8 @@ ROUTERS: tuple[APIRouter, ...] = (
     checkpoint.router,
     logs.router,
     session.router,
+    evaluations.router,
+    history.router,
 )
 
 _GZIP_FROM = 500  # bytes: below, the header costs what is saved
@@ -58,8 +65,10 @@ _GZIP_LEVEL = 4  # 1000 rows of results: 30 % of their size in 3 ms; level 9: 28
 
 def create_app(engine: Engine, *, access: Access, tunnel: TunnelKind = "none") -> FastAPI:
     """Make the application that serves `engine`, which the caller starts and stops."""
-    watchers = Watchers(engine.summary)
-    engine.subscribe(watchers.notify)
+    watchers, viewers = Watchers(engine.summary), Watchers(engine.history.position)
+    memory = MemoryHistory(engine.hardware.memory_mb)
+    for heed in (watchers.notify, viewers.notify, memory.look):
+        engine.subscribe(heed)
     app = Application(
         title="omega21",
         version=version("omega21"),
@@ -69,12 +78,21 @@ def create_app(engine: Engine, *, access: Access, tunnel: TunnelKind = "none") -
         redirect_slashes=False,
     )
     traffic = TrafficMeter(engine.data_dir, tunnel=tunnel)
-    app.state.services = Services(engine=engine, watchers=watchers, traffic=traffic, tunnel=tunnel)
+    app.state.services = Services(
+        engine=engine,
+        watchers=watchers,
+        viewers=viewers,
+        memory=memory,
+        traffic=traffic,
+        tunnel=tunnel,
+    )
     app.state.access = access
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)
     app.include_router(_docs)
+    app.include_router(dashboard.router)
+    app.include_router(prometheus.router)
     app.add_middleware(
         GZipMiddleware,
         minimum_size=_GZIP_FROM,

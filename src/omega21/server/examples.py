@@ -194,6 +194,51 @@ EVALUATE_REPLY = {
     "scores": "AACAPgAAQD8=",
 }
 
+_FIGURES = {
+    "step": 8,
+    "samples": 200,
+    "anomalies": 20,
+    "found": 19,
+    "false_alarms": 1,
+    "loss": 0.125,
+    "auroc": 0.99,
+    "average_precision": 0.95,
+}
+RECORD_EVALUATION = {"run_id": _RUN_ID} | _FIGURES
+EVALUATION = {"number": 1, "at": 1738324800.0} | _FIGURES
+EVALUATIONS_REPLY = {"run": "mi-corrida", "evaluations": [EVALUATION]}
+
+SERIES_REPLY = RUN_SUMMARY | {
+    "mark": "4f1c6e0a.training.3.8.0.0.4.2",
+    "evaluations": 0,
+    "feedback": 4,
+    "events": 2,
+    "width": 2,
+    "waiting_for": 0,
+    "points": {
+        "step": [2, 3],
+        "loss": [0.5, 0.3125],
+        "loss_min": [0.4375, 0.3125],
+        "loss_max": [0.5625, 0.3125],
+        "anomaly_prob": [0.25, 0.25],
+        "samples": [128, 64],
+        "seconds": [0.375, 0.1875],
+        "ended_at": [1738324799.5, 1738324800.125],
+        "refused": [0, 0],
+    },
+}
+FEEDBACK_HISTORY = {
+    "run": "mi-corrida",
+    "statistics": _FEEDBACK,
+    "feedback": [{"at": 1738324800.0, "validated": True, "adjustments": _DENDRITES}],
+}
+EVENTS_REPLY = {
+    "events": [
+        {"at": 1738324800.0, "kind": "refused", "run": "mi-corrida", "step": 3, "count": 1},
+        {"at": 1738324700.0, "kind": "restarted", "detail": "killed by SIGKILL (out of memory?)"},
+    ]
+}
+MEMORY_REPLY = {"samples": [{"at": 1738324800.0, "process_mb": 640.0, "device_mb": 512.0}]}
 
 LOG_LINES = {
     "lines": [

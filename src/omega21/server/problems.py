@@ -28,6 +28,7 @@ from omega21.protocol.errors import (
     Overloaded,
     RequestRefused,
     SlowRequest,
+    StorageFull,
     TooManyAttempts,
     Unauthorized,
     Unavailable,
@@ -107,6 +108,8 @@ def describe_invalid(errors: Sequence[Any]) -> str:
 
 async def _answer_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, OmegaError)
+    if isinstance(error, StorageFull):
+        logger.warning("the disk is full: %s", error.message)
     return problem_response(error)
 
 

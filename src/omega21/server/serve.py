@@ -343,6 +343,7 @@ async def _serve(
     logger.info("stopping")
     listener.should_exit = True
     app.state.services.watchers.close()
+    app.state.services.viewers.close()
     # Requests that wait for the engine get their answer by its end, so it goes first.
     await asyncio.to_thread(engine.stop, _STOP_SECONDS)
     await serving

@@ -5,12 +5,15 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Query, Request
 
+from omega21.protocol.history import RunPosition
 from omega21.protocol.names import RunName
+from omega21.protocol.runs import RunSummary
 from omega21.protocol.tunnels import TunnelKind
 from omega21.server.lanes import Lane
 from omega21.server.traffic import TrafficMeter
 from omega21.server.watchers import Watchers
 from omega21.training.engine import Engine
+from omega21.training.memory import MemoryHistory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,11 +22,14 @@ class Services:
 
     Calls of milliseconds share the web framework's own threads. The lanes are for the others:
     `inline` batches, which wait for their training, `compute`, which waits for the step under
-    way, and `uploads`, which decode and sync.
+    way, and `uploads`, which decode and sync. `watchers` wait for results, `viewers` for whatever
+    there is to see of a run.
     """
 
     engine: Engine
-    watchers: Watchers
+    watchers: Watchers[RunSummary]
+    viewers: Watchers[RunPosition]
+    memory: MemoryHistory
     traffic: TrafficMeter
     tunnel: TunnelKind = "none"
     inline: Lane = field(default_factory=lambda: Lane("inline batches", threads=8, waiting=16))

@@ -6,7 +6,6 @@ from typing import Annotated
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
-from starlette.requests import ClientDisconnect
 
 from omega21.protocol.errors import UnknownRun
 from omega21.protocol.messages import Request as RequestMessage
@@ -16,6 +15,7 @@ from omega21.protocol.steps import MAX_ROWS, MAX_ROWS_WITH_VECTORS, MAX_WAIT_SEC
 from omega21.server import examples
 from omega21.server.bodies import JSON_MEDIA_TYPE
 from omega21.server.examples import reply
+from omega21.server.leaving import unless_left
 from omega21.server.problems import problems
 from omega21.server.services import Services, ServicesHere
 
@@ -62,21 +62,8 @@ async def get_steps(
     goes on collecting from the first row until the run is at its target or does not train, the
     limit is reached, or the time is over.
     """
-    collecting = asyncio.create_task(_collect(services, run, query))
-    leaving = asyncio.create_task(_until_left(request))
-    try:
-        await asyncio.wait({collecting, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not collecting.done():
-            raise ClientDisconnect
-        return Response(collecting.result(), media_type=JSON_MEDIA_TYPE)
-    finally:
-        collecting.cancel()
-        leaving.cancel()
-
-
-async def _until_left(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+    answer = await unless_left(request, _collect(services, run, query))
+    return Response(answer, media_type=JSON_MEDIA_TYPE)
 
 
 async def _collect(services: Services, run: str, query: StepsQuery) -> str:

@@ -9,7 +9,7 @@ removes.
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from anyio.to_thread import run_sync
 
@@ -22,14 +22,17 @@ READ_INTERVAL: Final = 0.02
 """Seconds between two readings of a run: a step may take 5 ms, and nobody reads that fast."""
 
 
-class _Watcher:
+_Summary = TypeVar("_Summary", bound=RunSummary)
+
+
+class _Watcher(Generic[_Summary]):
     """One request that waits, until `wanted` holds for a summary."""
 
-    def __init__(self, wanted: Callable[[RunSummary], bool]) -> None:
+    def __init__(self, wanted: Callable[[_Summary], bool]) -> None:
         self.wanted = wanted
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def show(self, summary: RunSummary) -> None:
+    def show(self, summary: _Summary) -> None:
         if self.wanted(summary):
             self.end()
 
@@ -38,15 +41,15 @@ class _Watcher:
             self.over.set_result(None)
 
 
-class Watchers:
+class Watchers(Generic[_Summary]):
     """The requests that wait, by run. All but `notify` belongs to the event loop's thread.
 
     `closed` tells that the server is stopping, and that there is nothing to read any more.
     """
 
-    def __init__(self, read: Callable[[str], RunSummary]) -> None:
+    def __init__(self, read: Callable[[str], _Summary]) -> None:
         self._read = read
-        self._watchers: dict[str, set[_Watcher]] = {}
+        self._watchers: dict[str, set[_Watcher[_Summary]]] = {}
         self._changed: set[str] = set()
         self._read_at: dict[str, float] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -65,7 +68,7 @@ class Watchers:
         except RuntimeError:  # the loop has closed, and its requests with it
             self._changed.discard(run)
 
-    async def wait(self, run: str, wanted: Callable[[RunSummary], bool], *, seconds: float) -> None:
+    async def wait(self, run: str, wanted: Callable[[_Summary], bool], *, seconds: float) -> None:
         """Wait until `wanted` holds for the run's summary, it is gone, or the time is over."""
         if self.closed:
             return
@@ -87,7 +90,7 @@ class Watchers:
         for run in self._watchers:
             self._end(run)
 
-    def _remove(self, run: str, watcher: _Watcher) -> None:
+    def _remove(self, run: str, watcher: _Watcher[_Summary]) -> None:
         self._watchers[run].discard(watcher)
         if not self._watchers[run]:
             del self._watchers[run]

@@ -46,8 +46,10 @@ from omega21.protocol.steps import (
 from omega21.training import questions, statistics
 from omega21.training.batches import SegmentReader
 from omega21.training.checkpoints import CheckpointStore
+from omega21.training.events import Events
 from omega21.training.executor import Arrays, Executor
 from omega21.training.hardware import find_hardware
+from omega21.training.history import History
 from omega21.training.inline import InlineBatches
 from omega21.training.ledger import Ledger, StoredRun
 from omega21.training.options import EngineOptions
@@ -139,6 +141,15 @@ class Engine:
             residents=self._residents,
             worker=self._worker,
         )
+        self.events = Events(
+            registry=self._registry, ledger=self._ledger, results=self._results, options=options
+        )
+        self.history = History(
+            registry=self._registry,
+            ledger=self._ledger,
+            results=self._results,
+            events=self.events,
+        )
         # What the parts offer as it is, the engine offers under the same names.
         self.subscribe = self._registry.subscribe
         self.put_segment, self.plan, self.segment = plans.put_segment, plans.plan, plans.segment
@@ -151,6 +162,7 @@ class Engine:
 
     def start(self) -> None:
         """Take up the runs that are on disk and go on with them."""
+        self.events.start()
         for stored in self._ledger.runs():
             self._runs[stored.name] = self._load(stored)
         if DEFAULT_RUN not in self._runs:
@@ -170,6 +182,7 @@ class Engine:
     def close(self) -> None:
         """Let go of the folder, after `stop`; nothing may use the engine any more."""
         self._saver.close()
+        self.events.close()
         self._ledger.close()
         self._folder_lock.release()
 
@@ -426,6 +439,11 @@ class Engine:
     def steps_done(self) -> int:
         """Planned steps and inline batches computed by this process."""
         return self._worker.steps_done
+
+    @property
+    def restarts(self) -> int:
+        """How often the supervisor has replaced a process of this server."""
+        return self._options.restarts
 
     def uptime_seconds(self) -> float:
         """Seconds since the engine was made."""

@@ -66,9 +66,17 @@ CREATE TABLE events (
     run INTEGER NOT NULL, at REAL NOT NULL, kind TEXT NOT NULL, detail TEXT NOT NULL);
 """
 
+# Made when the file is opened, since a file of this format may be older than they are.
+_ADDED = """
+CREATE TABLE IF NOT EXISTS evaluations (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, run INTEGER NOT NULL, at REAL NOT NULL,
+    body TEXT NOT NULL, UNIQUE (run, body));
+CREATE INDEX IF NOT EXISTS refused_steps ON steps (run, step) WHERE refused = 1;
+"""
+
 _RUN_TABLES = (
     "segments", "segment_shards", "steps", "replaced_steps", "stretches", "part_sizes",
-    "inline_batches", "feedback", "events",
+    "inline_batches", "feedback", "events", "evaluations",
 )  # fmt: skip
 
 _INLINE_COLUMNS = "batch, key, body, segment, status, last_step, problem"
@@ -174,6 +182,7 @@ class Ledger:
         self._durable.execute("PRAGMA journal_mode = WAL")
         if version == 0:
             self._durable.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;")
+        self._durable.executescript(_ADDED)
 
     def close(self) -> None:
         """Close every connection; no thread may be using one."""
@@ -201,7 +210,7 @@ class Ledger:
                     raise StorageFull(f"writing {self._path.name} failed: {error}") from error
                 raise
 
-    def _query(self, sql: str, arguments: Sequence[Any] = ()) -> list[Any]:
+    def query(self, sql: str, arguments: Sequence[Any] = ()) -> list[Any]:
         """Read rows with a connection of the pool."""
         try:
             connection = self._readers.get_nowait()
@@ -215,7 +224,7 @@ class Ledger:
 
     def _query_one(self, sql: str, arguments: Sequence[Any] = ()) -> Any:
         """Read one row, None where there is none."""
-        rows = self._query(sql, arguments)
+        rows = self.query(sql, arguments)
         return rows[0] if rows else None
 
     # --- runs ---
@@ -234,7 +243,7 @@ class Ledger:
 
     def runs(self) -> list[StoredRun]:
         """Return all runs, in the order they were made."""
-        rows = self._query(
+        rows = self.query(
             "SELECT key, name, id, config, created_at, target, generation, paused FROM runs "
             "ORDER BY key"
         )
@@ -279,13 +288,13 @@ class Ledger:
     def segments(self, key: int) -> list[Segment]:
         """Return a run's plan."""
         shards: dict[int, list[ShardRef]] = {}
-        for number, sha256, samples in self._query(
+        for number, sha256, samples in self.query(
             "SELECT number, sha256, samples FROM segment_shards WHERE run = ? "
             "ORDER BY number, position",
             (key,),
         ):
             shards.setdefault(number, []).append(ShardRef(sha256=sha256, samples=samples))
-        rows = self._query(
+        rows = self.query(
             "SELECT number, numbers FROM segments WHERE run = ? ORDER BY number", (key,)
         )
         return [
@@ -315,7 +324,7 @@ class Ledger:
 
     def results(self, key: int, *, after: int, until: int, limit: int) -> list[Result]:
         """Return results after a step, up to `until`, ascending."""
-        rows = self._query(
+        rows = self.query(
             "SELECT step, samples, loss, anomaly_prob, anomalies, digest, ended_at, seconds, "
             "refused, skipped, part_size, vectors FROM steps "
             "WHERE run = ? AND step > ? AND step <= ? ORDER BY step LIMIT ?",
@@ -325,7 +334,7 @@ class Ledger:
 
     def recent_losses(self, key: int, count: int) -> list[float]:
         """Return the last finite losses, oldest first."""
-        rows = self._query(
+        rows = self.query(
             "SELECT loss FROM steps WHERE run = ? AND loss IS NOT NULL ORDER BY step DESC LIMIT ?",
             (key, count),
         )
@@ -359,9 +368,7 @@ class Ledger:
 
     def stretches(self, key: int) -> list[Stretch]:
         """Return the conditions under which a run's steps were computed, in order."""
-        rows = self._query(
-            "SELECT document FROM stretches WHERE run = ? ORDER BY from_step", (key,)
-        )
+        rows = self.query("SELECT document FROM stretches WHERE run = ? ORDER BY from_step", (key,))
         return [Stretch.parse_lenient(document) for (document,) in rows]
 
     def add_part_size(self, key: int, *, from_step: int, part_size: int) -> None:
@@ -373,7 +380,7 @@ class Ledger:
 
     def part_sizes(self, key: int) -> list[tuple[int, int]]:
         """Return (from step, part size), ascending."""
-        return self._query(
+        return self.query(
             "SELECT from_step, part_size FROM part_sizes WHERE run = ? ORDER BY from_step",
             (key,),
         )
@@ -428,7 +435,7 @@ class Ledger:
         return self._inline("run = ? AND status = 'pending'", (key,))
 
     def _inline(self, where: str, arguments: Sequence[Any]) -> list[InlineBatch]:
-        rows = self._query(
+        rows = self.query(
             f"SELECT {_INLINE_COLUMNS} FROM inline_batches WHERE {where} ORDER BY batch",  # noqa: S608
             arguments,
         )
@@ -463,6 +470,20 @@ class Ledger:
             (key, request_key),
         )
         return None if row is None else (str(row[0]), float(row[1]))
+
+    # --- evaluations ---
+
+    def add_evaluation(self, key: int, *, body: str) -> tuple[int, float]:
+        """Record an evaluation, once; durable. Returns its number and when it was recorded."""
+        with self._transaction(self._durable) as db:
+            db.execute(
+                "INSERT OR IGNORE INTO evaluations (run, at, body) VALUES (?, ?, ?)",
+                (key, time.time(), body),
+            )
+            row = db.execute(
+                "SELECT number, at FROM evaluations WHERE run = ? AND body = ?", (key, body)
+            ).fetchone()
+        return int(row[0]), float(row[1])
 
     # --- events ---
 

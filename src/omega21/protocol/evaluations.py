@@ -1,0 +1,54 @@
+"""Evaluations: how well a run scored held-out samples at a step, as its client computed it.
+
+The scores are joined on the client; it records what came of them on the server, where a watcher
+reads them.
+"""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from omega21.protocol.messages import Reply, Request
+from omega21.protocol.names import RunId, RunName
+
+MAX_EVALUATIONS = 1000
+"""Most evaluations in one reply."""
+
+Count = Annotated[int, Field(ge=0, le=2**53)]
+Area = Annotated[float, Field(ge=0, le=1)]
+
+
+class RecordEvaluation(Request):
+    """Records an evaluation; one that is equal in every field is recorded once."""
+
+    run_id: RunId
+    step: Count = Field(description="the step whose weights were used")
+    samples: int = Field(ge=1, le=2**53)
+    anomalies: Count
+    found: Count = Field(description="anomalies with a probability over 0.5")
+    false_alarms: Count = Field(description="normal samples with a probability over 0.5")
+    loss: float = Field(description="mean over the samples")
+    auroc: Area | None = Field(description="null where the samples are all of one class")
+    average_precision: Area | None
+
+
+class EvaluationRow(Reply):
+    """An evaluation as it is stored."""
+
+    number: int = Field(description="ascending in the order of arrival: the cursor")
+    at: float = Field(description="when it was recorded, seconds since 1970, by the server's clock")
+    step: int
+    samples: int
+    anomalies: int
+    found: int
+    false_alarms: int
+    loss: float
+    auroc: float | None
+    average_precision: float | None
+
+
+class EvaluationsReply(Reply):
+    """Evaluations of a run after a cursor, in the order of arrival."""
+
+    run: RunName
+    evaluations: list[EvaluationRow]

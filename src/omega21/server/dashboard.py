@@ -1,0 +1,71 @@
+"""The page at `/`: HTML, styles and scripts out of the package, nothing from elsewhere.
+
+Scripts and styles live under an address that names their content, so a browser keeps them for good,
+and a page costs one request when it is opened again; a new version has other addresses.
+"""
+
+import hashlib
+import mimetypes
+from collections.abc import Iterator
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Header, Response
+from fastapi.responses import HTMLResponse
+
+from omega21.protocol.errors import NotFound
+
+_FOREVER: Final = "public, max-age=31536000, immutable"
+_TYPES: Final = {".js": "text/javascript", ".css": "text/css", ".json": "application/json"}
+_VERSION_MARK: Final = "{version}"
+
+router = APIRouter(include_in_schema=False)
+
+
+def _read(folder: Traversable, prefix: str = "") -> Iterator[tuple[str, bytes]]:
+    for item in sorted(folder.iterdir(), key=lambda item: item.name):
+        if item.is_dir():
+            yield from _read(item, f"{prefix}{item.name}/")
+        else:
+            yield f"{prefix}{item.name}", item.read_bytes()
+
+
+_FILES: Final = dict(_read(files("omega21.server") / "static"))
+VERSION: Final = hashlib.sha256(b"".join(_FILES.values())).hexdigest()[:16]
+_PAGE: Final = _FILES["index.html"].decode().replace(_VERSION_MARK, VERSION)
+
+
+@router.get("/")
+def show_dashboard(if_none_match: Annotated[str | None, Header()] = None) -> Response:
+    """Return the page, unless the browser has it."""
+    headers = {"Cache-Control": "no-cache", "ETag": f'"{VERSION}"'}
+    if _has(if_none_match):
+        return Response(status_code=304, headers=headers)
+    return HTMLResponse(_PAGE, headers=headers)
+
+
+@router.get("/static/{version}/{name:path}")
+def get_static(
+    version: str, name: str, if_none_match: Annotated[str | None, Header()] = None
+) -> Response:
+    """Return a file of the page. Raises NotFound, for those of another version too."""
+    content = _FILES.get(name)
+    if content is None or version != VERSION:
+        raise NotFound(f"there is no {name[:80]!r} in this version", hint="load the page again")
+    headers = {"Cache-Control": _FOREVER, "ETag": f'"{VERSION}"'}
+    if _has(if_none_match):
+        return Response(status_code=304, headers=headers)
+    return Response(content, media_type=_type(name), headers=headers)
+
+
+def _has(etags: str | None) -> bool:
+    """Whether the browser has this version; a proxy that compresses makes its tag a weak one."""
+    given = [tag.strip().removeprefix("W/") for tag in (etags or "").split(",")]
+    return f'"{VERSION}"' in given
+
+
+def _type(name: str) -> str:
+    # Not by `mimetypes` where it matters: Windows may have any type for .js in its registry.
+    suffix = f".{name.rpartition('.')[2]}"
+    return _TYPES.get(suffix) or mimetypes.guess_type(name)[0] or "text/plain"

@@ -1,0 +1,128 @@
+"""`GET /prometheus`: the figures of the server and of every run in Prometheus' text format.
+
+All of them are read from the runs and their stored results when they are asked for: there is no
+second count that could differ from the first.
+"""
+
+from collections.abc import Iterator
+from importlib.metadata import version
+from typing import get_args
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from omega21.protocol.errors import UnknownRun
+from omega21.protocol.runs import RunStatus
+from omega21.server.services import ServicesHere
+from omega21.training.engine import Engine
+from omega21.training.memory import process_mb
+
+router = APIRouter(include_in_schema=False)
+
+_GAUGES = {
+    "step": "Last step applied",
+    "target_step": "Step that the run is to reach",
+    "durable_step": "Last step whose state is safe on disk",
+    "loss": "Loss of the newest step that counted",
+    "anomaly_probability": "Mean anomaly probability, over all samples trained",
+    "evaluation_auroc": "AUROC of the newest evaluation",
+    "evaluation_average_precision": "Average precision of the newest evaluation",
+    "evaluation_loss": "Loss of the newest evaluation",
+}
+_COUNTERS = {
+    "steps": "Steps that counted",
+    "samples": "Samples trained, each epoch counted",
+    "anomalies": "Samples with an anomaly probability over 0.5",
+    "feedback": "Feedback received",
+    "feedback_validated": "Feedback that was validated",
+}
+
+
+@router.get("/prometheus")
+def get_figures(services: ServicesHere) -> Response:
+    """Return the figures of the server and of all its runs."""
+    registry = CollectorRegistry()
+    registry.register(_Figures(services.engine))
+    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+
+class _Figures(Collector):
+    """What there is to measure, at the moment of the question."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every family of figures."""
+        yield from self._server()
+        yield from self._runs()
+
+    def _server(self) -> Iterator[Metric]:
+        engine = self._engine
+        labels = {"version": version("omega21"), "device": engine.hardware.name}
+        info = GaugeMetricFamily("omega21_info", "This server", labels=list(labels))
+        info.add_metric(list(labels.values()), 1)
+        yield info
+        yield GaugeMetricFamily(
+            "omega21_uptime_seconds", "Since the process started", engine.uptime_seconds()
+        )
+        yield CounterMetricFamily(
+            "omega21_restarts", "Of the server process, by its supervisor", engine.restarts
+        )
+        yield GaugeMetricFamily(
+            "omega21_device_memory_bytes",
+            "Of the device, 0 without a GPU",
+            engine.hardware.memory_mb() * 1e6,
+        )
+        resident = process_mb()
+        if resident is not None:
+            yield GaugeMetricFamily(
+                "omega21_resident_memory_bytes", "Of the server process", resident * 1e6
+            )
+
+    def _runs(self) -> Iterator[Metric]:
+        gauges = {
+            name: GaugeMetricFamily(f"omega21_run_{name}", meaning, labels=["run"])
+            for name, meaning in _GAUGES.items()
+        }
+        counters = {
+            name: CounterMetricFamily(f"omega21_run_{name}", meaning, labels=["run"])
+            for name, meaning in _COUNTERS.items()
+        }
+        states = GaugeMetricFamily("omega21_run_state", "1 for its state", labels=["run", "state"])
+        for summary in self._engine.summaries():
+            try:
+                figures = self._of_run(summary.run)
+            except UnknownRun:  # removed meanwhile
+                continue
+            figures |= {
+                "step": summary.step,
+                "target_step": summary.target,
+                "durable_step": summary.durable_step,
+            }
+            for name, value in figures.items():
+                if value is not None:
+                    (gauges.get(name) or counters[name]).add_metric([summary.run], value)
+            for state in get_args(RunStatus):
+                states.add_metric([summary.run, state], float(state == summary.state))
+        yield states
+        yield from (*gauges.values(), *counters.values())
+
+    def _of_run(self, run: str) -> dict[str, float | None]:
+        history = self._engine.history
+        totals = history.totals(run)
+        evaluation = history.newest_evaluation(run)
+        return {
+            "steps": totals.steps,
+            "samples": totals.samples,
+            "anomalies": totals.anomalies,
+            "feedback": totals.feedback,
+            "feedback_validated": totals.feedback_validated,
+            "loss": history.newest_loss(run),
+            "anomaly_probability": totals.mean_anomaly_prob,
+            "evaluation_auroc": evaluation.auroc if evaluation else None,
+            "evaluation_average_precision": evaluation.average_precision if evaluation else None,
+            "evaluation_loss": evaluation.loss if evaluation else None,
+        }

@@ -1,0 +1,254 @@
+// The page: who is asking, which run is shown, and one long poll that says when there is more.
+
+import * as api from "./api.js";
+import { Charts } from "./charts.js";
+import { byId } from "./elements.js";
+import { HeatMaps } from "./heatmap.js";
+import { pause, wake } from "./pauses.js";
+import { Series } from "./series.js";
+import { chooseLanguage, text } from "./texts.js";
+import * as show from "./view.js";
+
+const POINTS = 300;
+const LONGEST_DELAY = 15;
+const MISSING_DELAY = 10;
+
+// A free tunnel counts requests (20,000 a month): there a reply gathers for longer, the figures that
+// change slowly are asked for rarely, and a run at rest is looked at twice a minute.
+const IS_LOCAL = /^(localhost|127\.[\d.]+|\[::1\])$/.test(location.hostname);
+const PACE = IS_LOCAL
+  ? { gather: 0.5, slow: 10, hidden: 60, rest: 0 }
+  : { gather: 5, slow: 60, hidden: 300, rest: 30 };
+
+const charts = new Charts(byId("charts"));
+const maps = new HeatMaps(byId("maps"));
+
+let view = null;
+let runs = [];
+let status = null;
+let lostAt = null;
+let watching = new AbortController();
+
+const emptyView = (run) => ({
+  run, position: null, series: new Series(), evaluations: [], memory: [], feedback: null, events: [],
+});
+
+// --- what is on the page ---------------------------------------------------------------------------
+
+function reveal(part) {
+  for (const id of ["login", "board"]) byId(id).hidden = id !== (part === "login" ? "login" : "board");
+  for (const id of ["run", "missing"]) byId(id).hidden = id !== part;
+}
+
+function render() {
+  show.showRuns(runs, view?.run);
+  if (status) show.showServer(status);
+  if (!view?.position) return;
+  show.showHead(view);
+  show.showFigures(view);
+  show.showEvents(view.events);
+  show.showFeedback(view.feedback);
+  charts.update(view);
+  maps.update(view);
+}
+
+function redraw() {
+  render();
+  charts.redraw();
+  if (lostAt !== null) show.showLink(false);
+  else if (view) show.showLink(true);
+}
+
+// --- asking, whatever happens to the server --------------------------------------------------------
+
+async function persistently(ask, signal) {
+  for (let failures = 0; ; failures += 1) {
+    try {
+      const reply = await ask();
+      lostAt = null;
+      show.showLink(true);
+      show.showLost(null, {});
+      return reply;
+    } catch (error) {
+      if (!(error instanceof api.Lost)) throw error;
+      console.debug("the server does not answer:", error.message);
+      lostAt ??= Date.now();
+      show.showLink(false);
+      await countDown(Math.min(LONGEST_DELAY, 2 ** failures), signal);
+    }
+  }
+}
+
+async function countDown(seconds, signal) {
+  const delay = document.hidden ? PACE.hidden : seconds;
+  for (let left = delay; left > 0; left -= 1) {
+    show.showLost(lostAt, { seconds: left });
+    if (await pause(1, signal)) break;
+  }
+  show.showLost(lostAt, { seconds: 0 });
+}
+
+// --- one run ---------------------------------------------------------------------------------------
+
+async function watch(run) {
+  watching.abort();
+  watching = new AbortController();
+  const { signal } = watching;
+  view = emptyView(run);
+  status = null;
+  try {
+    await follow(view, signal);
+  } catch (error) {
+    if (signal.aborted) return;
+    if (error instanceof api.LoginNeeded) askForToken(text("login_ended"));
+    else if (error.code === "unknown_run") await waitForRun(run, signal);
+    else throw error;
+  }
+}
+
+async function follow(shown, signal) {
+  let slowAt = -Infinity;
+  for (let known = ""; !signal.aborted; ) {
+    const reply = await persistently(() => poll(shown, known, signal), signal);
+    if (!shown.series.take(reply, reply.after)) {
+      shown.series.reset(null, 1);
+      known = "";
+      continue;
+    }
+    const isNews = reply.mark !== known;
+    const before = shown.position;
+    shown.position = reply;
+    known = reply.mark;
+    if (isNews) await persistently(() => readLists(shown, before, signal), signal);
+    if (performance.now() - slowAt > PACE.slow * 1000) {
+      slowAt = performance.now();
+      await persistently(() => readSlow(shown, signal), signal);
+    }
+    reveal("run");
+    render();
+    if (document.hidden) await pause(PACE.hidden, signal);
+    else if (!isNews && PACE.rest) await pause(PACE.rest, signal);
+  }
+}
+
+async function poll(shown, known, signal) {
+  const after = shown.series.last;
+  const wait = known && !document.hidden ? 25 - PACE.gather : 0;
+  const query = { points: POINTS, vectors: 1, after, known, wait, gather: wait ? PACE.gather : 0 };
+  const leave = new AbortController();
+  const hide = () => document.hidden && leave.abort();
+  document.addEventListener("visibilitychange", hide);
+  try {
+    const reply = await api.series(shown.run, query, AbortSignal.any([signal, leave.signal]));
+    return { ...reply, after };
+  } catch (error) {
+    if (!leave.signal.aborted) throw error;
+    return { ...(await api.series(shown.run, { ...query, wait: 0 }, signal)), after };
+  } finally {
+    document.removeEventListener("visibilitychange", hide);
+  }
+}
+
+// Lists are read again only when the numbers that come with each reply say that there is more.
+async function readLists(shown, before, signal) {
+  const { position, run } = shown;
+  const isOther = before?.id !== position.id;
+  if (isOther) shown.evaluations = [];
+  if (isOther || before.evaluations !== position.evaluations) {
+    const after = shown.evaluations.at(-1)?.number ?? 0;
+    const { evaluations } = await api.evaluations(run, after, signal);
+    shown.evaluations.push(...evaluations);
+  }
+  if (isOther || before.feedback !== position.feedback) {
+    shown.feedback = await api.feedback(run, signal);
+  }
+  if (isOther || before.events !== position.events) {
+    shown.events = (await api.events(run, signal)).events;
+  }
+}
+
+async function readSlow(shown, signal) {
+  runs = (await api.runs(signal)).runs;
+  status = await api.status(shown.run, signal);
+  shown.memory = (await api.memory(signal)).samples;
+}
+
+async function waitForRun(run, signal) {
+  byId("missing-text").textContent = text("missing_text", { run });
+  document.title = "omega21";
+  while (!signal.aborted) {
+    runs = (await persistently(() => api.runs(signal), signal)).runs;
+    if (runs.some((known) => known.run === run)) return watch(run);
+    reveal("missing");
+    show.showRuns(runs, run);
+    await pause(document.hidden ? PACE.hidden : MISSING_DELAY, signal);
+  }
+}
+
+// --- who is asking ---------------------------------------------------------------------------------
+
+function askForToken(why = "") {
+  watching.abort();
+  reveal("login");
+  byId("login-error").textContent = why;
+  byId("logout").hidden = true;
+  byId("link").textContent = "";
+  byId("token").focus();
+}
+
+async function login(event) {
+  event.preventDefault();
+  const field = byId("token");
+  try {
+    await api.login(field.value);
+  } catch (error) {
+    if (!(error instanceof api.Refused || error instanceof api.LoginNeeded)) {
+      byId("login-error").textContent = text("lost_title");
+    } else {
+      byId("login-error").textContent = error.message;
+    }
+    field.select();
+    return;
+  }
+  field.value = "";
+  await start();
+}
+
+function chooseRun() {
+  const asked = decodeURIComponent(location.hash.slice(1));
+  if (asked) return asked;
+  const busy = runs.find((run) => run.state === "training");
+  const made = runs.toSorted((a, b) => b.step - a.step)[0];
+  return (busy ?? made).run;
+}
+
+async function start() {
+  const { signal } = new AbortController();
+  const session = await persistently(() => api.session(), signal);
+  byId("logout").hidden = !(session.login_needed && session.logged_in);
+  if (!session.logged_in) return askForToken();
+  runs = (await persistently(() => api.runs(signal), signal)).runs;
+  return watch(chooseRun());
+}
+
+// --- the reader ------------------------------------------------------------------------------------
+
+byId("login-form").addEventListener("submit", login);
+byId("logout").addEventListener("click", async () => {
+  await api.logout();
+  askForToken();
+});
+byId("retry").addEventListener("click", wake);
+window.addEventListener("online", wake);
+window.addEventListener("hashchange", () => watch(chooseRun()));
+document.addEventListener("visibilitychange", wake);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+for (const button of document.querySelectorAll("[data-language]")) {
+  button.addEventListener("click", () => {
+    chooseLanguage(button.dataset.language);
+    redraw();
+  });
+}
+
+chooseLanguage();
+await start();

@@ -1,0 +1,257 @@
+// Line charts: uPlot's drawing, with a legend, a description and a table of our own.
+
+import { LazyTable, make } from "./elements.js";
+import { bytes, clock, count, number, text } from "./texts.js";
+
+const HEIGHT = 190;
+const TABLE_ROWS = 50;
+const FEW_POINTS = 40;
+const SYNC = "steps";
+const WIDE = 200;
+
+const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+const CHARTS = {
+  loss: {
+    mayBeLogarithmic: true,
+    lines: [
+      { key: "loss_mean", color: "--series-1", read: (view) => view.series.loss },
+      { key: "loss_smooth", color: "--series-2", read: (view) => view.series.smoothed },
+      { key: "loss_high", edge: true, read: (view) => view.series.loss_max },
+      { key: "loss_low", edge: true, read: (view) => view.series.loss_min },
+    ],
+  },
+  anomaly_prob: {
+    lines: [{ key: "mean", color: "--series-1", read: (view) => view.series.anomaly_prob }],
+  },
+  evaluation: {
+    most: 1,
+    x: (view) => view.evaluations.map((row) => row.step),
+    lines: [
+      { key: "auroc", color: "--series-1", read: ({ evaluations }) => evaluations.map((row) => row.auroc) },
+      {
+        key: "average_precision", color: "--series-2",
+        read: ({ evaluations }) => evaluations.map((row) => row.average_precision),
+      },
+    ],
+  },
+  throughput: {
+    lines: [{ key: "samples_per_second", color: "--series-1", read: (view) => view.series.speed }],
+  },
+  memory: {
+    x: (view) => view.memory.map((sample) => sample.at),
+    isTime: true,
+    show: (megabytes) => (megabytes === null ? "–" : bytes(megabytes * 1e6)),
+    lines: [
+      { key: "memory_process", color: "--series-1", read: ({ memory }) => memory.map((m) => m.process_mb) },
+      {
+        key: "memory_device", color: "--series-2",
+        read: ({ memory }) => memory.map((m) => m.device_mb || null),
+      },
+    ],
+  },
+};
+
+class Chart {
+  constructor(name, definition) {
+    this.name = name;
+    this.definition = definition;
+    this.show = definition.show ?? ((value) => number(value));
+    this.title = make("h2", { id: `chart-${name}` });
+    this.legend = make("p", { class: "legend" });
+    this.plot = make("div", { class: "plot", role: "img" });
+    this.empty = make("p", { class: "empty" });
+    this.table = new LazyTable("", () => this.rows());
+    this.element = make("section", {
+      class: "card chart",
+      "data-chart": name,
+      "aria-labelledby": this.title.id,
+      children: [
+        make("header", { children: [this.title, this.legend] }),
+        this.plot, this.empty, this.table.element,
+      ],
+    });
+    this.data = [[]];
+    new ResizeObserver(() => this.fit()).observe(this.plot);
+  }
+
+  update(view) {
+    const { x, lines } = this.definition;
+    const columns = lines.map((line) => line.read(view));
+    this.used = lines.map((line, i) => columns[i].some((value) => value !== null));
+    this.data = [x ? x(view) : view.series.step, ...columns];
+    const title = text(this.name);
+    const isEmpty = !this.used.some(Boolean);
+    this.title.textContent = title;
+    this.table.name(text("as_table"));
+    this.empty.textContent = text("nothing_yet");
+    this.empty.hidden = !isEmpty;
+    this.plot.hidden = isEmpty;
+    this.table.element.hidden = isEmpty;
+    this.element.dataset.points = String(this.data[0].length);
+    this.describe();
+    if (!isEmpty) this.draw();
+    this.table.refresh();
+  }
+
+  // What stands beside the title: each line's value under the cursor, else its newest.
+  describe(index = null) {
+    const shown = this.definition.lines.flatMap((line, i) => {
+      if (line.edge || !this.used[i]) return [];
+      const column = this.data[i + 1];
+      const value = index === null ? column.findLast((known) => known !== null) : column[index];
+      return [{ line, value: this.show(value ?? null) }];
+    });
+    this.legend.replaceChildren(
+      ...shown.map(({ line, value }) => {
+        const swatch = make("i", { "aria-hidden": "true" });
+        swatch.style.background = `var(${line.color})`;
+        const name = make("span", { text: `${text(line.key)} ` });
+        return make("span", { children: [swatch, name, make("b", { text: value })] });
+      }),
+    );
+    if (index !== null) return;
+    const values = shown.map(({ line, value }) => `${text(line.key)} ${value}`).join(", ");
+    const key = shown.length ? "chart_label" : "chart_empty";
+    this.plot.setAttribute("aria-label", text(key, { name: text(this.name), value: values }));
+  }
+
+  draw() {
+    const isLogarithmic = Boolean(this.definition.mayBeLogarithmic) && spansPowers(this.data.slice(1));
+    if (isLogarithmic !== this.isLogarithmic) {
+      this.isLogarithmic = isLogarithmic;
+      this.drawing?.destroy();
+      this.drawing = undefined;
+    }
+    if (!this.drawing) {
+      this.drawing = new uPlot(this.options(), this.data, this.plot);
+    } else {
+      this.drawing.setData(this.data);
+    }
+  }
+
+  fit() {
+    const width = this.plot.clientWidth;
+    if (this.drawing && width && width !== this.drawing.width) {
+      this.drawing.setSize({ width, height: HEIGHT });
+    }
+  }
+
+  // Colours and the language are taken at the start of a drawing: a change of them needs a new one.
+  redraw() {
+    this.drawing?.destroy();
+    this.drawing = undefined;
+    if (!this.plot.hidden) this.draw();
+  }
+
+  options() {
+    const { isTime, lines, most } = this.definition;
+    const axis = {
+      stroke: color("--dim"),
+      grid: { stroke: color("--grid"), width: 1 },
+      ticks: { show: false },
+      font: "12px system-ui, sans-serif",
+    };
+    const width = this.plot.clientWidth || 320;
+    return {
+      width,
+      height: HEIGHT,
+      padding: [10, 12, 0, 0],
+      legend: { show: false },
+      cursor: {
+        y: false,
+        drag: { x: false, y: false },
+        points: { size: 7 },
+        ...(!isTime && { sync: { key: SYNC, setSeries: false } }),
+      },
+      scales: {
+        x: { time: false, range: (_, low, high) => (low < high ? [low, high] : [low - 1, high + 1]) },
+        y: this.isLogarithmic
+          ? { distr: 3, range: (_, low, high) => [low / 1.5, high * 1.5] }
+          : { range: (_, low, high) => spread(low, high, most) },
+      },
+      axes: [
+        {
+          ...axis,
+          size: 30,
+          space: isTime ? 90 : 60,
+          ...(!isTime && { incrs: whole() }),
+          values: (_, splits) => splits.map((at) => (isTime ? clock(at) : count(at))),
+        },
+        {
+          ...axis,
+          ...(this.isLogarithmic && { grid: { ...axis.grid, filter: powersOfTen } }),
+          size: 58,
+          space: 36,
+          values: (_, splits) => splits.map((at) => (at === null ? "" : this.show(at))),
+        },
+      ],
+      series: [{}, ...lines.map((line) => this.line(line))],
+      bands: lines.some((line) => line.edge)
+        ? [{ series: [3, 4], fill: `${color("--series-1")}2e` }]
+        : [],
+      hooks: { setCursor: [(drawing) => this.describe(drawing.cursor.idx ?? null)] },
+    };
+  }
+
+  line(line) {
+    const few = (drawing) => drawing.data[0].length < FEW_POINTS;
+    if (line.edge) return { stroke: "transparent", width: 0, points: { show: false } };
+    return {
+      stroke: color(line.color),
+      width: 1.75,
+      spanGaps: true,
+      points: { show: few, size: 6, fill: color(line.color) },
+    };
+  }
+
+  rows() {
+    const { isTime, lines } = this.definition;
+    const head = [text(isTime ? "time" : "step")];
+    const shown = lines.map((_, i) => i).filter((i) => this.used[i]);
+    head.push(...shown.map((i) => text(lines[i].key)));
+    const first = Math.max(0, this.data[0].length - TABLE_ROWS);
+    const rows = this.data[0].slice(first).map((x, i) => [
+      isTime ? clock(x) : count(x),
+      ...shown.map((line) => this.show(this.data[line + 1][first + i])),
+    ]);
+    return [head, rows.reverse()];
+  }
+}
+
+function spread(low, high, most = Infinity) {
+  if (low === null) return [0, 1];
+  const room = (high - low) * 0.08 || Math.abs(high) * 0.1 || 1;
+  return [low >= 0 ? Math.max(0, low - room) : low - room, Math.min(most, high + room)];
+}
+
+// A loss that falls through powers of ten would be a flat line at the bottom of a linear axis.
+function spansPowers(columns) {
+  const known = columns.flat().filter((value) => value !== null);
+  const least = Math.min(...known);
+  return least > 0 && Math.max(...known) / least > WIDE;
+}
+
+const powersOfTen = (_, splits) =>
+  splits.map((at) => (Number.isInteger(Math.round(Math.log10(at) * 1e6) / 1e6) ? at : null));
+
+function whole() {
+  const steps = [];
+  for (let power = 1; power <= 1e9; power *= 10) steps.push(power, 2 * power, 5 * power);
+  return steps;
+}
+
+export class Charts {
+  constructor(place) {
+    this.charts = Object.entries(CHARTS).map(([name, chart]) => new Chart(name, chart));
+    place.replaceChildren(...this.charts.map((chart) => chart.element));
+  }
+
+  update(view) {
+    for (const chart of this.charts) chart.update(view);
+  }
+
+  redraw() {
+    for (const chart of this.charts) chart.redraw();
+  }
+}

@@ -1,0 +1,189 @@
+// Everything on the page but the charts: the runs, figures, events, feedback, the server.
+
+import { byId, facts, LazyTable, make, table } from "./elements.js";
+import { bytes, clock, count, duration, number, share, text } from "./texts.js";
+
+const WEIGHTS = {
+  restarted: "warn", parts: "warn", refused: "warn", warning: "warn",
+  replay_differs: "bad", diverged: "bad", failed: "bad",
+};
+const WITH_DETAIL = new Set(["restarted", "conditions", "diverged", "failed", "warning"]);
+const STRIP = 80;
+
+export function showRuns(runs, chosen) {
+  byId("runs").replaceChildren(
+    ...runs.map((run) => {
+      const link = make("a", {
+        href: `#${encodeURIComponent(run.run)}`,
+        "aria-current": run.run === chosen ? "page" : null,
+        children: [
+          make("span", { class: "name", text: run.run }),
+          make("span", { class: "steps", text: steps(run) }),
+          state(run.state),
+        ],
+      });
+      return make("li", { children: [link] });
+    }),
+  );
+}
+
+const steps = (run) => text("steps", { step: count(run.step), target: count(run.target) });
+
+function state(name) {
+  return make("span", { class: "state", "data-state": name, text: text(`state_${name}`) });
+}
+
+export function showHead(view) {
+  const { position, series } = view;
+  byId("run-name").textContent = position.run;
+  const shown = byId("run-state");
+  shown.dataset.state = position.state;
+  // Set only when it is another one: a screen reader would read it again.
+  const words = text(`state_${position.state}`);
+  if (shown.textContent !== words) shown.textContent = words;
+  byId("progress").value = position.target ? position.step / position.target : 0;
+  byId("position").textContent = progress(position, series.pace);
+  byId("reason").textContent = position.reason ?? "";
+  byId("reason").hidden = !position.reason;
+  const done = position.target ? `${share(position.step / position.target)} · ` : "";
+  document.title = `${done}${position.run} · omega21`;
+}
+
+function progress(position, pace) {
+  const parts = [
+    text("position", { step: count(position.step), target: count(position.target) }),
+    text("position_safe", { durable: count(position.durable_step) }),
+  ];
+  const left = position.target - position.step;
+  if (position.state === "training" && left > 0 && pace) {
+    parts.push(text("position_left", { time: duration(left * pace) }));
+  }
+  if (position.waiting_for > 0) {
+    parts.push(text("position_waiting", { count: count(position.waiting_for) }));
+  }
+  return parts.join(" · ");
+}
+
+export function showFigures({ series, evaluations, memory, feedback }) {
+  const newest = (values) => values.findLast((value) => value !== null) ?? null;
+  const last = evaluations.at(-1);
+  const used = memory.at(-1);
+  const megabytes = used && (used.device_mb || used.process_mb);
+  const rate = feedback?.statistics;
+  facts(byId("figures"), [
+    [text("loss"), number(newest(series.smoothed))],
+    [text("anomaly_prob"), number(newest(series.anomaly_prob))],
+    [text("auroc"), number(last?.auroc, { minimumFractionDigits: 3, maximumFractionDigits: 3 })],
+    [text("samples_per_second"), number(newest(series.speed), { maximumSignificantDigits: 3 })],
+    [text("memory"), megabytes ? bytes(megabytes * 1e6) : "–"],
+    [text("feedback"), rate?.recibido ? share(rate.tasa_exito) : "–"],
+  ]);
+}
+
+export function showEvents(events) {
+  byId("events").replaceChildren(...events.map(eventItem));
+  byId("events-none").hidden = events.length > 0;
+}
+
+function eventItem(event) {
+  const values = {
+    step: event.step === null ? "–" : count(event.step),
+    last: count((event.step ?? 0) + event.count - 1),
+    detail: event.detail,
+    count: count(event.count),
+  };
+  const many = event.count > 1 && ["refused", "warning"].includes(event.kind) ? "_many" : "";
+  const lines = [make("p", { text: text(`event_${event.kind}${many}`, values) })];
+  if (event.detail && WITH_DETAIL.has(event.kind)) {
+    lines.push(make("p", { class: "detail", text: event.detail }));
+  }
+  const at = event.at === null ? null : new Date(event.at * 1000).toISOString();
+  const when = event.at === null ? text("event_now") : clock(event.at);
+  lines.push(make("time", { datetime: at, text: when }));
+  return make("li", {
+    "data-weight": WEIGHTS[event.kind],
+    "data-kind": event.kind,
+    children: [make("div", { children: lines })],
+  });
+}
+
+let feedbackTable;
+
+export function showFeedback(feedback) {
+  const place = byId("feedback");
+  if (!feedback?.statistics.recibido) {
+    place.replaceChildren(make("p", { class: "dim", text: text("feedback_none") }));
+    feedbackTable = undefined;
+    return;
+  }
+  const { recibido: all, exitoso: good, tasa_exito: rate } = feedback.statistics;
+  const strip = feedback.feedback.slice(-STRIP).map((row) => make("i", { class: row.validated ? "yes" : "no" }));
+  const isOpen = feedbackTable?.element.open ?? false;
+  feedbackTable = new LazyTable(text("as_table"), () => [
+    [text("time"), text("validated"), text("adjustments")],
+    feedback.feedback.toReversed().map((row) => [
+      clock(row.at), text(row.validated ? "yes" : "no"), range(row.adjustments),
+    ]),
+  ]);
+  feedbackTable.element.open = isOpen;
+  place.replaceChildren(
+    make("p", {
+      children: [
+        make("span", { class: "rate", text: share(rate) }), " ",
+        make("span", { class: "dim", text: text("feedback_rate", { good: count(good), all: count(all) }) }),
+      ],
+    }),
+    make("div", { class: "strip", "aria-hidden": "true", children: strip }),
+    feedbackTable.element,
+  );
+}
+
+function range(values) {
+  const form = { maximumFractionDigits: 2, signDisplay: "exceptZero" };
+  return `${number(Math.min(...values), form)} … ${number(Math.max(...values), form)}`;
+}
+
+export function showServer(status) {
+  const figures = status.estadisticas;
+  facts(byId("server"), [
+    [text("model"), status.modelo],
+    [text("device"), figures.dispositivo],
+    [text("torch"), status.torch_version],
+    [text("uptime"), duration(figures.tiempo_transcurrido_seg)],
+    [text("restarts"), count(status.restarts)],
+    [text("samples"), count(figures.total_muestras)],
+  ]);
+  byId("traffic").replaceChildren(...(status.traffic ? trafficMeters(status.traffic) : []));
+}
+
+// What went over the server's port this month; with a bar where the tunnel's free plan has an end.
+function trafficMeters(traffic) {
+  const sent = traffic.bytes_in + traffic.bytes_out;
+  return [
+    trafficMeter(text("traffic_bytes"), sent, { left: traffic.bytes_left, show: bytes }),
+    trafficMeter(text("traffic_requests"), traffic.requests, { left: traffic.requests_left, show: count }),
+  ];
+}
+
+function trafficMeter(name, used, { left, show }) {
+  const isLimited = left !== null && left !== undefined;
+  const limit = isLimited ? used + left : 0;
+  const words = isLimited ? text("traffic_of", { used: show(used), limit: show(limit) }) : show(used);
+  const line = make("p", { children: [make("span", { class: "dim", text: name }), make("span", { text: words })] });
+  const bar = make("progress", { value: used, max: limit || 1, "aria-label": name });
+  return make("div", { class: "meter", children: isLimited ? [line, bar] : [line] });
+}
+
+export function showLink(isUp) {
+  const link = byId("link");
+  const words = text(isUp ? "link_up" : "link_lost");
+  link.dataset.link = isUp ? "up" : "lost";
+  if (link.textContent !== words) link.textContent = words;
+}
+
+export function showLost(lost, { seconds }) {
+  byId("lost").hidden = !lost;
+  if (!lost) return;
+  const key = seconds > 0 ? "lost_text" : "lost_trying";
+  byId("lost-text").textContent = text(key, { time: clock(lost / 1000), seconds: count(seconds) });
+}

@@ -1,0 +1,203 @@
+"""What happened to a server and its runs, put together from what is stored.
+
+Some of it has rows of its own in the ledger (starts, restores, replays that differed), some follows
+from others (refused steps, parts, conditions), and some is only in the log of this process (a full
+disk, a damaged checkpoint). Nothing is counted for this.
+"""
+
+import logging
+import re
+import threading
+import time
+from collections import deque
+from typing import Any, Final, get_args
+
+from omega21.protocol.errors import StorageFull
+from omega21.protocol.history import MAX_EVENTS, Event, EventKind
+from omega21.protocol.runs import Stretch
+from omega21.training.ledger import Ledger
+from omega21.training.options import EngineOptions
+from omega21.training.registry import Registry
+from omega21.training.results import ResultWriter
+from omega21.training.run import Run
+
+SERVER: Final = 0
+"""The key of the server's own events: runs are numbered from 1."""
+
+LOGGERS: Final = (
+    "omega21.training.results",
+    "omega21.training.saver",
+    "omega21.training.checkpoints",
+    "omega21.server.problems",
+    "omega21.server.traffic",
+)
+"""Whose warnings are told nowhere else."""
+
+_COUNTS: Final = """
+SELECT count(*) FROM events WHERE run IN (?, ?) AND kind != 'checkpoint'
+UNION ALL SELECT count(*) FROM steps INDEXED BY refused_steps WHERE run = ? AND refused = 1
+"""
+_REFUSED: Final = """
+SELECT step, ended_at FROM steps INDEXED BY refused_steps WHERE run = ? AND refused = 1
+ORDER BY step DESC LIMIT ?
+"""
+_KEPT_WARNINGS: Final = 100
+_SHOWN: Final = tuple(kind for kind in get_args(EventKind) if kind != "warning")
+
+logger = logging.getLogger(__name__)
+
+
+class Warnings(logging.Handler):
+    """Keeps the newest warnings of this process; the same one again raises its count."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.seen = 0
+        self._kept: deque[Event] = deque(maxlen=_KEPT_WARNINGS)
+        self._guard = threading.Lock()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a warning, without its trace."""
+        event = Event(at=record.created, kind="warning", detail=record.getMessage())
+        with self._guard:
+            self.seen += 1
+            if self._kept and self._kept[-1].detail == event.detail:
+                count = self._kept.pop().count + 1
+                event = event.model_copy(update={"count": count})
+            self._kept.append(event)
+
+    def newest(self) -> list[Event]:
+        """Return what is kept, oldest first."""
+        with self._guard:
+            return list(self._kept)
+
+    def attach(self) -> None:
+        """Listen from now on."""
+        for name in LOGGERS:
+            logging.getLogger(name).addHandler(self)
+
+    def detach(self) -> None:
+        """Listen no more."""
+        for name in LOGGERS:
+            logging.getLogger(name).removeHandler(self)
+
+
+class Events:
+    """Tells what happened. Thread-safe."""
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        ledger: Ledger,
+        results: ResultWriter,
+        options: EngineOptions,
+    ) -> None:
+        self._registry = registry
+        self._ledger = ledger
+        self._results = results
+        self._options = options
+        self._warnings = Warnings()
+
+    def start(self) -> None:
+        """Record that this process started, and why, and listen to the log from now on."""
+        self._warnings.attach()
+        kind: EventKind = "restarted" if self._options.restarts else "started"
+        try:
+            self._ledger.add_event(SERVER, kind, self._options.last_death or "")
+        except StorageFull as error:
+            logger.warning("that the server started is not on disk: %s", error)
+
+    def close(self) -> None:
+        """Listen to the log no more."""
+        self._warnings.detach()
+
+    def mark(self, run: Run) -> int:
+        """Return a number that is another one when there are other events of a run."""
+        counts = self._ledger.query(_COUNTS, (SERVER, run.key, run.key))
+        stored = sum(int(count) for (count,) in counts)
+        stopped = bool(run.diverged) + bool(run.failure)
+        return stored + len(run.stretches) + len(run.part_sizes) + stopped + self._warnings.seen
+
+    def newest(self, name: str | None = None, *, limit: int = MAX_EVENTS) -> list[Event]:
+        """Return the newest events of the server and of a run, or of all; newest first.
+
+        Raises UnknownRun.
+        """
+        with self._registry.changed:
+            runs = self._registry.runs.values() if name is None else [self._registry.get(name)]
+            known = list(runs)
+        self._results.flush_all(known)
+        events = self._stored(SERVER, None, limit) + self._warnings.newest()
+        for run in known:
+            events += self._of_run(run, limit)
+        # What stopped a run has no time of its own, and is the newest thing that it did.
+        events.sort(key=lambda event: event.at or time.time(), reverse=True)
+        return events[:limit]
+
+    def _of_run(self, run: Run, limit: int) -> list[Event]:
+        with self._registry.changed:
+            stretches, part_sizes = list(run.stretches), dict(run.part_sizes)
+            reasons = (("diverged", run.diverged), ("failed", run.failure))
+        derived: list[tuple[EventKind, int, str]] = [
+            ("parts", step, str(size)) for step, size in part_sizes.items()
+        ]
+        derived += [("conditions", s.from_step, _conditions(s)) for s in stretches]
+        times = self._times(run.key, [step for _, step, _ in derived])
+        events = [
+            Event(at=times.get(step), kind=kind, run=run.name, step=step, detail=detail)
+            for kind, step, detail in derived
+            if step in times
+        ]
+        events += self._stored(run.key, run.name, limit) + self._refused(run, limit)
+        return events + [
+            Event.model_validate({"at": None, "kind": kind, "run": run.name, "detail": reason})
+            for kind, reason in reasons
+            if reason
+        ]
+
+    def _stored(self, key: int, run: str | None, limit: int) -> list[Event]:
+        rows = self._ledger.query(
+            "SELECT at, kind, detail FROM events WHERE run = ? AND kind != 'checkpoint' "
+            "ORDER BY rowid DESC LIMIT ?",
+            (key, limit),
+        )
+        return [
+            Event(at=at, kind=kind, run=run, step=_step(detail), detail=detail)
+            for at, kind, detail in rows
+            if kind in _SHOWN
+        ]
+
+    def _refused(self, run: Run, limit: int) -> list[Event]:
+        """Return refused steps, those in a row as one event."""
+        rows = self._ledger.query(_REFUSED, (run.key, limit))
+        events: list[Event] = []
+        for step, at in rows:
+            newest = events[-1] if events else None
+            if newest is not None and newest.step == step + 1:
+                events[-1] = newest.model_copy(update={"step": step, "count": newest.count + 1})
+            else:
+                events.append(Event(at=at, kind="refused", run=run.name, step=step))
+        return events
+
+    def _times(self, key: int, steps: list[int]) -> dict[int, float]:
+        if not steps:
+            return {}
+        marks = ",".join("?" * len(steps))
+        rows: list[tuple[Any, Any]] = self._ledger.query(
+            f"SELECT step, ended_at FROM steps WHERE run = ? AND step IN ({marks})",  # noqa: S608
+            (key, *steps),
+        )
+        return {int(step): float(at) for step, at in rows}
+
+
+def _conditions(stretch: Stretch) -> str:
+    return (
+        f"{stretch.device}, {stretch.precision}, {stretch.threads} threads, "
+        f"torch {stretch.torch_version}, omega21 {stretch.omega21_version}"
+    )
+
+
+def _step(detail: str) -> int | None:
+    found = re.match(r"step (\d+)", detail)
+    return int(found[1]) if found else None

@@ -1,0 +1,235 @@
+"""What a watcher reads of a run's past, by queries of the ledger alone.
+
+Nothing here waits for a step or holds one up. A series of a run of 100,000 steps is summed up by
+SQLite, 45 MB read once; what came since is read by its key.
+"""
+
+import base64
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from omega21.protocol.evaluations import (
+    MAX_EVALUATIONS,
+    EvaluationRow,
+    EvaluationsReply,
+    RecordEvaluation,
+)
+from omega21.protocol.history import (
+    MAX_FEEDBACK,
+    FeedbackHistory,
+    FeedbackRow,
+    Points,
+    RunPosition,
+    SeriesReply,
+)
+from omega21.protocol.runs import RunSummary
+from omega21.training import statistics
+from omega21.training.events import Events
+from omega21.training.ledger import Ledger, Totals
+from omega21.training.registry import Registry
+from omega21.training.results import ResultWriter
+from omega21.training.run import MOST_WAITING_LISTED, Run
+
+VECTOR_SCALE = 127
+"""Values in [-1, 1] travel as signed bytes, in steps of 1/127: a colour shows no more."""
+
+_POINTS = """
+SELECT max(step), avg(loss), min(loss), max(loss), sum(anomaly_prob * samples) / sum(samples),
+    sum(samples), sum(seconds), max(ended_at), sum(refused)
+FROM steps WHERE run = ? AND step > ? AND step <= ? GROUP BY (step - 1) / ? ORDER BY 1
+"""
+_COLUMNS = (
+    "step", "loss", "loss_min", "loss_max", "anomaly_prob", "samples", "seconds", "ended_at",
+    "refused",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Known:
+    """Totals, and what they were summed up from."""
+
+    of: tuple[int, str, int]
+    totals: Totals
+
+
+class History:
+    """Reads the past of the runs in a ledger. Thread-safe."""
+
+    def __init__(
+        self, *, registry: Registry, ledger: Ledger, results: ResultWriter, events: Events
+    ) -> None:
+        self._registry = registry
+        self._changed = registry.changed
+        self._ledger = ledger
+        self._results = results
+        self._events = events
+        self._known: dict[int, _Known] = {}
+
+    # --- series ---
+
+    def position(self, name: str) -> RunPosition:
+        """Return a run's position, with the numbers of what else there is. Raises UnknownRun."""
+        with self._changed:
+            run = self._registry.get(name)
+            summary = run.summary()
+        return RunPosition(**self._position(run, summary))
+
+    def series(self, name: str, *, after: int, points: int, vectors: bool) -> SeriesReply:
+        """Return at most `points` + 1 points that cover a run's results. Raises UnknownRun.
+
+        Those that cover steps up to `after` alone are left out.
+        """
+        with self._changed:
+            run = self._registry.get(name)
+            summary = run.summary()
+            missing = len(run.missing_shards(MOST_WAITING_LISTED))
+        self._results.flush_all([run])
+        width = self._width(run.key, summary.step, points)
+        rows = self._ledger.query(_POINTS, (run.key, after // width * width, summary.step, width))
+        columns = [
+            _shorten(name, column)
+            for name, column in zip(_COLUMNS, zip(*rows, strict=True), strict=False)
+        ]
+        fields: dict[str, Any] = dict(zip(_COLUMNS, columns or [[] for _ in _COLUMNS], strict=True))
+        if vectors:
+            fields |= self._vectors(run, fields["step"])
+        return SeriesReply(
+            **self._position(run, summary),
+            width=width,
+            waiting_for=missing,
+            points=Points(**fields),
+        )
+
+    def _width(self, key: int, last: int, points: int) -> int:
+        """Return the least power of two by which the stored results make at most `points`."""
+        (first,) = self._ledger.query(
+            "SELECT coalesce(min(step), 1) FROM steps WHERE run = ?", (key,)
+        )[0]
+        steps = max(1, last - int(first) + 1)
+        return 1 << max(0, math.ceil(steps / points) - 1).bit_length()
+
+    def _vectors(self, run: Run, steps: Sequence[int]) -> dict[str, str]:
+        if not steps:
+            return {"dendrites": "", "coherence": ""}
+        marks = ",".join("?" * len(steps))
+        rows = self._ledger.query(
+            f"SELECT vectors FROM steps WHERE run = ? AND step IN ({marks}) ORDER BY step",  # noqa: S608
+            (run.key, *steps),
+        )
+        values = np.frombuffer(b"".join(row[0] for row in rows), "<f4").reshape(len(steps), -1)
+        first = run.config.model.dendrites
+        second = first + run.config.model.coherence
+        return {
+            "dendrites": encode_vectors(values[:, :first]),
+            "coherence": encode_vectors(values[:, first:second]),
+        }
+
+    def _position(self, run: Run, summary: RunSummary) -> dict[str, Any]:
+        (evaluations,), (feedback,) = self._ledger.query(
+            "SELECT coalesce(max(number), 0) FROM evaluations WHERE run = ? "
+            "UNION ALL SELECT count(*) FROM feedback WHERE run = ?",
+            (run.key, run.key),
+        )
+        events = self._events.mark(run)
+        seen = (
+            summary.id[:8], summary.state, summary.step, summary.target, summary.durable_step,
+            evaluations, feedback, events,
+        )  # fmt: skip
+        return summary.model_dump() | {
+            "mark": ".".join(map(str, seen)),
+            "evaluations": evaluations,
+            "feedback": feedback,
+            "events": events,
+        }
+
+    def totals(self, name: str) -> Totals:
+        """Sum up a run's results and feedback; again only when there is more. Raises UnknownRun."""
+        position = self.position(name)
+        with self._changed:
+            run = self._registry.get(name)
+        self._results.flush_all([run])
+        of = (position.step, position.digest, position.feedback)
+        known = self._known.get(run.key)
+        if known is None or known.of != of:
+            known = self._known[run.key] = _Known(of, self._ledger.totals(run.key))
+        return known.totals
+
+    # --- feedback and evaluations ---
+
+    def feedback(self, name: str, *, limit: int = MAX_FEEDBACK) -> FeedbackHistory:
+        """Return a run's newest feedback, oldest first. Raises UnknownRun."""
+        with self._changed:
+            run = self._registry.get(name)
+        rows = self._ledger.query(
+            "SELECT received_at, validated, adjustments FROM feedback WHERE run = ? "
+            "ORDER BY rowid DESC LIMIT ?",
+            (run.key, limit),
+        )
+        return FeedbackHistory(
+            run=name,
+            statistics=statistics.feedback(self.totals(name)),
+            feedback=[
+                FeedbackRow(at=at, validated=bool(validated), adjustments=json.loads(adjustments))
+                for at, validated, adjustments in reversed(rows)
+            ],
+        )
+
+    def record_evaluation(self, name: str, evaluation: RecordEvaluation) -> EvaluationRow:
+        """Record an evaluation, once. Durable. Raises UnknownRun, OtherRun, RunDeleted."""
+        body = evaluation.model_dump_json(exclude={"run_id"})
+        with self._changed:
+            run = self._registry.get(name, evaluation.run_id)
+            number, at = self._ledger.add_evaluation(run.key, body=body)
+        self._registry.notify(name)
+        return _evaluation((number, at, body))
+
+    def evaluations(self, name: str, *, after: int) -> EvaluationsReply:
+        """Return a run's evaluations after number `after`, ascending. Raises UnknownRun."""
+        with self._changed:
+            run = self._registry.get(name)
+        rows = self._ledger.query(
+            "SELECT number, at, body FROM evaluations WHERE run = ? AND number > ? "
+            "ORDER BY number LIMIT ?",
+            (run.key, after, MAX_EVALUATIONS),
+        )
+        return EvaluationsReply(run=name, evaluations=[_evaluation(row) for row in rows])
+
+    def newest_evaluation(self, name: str) -> EvaluationRow | None:
+        """Return a run's newest evaluation, if it has one. Raises UnknownRun."""
+        with self._changed:
+            run = self._registry.get(name)
+        rows = self._ledger.query(
+            "SELECT number, at, body FROM evaluations WHERE run = ? ORDER BY number DESC LIMIT 1",
+            (run.key,),
+        )
+        return _evaluation(rows[0]) if rows else None
+
+    def newest_loss(self, name: str) -> float | None:
+        """Return the loss of the newest step that counted. Raises UnknownRun."""
+        with self._changed:
+            run = self._registry.get(name)
+        losses = self._ledger.recent_losses(run.key, 1)
+        return losses[0] if losses else None
+
+
+def _shorten(name: str, column: Sequence[Any]) -> list[Any]:
+    """Leave out digits that no chart shows: times to the millisecond, others to six digits."""
+    if name == "ended_at":
+        return [round(value, 3) for value in column]
+    return [float(f"{value:.6g}") if isinstance(value, float) else value for value in column]
+
+
+def encode_vectors(values: np.ndarray[Any, np.dtype[np.float32]]) -> str:
+    """Encode values [n, width] in [-1, 1] as signed bytes in base64."""
+    scaled = np.clip(np.rint(values * VECTOR_SCALE), -VECTOR_SCALE, VECTOR_SCALE)
+    return base64.b64encode(scaled.astype(np.int8).tobytes()).decode()
+
+
+def _evaluation(row: Sequence[Any]) -> EvaluationRow:
+    number, at, body = row
+    return EvaluationRow.model_validate({**json.loads(body), "number": number, "at": at})
