@@ -5,6 +5,7 @@
 # bench   measure, and print each figure beside its bar
 # chaos   kill, cut and damage while runs train, and show that they come out the same
 # docs    build the documentation into site/
+# colab   make the one cell and the notebook from the sources
 # format  write the source the way that `check` wants it
 # constraints  choose every version anew
 # clean   remove what these commands made
@@ -17,7 +18,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOG := $(VENV)/install.log
 # Tests mostly wait for servers to start; more of them at once than this would starve each other.
 WORKERS := 3
-SOURCES := src $(wildcard tests benchmarks chaos examples)
+SOURCES := src $(wildcard tests benchmarks chaos examples) tools/make_colab.py
 
 # The first Python here that is new enough; a name on PATH need not run (pyenv's shims).
 PYTHON ?= $(shell for name in python3.11 python3; do \
@@ -28,7 +29,7 @@ PYTHON ?= $(shell for name in python3.11 python3; do \
 export NO_MKDOCS_2_WARNING := 1
 
 .NOTPARALLEL:
-.PHONY: demo test check lint bench chaos docs format constraints clean
+.PHONY: demo test check lint bench chaos docs colab format constraints clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -60,6 +61,9 @@ chaos: $(VENV)/.tools
 docs: $(VENV)/.tools
 	@$(BIN)/mkdocs build --quiet --strict
 	@echo "open site/index.html"
+
+colab: $(VENV)/.tools
+	@$(BIN)/python tools/make_colab.py
 
 format: $(VENV)/.tools
 	@$(BIN)/ruff check --quiet --fix-only

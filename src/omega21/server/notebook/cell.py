@@ -1,0 +1,149 @@
+"""One cell: a server with its tunnel, a line to copy, and a status line while it runs.
+
+A cell that is busy keeps the runtime. Interrupting it stops the server in an orderly way.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from omega21.language import _, choose_language
+from omega21.server.notebook.machine import check_data_dir, default_data_dir, has_gpu
+from omega21.server.notebook.problem import CannotServe
+from omega21.server.notebook.process import ServerProcess, ServerSettings
+from omega21.server.notebook.requirements import install_lacking
+from omega21.server.token import server_token
+from omega21.server.tunnels.authtoken import ask_authtoken, find_authtoken, in_notebook
+
+_STATUS_SECONDS: Final = 5.0
+
+
+def run_cell(**given: Any) -> None:
+    """Serve until the cell is interrupted; `given` as for `prepare`.
+
+    What keeps it from serving is said in one line; outside a notebook the process then ends with
+    status 1.
+    """
+    try:
+        with start(prepare(**given)) as server:
+            keep_running(server)
+    except CannotServe as problem:
+        print(f"error: {problem}", file=sys.stderr)  # noqa: T201
+        if not in_notebook():
+            sys.exit(1)
+    except KeyboardInterrupt:
+        _say(_("interrupted before the server listened"))
+
+
+def prepare(
+    *,
+    tunnel: str = "",
+    data_dir: str = "",
+    mirror: str = "",
+    cloudflared: str = "",
+    port: int = 0,
+    language: str = "",
+) -> ServerSettings:
+    """Look at the machine, install what is lacking, and decide how to serve. Raises CannotServe.
+
+    What is not given comes from OMEGA21_TUNNEL (auto), OMEGA21_DATA_DIR, OMEGA21_MIRROR,
+    OMEGA21_CLOUDFLARED and OMEGA21_TOKEN.
+    """
+    choose_language(language or None)
+    tunnel = tunnel or os.environ.get("OMEGA21_TUNNEL") or "auto"
+    folder = Path(data_dir or os.environ.get("OMEGA21_DATA_DIR") or default_data_dir())
+    check_data_dir(folder)
+    if not has_gpu():
+        _say(_("no GPU here: steps are computed on the CPU; choose a runtime with a GPU for more"))
+    authtoken = None if tunnel in {"none", "cloudflared"} else find_authtoken()
+    if tunnel == "ngrok":
+        authtoken = authtoken or ask_authtoken()
+    installed = install_lacking(*(["tunnel"] if authtoken else []), log=folder / "pip.log")
+    if installed:
+        _say(_("installed: {names}").format(names=", ".join(installed)))
+    place = mirror or os.environ.get("OMEGA21_MIRROR")
+    return ServerSettings(
+        data_dir=folder,
+        token=os.environ.get("OMEGA21_TOKEN") or server_token(folder),
+        tunnel=tunnel,
+        authtoken=authtoken,
+        cloudflared=cloudflared or os.environ.get("OMEGA21_CLOUDFLARED") or None,
+        mirror=Path(place) if place else None,
+        port=port,
+    )
+
+
+def start(settings: ServerSettings) -> ServerProcess:
+    """Start the server and print what to type elsewhere. Raises CannotServe."""
+    server = ServerProcess(settings)
+    if settings.tunnel == "none":
+        _say(f"omega21 train {server.address} --token {settings.token}")
+    for line in server.news(wait=0 if settings.tunnel == "none" else 10):
+        _say(line)
+    return server
+
+
+def keep_running(server: ServerProcess) -> None:
+    """Show what the server says and does until it ends or the cell is interrupted; stop it then.
+
+    Raises CannotServe with the line that it ended on, where it ended by itself.
+    """
+    status = StatusLine(sys.stdout.write)
+    try:
+        while server.is_running:
+            for line in server.news(wait=_STATUS_SECONDS):
+                status.clear()
+                _say(line)
+            status.show(describe(server.ask("/runs")))
+    except KeyboardInterrupt:
+        status.clear()
+        _say(_("stopping: the step under way and a checkpoint are finished"))
+        server.stop()
+        _say(_("stopped"))
+        return
+    status.clear()
+    raise CannotServe(server.last_error())
+
+
+def describe(runs: Any) -> str:
+    """Describe a server's runs in one short line."""
+    if runs is None:
+        return _("the server starts again")
+    found = [run for run in runs["runs"] if run["plan_steps"]]
+    if not found:
+        return _("waiting for a run")
+    busy = [run for run in found if run["state"] not in {"idle", "paused"}] or found
+    run = max(busy, key=lambda one: one["plan_steps"] - one["step"])
+    line = _("{run}: {state}, step {step} of {steps}").format(
+        run=run["run"], state=run["state"], step=run["step"], steps=run["plan_steps"]
+    )
+    more = len(found) - 1
+    return line if not more else line + _(" (and {count} more)").format(count=more)
+
+
+class StatusLine:
+    """A line that is written over itself; at most 79 characters, and only when it changes."""
+
+    def __init__(self, write: Callable[[str], object]) -> None:
+        self._write = write
+        self._shown = ""
+
+    def show(self, text: str) -> None:
+        """Put `text` in the place of what is shown."""
+        text = text[:79]
+        if text != self._shown:
+            self._write("\r" + text.ljust(len(self._shown)))
+            sys.stdout.flush()
+            self._shown = text
+
+    def clear(self) -> None:
+        """Leave an empty line."""
+        if self._shown:
+            self._write("\r" + " " * len(self._shown) + "\r")
+            self._shown = ""
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)  # noqa: T201

@@ -1,0 +1,156 @@
+"""The server as a child process of a notebook: started, listened to, asked, stopped.
+
+It stops when its standard input ends, so it never outlives the notebook's process.
+"""
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import omega21
+from omega21.language import _
+from omega21.server.notebook.problem import CannotServe
+
+LISTENING: Final = "listening on "
+_SERVER: Final = ("-m", "omega21.server", "--stop-with-stdin")
+_STOP_SECONDS: Final = 20.0
+_ASK_SECONDS: Final = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerSettings:
+    """What a notebook decides of its server."""
+
+    data_dir: Path
+    token: str
+    tunnel: str = "auto"
+    authtoken: str | None = None
+    cloudflared: str | None = None
+    mirror: Path | None = None
+    port: int = 0
+
+    def arguments(self) -> list[str]:
+        """Return the command-line options; no token is among them."""
+        options = {
+            "--data-dir": self.data_dir,
+            "--port": self.port,
+            "--tunnel": self.tunnel,
+            "--cloudflared": self.cloudflared,
+            "--mirror": self.mirror,
+        }
+        return [str(word) for pair in options.items() if pair[1] is not None for word in pair]
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of the process: this package first, and the tokens."""
+        package = str(Path(omega21.__file__).parents[1])
+        path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+        given = {"PYTHONPATH": path, "OMEGA21_TOKEN": self.token}
+        if self.authtoken:
+            given["NGROK_AUTHTOKEN"] = self.authtoken
+        return {**os.environ, **given}
+
+
+class ServerProcess:
+    """A server that listens at `address`. Use it in a `with` block, or call `stop`."""
+
+    def __init__(self, settings: ServerSettings) -> None:
+        """Start it; return when it listens. Raises CannotServe with the line that it ended on."""
+        self.settings = settings
+        self.log = settings.data_dir / "server.log"
+        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        with self.log.open("ab") as log:
+            self._log_from = log.tell()
+            self._process = subprocess.Popen(
+                [sys.executable, *_SERVER, *settings.arguments()],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=settings.environment(),
+                start_new_session=True,  # an interrupt of the notebook is for the notebook
+            )
+        self.address = self._first_line()
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _first_line(self) -> str:
+        assert self._process.stdout is not None
+        try:
+            line = self._process.stdout.readline().decode().strip()
+        except KeyboardInterrupt:
+            self.stop()
+            raise
+        if not line.startswith(LISTENING):
+            self.stop()
+            raise CannotServe(self.last_error())
+        return line.removeprefix(LISTENING)
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._lines.put(line.decode().strip())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process lives."""
+        return self._process.poll() is None
+
+    def news(self, *, wait: float) -> Iterator[str]:
+        """Yield the lines that it has said since, waiting for the first one so many seconds."""
+        try:
+            yield self._lines.get(timeout=wait)
+            while True:
+                yield self._lines.get_nowait()
+        except queue.Empty:
+            return
+
+    def ask(self, path: str) -> Any:
+        """Return what it answers to a GET, None while it does not answer."""
+        headers = {"Authorization": f"Bearer {self.settings.token}"}
+        request = urllib.request.Request(f"{self.address}{path}", headers=headers)  # noqa: S310
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with direct.open(request, timeout=_ASK_SECONDS) as reply:
+                return json.load(reply)
+        except (OSError, ValueError):  # between two server processes, or at its end
+            return None
+
+    def stop(self) -> None:
+        """End it in an orderly way: the step under way and a checkpoint are finished."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def last_error(self) -> str:
+        """Return what the process ended on."""
+        with self.log.open("rb") as log:
+            log.seek(self._log_from)
+            lines = log.read().decode(errors="replace").splitlines()
+        errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+        if errors:
+            return errors[-1]
+        return _("the server ended with status {status}; its log is {log}").format(
+            status=self._process.returncode, log=self.log
+        )
