@@ -177,6 +177,17 @@ FLAGS = {
         "--quiet -q",
         "--verbose -v",
     ],
+    "omega21 doctor": [
+        "ADDRESS",
+        "--token",
+        "--token-file",
+        "--ca",
+        "--workdir",
+        "--timeout",
+        "--json",
+        "--quiet -q",
+        "--verbose -v",
+    ],
     "omega21 forget": [
         "ADDRESS",
         "--json",

@@ -1,5 +1,6 @@
 """The two scripts, as a person runs them."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -57,11 +58,12 @@ def test_conectar_asks_for_the_address(shell: dict[str, str]) -> None:
 def test_verificar_says_what_is_there(
     server: RunningServer, server_environment: dict[str, str], shell: dict[str, str]
 ) -> None:
-    done = run_script("verificar_setup_colab.sh", **shell, **server_environment)
+    done = run_script("verificar_setup_colab.sh", "--json", **shell, **server_environment)
 
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "bien   el servidor calcula"
-    assert server.address not in done.stderr
+    checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    assert checks["address"]["found"] == server.address
+    assert checks["self-test"]["state"] == "ok"
 
 
 def test_verificar_passes_the_status_on(shell: dict[str, str]) -> None:
@@ -69,6 +71,6 @@ def test_verificar_passes_the_status_on(shell: dict[str, str]) -> None:
     unreachable = run_script("verificar_setup_colab.sh", "http://127.0.0.1:1", **shell)
 
     assert alone.returncode == 0
-    assert "sin comprobar" in alone.stdout
+    assert "not checked" in alone.stdout
     assert unreachable.returncode == 71
-    assert "error  el servidor" in unreachable.stderr
+    assert "failed" in unreachable.stdout

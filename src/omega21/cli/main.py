@@ -14,6 +14,7 @@ from omega21.cli import (
     checkpoint,
     demo,
     diagnose,
+    doctor,
     export,
     feedback,
     forget,
@@ -51,6 +52,7 @@ app.command()(predict.predict)
 app.command()(export.export)
 app.command()(verify.verify)
 app.command()(forget.forget)
+app.command()(doctor.doctor)
 app.add_typer(checkpoint.app, name="checkpoint")
 app.add_typer(runs.app, name="runs")
 

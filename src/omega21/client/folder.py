@@ -177,7 +177,7 @@ class RunFolder:
 
 def run_folder_path(run: str, workdir: Path | None = None) -> Path:
     """Return where a run's folder is: `workdir`/NAME, or NAME among the user's own data."""
-    return (workdir or _default_workdir()) / run
+    return runs_folder(workdir) / run
 
 
 def server_data_path(run: str, workdir: Path | None = None) -> Path:
@@ -190,7 +190,7 @@ def list_run_folders(workdir: Path | None = None) -> list[RunRecord]:
 
     Raises RunFolderConflict for a folder that cannot be read.
     """
-    found = (workdir or _default_workdir()).glob("*/run.json")
+    found = runs_folder(workdir).glob("*/run.json")
     records = [_read(path, RunRecord) for path in found]
     return sorted(records, key=lambda record: record.created_at, reverse=True)
 
@@ -211,8 +211,9 @@ def fresh_run_name() -> str:
     return f"run-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
 
-def _default_workdir() -> Path:
-    return platformdirs.user_data_path("omega21", appauthor=False) / "runs"
+def runs_folder(workdir: Path | None = None) -> Path:
+    """Return the folder of the run folders: `workdir`, else one among the user's own data."""
+    return workdir or platformdirs.user_data_path("omega21", appauthor=False) / "runs"
 
 
 def _hold(path: Path, stack: ExitStack) -> None:

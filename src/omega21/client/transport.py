@@ -39,13 +39,14 @@ from omega21.protocol.errors import (
     Unreachable,
     from_problem,
 )
+from omega21.protocol.link import LINK_MEDIA_TYPE
 
 TIMEOUT_SECONDS = 60.0
 CONNECT_SECONDS = 15.0
 MAX_REPLY_BYTES = 256 * 2**20
 """Most bytes of a reply that is read into memory, as decompressed."""
 
-_OURS = frozenset({"application/json", "application/vnd.safetensors"})
+_OURS = frozenset({"application/json", "application/vnd.safetensors", LINK_MEDIA_TYPE})
 
 _log = logging.getLogger("omega21.http")
 _jitter = random.SystemRandom()

@@ -106,6 +106,17 @@ class Statistics(Reply):
     feedback: FeedbackStatistics
 
 
+class Machine(Reply):
+    """What a server computes on, as it is at this moment; sizes in bytes."""
+
+    device: str = Field(description="name of the GPU; cpu or mps without one")
+    device_memory_total: int | None = Field(default=None, description="null without a GPU")
+    device_memory_free: int | None = None
+    cpus: int
+    disk_free: int = Field(description="where the data folder is")
+    clock: float = Field(description="seconds since 1970")
+
+
 class Status(Reply):
     """The state of the server, in the words of the earlier contract."""
 
@@ -121,6 +132,7 @@ class Status(Reply):
     durable_step: int
     restarts: int = Field(default=0, description="of the server process, by its supervisor")
     last_death: str | None = Field(default=None, description="when and why it ended last")
+    machine: Machine | None = Field(default=None, description="null from an older server")
     traffic: MonthTraffic | None = Field(
         default=None, description="of the server's port; null from a server that does not count"
     )

@@ -16,6 +16,7 @@ from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddle
 
 from omega21.protocol.classic import TrainLayer2
 from omega21.protocol.errors import Problem
+from omega21.protocol.link import LINK_MEDIA_TYPE
 from omega21.protocol.session import LogIn
 from omega21.protocol.shards import SHARD_MEDIA_TYPE
 from omega21.protocol.tunnels import TunnelKind
@@ -26,6 +27,7 @@ from omega21.server import (
     dashboard,
     evaluations,
     history,
+    link,
     logs,
     plan,
     problems,
@@ -57,6 +59,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     session.router,
     evaluations.router,
     history.router,
+    link.router,
 )
 
 _GZIP_FROM = 500  # bytes: below, the header costs what is saved
@@ -97,7 +100,11 @@ def create_app(engine: Engine, *, access: Access, tunnel: TunnelKind = "none") -
         GZipMiddleware,
         minimum_size=_GZIP_FROM,
         compresslevel=_GZIP_LEVEL,
-        exclude_content_types=(*DEFAULT_EXCLUDED_CONTENT_TYPES, SHARD_MEDIA_TYPE),
+        exclude_content_types=(
+            *DEFAULT_EXCLUDED_CONTENT_TYPES,
+            SHARD_MEDIA_TYPE,
+            LINK_MEDIA_TYPE,
+        ),
     )
     app.add_middleware(BodyRoom)
     app.add_middleware(AccessControl, access=access)

@@ -74,6 +74,14 @@ STATUS = {
     "step": 8,
     "target": 8,
     "durable_step": 0,
+    "machine": {
+        "device": "NVIDIA Tesla T4",
+        "device_memory_total": 15_828_320_256,
+        "device_memory_free": 15_001_321_472,
+        "cpus": 2,
+        "disk_free": 80_000_000_000,
+        "clock": 1_767_225_600.5,
+    },
     "traffic": {
         "tunnel": "ngrok",
         "month": "2025-01",

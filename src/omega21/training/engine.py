@@ -420,6 +420,7 @@ class Engine:
             hardware=self.hardware,
             uptime_seconds=self.uptime_seconds(),
             options=self._options,
+            data_dir=self.data_dir,
         )
 
     def metrics(self, name: str) -> Metrics:

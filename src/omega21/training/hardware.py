@@ -1,11 +1,15 @@
 """What there is to compute on, and the settings that decide a step's bits."""
 
 import os
+import shutil
+import time
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 
 import torch
 
+from omega21.protocol.classic import Machine
 from omega21.protocol.errors import InvalidRequest
 from omega21.protocol.runs import Precision, RunConfig, Stretch
 from omega21.training.options import EngineOptions
@@ -65,6 +69,20 @@ class Hardware:
         if self.device.type != "cuda":
             return 0.0
         return torch.cuda.memory_allocated(self.device) / 1e6
+
+    def machine(self, folder: Path) -> Machine:
+        """Describe this machine as it is now: device, memory, the disk of `folder`, the clock."""
+        free = total = None
+        if self.device.type == "cuda":
+            free, total = torch.cuda.mem_get_info(self.device)
+        return Machine(
+            device=self.name.removeprefix("cuda "),
+            device_memory_total=total,
+            device_memory_free=free,
+            cpus=_available_cores(),
+            disk_free=shutil.disk_usage(folder).free,
+            clock=time.time(),
+        )
 
 
 def find_hardware(options: EngineOptions) -> Hardware:

@@ -65,6 +65,7 @@ def status(
     hardware: Hardware,
     uptime_seconds: float,
     options: EngineOptions,
+    data_dir: Path,
 ) -> Status:
     """Describe the server and a run; zeros, never nulls, where nothing was trained yet."""
     return Status(
@@ -89,6 +90,7 @@ def status(
         durable_step=run.durable_step,
         restarts=options.restarts,
         last_death=options.last_death,
+        machine=hardware.machine(data_dir),
     )
 
 

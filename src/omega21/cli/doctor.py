@@ -1,0 +1,173 @@
+"""`omega21 doctor`: looks at everything that a training needs, and says what to do."""
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from omega21.cli.options import (
+    Address,
+    Ca,
+    Json,
+    Quiet,
+    Timeout,
+    Token,
+    TokenFile,
+    Verbose,
+    Workdir,
+)
+from omega21.language import _
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+    from typing import Unpack
+
+    from rich.text import Text
+
+    from omega21.cli.output import Output
+    from omega21.cli.servers import Reaching
+    from omega21.client.checks import Check
+
+_STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red", "not checked": "dim"}
+
+
+def doctor(
+    address: Address = None,
+    *,
+    token: Token = None,
+    token_file: TokenFile = None,
+    ca: Ca = None,
+    workdir: Workdir = None,
+    timeout: Timeout = 20,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Look at everything that a training needs.
+
+    From Python here to the GPU there: each check is ok, a warning, failed, or was not made because
+    of another one, with what to do. Measuring the link takes 2 MB. Exits with 0 when nothing
+    failed, else with the status of the first error.
+    """
+    import anyio
+
+    from omega21.cli.output import Output
+
+    output = Output(json=json, quiet=quiet, verbose=verbose)
+    checks = _examination(
+        address,
+        token=token,
+        token_file=token_file,
+        ca=ca,
+        workdir=workdir,
+        timeout=timeout,
+        output=output,
+    )
+    made = anyio.run(_show, checks, output)
+    failed = [check for check in made if check.state == "failed"]
+    warnings = sum(check.state == "warning" for check in made)
+    document = {"ok": not failed, "checks": [_document(check) for check in made]}
+    output.result(document, _verdict(made, failed=len(failed), warnings=warnings))
+    if failed:
+        raise typer.Exit(failed[0].exit_code)
+
+
+def _examination(
+    address: str | None, *, workdir: "Path | None", **reaching: "Unpack[Reaching]"
+) -> "AsyncIterator[Check]":
+    """Prepare the checks of the server named, or of the one used last; of none, where that is."""
+    from omega21.cli.servers import find_server
+    from omega21.client.doctor import Examination
+    from omega21.client.folder import runs_folder
+    from omega21.client.servers import remembered
+    from omega21.protocol.errors import InvalidAddress
+
+    folder, timeout = runs_folder(workdir).absolute(), reaching["timeout"]
+    try:
+        server = find_server(address, **reaching)
+    except InvalidAddress:  # which the check of the address tells
+        return Examination(address, folder=folder, timeout=timeout).run()
+    if server is None:
+        return Examination(None, folder=folder, timeout=timeout).run()
+    known = (one.server_id for one in remembered() if one.address == server.address)
+    return Examination(
+        server.address,
+        token=server.token,
+        ca=server.ca,
+        known_id=next(known, None),
+        folder=folder,
+        timeout=timeout,
+    ).run()
+
+
+async def _show(checks: "AsyncIterator[Check]", output: "Output") -> "list[Check]":
+    """Make the checks, and show each one when it is made."""
+    made = []
+    async for check in checks:
+        output.aside(_line(check))
+        made.append(check)
+    return made
+
+
+def _line(check: "Check") -> "Text":
+    from rich.text import Text
+
+    states = {
+        "ok": _("ok"),
+        "warning": _("warning"),
+        "failed": _("failed"),
+        "not checked": _("not checked"),
+    }
+    line = Text.assemble(
+        (states[check.state].ljust(13), _STYLES[check.state]),
+        _label(check.name).ljust(13),
+        check.found,
+    )
+    if check.advice:
+        line.append(f"\n{'':13}{'':13}-> {check.advice}")
+    return line
+
+
+def _label(name: str) -> str:
+    labels = {
+        "python": _("Python"),
+        "packages": _("packages"),
+        "disk": _("disk"),
+        "address": _("address"),
+        "name": _("name"),
+        "tls": _("TLS"),
+        "tunnel": _("tunnel"),
+        "token": _("token"),
+        "versions": _("versions"),
+        "identity": _("identity"),
+        "clock": _("clock"),
+        "gpu": _("GPU"),
+        "memory": _("memory"),
+        "self-test": _("self-test"),
+        "server disk": _("disk there"),
+        "round trip": _("round trip"),
+        "rate": _("rate"),
+        "quota": _("quota"),
+    }
+    return labels[name]
+
+
+def _verdict(made: "list[Check]", *, failed: int, warnings: int) -> str:
+    if failed:
+        return _("{failed} failed, {warnings} warnings").format(failed=failed, warnings=warnings)
+    if warnings:
+        return _("it works, with {warnings} warnings").format(warnings=warnings)
+    if any(check.name == "address" and check.state == "not checked" for check in made):
+        return _("this machine is as it should be; give an address to look at a server")
+    return _("everything is as it should be")
+
+
+def _document(check: "Check") -> "dict[str, object]":
+    return {
+        "name": check.name,
+        "state": check.state,
+        "found": check.found,
+        "advice": check.advice,
+        "exit_code": check.exit_code,
+        "figures": dict(check.figures),
+    }

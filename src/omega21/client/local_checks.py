@@ -1,0 +1,54 @@
+"""The doctor's checks of this machine: Python, packages, disk."""
+
+import platform
+import re
+import shutil
+import sys
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+
+from omega21.client.checks import Found, disk_found
+from omega21.language import _
+from omega21.protocol.errors import NotOnThisServer
+
+
+async def look_at_python() -> Found:
+    """Look at the Python that this runs in. Raises NotOnThisServer when it is too old."""
+    if sys.version_info < (3, 11):  # noqa: UP036 - a copy without its metadata can run anywhere
+        raise NotOnThisServer(
+            _("Python {version} is too old").format(version=platform.python_version()),
+            hint=_("install Python 3.11 or newer"),
+        )
+    return Found(f"{platform.python_version()}, {platform.system()} {platform.machine()}")
+
+
+async def look_at_packages() -> Found:
+    """Look at what omega21 needs to be installed. Raises NotOnThisServer."""
+    needed = [
+        re.split(r"[^\w.-]", line, maxsplit=1)[0]
+        for line in requires("omega21") or []
+        if "extra ==" not in line
+    ]
+    versions = {name: _installed(name) for name in ["omega21", *needed, "torch"]}
+    missing = [name for name in needed if versions[name] is None]
+    if missing:
+        raise NotOnThisServer(
+            _("packages are missing: {names}").format(names=", ".join(missing)),
+            hint=_("install them with: pip install omega21"),
+        )
+    kind = _("client and server") if versions["torch"] else _("client")
+    return Found(f"omega21 {versions['omega21']} ({kind})", figures=versions)
+
+
+def look_at_disk(folder: Path) -> Found:
+    """Look at the disk of the run folders. Raises StorageFull."""
+    there = next(path for path in [folder, *folder.parents] if path.exists())
+    free = shutil.disk_usage(there).free
+    return disk_found(free, where=str(there), advice=_("make room, or use --workdir"))
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,80 @@
+"""The doctor's checks of the way to a server, below HTTP: its name, the connection, TLS."""
+
+import socket
+import ssl
+import time
+import urllib.request
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import httpx
+
+from omega21.client.address import is_loopback
+from omega21.client.checks import Found, NotChecked
+from omega21.client.transport import CONNECT_SECONDS, map_error, trusting
+from omega21.language import _
+from omega21.protocol.errors import Unreachable
+
+_CERTIFICATE_DAYS: Final = 7
+
+
+def look_at_name(address: str) -> Found:
+    """Look up the name of an address. Raises Unreachable when there is none."""
+    _not_by_proxy(address)
+    url = httpx.URL(address)
+    try:
+        found = socket.getaddrinfo(url.host, url.port or 443)
+    except OSError as error:
+        raise Unreachable(
+            _("the name {host} is not known: {error}").format(host=url.host, error=error.strerror),
+            hint=_(
+                "check the address and this machine's network; a tunnel that was closed loses "
+                "its name"
+            ),
+        ) from error
+    addresses = sorted({str(entry[4][0]) for entry in found})
+    return Found(", ".join(addresses[:3]))
+
+
+def look_at_tls(address: str, ca: Path | None) -> Found:
+    """Connect, and where that is https, shake hands and look at the certificate.
+
+    Raises what a request would raise.
+    """
+    _not_by_proxy(address)
+    url = httpx.URL(address)
+    is_https = url.scheme == "https"
+    port = url.port or (443 if is_https else 80)
+    try:
+        with socket.create_connection((url.host, port), timeout=CONNECT_SECONDS) as plain:
+            if not is_https:
+                return Found(_("connected; not encrypted, the address is http://"))
+            context = httpx.create_ssl_context() if ca is None else trusting(ca)
+            with context.wrap_socket(plain, server_hostname=url.host) as secure:
+                return _certificate(secure)
+    except OSError as error:
+        # The same words as a request would fail with.
+        failure = httpx.ConnectError(str(error))
+        failure.__cause__ = error
+        raise map_error(failure, address) from error
+
+
+def _certificate(secure: ssl.SSLSocket) -> Found:
+    certificate = secure.getpeercert() or {}
+    ends = ssl.cert_time_to_seconds(str(certificate["notAfter"]))
+    days = (ends - time.time()) / 86_400
+    text = _("{version}, the certificate holds until {day}").format(
+        version=secure.version(), day=datetime.fromtimestamp(ends, UTC).date()
+    )
+    advice = _("renew the server's certificate") if days < _CERTIFICATE_DAYS else ""
+    return Found(text, advice, {"days": days})
+
+
+def _not_by_proxy(address: str) -> None:
+    """Leave out what the proxy of the environment would do instead of this machine."""
+    url = httpx.URL(address)
+    if is_loopback(address) or url.scheme not in urllib.request.getproxies():
+        return
+    if not urllib.request.proxy_bypass(url.host):
+        raise NotChecked(_("this machine goes out through a proxy, which sees to it"))
