@@ -64,7 +64,7 @@ def test_every_call_of_the_contract_is_described(document: dict[str, Any]) -> No
         "GET /session", "POST /session", "DELETE /session",
         "PUT /runs/{run}/checkpoint/pieces/{sha256}", "POST /runs/{run}/evaluations",
         "GET /runs/{run}/evaluations", "GET /runs/{run}/series", "GET /runs/{run}/feedback",
-        "GET /events", "GET /memory", "GET /logs",
+        "GET /events", "GET /memory", "GET /logs", "POST /link",
     }  # fmt: skip
 
 
