@@ -2,7 +2,6 @@
 
 import http.server
 import os
-import pty
 import stat
 import subprocess
 import sys
@@ -194,6 +193,8 @@ def test_ones_own_authority_is_remembered_with_the_server(
 def test_on_a_terminal_the_token_is_asked_for_and_not_shown(
     server: RunningServer, environment: dict[str, str], tmp_path: Path
 ) -> None:
+    import pty
+
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [*COMMAND, "status", server.address, "--json"],

@@ -118,6 +118,13 @@ async def test_what_cannot_succeed_is_not() -> None:
         assert len(server.requests or []) == 1
 
 
+async def test_a_name_that_nobody_has() -> None:
+    transport = Transport("https://nowhere.invalid", rules=QUICK)
+    with pytest.raises(Unreachable, match=r"name is not known .* resume --url URL"):
+        await transport.send(GET)
+    await transport.aclose()
+
+
 async def test_nobody_at_the_address_and_nobody_who_answers() -> None:
     async with canned(HEALTH) as server:
         address = server.address

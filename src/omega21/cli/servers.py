@@ -143,7 +143,7 @@ def _explained(error: Unauthorized, server: Server) -> Unauthorized:
     """Say whose token it is, where that is known here."""
     hint = error.hint or Unauthorized.default_hint
     if server.is_token_remembered:
-        return Unauthorized(
+        return type(error)(
             _(
                 "{address} does not take the token remembered for it: another server answers "
                 "there now, or it was started with another token"
@@ -153,7 +153,7 @@ def _explained(error: Unauthorized, server: Server) -> Unauthorized:
     owner = _owner(server)
     if owner is None:
         return error
-    return Unauthorized(
+    return type(error)(
         _("this is the token of {owner}, not of {address}").format(
             owner=owner.address, address=server.address
         ),

@@ -14,7 +14,6 @@ from omega21.client.address import is_loopback
 from omega21.client.checks import Found, NotChecked
 from omega21.client.transport import CONNECT_SECONDS, map_error, trusting
 from omega21.language import _
-from omega21.protocol.errors import Unreachable
 
 _CERTIFICATE_DAYS: Final = 7
 
@@ -26,13 +25,9 @@ def look_at_name(address: str) -> Found:
     try:
         found = socket.getaddrinfo(url.host, url.port or 443)
     except OSError as error:
-        raise Unreachable(
-            _("the name {host} is not known: {error}").format(host=url.host, error=error.strerror),
-            hint=_(
-                "check the address and this machine's network; a tunnel that was closed loses "
-                "its name"
-            ),
-        ) from error
+        failure = httpx.ConnectError(str(error))
+        failure.__cause__ = error
+        raise map_error(failure, address) from error
     addresses = sorted({str(entry[4][0]) for entry in found})
     return Found(", ".join(addresses[:3]))
 

@@ -9,6 +9,7 @@ behind `httpx.AsyncBaseTransport`.
 
 import logging
 import random
+import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -330,6 +331,14 @@ def map_error(error: Exception, address: str) -> OmegaError:
             f"{address}: {fault}",
             hint=_("check the address; for a certificate of your own authority give --ca FILE"),
         )
+    if reason := _unknown_name(error):
+        return Unreachable(
+            _("{address}: its name is not known ({reason})").format(address=address, reason=reason),
+            hint=_(
+                "check the address and this machine's network; a tunnel that was closed loses its "
+                "name: if it has another one now, go on there with `omega21 resume --url URL`"
+            ),
+        )
     # The parser's words for a first line that is not HTTP: an SSH server or a mail server.
     if isinstance(error, httpx.RemoteProtocolError) and "illegal status line" in str(error):
         return NotOmega21(f"{address} does not speak HTTP")
@@ -363,6 +372,15 @@ def _tls_fault(error: BaseException | None) -> str | None:
             return f"its certificate is not valid: {error.verify_message}"
         if isinstance(error, ssl.SSLError) and error.reason == "WRONG_VERSION_NUMBER":
             return "it does not speak TLS (https)"
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _unknown_name(error: BaseException | None) -> str | None:
+    """What the resolver said, where that is what the chain of causes ends in."""
+    while error is not None:
+        if isinstance(error, socket.gaierror):
+            return error.strerror or str(error)
         error = error.__cause__ or error.__context__
     return None
 
