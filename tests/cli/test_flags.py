@@ -33,6 +33,8 @@ FLAGS = {
         "--metrics --metricas",
         "--fast",
         "--local",
+        "--samples-type",
+        "--budget",
         "--pull-checkpoints",
         "--workdir",
         "--patience",

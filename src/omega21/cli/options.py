@@ -18,6 +18,7 @@ DEFAULT_ADDRESS: Final = "http://127.0.0.1:8000"
 KindName = Literal["simple", "temporal", "neuronal"]
 PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
 TunnelName = Literal["auto", "ngrok", "cloudflared", "none"]
+SamplesTypeName = Literal["float32", "float16"]
 
 Address = Annotated[
     str | None,

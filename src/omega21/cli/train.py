@@ -12,6 +12,7 @@ from omega21.cli.options import (
     Patience,
     PullCheckpoints,
     Quiet,
+    SamplesTypeName,
     Timeout,
     Token,
     TokenFile,
@@ -19,6 +20,7 @@ from omega21.cli.options import (
     Workdir,
     pull_policy,
     seconds,
+    size,
 )
 
 
@@ -142,6 +144,22 @@ def train(
             "--local", help="Train on this machine, whatever server is named or was used last."
         ),
     ] = False,
+    samples_type: Annotated[
+        SamplesTypeName | None,
+        typer.Option(
+            "--samples-type",
+            help="What features go up as: float32, or float16, about half the bytes, rounded.",
+        ),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            "--budget",
+            metavar="SIZE",
+            help="Most bytes over the link, such as 300MB: what is smaller is chosen to keep it, "
+            "float16 among others, or the training is refused.",
+        ),
+    ] = None,
     pull_checkpoints: PullCheckpoints = "auto",
     workdir: Workdir = None,
     patience: Patience = "10m",
@@ -175,6 +193,8 @@ def train(
         data=data,
         validation=validation,
         deterministic=not fast,
+        samples_type=samples_type,
+        budget=None if budget is None else size(budget, "--budget"),
     )
     output = Output(json=json, quiet=quiet, verbose=verbose)
     where = address_to_train(order.run, address=address, local=local, workdir=workdir)

@@ -23,7 +23,7 @@ from omega21.client.sync import Client
 from omega21.client.unfinished import is_unfinished, way_back
 from omega21.data.files import open_data
 from omega21.protocol.errors import InvalidRequest, LinkFailure, OutOfPatience, Unauthorized
-from omega21.protocol.plan import Kind
+from omega21.protocol.plan import Kind, SamplesType
 
 _PLAIN: Final = Preset(500, 64, "simple", 10)
 _EMBEDDED_PATIENCE: Final = 30.0
@@ -59,6 +59,8 @@ class Job:
             ("--seed", order.seed, plain.seed),
             ("--validation", order.validation, plain.validation),
             ("--data", order.data, None),
+            ("--samples-type", order.samples_type, None),
+            ("--budget", order.budget, None),
             ("--workdir", self.workdir, None),
         ):
             if given != usual:
@@ -79,6 +81,8 @@ def make_order(
     data: Path | None,
     validation: int,
     deterministic: bool = True,
+    samples_type: SamplesType | None = None,
+    budget: int | None = None,
 ) -> TrainOrder:
     """Put options over a preset over the defaults, and check what can be checked here.
 
@@ -104,6 +108,8 @@ def make_order(
         data=data,
         validation=validation,
         deterministic=deterministic,
+        samples_type=samples_type,
+        budget=budget,
     )
     order.config()
     if data is None:

@@ -56,7 +56,7 @@ from omega21.protocol.errors import InvalidRequest, OtherVersion, UnknownSegment
 from omega21.protocol.evaluations import EvaluationRow, EvaluationsReply, RecordEvaluation
 from omega21.protocol.logs import LogLines
 from omega21.protocol.names import DEFAULT_RUN, check_run_name
-from omega21.protocol.plan import Plan, PutSegment, Segment, SegmentStored
+from omega21.protocol.plan import Plan, PutSegment, SamplesType, Segment, SegmentStored
 from omega21.protocol.runs import (
     Advance,
     Control,
@@ -377,10 +377,19 @@ class AsyncClient:
         """Compute the model's outputs for x [n, 1600], all under the weights of one step."""
         return await predict(self, check(run), x=x)
 
-    async def evaluate(self, run: str, samples: Samples | Iterable[Samples]) -> Evaluation:
-        """Score samples, in blocks or at once, all under the weights of one step."""
+    async def evaluate(
+        self,
+        run: str,
+        samples: Samples | Iterable[Samples],
+        *,
+        samples_type: SamplesType = "float32",
+    ) -> Evaluation:
+        """Score samples, in blocks or at once, all under the weights of one step.
+
+        They go up as `samples_type`; float16 is about half the bytes, and rounds them.
+        """
         blocks = [samples] if isinstance(samples, Samples) else samples
-        return (await score(self, check(run), blocks=blocks)).evaluation
+        return (await score(self, check(run), blocks=blocks, samples_type=samples_type)).evaluation
 
     async def record_evaluation(
         self, run: str, evaluation: Evaluation, *, run_id: str

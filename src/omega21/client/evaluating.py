@@ -94,7 +94,12 @@ class Evaluating:
         if not self._blocks:
             self._blocks = await run_sync(self._read, segment)
         try:
-            scored = await score(self._client, self._folder.record.run, blocks=self._blocks)
+            scored = await score(
+                self._client,
+                self._folder.record.run,
+                blocks=self._blocks,
+                samples_type=segment.samples_type,
+            )
         except ServerFailure as error:
             await self._emit(
                 Notice(_("no evaluation on the way: {reason}").format(reason=error.message))

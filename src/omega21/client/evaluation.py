@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omega21.client.summary import Evaluation, Scored
-from omega21.data.samples import Samples, check_samples
+from omega21.data.samples import Samples, as_type, check_samples
 from omega21.data.scores import auroc, average_precision
 from omega21.protocol.compute import MAX_SHARDS_TO_COMPUTE
 from omega21.protocol.digests import tensors_sha256
 from omega21.protocol.errors import InvalidSamples, NotOmega21, PlanUnfinished
+from omega21.protocol.plan import SamplesType
 from omega21.protocol.shards import SHARD_SAMPLES, Tensors, decode_shard, encode_shard
 from omega21.protocol.steps import EvaluateReply
 
@@ -72,7 +73,13 @@ async def predict(client: "AsyncClient", run: str, *, x: NDArray[np.float32]) ->
     )
 
 
-async def score(client: "AsyncClient", run: str, *, blocks: Iterable[Samples]) -> Scored:
+async def score(
+    client: "AsyncClient",
+    run: str,
+    *,
+    blocks: Iterable[Samples],
+    samples_type: SamplesType = "float32",
+) -> Scored:
     """Score samples and hold the scores against their labels; one block is held at a time.
 
     Raises InvalidSamples when there are none, PlanUnfinished as `predict` does.
@@ -84,7 +91,7 @@ async def score(client: "AsyncClient", run: str, *, blocks: Iterable[Samples]) -
             check_samples(block)
             for x, y in zip(_parts(block.x), _parts(block.y), strict=True):
                 labels.append(y)
-                yield {"x": x, "y": y}
+                yield as_type(Samples(x, y), samples_type)
 
     names = [name async for name in _upload(client, shards())]
     if not names:

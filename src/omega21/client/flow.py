@@ -11,7 +11,7 @@ come to the same: what is there is compared, what is missing is sent, and the ru
 
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +19,7 @@ from anyio.to_thread import run_sync
 
 from omega21.client.address import is_loopback
 from omega21.client.alongside import Alongside
+from omega21.client.budget import within_budget
 from omega21.client.concurrency import together
 from omega21.client.conditions import changed_at, note_conditions
 from omega21.client.evaluating import Evaluating, held_out_count, note_evaluation
@@ -35,6 +36,7 @@ from omega21.client.events import (
 from omega21.client.folder import RunFolder, run_folder_path
 from omega21.client.following import GATHER_SECONDS, GATHER_SECONDS_LOCAL, Following
 from omega21.client.meeting import find_run, meet, open_folder
+from omega21.client.needs import Choice
 from omega21.client.orders import FileFacts, TrainOrder, next_segment
 from omega21.client.pulling import Pull, Pulling
 from omega21.client.pulse import Pulse
@@ -46,6 +48,7 @@ from omega21.client.uploads import SegmentUpload, waiting_for_room, when_there_i
 from omega21.data.files import open_data
 from omega21.language import _
 from omega21.logs import remember
+from omega21.protocol.classic import Info
 from omega21.protocol.errors import (
     RunFolderConflict,
     StorageFull,
@@ -100,6 +103,7 @@ class TrainingFlow:
         self._order = order
         self._path = run_folder_path(order.run, workdir)
         self._pull = pull
+        self._gather = GATHER_SECONDS_LOCAL if is_loopback(client.address) else GATHER_SECONDS
         self._finishing_only = finishing_only
         self._emit = emit
         self._start = time.monotonic()
@@ -116,6 +120,7 @@ class TrainingFlow:
         await self._emit(Connected(self._client.address, info))
         self._client = patient
         state = await find_run(patient, order.run)
+        await self._choose_within_budget(info, state=state, file=file)
         folder = await open_folder(
             self._path, run=order.run, config=config, state=state, emit=self._emit
         )
@@ -123,7 +128,36 @@ class TrainingFlow:
             await self._note_server(folder, info.server_id)
             state = await meet(patient, folder, state=state, emit=self._emit)
             chosen = await self._choose(folder, file)
+            if order.budget is not None:
+                await run_sync(
+                    lambda: folder.note(
+                        "budget",
+                        bytes=order.budget,
+                        samples_type=folder.segments[chosen.number].samples_type,
+                        pull=self._pull,
+                        gather=self._gather,
+                    )
+                )
             await self._train(folder, chosen, state=state)
+
+    async def _choose_within_budget(
+        self, info: Info, *, state: RunState | None, file: _File | None
+    ) -> None:
+        wanted = Choice(pull=self._pull, gather=self._gather)
+        choice = await within_budget(
+            self._client,
+            self._order,
+            wanted=wanted,
+            path=self._path,
+            info=info,
+            state=state,
+            file=_facts(file, held_out=None),
+            files={} if file is None else {file.sha256: str(file.path)},
+            emit=self._emit,
+        )
+        self._pull, self._gather = choice.pull, choice.gather
+        if choice.samples_type != "float32":
+            self._order = replace(self._order, samples_type=choice.samples_type)
 
     async def _note_server(self, folder: RunFolder, server_id: str) -> None:
         """Keep which server the run is on, and say when it is another machine than before."""
@@ -216,14 +250,9 @@ class TrainingFlow:
                     position=position,
                 )
             )
-        local = is_loopback(self._client.address)
         alongside = self._alongside(folder, chosen, first_step=first_steps[-1])
         following = Following(
-            self._client,
-            folder,
-            last_step=end,
-            gather=GATHER_SECONDS_LOCAL if local else GATHER_SECONDS,
-            emit=alongside.tell,
+            self._client, folder, last_step=end, gather=self._gather, emit=alongside.tell
         )
 
         async def upload_all() -> None:
@@ -233,7 +262,7 @@ class TrainingFlow:
                     await upload.run()
             following.uploaded = True
             sent = sum(upload.bytes_sent for upload in uploads)
-            if sent >= MEASURED_BYTES and not local:
+            if sent >= MEASURED_BYTES and not is_loopback(self._client.address):
                 uplink = sent / (time.monotonic() - start)
                 await run_sync(lambda: folder.update(uplink=uplink))
 
@@ -306,7 +335,9 @@ class TrainingFlow:
 
         async def evaluate() -> Scored:  # what is up already is not sent again
             blocks = validation_blocks(segment.source, count, files=record.files)
-            return await score(self._client, record.run, blocks=blocks)
+            return await score(
+                self._client, record.run, blocks=blocks, samples_type=segment.samples_type
+            )
 
         async def tell(full: StorageFull) -> None:
             await self._emit(waiting_for_room(full))

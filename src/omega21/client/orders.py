@@ -10,7 +10,14 @@ from pydantic import BaseModel, Field, ValidationError
 from omega21.data.generators import KINDS
 from omega21.protocol.errors import InvalidRequest, OtherConfig
 from omega21.protocol.models import ModelConfig, OptimizerConfig
-from omega21.protocol.plan import MAX_SAMPLES, MAX_SHARDS_PER_REQUEST, Kind, Segment, Source
+from omega21.protocol.plan import (
+    MAX_SAMPLES,
+    MAX_SHARDS_PER_REQUEST,
+    Kind,
+    SamplesType,
+    Segment,
+    Source,
+)
 from omega21.protocol.runs import PrecisionAsked, RunConfig
 from omega21.protocol.shards import SHARD_SAMPLES
 
@@ -30,7 +37,8 @@ class TrainOrder:
 
     Without `samples`, all of a data file that is not held out. `seed` is the run's, and that of
     its data and their order. `validation` samples are held out and evaluated at the end, and on the
-    way as `evaluate_every` says.
+    way as `evaluate_every` says. Samples go up as float32, unless `samples_type` says otherwise, or
+    is left open and `budget`, in bytes of this training in both directions, cannot be kept with it.
     """
 
     run: str
@@ -47,6 +55,8 @@ class TrainOrder:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     precision: PrecisionAsked = "auto"
     deterministic: bool = True
+    samples_type: SamplesType | None = None
+    budget: int | None = None
 
     def config(self) -> RunConfig:
         """Return the configuration of the run. Raises InvalidRequest."""
@@ -160,6 +170,7 @@ def _segment(order: TrainOrder, source: Source, samples: int) -> Segment:
         epochs=order.epochs,
         order_seed=order.seed,
         source=source,
+        samples_type=order.samples_type or "float32",
     )
 
 

@@ -49,7 +49,7 @@ from omega21.protocol.classic import (
 from omega21.protocol.evaluations import EvaluationRow
 from omega21.protocol.logs import LogLines
 from omega21.protocol.names import DEFAULT_RUN
-from omega21.protocol.plan import Plan, Segment, SegmentStored
+from omega21.protocol.plan import Plan, SamplesType, Segment, SegmentStored
 from omega21.protocol.runs import RunConfig, RunRemoved, RunState, RunSummary
 from omega21.protocol.shards import ShardStored
 from omega21.protocol.steps import MAX_ROWS, StepRow, StepsReply
@@ -246,9 +246,15 @@ class Client:
         """See `AsyncClient.predict`."""
         return self._call(self._client.predict, run, x)
 
-    def evaluate(self, run: str, samples: Samples | Iterable[Samples]) -> Evaluation:
+    def evaluate(
+        self,
+        run: str,
+        samples: Samples | Iterable[Samples],
+        *,
+        samples_type: SamplesType = "float32",
+    ) -> Evaluation:
         """See `AsyncClient.evaluate`."""
-        return self._call(self._client.evaluate, run, samples)
+        return self._call(self._client.evaluate, run, samples, samples_type=samples_type)
 
     def record_evaluation(self, run: str, evaluation: Evaluation, *, run_id: str) -> EvaluationRow:
         """See `AsyncClient.record_evaluation`."""

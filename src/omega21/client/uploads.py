@@ -22,6 +22,7 @@ from omega21.client.concurrency import together
 from omega21.client.events import Event, Notice, UploadProgress
 from omega21.client.folder import RunFolder
 from omega21.client.sources import SampleSource, open_source
+from omega21.data.samples import as_type
 from omega21.protocol.digests import tensors_sha256
 from omega21.protocol.errors import RunFolderConflict, StorageFull
 from omega21.protocol.plan import Segment, ShardRef
@@ -192,7 +193,7 @@ class SegmentUpload:
         if self._source is None:
             self._source = open_source(self.segment, self._folder.record.files)
         samples = self._source.block(start, stop)
-        tensors = {"x": samples.x, "y": samples.y}
+        tensors = as_type(samples, self.segment.samples_type)
         return tensors_sha256(tensors), encode_shard(tensors)
 
     # --- carrying ---------------------------------------------------------------------------------

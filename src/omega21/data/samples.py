@@ -6,9 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omega21.protocol.errors import InvalidSamples
+from omega21.protocol.plan import SamplesType
 
 FEATURES: Final = 1600
 """Features of one sample."""
+
+
+_LARGEST_FLOAT16: Final = float(np.finfo(np.float16).max)
 
 
 class Samples(NamedTuple):
@@ -19,6 +23,22 @@ class Samples(NamedTuple):
 
     x: NDArray[np.float32]
     y: NDArray[np.float32]
+
+
+def as_type(samples: Samples, samples_type: SamplesType) -> dict[str, NDArray[np.generic]]:
+    """Return a shard's tensors: `x` [n, 1600] of a type, `y` [n] float32.
+
+    float16 rounds each feature to 11 significant bits. Raises InvalidSamples for one beyond its
+    range.
+    """
+    if samples_type == "float32":
+        return {"x": samples.x, "y": samples.y}
+    if (np.abs(samples.x) > _LARGEST_FLOAT16).any():
+        raise InvalidSamples(
+            f"a feature is beyond {_LARGEST_FLOAT16:.0f}, the largest that float16 holds",
+            hint="send these samples as float32",
+        )
+    return {"x": samples.x.astype(np.float16), "y": samples.y}
 
 
 class Statistics(NamedTuple):

@@ -11,6 +11,7 @@
     │   ├── BodyTooLarge              more bytes than the server takes in one request
     │   ├── UnsupportedEncoding       a content type or encoding the server does not read
     │   ├── NonFinite                 an inline batch whose loss or gradient is not finite
+    │   ├── BudgetExceeded            a training that needs more bytes than it may
     │   ├── KeyReused                 an Idempotency-Key that came with another body before
     │   ├── HeadTooLarge              more of a request's address and headers than the server reads
     │   ├── Unauthorized              no token, or a wrong one
@@ -174,6 +175,15 @@ class NonFinite(RequestRefused):
     http_status = 422
     exit_code = 16
     default_hint = "nothing was trained; look for extreme values in the batch"
+
+
+class BudgetExceeded(RequestRefused):
+    """A training that needs more bytes over the link than `--budget` allows."""
+
+    code = "budget_exceeded"
+    http_status = 422
+    exit_code = 84
+    default_hint = "raise --budget, or ask for fewer --samples or less --validation"
 
 
 class KeyReused(RequestRefused):

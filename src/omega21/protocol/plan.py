@@ -22,6 +22,10 @@ Kind = Literal["simple", "temporal", "neuronal"]
 SourceKind = Literal["simple", "temporal", "neuronal", "file", "inline"]
 
 
+SamplesType = Literal["float32", "float16"]
+"""What a feature is sent and stored as. Steps are computed on float32 either way."""
+
+
 class Source(Document):
     """Where the samples of a segment come from: what it takes to make them again."""
 
@@ -47,6 +51,11 @@ class Segment(Document):
     epochs: int = Field(default=1, gt=0, le=MAX_EPOCHS)
     order_seed: int = Field(default=0, ge=0, lt=2**63)
     source: Source
+    samples_type: SamplesType = Field(
+        default="float32",
+        exclude_if=lambda value: value == "float32",  # digests of plans without it stay the same
+        description="of the features in the shards; float16 only because the user chose it",
+    )
     shards: Annotated[tuple[ShardRef, ...], Field(max_length=MAX_SHARDS_PER_REQUEST)] = ()
 
     @model_validator(mode="after")

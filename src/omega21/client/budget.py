@@ -1,0 +1,249 @@
+"""Keeping a training within what the link may carry: told before it starts, chosen, or refused."""
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from anyio.to_thread import run_sync
+
+from omega21.client.address import is_loopback
+from omega21.client.events import Event, Notice
+from omega21.client.folder import RunFolder
+from omega21.client.needs import Choice, Needed, Workload
+from omega21.client.orders import EvaluateEvery, FileFacts, TrainOrder, next_segment
+from omega21.language import _
+from omega21.protocol.classic import Info
+from omega21.protocol.errors import BudgetExceeded
+from omega21.protocol.plan import PlanIndex, Segment, plan_steps
+from omega21.protocol.runs import RunState
+from omega21.protocol.traffic import MonthTraffic
+
+if TYPE_CHECKING:
+    from omega21.client.client import AsyncClient
+
+LONGEST_GATHER: Final = 20.0
+"""Seconds for which a reply collects results where requests are scarce."""
+
+
+def choose(
+    workload: Workload, wanted: Choice, *, budget: int | None, may_change_type: bool
+) -> tuple[Choice, Needed]:
+    """Return the first choice that fits the budget, what is wanted first.
+
+    Then what costs least: longer polls, checkpoints only at the end, samples as float16, no
+    checkpoints. Raises BudgetExceeded when even that does not fit.
+    """
+    least: Needed | None = None
+    for choice in _thriftier(wanted, may_change_type=may_change_type):
+        needed = workload.needed(choice)
+        if budget is None or needed.bytes <= budget:
+            return choice, needed
+        least = needed
+    assert least is not None
+    assert budget is not None
+    raise BudgetExceeded(
+        _(
+            "the training needs about {needed:.1f} MB at the least, the budget is {budget:.1f} MB"
+        ).format(needed=least.bytes / 1e6, budget=budget / 1e6)
+    )
+
+
+def _thriftier(wanted: Choice, *, may_change_type: bool) -> Iterator[Choice]:
+    choice = wanted
+    yield choice
+    if choice.gather < LONGEST_GATHER:
+        choice = replace(choice, gather=LONGEST_GATHER)
+        yield choice
+    if isinstance(choice.pull, float):
+        choice = replace(choice, pull="end")
+        yield choice
+    if may_change_type and choice.samples_type != "float16":
+        choice = replace(choice, samples_type="float16")
+        yield choice
+    if choice.pull != "never":
+        yield replace(choice, pull="never")
+
+
+def describe(needed: Needed) -> str:
+    """Say what a training needs, in one line."""
+    return _(
+        "this training needs about {all:.1f} MB and {requests} requests: samples {samples:.1f} MB, "
+        "results {results:.1f} MB, checkpoints {checkpoints:.0f} MB"
+    ).format(
+        all=needed.bytes / 1e6,
+        requests=needed.requests,
+        samples=needed.samples / 1e6,
+        results=needed.results / 1e6,
+        checkpoints=needed.checkpoints / 1e6,
+    )
+
+
+def what_was_chosen(wanted: Choice, choice: Choice, *, budget: int) -> str:
+    """Say what differs from what was wanted, in one line."""
+    changes = []
+    if choice.samples_type != wanted.samples_type:
+        changes.append(_("samples go as {type}").format(type=choice.samples_type))
+    if choice.pull != wanted.pull:
+        changes.append(
+            _("no checkpoint is pulled")
+            if choice.pull == "never"
+            else _("a checkpoint is pulled only at the end")
+        )
+    if choice.gather != wanted.gather:
+        changes.append(_("results come every {seconds:.0f} s").format(seconds=choice.gather))
+    return _("to fit the budget of {budget:.1f} MB: {changes}").format(
+        budget=budget / 1e6, changes=", ".join(changes)
+    )
+
+
+def warning(needed: Needed, traffic: MonthTraffic) -> str | None:
+    """Say that a training will not fit what the month leaves, in one line; None where it does."""
+    left, requests_left = traffic.bytes_left, traffic.requests_left
+    fits = (left is None or needed.bytes <= left) and (
+        requests_left is None or needed.requests <= requests_left
+    )
+    if fits:
+        return None
+    return _(
+        "warning: {tunnel}'s free plan leaves {megabytes:.1f} MB and {requests} requests in "
+        "{month}, which will not do; --budget chooses what is smaller"
+    ).format(
+        tunnel=traffic.tunnel,
+        megabytes=(left or 0) / 1e6,
+        requests=requests_left or 0,
+        month=traffic.month,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What a run's folder says of it; of a run without a folder, nothing."""
+
+    segments: tuple[Segment, ...] = ()
+    finished: int = 0
+    validation: int = 0
+    held_out: Mapping[str, int] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    seconds_per_step: float | None = None
+    uplink: float | None = None
+
+
+async def within_budget(
+    client: "AsyncClient",
+    order: TrainOrder,
+    *,
+    wanted: Choice,
+    path: Path,
+    info: Info,
+    state: RunState | None,
+    file: FileFacts | None,
+    files: Mapping[str, str],
+    emit: Callable[[Event], Awaitable[None]],
+) -> Choice:
+    """Tell what a training needs and whether the month leaves it; choose what fits its budget.
+
+    Before anything is made or changed. On loopback, where no tunnel counts, only for a budget.
+    Raises BudgetExceeded.
+    """
+    local = is_loopback(client.address)
+    if local and order.budget is None:
+        return wanted
+    held = await run_sync(_look_into, path)
+    may_change_type = order.samples_type is None
+    if held.finished < len(held.segments):
+        segment, may_change_type = held.segments[-1], False
+        validation = held.validation
+    else:
+        if file is not None:
+            file = replace(file, held_out=held.held_out.get(file.sha256))
+        new = next_segment(order, held.segments, file=file)
+        segment = new.segment
+        validation = min(order.validation, new.held_out) if file else order.validation
+    wanted = replace(wanted, samples_type=segment.samples_type)
+    samples, steps = await _to_send(client, held, segment=segment, state=state)
+    workload = Workload(
+        segment=segment,
+        files={**held.files, **files},
+        samples=samples,
+        steps=steps,
+        validation=validation,
+        evaluations=_evaluations(segment, order.evaluate_every),
+        parameters=info.arquitectura.parametros_totales,
+        seconds_per_step=held.seconds_per_step,
+        uplink=held.uplink,
+    )
+    choice, needed = await run_sync(
+        partial(choose, workload, wanted, budget=order.budget, may_change_type=may_change_type)
+    )
+    traffic = None if local else (await client.status()).traffic
+    for text in _said(wanted, choice, needed=needed, budget=order.budget, traffic=traffic):
+        await emit(Notice(text))
+    return choice
+
+
+def _evaluations(segment: Segment, every: EvaluateEvery) -> int:
+    """Count the evaluations on the way, at the most."""
+    if every == "never":
+        return 0
+    period = segment.steps_per_epoch if every == "epoch" else every
+    return (segment.steps - 1) // period
+
+
+def _said(
+    wanted: Choice,
+    choice: Choice,
+    *,
+    needed: Needed,
+    budget: int | None,
+    traffic: MonthTraffic | None,
+) -> Iterator[str]:
+    yield describe(needed)
+    if choice != wanted:
+        assert budget is not None
+        yield what_was_chosen(wanted, choice, budget=budget)
+    if traffic is not None and (text := warning(needed, traffic)):
+        yield text
+
+
+def _look_into(path: Path) -> _Held:
+    """Read a run's folder, if there is one. Raises RunFolderConflict."""
+    if not (path / "run.json").exists():
+        return _Held()
+    with RunFolder.open(path) as folder:
+        record = folder.record
+        return _Held(
+            segments=folder.segments,
+            finished=record.finished_segments,
+            validation=record.validation,
+            held_out=record.held_out,
+            files=record.files,
+            seconds_per_step=folder.results.seconds_per_step(),
+            uplink=record.uplink,
+        )
+
+
+async def _to_send(
+    client: "AsyncClient", held: _Held, *, segment: Segment, state: RunState | None
+) -> tuple[int, int]:
+    """Count the samples that are still to go up, and the steps to come.
+
+    Of a run that the server does not have, all that was trained is computed again, and its samples
+    go up again, unless it is restored from a checkpoint: this is the most that it comes to.
+    """
+    step = 0 if state is None else state.step
+    segments = held.segments
+    if held.finished == len(segments):
+        segments = (*segments, segment)
+    samples = 0
+    first_steps = PlanIndex(segments).first_steps
+    for number, each in enumerate(segments):
+        if first_steps[number] + each.steps - 1 <= step:
+            continue
+        samples += each.samples
+        if state is not None and number < state.segments:
+            names = [ref.sha256 for ref in each.shards]
+            missing = set(await client.missing_shards(names))
+            samples -= sum(ref.samples for ref in each.shards if ref.sha256 not in missing)
+    return samples, plan_steps(segments) - step

@@ -1,0 +1,132 @@
+"""What a training will bring over the link, estimated before it starts.
+
+Samples are most of it: a few of them are encoded, and what they come to is taken for all. The other
+figures were measured with the real codec and calls: docs/tunnel-limits.md.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from omega21.client.following import GATHER_SECONDS
+from omega21.client.pulling import Pull
+from omega21.client.pulse import PULSE_SECONDS
+from omega21.client.restoring import ASSUMED_BYTES_PER_SECOND, ASSUMED_SECONDS_PER_STEP
+from omega21.client.sources import open_source
+from omega21.data.samples import as_type
+from omega21.protocol.compute import MAX_SHARDS_TO_COMPUTE
+from omega21.protocol.plan import SamplesType, Segment
+from omega21.protocol.shards import SHARD_SAMPLES, encode_shard
+from omega21.protocol.steps import MAX_WAIT_SECONDS
+
+_REQUEST_BYTES: Final = 600  # headers of a request and its reply
+_ROW_BYTES: Final = 50  # of one step's result, in gzip among others
+_LIST_BYTES: Final = 200  # of a shard in the lists of a segment, which go up a few times
+_SCORE_BYTES: Final = 4
+_PULSE_BYTES: Final = 1000  # of a status, beside its headers
+_PARAMETER_BYTES: Final = 12  # in a checkpoint: the weight and its two moments, in float32
+_FIXED_REQUESTS: Final = 15
+_PULL_REQUESTS: Final = 4
+_MEASURED_SHARDS: Final = 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Choice:
+    """What may be chosen to send less: the samples' type, when to pull, how long to gather."""
+
+    samples_type: SamplesType = "float32"
+    pull: Pull = "never"
+    gather: float = GATHER_SECONDS
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Needed:
+    """Bytes in both directions and requests of a training, estimated, headers included."""
+
+    samples: int
+    results: int
+    checkpoints: int
+    requests: int
+
+    @property
+    def bytes(self) -> int:
+        """All bytes."""
+        return self.samples + self.results + self.checkpoints + self.requests * _REQUEST_BYTES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """What is to be trained, as far as the link is concerned.
+
+    `samples` are still to go up; `uplink` is in bytes a second. Where that, or the seconds of a
+    step, is not known yet, it is assumed as when a run is restored. `evaluations` are at most made
+    on the way, beside the one at the end.
+    """
+
+    segment: Segment
+    files: Mapping[str, str] = field(default_factory=dict)
+    samples: int
+    steps: int
+    validation: int
+    parameters: int = 0
+    evaluations: int = 0
+    seconds_per_step: float | None = None
+    uplink: float | None = None
+    _sample_bytes: dict[SamplesType, float] = field(default_factory=dict)
+
+    def needed(self, choice: Choice) -> Needed:
+        """Estimate what comes of a choice. Raises InvalidSamples for a type that cannot hold it."""
+        bytes_each = self._bytes_of_a_sample(choice.samples_type)
+        shards, held_out = _shards(self.samples), _shards(self.validation)
+        samples = round(bytes_each * (self.samples + self.validation))
+        pace = self.seconds_per_step or ASSUMED_SECONDS_PER_STEP
+        seconds = max(self.steps * pace, samples / (self.uplink or ASSUMED_BYTES_PER_SECOND))
+        # A reply comes when it has gathered, and none waits for longer than the longest poll.
+        polls = math.ceil(seconds / min(choice.gather, MAX_WAIT_SECONDS))
+        groups = math.ceil(held_out / MAX_SHARDS_TO_COMPUTE)
+        on_the_way = self.evaluations if groups else 0
+        questions = 2 * (groups + on_the_way)
+        some = min(self.validation, MAX_SHARDS_TO_COMPUTE * SHARD_SAMPLES)
+        scores = self.validation + on_the_way * some
+        pulls = _pulls(choice.pull, seconds)
+        pulses = math.ceil(seconds / PULSE_SECONDS)
+        lists = _LIST_BYTES * shards
+        return Needed(
+            samples=samples,
+            results=self.steps * _ROW_BYTES + scores * _SCORE_BYTES + lists + pulses * _PULSE_BYTES,
+            checkpoints=pulls * self.parameters * _PARAMETER_BYTES,
+            requests=sum(
+                (
+                    _FIXED_REQUESTS,
+                    shards,
+                    held_out,
+                    questions,
+                    polls,
+                    pulses,
+                    pulls * _PULL_REQUESTS,
+                )
+            ),
+        )
+
+    def _bytes_of_a_sample(self, samples_type: SamplesType) -> float:
+        if samples_type not in self._sample_bytes:
+            count = min(self.segment.samples, _MEASURED_SHARDS * SHARD_SAMPLES)
+            few = self.segment.model_copy(update={"samples": count, "shards": ()})
+            source = open_source(few, self.files)
+            total = 0
+            for start in range(0, count, SHARD_SAMPLES):
+                block = source.block(start, min(start + SHARD_SAMPLES, count))
+                total += len(encode_shard(as_type(block, samples_type)))
+            self._sample_bytes[samples_type] = total / count
+        return self._sample_bytes[samples_type]
+
+
+def _shards(samples: int) -> int:
+    return math.ceil(samples / SHARD_SAMPLES)
+
+
+def _pulls(pull: Pull, seconds: float) -> int:
+    if isinstance(pull, float):
+        return math.floor(seconds / pull) + 1
+    return 1 if pull == "end" else 0
