@@ -47,6 +47,10 @@ _SECRETS: Final = (
 )
 """What a secret looks like: after its name, or after the scheme of a header."""
 
+_SECRET_NAME: Final = re.compile(
+    r"(?i)(?:.*[^a-z])?(?:authorization|authtoken|token|password|passwd|secret|session|cookie|"
+    r"api[-_]?key)"
+)
 _APPEND: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
 _hidden: set[str] = set()
 _context: ContextVar[Mapping[str, object]] = ContextVar("omega21_log", default={})  # noqa: B039
@@ -85,6 +89,11 @@ def without_secrets(text: str) -> str:
     for pattern in _SECRETS:
         text = pattern.sub(r"\1***", text)
     return text
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether what stands under this name in a document is a secret."""
+    return _SECRET_NAME.fullmatch(name) is not None
 
 
 def _fields_of(record: logging.LogRecord) -> dict[str, object]:

@@ -139,7 +139,7 @@ async def test_on_this_machine_nothing_is_told_without_a_budget(
 async def test_it_warns_when_the_month_does_not_leave_enough(
     server: RunningServer, tmp_path: Path
 ) -> None:
-    host = NGROK.removeprefix("http://")
+    host = NGROK.removeprefix("https://")
     TrafficLedger(default_path()).add(host, Counted(100, 999_000_000, 0))
     async with through_tunnel(server) as client:
         first = await train(client, tiny("warned"), workdir=tmp_path)
