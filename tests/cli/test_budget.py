@@ -3,6 +3,11 @@
 import re
 from pathlib import Path
 
+import pytest
+
+from omega21.cli.status import traffic_line
+from omega21.protocol.traffic import month_traffic
+from omega21.protocol.tunnels import TunnelKind
 from tests.cli.conftest import Omega21
 
 SMALL = ("--samples", "300", "--validation", "0")
@@ -47,3 +52,22 @@ def test_status_shows_the_month(on_server: Omega21) -> None:
     figures = on_server("status", "--json").figures["traffic"]
     assert figures["tunnel"] == "none"
     assert figures["bytes_left"] is None
+
+
+@pytest.mark.parametrize(
+    ("tunnel", "left"),
+    [
+        ("none", ""),
+        ("ngrok", "; ngrok's free plan leaves 958 MB and 19682 requests"),
+        (
+            "cloudflared",
+            "; cloudflared carries 200 requests at a time, of 100 s at most, and has no limit a "
+            "month",
+        ),
+    ],
+)
+def test_what_each_tunnel_leaves_is_said(tunnel: TunnelKind, left: str) -> None:
+    month = month_traffic(
+        tunnel, month="2025-01", requests=318, bytes_in=42_000_000, bytes_out=100_000
+    )
+    assert traffic_line(month) == f"42.1 MB and 318 requests in 2025-01{left}"

@@ -18,6 +18,7 @@ from omega21.language import _
 if TYPE_CHECKING:
     from omega21.protocol.classic import Status
     from omega21.protocol.traffic import MonthTraffic
+    from omega21.protocol.tunnels import TunnelKind
 
 
 def status(
@@ -75,7 +76,7 @@ def traffic_line(traffic: "MonthTraffic") -> str:
         megabytes=traffic.bytes / 1e6, requests=traffic.requests, month=traffic.month
     )
     if traffic.bytes_left is None or traffic.requests_left is None:
-        return used
+        return used + _at_a_time(traffic.tunnel)
     return _(
         "{used}; {tunnel}'s free plan leaves {megabytes:.0f} MB and {requests} requests"
     ).format(
@@ -84,3 +85,16 @@ def traffic_line(traffic: "MonthTraffic") -> str:
         megabytes=traffic.bytes_left / 1e6,
         requests=traffic.requests_left,
     )
+
+
+def _at_a_time(tunnel: "TunnelKind") -> str:
+    """Say what a tunnel without a monthly limit allows at a time; empty where it allows all."""
+    from omega21.protocol.tunnels import LIMITS
+
+    limits = LIMITS[tunnel]
+    if limits.requests_in_flight is None or limits.request_seconds is None:
+        return ""
+    return _(
+        "; {tunnel} carries {requests} requests at a time, of {seconds:.0f} s at most, "
+        "and has no limit a month"
+    ).format(tunnel=tunnel, requests=limits.requests_in_flight, seconds=limits.request_seconds)

@@ -85,7 +85,7 @@ class Workload:
         # A reply comes when it has gathered, and none waits for longer than the longest poll.
         polls = math.ceil(seconds / min(choice.gather, MAX_WAIT_SECONDS))
         groups = math.ceil(held_out / MAX_SHARDS_TO_COMPUTE)
-        on_the_way = self.evaluations if groups else 0
+        on_the_way = min(self.evaluations, math.ceil(seconds)) if groups else 0
         questions = 2 * (groups + on_the_way)
         some = min(self.validation, MAX_SHARDS_TO_COMPUTE * SHARD_SAMPLES)
         scores = self.validation + on_the_way * some

@@ -22,17 +22,15 @@ class TunnelLimits:
     requests_a_month: int | None = None
     requests_in_flight: int | None = None
     request_seconds: float | None = None
-    server_sent_events: bool = True
 
 
 LIMITS: Final[Mapping[TunnelKind, TunnelLimits]] = {
     "none": TunnelLimits(),
     # ngrok's free plan: "data transfer out" of its network, to callers and to the agent alike.
     "ngrok": TunnelLimits(bytes_a_month=10**9, requests_a_month=20_000),
-    # A quick tunnel (trycloudflare.com). The seconds are those to a reply's first byte.
-    "cloudflared": TunnelLimits(
-        requests_in_flight=200, request_seconds=100.0, server_sent_events=False
-    ),
+    # A quick tunnel (trycloudflare.com); it carries no server-sent events either. The seconds are
+    # those to a reply's first byte.
+    "cloudflared": TunnelLimits(requests_in_flight=200, request_seconds=100.0),
 }
 """What each kind of tunnel allows free of charge."""
 
