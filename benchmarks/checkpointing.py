@@ -8,13 +8,7 @@ checkpoint costs is the time of the third over the second, by their number; at t
 of one in 30 s that is the share of the time that training stalls.
 """
 
-import os
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the server does, before torch is loaded
-
 import argparse
-import json
-import platform
 import statistics
 import sys
 import tempfile
@@ -24,19 +18,21 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
+from benchmarks.bars import finish, median_bar, show
+from benchmarks.processes import set_up_torch
 
-from benchmarks.bare_loop import BareLoop, batches
-from benchmarks.learning import Bar, show
-from omega21.data.generators import generate
-from omega21.model.corteza import build_model
-from omega21.protocol.digests import tensors_sha256
-from omega21.protocol.models import ModelConfig, OptimizerConfig
-from omega21.protocol.plan import Segment, ShardRef, Source
-from omega21.protocol.runs import RunConfig
-from omega21.protocol.shards import SHARD_SAMPLES, encode_shard
-from omega21.training.engine import Engine
-from omega21.training.options import EngineOptions
+set_up_torch()
+
+from benchmarks.bare_loop import BareLoop, batches  # noqa: E402 - after torch's threads are set up
+from omega21.data.generators import generate  # noqa: E402
+from omega21.model.corteza import build_model  # noqa: E402
+from omega21.protocol.digests import tensors_sha256  # noqa: E402
+from omega21.protocol.models import ModelConfig, OptimizerConfig  # noqa: E402
+from omega21.protocol.plan import Segment, ShardRef, Source  # noqa: E402
+from omega21.protocol.runs import RunConfig  # noqa: E402
+from omega21.protocol.shards import SHARD_SAMPLES, encode_shard  # noqa: E402
+from omega21.training.engine import Engine  # noqa: E402
+from omega21.training.options import EngineOptions  # noqa: E402
 
 BATCH_SIZE = 64
 SAMPLES = 1024
@@ -115,36 +111,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark from the command line; 1 when a bar is missed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.checkpointing", description=__doc__)
     parser.add_argument("--steps", type=int, default=60, help="steps of each measurement (60)")
+    parser.add_argument("--quick", action="store_true", help="20 steps")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args(arguments)
-    torch.use_deterministic_algorithms(mode=True)
+    steps = 20 if options.quick else options.steps
     bare, plain, saving, costs = [], [], [], []
     for _ in range(ROUNDS):
-        bare.append(bare_seconds(options.steps))
-        plain.append(engine_seconds(options.steps, checkpoint_seconds=_NEVER)[0])
-        seconds, count = engine_seconds(options.steps, checkpoint_seconds=_OFTEN)
+        bare.append(bare_seconds(steps))
+        plain.append(engine_seconds(steps, checkpoint_seconds=_NEVER)[0])
+        seconds, count = engine_seconds(steps, checkpoint_seconds=_OFTEN)
         saving.append(seconds)
         costs.append((seconds - plain[-1]) / max(1, count))
     cadence = EngineOptions().checkpoint_seconds
-    stall = 100 * statistics.median(costs) / cadence
-    share = statistics.median(bare) / statistics.median(plain)
+    shares = [alone / engine for alone, engine in zip(bare, plain, strict=True)]
+    stalls = [100 * cost / cadence for cost in costs]
     bars = [
-        Bar("engine, share of the bare loop's speed", share, LEAST_SHARE_OF_BARE_LOOP),
-        Bar("checkpoints, percent of time left over", 100 - stall, 100 - MOST_STALL_PERCENT),
+        median_bar("engine, share of the bare loop's speed", shares, LEAST_SHARE_OF_BARE_LOOP),
+        median_bar("checkpoints, percent of the time", stalls, MOST_STALL_PERCENT, most=True),
     ]
     show(bars)
-    print(f"  one checkpoint costs {statistics.median(costs):.2f} s: {stall:.1f} % of {cadence} s")
-    if options.json:
-        report = {
-            "bars": [{**bar._asdict(), "met": bar.is_met} for bar in bars],
-            "machine": platform.platform(),
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-            "seconds": {"bare": bare, "engine": plain, "engine, checkpoints": saving},
-            "seconds_per_checkpoint": costs,
-        }
-        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    return 0 if all(bar.is_met for bar in bars) else 1
+    print(f"  one checkpoint costs {statistics.median(costs):.2f} s")
+    figures = {
+        "seconds": {"bare": bare, "engine": plain, "engine, checkpoints": saving},
+        "seconds_per_checkpoint": costs,
+    }
+    return finish(bars, figures, path=options.json)
 
 
 if __name__ == "__main__":

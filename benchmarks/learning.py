@@ -10,13 +10,7 @@ Speed: a training step at batch 64 on the CPU, against the dimensions of the ear
 (73.8 million parameters), the two in turn, so that whatever else the machine does meets both.
 """
 
-import os
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the server does, before torch is loaded
-
 import argparse
-import json
-import platform
 import statistics
 import sys
 import time
@@ -24,36 +18,28 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from benchmarks.bars import Bar, finish, show
+from benchmarks.processes import set_up_torch
 
-from benchmarks.bare_loop import BareLoop, Batch, batches
-from omega21.data.generators import KINDS, generate
-from omega21.data.order import presentation_order
-from omega21.data.scores import auroc, average_precision
-from omega21.model.corteza import GatedUnit, build_model
-from omega21.protocol.models import ModelConfig, OptimizerConfig
-from omega21.protocol.plan import Kind
+set_up_torch()
+
+import torch  # noqa: E402 - after its threads are set up
+import torch.nn.functional as F  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+
+from benchmarks.bare_loop import BareLoop, Batch, batches  # noqa: E402
+from omega21.data.generators import KINDS, generate  # noqa: E402
+from omega21.data.order import presentation_order  # noqa: E402
+from omega21.data.scores import auroc, average_precision  # noqa: E402
+from omega21.model.corteza import GatedUnit, build_model  # noqa: E402
+from omega21.protocol.models import ModelConfig, OptimizerConfig  # noqa: E402
+from omega21.protocol.plan import Kind  # noqa: E402
 
 FIRST_SEED = 1000
 TRAINED, HELD_OUT, BATCH_SIZE, ANOMALY_PERCENT = 500, 1000, 64, 10.0
 WORST_AUROC, WORST_PRECISION = 0.998, 0.98
 MEDIAN_AUROC, MEDIAN_PRECISION = 0.9995, 0.995
 SPEED_RATIO = 2.5
-
-
-class Bar(NamedTuple):
-    """A figure and the least it has to be."""
-
-    name: str
-    value: float
-    least: float
-
-    @property
-    def is_met(self) -> bool:
-        """Whether the figure reaches its bar."""
-        return self.value >= self.least
 
 
 class Trial(NamedTuple):
@@ -151,9 +137,6 @@ def measure_speed(rounds: int) -> dict[str, list[float]]:
 
 def run(*, seeds: int, rounds: int) -> tuple[list[Bar], dict[str, Any]]:
     """Measure everything and print it as it comes; the bars, and the figures behind them."""
-    torch.use_deterministic_algorithms(mode=True)
-    # Filling fresh memory would only show reads of memory that nobody wrote, and costs time.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     bars: list[Bar] = []
     trials: list[Trial] = []
     for kind in KINDS:
@@ -172,13 +155,6 @@ def run(*, seeds: int, rounds: int) -> tuple[list[Bar], dict[str, Any]]:
     return bars, {"trials": [trial._asdict() for trial in trials], "samples_per_second": speeds}
 
 
-def show(bars: Sequence[Bar]) -> None:
-    """Print figures beside their bars."""
-    for bar in bars:
-        verdict = "pass" if bar.is_met else "MISSED"
-        print(f"{bar.name:48s} {bar.value:8.4f}  >= {bar.least:<7}{verdict}", flush=True)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark from the command line; 1 when a bar is missed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.learning", description=__doc__)
@@ -188,16 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     seeds = min(options.seeds, 3) if options.quick else options.seeds
     bars, figures = run(seeds=seeds, rounds=5 if options.quick else 15)
-    if options.json:
-        report = {
-            "bars": [{**bar._asdict(), "met": bar.is_met} for bar in bars],
-            "machine": platform.platform(),
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-            **figures,
-        }
-        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    return 0 if all(bar.is_met for bar in bars) else 1
+    return finish(bars, figures, path=options.json)
 
 
 if __name__ == "__main__":

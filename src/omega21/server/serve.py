@@ -3,8 +3,8 @@
 The parent is small and keeps a child running (`supervisor`); the child starts the engine and
 answers until it is told to stop. Windows cannot hand a socket on, so there one process does both.
 
-Nothing heavy is imported before it is needed, and `OMP_WAIT_POLICY` is set before torch is: a
-thread of OpenMP that spins while it waits takes a core from the loop that answers requests.
+Nothing heavy is imported before it is needed, and how long OpenMP's threads spin while they wait is
+set before torch is: one that spins on takes a core from the loop that answers requests.
 """
 
 import asyncio
@@ -31,6 +31,7 @@ from omega21.server.access import Access, is_loopback_address
 from omega21.server.supervisor import Supervisor, child_command, die_with_parent, start_reporting
 from omega21.server.token import server_token
 from omega21.training.options import EngineOptions
+from omega21.training.waiting import bound_spinning
 
 if TYPE_CHECKING:
     from omega21.server.tunnels.provider import Tunnel
@@ -227,7 +228,7 @@ def _serve_here(
     on_listening: Callable[[], None] = lambda: None,
     report: bool = False,
 ) -> None:
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    bound_spinning()
     from omega21.training.engine import Engine  # noqa: PLC0415
 
     engine = Engine(options.data_dir, options.engine, fatal=_end_process)

@@ -1,0 +1,196 @@
+"""Training on a server over loopback against the bare loop, in turn.
+
+    python -m benchmarks.loopback [--quick] [--json FILE]
+
+Slices of steps that a server trains, from the request that raises the target to the last result
+here, take turns with slices of the same steps in the bare loop: what else the machine does meets
+both. The samples are on the server's disk; the first epoch and later ones are told apart. Then a
+client trains as a user's does, which also makes, encodes and uploads the samples while the server
+trains on the same cores; there CPU time says what that took.
+"""
+
+import argparse
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks.bars import Bar, finish, median_bar, show
+from benchmarks.processes import Served, server, set_up_torch
+
+set_up_torch()
+
+from benchmarks.bare_loop import BareLoop, batches  # noqa: E402 - after the threads are set up
+from benchmarks.client_process import train  # noqa: E402
+from omega21 import Client  # noqa: E402
+from omega21.data.generators import generate  # noqa: E402
+from omega21.model.corteza import build_model  # noqa: E402
+from omega21.protocol.digests import tensors_sha256  # noqa: E402
+from omega21.protocol.models import TINY, ModelConfig, OptimizerConfig  # noqa: E402
+from omega21.protocol.plan import Segment, ShardRef, Source  # noqa: E402
+from omega21.protocol.runs import RunConfig  # noqa: E402
+from omega21.protocol.shards import SHARD_SAMPLES, encode_shard  # noqa: E402
+
+LEAST_SHARE = 0.97
+LEAST_SHARE_TINY_FIRST = 0.90
+TINY_BATCH = 128
+"""With it the tiny model takes about 10 ms a step on two cores."""
+
+
+class ServedRun:
+    """A run of generated samples on a server, advanced slice by slice."""
+
+    def __init__(
+        self, client: Client, model: ModelConfig, *, samples: int, batch_size: int, epochs: int
+    ) -> None:
+        self._client = client
+        self.name = f"bench-{uuid.uuid4().hex[:8]}"
+        config = RunConfig(model=model, seed=0)
+        self._id = client.create_run(self.name, config=config).id
+        self.step = 0
+        data = generate("simple", 0, range(samples), anomaly_percent=10)
+        refs = []
+        for start in range(0, samples, SHARD_SAMPLES):
+            rows = slice(start, start + SHARD_SAMPLES)
+            tensors = {"x": data.x[rows], "y": data.y[rows]}
+            refs.append(ShardRef(sha256=tensors_sha256(tensors), samples=len(tensors["y"])))
+            client.put_shard(refs[-1].sha256, encode_shard(tensors))
+        source = Source(kind="simple", anomaly_percent=10)
+        segment = Segment(
+            samples=samples, batch_size=batch_size, epochs=epochs, source=source, shards=tuple(refs)
+        )
+        self.steps_an_epoch = segment.steps_per_epoch
+        client.put_segment(self.name, 0, run_id=self._id, segment=segment)
+
+    def train(self, steps: int) -> float:
+        """Train the next steps; seconds from the request to the last result."""
+        to = self.step + steps
+        started = time.perf_counter()
+        self._client.advance(self.name, run_id=self._id, to=to)
+        while self.step < to:
+            reply = self._client.steps(self.name, after=self.step, wait=25, gather=25)
+            self.step += len(reply.steps)
+        return time.perf_counter() - started
+
+
+class BareRun:
+    """The same steps in the bare loop, on batches that are ready."""
+
+    def __init__(self, model: ModelConfig, *, samples: int, batch_size: int) -> None:
+        data = generate("simple", 0, range(samples), anomaly_percent=10)
+        self._ready = list(batches(data, batch_size=batch_size))
+        self._thread = ThreadPoolExecutor(1)  # memory and OpenMP differ between threads
+        self._loop = BareLoop(build_model(model, seed=0), OptimizerConfig(), run_seed=0)
+
+    def train(self, steps: int) -> float:
+        """Train so many steps, on a thread of its own as the server does; seconds."""
+        return self._thread.submit(self._train, steps).result()
+
+    def _train(self, steps: int) -> float:
+        started = time.perf_counter()
+        for _ in range(steps):
+            self._loop.train([self._ready[self._loop.step % len(self._ready)]])
+        return time.perf_counter() - started
+
+
+@contextmanager
+def served_client() -> Iterator[tuple[Served, Client]]:
+    """Run a server and a client of it."""
+    with server("--checkpoint-seconds", "1e9") as served, Client(served.address) as client:
+        yield served, client
+
+
+def shares(
+    first: Callable[[int], float], second: Callable[[int], float], *, steps: int, rounds: int
+) -> list[float]:
+    """Run both in turn; the time of the first over that of the second, in each round."""
+    found = []
+    for turn in range(rounds):
+        order = (first, second) if turn % 2 == 0 else (second, first)
+        seconds = {run: run(steps) for run in order}
+        found.append(seconds[first] / seconds[second])
+    return found
+
+
+def ready_samples(client: Client, *, quick: bool) -> list[Bar]:
+    """Compare slices whose samples are on the server."""
+    rounds, bars = (3, []) if quick else (9, [])
+    samples, steps = 4096, 8 if quick else 30
+    run = ServedRun(client, ModelConfig(), samples=samples, batch_size=64, epochs=12)
+    bare = BareRun(ModelConfig(), samples=samples, batch_size=64)
+    run.train(3), bare.train(3)
+    found = shares(bare.train, run.train, steps=steps, rounds=rounds)
+    bars.append(median_bar("default model: share of the bare loop's speed", found, LEAST_SHARE))
+    show(bars[-1:])
+    steps = 60 if quick else 150
+    samples = TINY_BATCH * (steps * rounds + 3)
+    tiny = ServedRun(client, TINY, samples=samples, batch_size=TINY_BATCH, epochs=3)
+    bare = BareRun(TINY, samples=4096, batch_size=TINY_BATCH)
+    tiny.train(3), bare.train(3)
+    for name, least in (
+        ("tiny model, first epoch, shards ready", LEAST_SHARE_TINY_FIRST),
+        ("tiny model, later epochs", LEAST_SHARE),
+    ):
+        found = shares(bare.train, tiny.train, steps=steps, rounds=rounds)
+        bars.append(median_bar(name, found, least))
+        show(bars[-1:])
+    return bars
+
+
+def whole_trainings(served: Served, *, quick: bool) -> tuple[list[Bar], dict[str, Any]]:
+    """Compare a client's whole training, from its first request, with the bare loop."""
+    bars, figures = [], {}
+    for name, model, batch, samples, epochs in (
+        ("default", ModelConfig(), 64, 1024 if quick else 4096, 2),
+        ("tiny", TINY, TINY_BATCH, 8192 if quick else 32_768, 2),
+    ):
+        bare = BareRun(model, samples=1024, batch_size=batch)
+        bare.train(3)
+        steps = -(-samples // batch)
+        firsts, later, costs = [], [], []
+        for turn in range(1 if quick else 3):
+            before = bare.train(steps)
+            cpu = served.cpu_seconds()
+            order = {"run": f"whole-{name}-{turn}", "samples": samples, "batch_size": batch}
+            order |= {"epochs": epochs, "validation": 0, "seed": turn}
+            seen = train(served.address, order | {"model": model.model_dump()})
+            bare_seconds = (before + bare.train(steps)) / 2
+            ends = {int(step): at for step, at in seen.steps}
+            firsts.append(
+                bare_seconds / (seen.last_result - seen.ready - (ends[2 * steps] - ends[steps]))
+            )
+            later.append(bare_seconds / (ends[2 * steps] - ends[steps]))
+            costs.append({"client": seen.cpu_seconds, "server": served.cpu_seconds() - cpu})
+        if name == "default":
+            bars.append(median_bar("default model, a client's later epochs", later, LEAST_SHARE))
+            show(bars[-1:])
+        figures[name] = {
+            "first epoch, with generation and upload beside it": firsts,
+            "second epoch": later,
+            "cpu_seconds": costs,
+        }
+        print(
+            f"  {name}: first epoch, with generation and upload on the same cores: "
+            f"{min(firsts):.3f} to {max(firsts):.3f} of the bare loop's speed"
+        )
+    return bars, figures
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark from the command line; 1 when a bar is missed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.loopback", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    given = parser.parse_args(arguments)
+    with served_client() as (served, client):
+        bars = ready_samples(client, quick=given.quick)
+        more, figures = whole_trainings(served, quick=given.quick)
+    return finish([*bars, *more], figures, path=given.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

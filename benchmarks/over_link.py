@@ -1,0 +1,173 @@
+"""Training through a slow, far and uneven link, against what the link and the model allow.
+
+    python -m benchmarks.over_link [--quick] [--json FILE]
+
+20 Mbit/s up, a round trip of 150 ms, stalls (see `link`). The limit of a first epoch is the longer
+of two things: its bytes at the rate that the link carries, and its steps in the bare loop; what is
+on top of it is what the bar bounds. `simple` is bound by the link, `neuronal` by the computing.
+The protocol of one JSON request a batch (`/train_layer2`) is measured over some batches, since
+each costs the same, and counted up. The client is told nothing of all this; it does as it does
+through a tunnel.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from benchmarks.bars import Bar, finish, median_bar, show
+from benchmarks.processes import Served, server, set_up_torch
+
+set_up_torch()
+
+import httpx  # noqa: E402 - after the threads are set up
+
+from benchmarks.client_process import Trained, train  # noqa: E402
+from benchmarks.link import Shape, shaped_link  # noqa: E402
+from benchmarks.loopback import LEAST_SHARE, BareRun  # noqa: E402
+from benchmarks.wire import json_batch  # noqa: E402
+from omega21 import Client  # noqa: E402
+from omega21.data.order import steps_per_epoch  # noqa: E402
+from omega21.protocol.models import TINY, ModelConfig  # noqa: E402
+from omega21.protocol.runs import RunConfig  # noqa: E402
+
+MOST_OVER_LIMIT = 1.10
+MOST_BYTES_A_STEP = 200
+MOST_REQUESTS = 1.0
+TIMES_JSON_ONE, TIMES_JSON_FIVE = 5.0, 20.0
+BATCH_SIZE = 64
+GATHERED_SECONDS = 5.0
+STARTING_REQUESTS = 12
+"""To connect, meet, make the run, plan it, raise its target, and read how it ended."""
+
+
+def first_epochs(served: Served, shape: Shape, *, quick: bool) -> tuple[list[Bar], dict[str, Any]]:
+    """Train the default model for some epochs over the link."""
+    samples, epochs = (2000, 2) if quick else (10_000, 2)
+    steps = steps_per_epoch(samples, BATCH_SIZE)
+    bare = BareRun(ModelConfig(), samples=1024, batch_size=BATCH_SIZE)
+    bare.train(3)
+    bars: list[Bar] = []
+    figures: dict[str, Any] = {}
+    for kind in ("simple", "neuronal"):
+        over, later, seen_all = [], [], []
+        for turn in range(1 if quick else 3):
+            before = bare.train(steps // 2)
+            order = {"run": f"{kind}-{turn}", "kind": kind, "samples": samples, "epochs": epochs}
+            seen = _train_over(served, shape, order | {"validation": 0, "seed": turn})
+            compute = before + bare.train(steps - steps // 2)
+            limit = max(seen.shard_bytes / shape.carried_rate, compute)
+            ends = {int(step): at for step, at in seen.steps}
+            rest = ends[epochs * steps] - ends[steps]
+            over.append((seen.last_result - seen.started - rest) / limit)
+            later.append((epochs - 1) * compute / rest)
+            seen_all.append(asdict(seen) | {"steps": None, "limit": limit, "compute": compute})
+        bound = "the link" if kind == "simple" else "computing"
+        bars += [
+            median_bar(
+                f"first epoch over its limit, bound by {bound}", over, MOST_OVER_LIMIT, most=True
+            ),
+            median_bar(
+                f"later epochs of {kind}, share of the bare loop's speed", later, LEAST_SHARE
+            ),
+        ]
+        show(bars[-2:])
+        figures[kind] = seen_all
+    return bars, figures
+
+
+def counted(served: Served, shape: Shape, *, quick: bool) -> tuple[list[Bar], dict[str, Any]]:
+    """Count requests, and bytes of steps whose samples are there, over some time of training."""
+    samples, epochs = 2048, 20 if quick else 150
+    order = {"run": "counted", "kind": "neuronal", "samples": samples, "epochs": epochs}
+    seen = _train_over(served, shape, order | {"validation": 0, "model": TINY.model_dump()})
+    shards = seen.requests["PUT shards"]
+    allowed = shards + (seen.last_result - seen.ready) / GATHERED_SECONDS + STARTING_REQUESTS
+    asked = sum(seen.requests.values())
+    bars = [
+        Bar("requests, of those allowed", asked / allowed, MOST_REQUESTS, most=True),
+        Bar(
+            "bytes a step once the samples are there",
+            seen.late_bytes / seen.late_steps,
+            MOST_BYTES_A_STEP,
+            most=True,
+        ),
+    ]
+    show(bars)
+    print(f"  {asked} requests in {seen.last_result - seen.ready:.0f} s: {seen.requests}")
+    return bars, {"requests": seen.requests, "allowed": allowed}
+
+
+def against_json(served: Served, shape: Shape, *, quick: bool) -> tuple[list[Bar], dict[str, Any]]:
+    """Compare with one JSON request a batch: the tiny model, the same samples."""
+    samples, counted_batches = (2048, 4) if quick else (10_240, 12)
+    batches = samples // BATCH_SIZE
+    bars: list[Bar] = []
+    figures: dict[str, Any] = {}
+    each = _json_batches(served, shape, counted_batches)
+    median = statistics.median(each)
+    for epochs, least in ((1, TIMES_JSON_ONE), (5, TIMES_JSON_FIVE)):
+        order = {"run": f"json-{epochs}", "samples": samples, "epochs": epochs, "seed": epochs}
+        seen = _train_over(served, shape, order | {"validation": 0, "model": TINY.model_dump()})
+        ours = seen.last_result - seen.started
+        theirs = epochs * batches * median
+        plural = "epoch" if epochs == 1 else "epochs"
+        bars.append(Bar(f"times as fast as JSON batches, {epochs} {plural}", theirs / ours, least))
+        figures[f"{epochs} {plural}"] = {"seconds": ours, "json_seconds": theirs}
+    show(bars)
+    return bars, figures | {"json_seconds_a_batch": each}
+
+
+def _json_batches(served: Served, shape: Shape, count: int) -> list[float]:
+    """Train batches one after another by JSON requests over the link; seconds of each."""
+    run = f"json-{uuid.uuid4().hex[:8]}"
+    with Client(served.address) as client:
+        client.create_run(run, config=RunConfig(model=TINY))
+    seconds = []
+    with (
+        shaped_link(served.port, shape) as port,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as http,
+    ):
+        http.get("/health").raise_for_status()  # the connection is there
+        for batch in range(count):
+            body = json_batch("simple", batch)
+            started = time.perf_counter()
+            http.post(
+                "/train_layer2",
+                params={"run": run},
+                content=body,
+                headers={"Content-Type": "application/json"},
+            ).raise_for_status()
+            seconds.append(time.perf_counter() - started)
+    return seconds
+
+
+def _train_over(served: Served, shape: Shape, order: dict[str, Any]) -> Trained:
+    with shaped_link(served.port, shape) as port:
+        return train(f"http://127.0.0.1:{port}", order, tunnel=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark from the command line; 1 when a bar is missed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.over_link", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer samples and rounds")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    given = parser.parse_args(arguments)
+    shape = Shape()
+    bars: list[Bar] = []
+    figures: dict[str, Any] = {"link": asdict(shape)}
+    with server("--checkpoint-seconds", "1e9") as served:
+        for part in (against_json, counted, first_epochs):
+            more, found = part(served, shape, quick=given.quick)
+            bars += more
+            figures[part.__name__] = found
+    return finish(bars, figures, path=given.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

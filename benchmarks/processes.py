@@ -1,0 +1,85 @@
+"""Processes of the benchmarks: servers, and parts of the measuring that need one of their own."""
+
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from omega21.training.waiting import bound_spinning
+
+
+@dataclass(frozen=True)
+class Served:
+    """A server process: where it answers, and who it is."""
+
+    address: str
+    port: int
+    supervisor: int
+
+    def memory_mb(self) -> float:
+        """MB in memory of the process that computes; Linux alone tells."""
+        pages = int(Path(f"/proc/{self._worker()}/statm").read_text(encoding="ascii").split()[1])
+        return pages * resource.getpagesize() / 2**20
+
+    def cpu_seconds(self) -> float:
+        """CPU time of the process that computes."""
+        fields = Path(f"/proc/{self._worker()}/stat").read_text(encoding="ascii").rsplit(")", 1)[1]
+        user, system = fields.split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+    def _worker(self) -> int:
+        pid = self.supervisor
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+        return int(children[0]) if children else pid
+
+
+@contextmanager
+def server(*arguments: str) -> Iterator[Served]:
+    """Run a server on loopback over a data folder of its own."""
+    environment = {name: text for name, text in os.environ.items() if name != "OMEGA21_TOKEN"}
+    command = [sys.executable, "-m", "omega21.server", "--port", "0", "--stop-with-stdin"]
+    with (
+        tempfile.TemporaryDirectory(prefix="omega21-bench-") as folder,
+        Path(folder, "log").open("wb") as log,
+        subprocess.Popen(
+            [*command, "--data-dir", f"{folder}/data", "--log-level", "error", *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env=environment,
+        ) as process,
+    ):
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            address = process.stdout.readline().removeprefix("listening on ").strip()
+            if not address:
+                raise RuntimeError(Path(log.name).read_text(encoding="utf-8"))
+            yield Served(address, int(address.rpartition(":")[2]), process.pid)
+        finally:
+            process.stdin.close()
+
+
+def run_module(module: str, *arguments: str) -> str:
+    """Run `python -m module`, and return what it printed. Raises CalledProcessError."""
+    command = [sys.executable, "-m", module, *arguments]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def set_up_torch() -> None:
+    """Compute as the server does: the same waiting threads, the same deterministic algorithms.
+
+    To be called before anything else imports torch.
+    """
+    bound_spinning()
+    import torch  # noqa: PLC0415 - after its threads are set up
+
+    torch.use_deterministic_algorithms(mode=True)
+    # Filling fresh memory would only show reads of memory that nobody wrote, and costs time.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
