@@ -13,7 +13,9 @@ from omega21.data.order import batch_of_step, epoch_order, step_seed, steps_per_
 from omega21.data.samples import Samples
 from omega21.model.trainable import Trainable
 from omega21.protocol.models import OptimizerConfig
+from omega21.training.hardware import find_hardware
 from omega21.training.optimizer import build_optimizer, set_learning_rate
+from omega21.training.options import EngineOptions
 
 
 class Batch(NamedTuple):
@@ -46,6 +48,7 @@ class BareLoop:
         self.run_seed = run_seed
         self.step = 0
         self._optimizer = build_optimizer(model, config)
+        self._hardware = find_hardware(EngineOptions())
 
     def train(self, ready: Sequence[Batch]) -> list[float]:
         """Train one step on each of the batches, which are on the model's device; the losses."""
@@ -53,7 +56,7 @@ class BareLoop:
 
     def _train_step(self, batch: Batch) -> float:
         self.step += 1
-        torch.manual_seed(step_seed(self.run_seed, self.step))
+        self._hardware.seed(step_seed(self.run_seed, self.step))
         self._optimizer.zero_grad()
         loss = self.model.loss(self.model(batch.x), batch.y)
         loss.backward()

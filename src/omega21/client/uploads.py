@@ -6,7 +6,8 @@ carry shards up; and the server trains what it has.
 
 A shard is listed in the plan before it goes up: the server then keeps it until no step needs it,
 and says which shards it has already. A list holds everything made so far, so that on a slow link,
-where making runs ahead, a few lists are enough.
+where making runs ahead, a few lists are enough; and through a tunnel, which counts requests, each
+list is at least as long as all before it.
 """
 
 import time
@@ -18,9 +19,11 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import anyio
 from anyio.to_thread import run_sync
 
+from omega21.client.address import is_loopback
 from omega21.client.concurrency import together
 from omega21.client.events import Event, Notice, UploadProgress
 from omega21.client.folder import RunFolder
+from omega21.client.pace import MOST, Pace
 from omega21.client.sources import SampleSource, open_source
 from omega21.data.samples import as_type
 from omega21.protocol.digests import tensors_sha256
@@ -32,9 +35,6 @@ if TYPE_CHECKING:
     from omega21.client.client import AsyncClient
 
 _Sent = TypeVar("_Sent")
-
-IN_FLIGHT: Final = 4
-"""Shards on their way at a time: enough to fill a link whose round trip is long."""
 
 MAX_MISSING: Final = 1000
 """A reply that names this many missing shards may have left out others."""
@@ -102,6 +102,9 @@ class SegmentUpload:
         self._next_list_at = 0.0
         self._more = anyio.Event()
         self._turn = anyio.Lock()
+        self._pace = Pace()
+        self._slots = anyio.CapacityLimiter(self._pace.at_a_time)
+        self._is_local = is_loopback(client.address)
         self._told_full = False
 
     @property
@@ -140,6 +143,7 @@ class SegmentUpload:
             missing = await self._client.missing_shards([ref.sha256 for ref in new])
         self._sort(new, set(missing))
         now = time.monotonic()
+        self._pace.asked(now - start)
         self._next_list_at = now + LISTING_SHARE * (now - start)
 
     async def run(self) -> None:
@@ -151,7 +155,7 @@ class SegmentUpload:
         if not self._announced:
             await self.announce()
         await self._tell()
-        await together(self._make, *[self._carry] * IN_FLIGHT)
+        await together(self._make, *[self._carry] * MOST)
 
     def skip(self, samples: int) -> None:
         """Leave out the shards of the segment's first samples, which no step needs any more."""
@@ -182,29 +186,36 @@ class SegmentUpload:
     async def _make_one(self) -> None:
         start = self._made_samples
         stop = min(start + SHARD_SAMPLES, self.segment.samples)
-        name, body = await run_sync(self._encode, start, stop)
+        level = self._pace.level(len(self._made) + len(self._waiting))
+        name, body = await run_sync(lambda: self._encode(start, stop, level=level))
         await run_sync(self._folder.put_shard, name, body)
         self._made.append(ShardRef(sha256=name, samples=stop - start))
         self._made_samples = stop
         self._more.set()
 
-    def _encode(self, start: int, stop: int) -> tuple[str, bytes]:
+    def _encode(self, start: int, stop: int, *, level: int) -> tuple[str, bytes]:
         """Make samples start to stop of the segment: the shard's name and its encoded body."""
         if self._source is None:
             self._source = open_source(self.segment, self._folder.record.files)
         samples = self._source.block(start, stop)
         tensors = as_type(samples, self.segment.samples_type)
-        return tensors_sha256(tensors), encode_shard(tensors)
+        return tensors_sha256(tensors), encode_shard(tensors, level=level)
 
     # --- carrying ---------------------------------------------------------------------------------
 
     async def _carry(self) -> None:
-        while (shard := await self._next()) is not None:
-            place, ref = shard
-            body = await run_sync(self._body, place, ref)
-            await self._put(ref.sha256, body)
+        while True:
+            async with self._slots:
+                shard = await self._next()
+                if shard is None:
+                    return
+                place, ref = shard
+                body = await run_sync(self._body, place, ref)
+                await self._put(ref.sha256, body)
             self._uploaded_samples += ref.samples
             self._bytes_sent += len(body)
+            self._pace.sent(len(body))
+            self._slots.total_tokens = self._pace.at_a_time
             await self._tell()
 
     async def _next(self) -> tuple[int, ShardRef] | None:
@@ -222,12 +233,15 @@ class SegmentUpload:
 
     def _is_list_due(self) -> bool:
         everything = self._made_samples == self.segment.samples
-        return everything or time.monotonic() >= self._next_list_at
+        return everything or (self._is_list_long() and time.monotonic() >= self._next_list_at)
+
+    def _is_list_long(self) -> bool:
+        return len(self._made) >= (1 if self._is_local else self._announced)
 
     async def _wait_for_more(self) -> None:
         """Wait until another shard is made, or until a list is due."""
         self._more = anyio.Event()
-        left = self._next_list_at - time.monotonic() if self._made else None
+        left = self._next_list_at - time.monotonic() if self._is_list_long() else None
         with anyio.move_on_after(left):
             await self._more.wait()
 
@@ -237,7 +251,8 @@ class SegmentUpload:
         if body is not None:
             return body
         start = sum(before.samples for before in self.segment.shards[:place])
-        name, body = self._encode(start, start + ref.samples)
+        level = self._pace.level(len(self._waiting))
+        name, body = self._encode(start, start + ref.samples, level=level)
         if name != ref.sha256:
             raise RunFolderConflict(
                 f"shard {ref.sha256[:12]} is gone, and its samples came out different",

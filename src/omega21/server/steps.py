@@ -1,7 +1,7 @@
 """Results of steps, by cursor and by long poll."""
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, Final
 
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Query, Request, Response
@@ -21,6 +21,9 @@ from omega21.server.services import Services, ServicesHere
 
 router = APIRouter(tags=["steps"])
 
+_AT_WORK: Final = frozenset({"training", "waiting"})
+"""States of a run that goes on by itself, or as its samples arrive."""
+
 
 class StepsQuery(RequestMessage):
     """Which results, and how long to wait for them."""
@@ -30,7 +33,7 @@ class StepsQuery(RequestMessage):
         default=0, ge=0, description="seconds to wait for a first row; more than 25 count as 25"
     )
     gather: float = Field(
-        default=0, ge=0, description="seconds to go on collecting once there is a row"
+        default=0, ge=0, description="seconds to go on collecting once there is something"
     )
     limit: int = Field(
         default=MAX_ROWS, ge=1, le=MAX_ROWS, description="most rows; with vectors at most 250"
@@ -59,8 +62,8 @@ async def get_steps(
 
     With `wait`, answers at once when there are rows, else when one comes, when the run's state
     changes, when a run at its target has its checkpoint, or when the wait is over. With `gather`,
-    goes on collecting from the first row until the run is at its target or does not train, the
-    limit is reached, or the time is over.
+    goes on collecting from then on until the run is at its target or stands still, the limit is
+    reached, or the time is over. A run that waits for samples does not stand still.
     """
     answer = await unless_left(request, _collect(services, run, query))
     return Response(answer, media_type=JSON_MEDIA_TYPE)
@@ -78,14 +81,15 @@ async def _collect(services: Services, run: str, query: StepsQuery) -> str:
 
     def is_gathered(now: RunSummary) -> bool:
         enough = now.step >= min(now.target, query.after + query.most_rows)
-        return enough or now.state != "training"
+        return enough or now.state not in _AT_WORK
 
     watchers = services.watchers
     if not known.steps and query.wait > 0:
         await watchers.wait(run, has_news, seconds=min(query.wait, MAX_WAIT_SECONDS))
         known = known if watchers.closed else await _read(services, run, query)
     left = ends - clock()
-    if known.steps and query.gather > 0 and left > 0 and not is_gathered(known):
+    may_gather = query.gather > 0 and (known.steps or query.wait > 0)
+    if may_gather and left > 0 and not is_gathered(known):
         await watchers.wait(run, is_gathered, seconds=min(query.gather, left))
         known = known if watchers.closed else await _read(services, run, query)
     return await run_sync(_write, known)

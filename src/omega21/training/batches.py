@@ -1,6 +1,7 @@
 """From a step's number to its batch: which samples, in which shards, and whether they are here."""
 
 from bisect import bisect_right
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -104,35 +105,66 @@ class SegmentReader:
         return self._listed if self._present == len(refs) else self._starts[self._present]
 
     def _read_range(self, start: int, stop: int) -> Batch:
-        parts: list[Batch] = []
-        while start < stop:
-            ref, row = self._find(start)
-            end = min(ref.samples, row + stop - start)
-            parts.append(self._read_shard(ref.sha256, range(row, end)))
-            start += end - row
-        if len(parts) == 1:
-            return parts[0]
-        return Batch(
-            np.concatenate([part.x for part in parts]), np.concatenate([part.y for part in parts])
-        )
+        batch = self._empty(stop - start, like=start)
+        filled = 0
+        while filled < stop - start:
+            ref, row = self._find(start + filled)
+            count = min(ref.samples - row, stop - start - filled)
+            rows = slice(filled, filled + count)
+            for name, out in (("x", batch.x[rows]), ("y", batch.y[rows])):
+                out[:] = self._shards.read(ref.sha256, name, rows=range(row, row + count))
+            filled += count
+        return batch
 
-    def _read_rows(self, rows: NDArray[np.int64]) -> Batch:
-        parts = []
-        for index in rows.tolist():
-            ref, row = self._find(index)
-            parts.append(self._read_shard(ref.sha256, range(row, row + 1)))
-        return Batch(
-            np.concatenate([part.x for part in parts]), np.concatenate([part.y for part in parts])
-        )
+    def _read_rows(self, places: NDArray[np.int64]) -> Batch:
+        """Read single samples, the shards one after another."""
+        batch = self._empty(len(places), like=int(places[0]))
+        numbers = np.searchsorted(self._starts, places, side="right") - 1
+        for number in np.unique(numbers).tolist():
+            wanted = np.flatnonzero(numbers == number)
+            rows = places[wanted] - self._starts[number]
+            sha256 = self.segment.shards[number].sha256
+            batch.x[wanted] = self._shards.read_rows(sha256, "x", rows=rows)
+            batch.y[wanted] = self._shards.read_rows(sha256, "y", rows=rows)
+        return batch
+
+    def _empty(self, samples: int, *, like: int) -> Batch:
+        ref, _ = self._find(like)
+        width = self._shards.spans(ref.sha256)["x"].shape[1]
+        return Batch(np.empty((samples, width), np.float32), np.empty(samples, np.float32))
 
     def _find(self, index: int) -> tuple[ShardRef, int]:
         number = bisect_right(self._starts, index) - 1
         return self.segment.shards[number], index - self._starts[number]
 
-    def _read_shard(self, sha256: str, rows: range) -> Batch:
-        x = self._shards.read(sha256, "x", rows=rows).astype(np.float32, copy=False)
-        y = self._shards.read(sha256, "y", rows=rows).astype(np.float32, copy=False)
-        return Batch(x, y)
+
+class BatchAhead:
+    """Reads one batch on a thread of its own, while something else is computed."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="omega21-batches")
+        self._reader: SegmentReader | None = None
+        self._position = 0
+        self._batch: Future[Batch] | None = None
+
+    def prepare(self, reader: SegmentReader, position: int) -> None:
+        """Begin to read the batch of a step whose samples are here."""
+        self._reader, self._position = reader, position
+        self._batch = self._thread.submit(reader.read, position)
+
+    def take(self, reader: SegmentReader, position: int) -> Batch:
+        """Return a step's batch, the one that was prepared or else as read now.
+
+        Raises UnknownShard where a shard has gone.
+        """
+        batch, self._batch = self._batch, None
+        if batch is not None and reader is self._reader and position == self._position:
+            return batch.result()
+        return reader.read(position)
+
+    def close(self) -> None:
+        """End the thread."""
+        self._thread.shutdown()
 
 
 @lru_cache(maxsize=4)

@@ -74,6 +74,7 @@ class TorchExecutor:
 
     def __init__(self, config: RunConfig, hardware: Hardware) -> None:
         self._config = config
+        self._hardware = hardware
         self._device = hardware.device
         self._precision = hardware.precision_for(config)
         self._model = build_model(config.model, seed=config.seed).to(self._device)
@@ -140,7 +141,7 @@ class TorchExecutor:
         self, batch: Batch, number: int, part_size: int
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Accumulate the gradient of the mean loss, part by part; return it and the means."""
-        torch.manual_seed(step_seed(self._config.seed, number))
+        self._hardware.seed(step_seed(self._config.seed, number))
         total = len(batch.y)
         loss = torch.zeros((), device=self._device)
         summary: dict[str, Tensor] = {}

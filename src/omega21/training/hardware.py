@@ -4,6 +4,7 @@ import os
 import shutil
 import time
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -52,7 +53,7 @@ class Hardware:
             deterministic=config.deterministic,
             threads=self.threads,
             torch_version=torch.__version__,
-            omega21_version=version("omega21"),
+            omega21_version=_version(),
         )
 
     def apply(self, config: RunConfig) -> None:
@@ -63,6 +64,18 @@ class Hardware:
         # Filling fresh memory would only show reads of memory that nobody wrote, and costs time.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         torch.backends.cudnn.benchmark = not config.deterministic
+
+    def seed(self, number: int) -> None:
+        """Seed the random numbers of one step, on the CPU and on the device.
+
+        `torch.manual_seed` would seed all devices there may be, and where CUDA was never started
+        keep a stack trace for the day it is: half a millisecond of each step.
+        """
+        torch.default_generator.manual_seed(number)
+        if self.device.type == "cuda":
+            torch.cuda.default_generators[self.device.index].manual_seed(number)
+        elif self.device.type == "mps":
+            torch.mps.manual_seed(number)
 
     def memory_mb(self) -> float:
         """Return the device memory in use, in MB; 0 where there is no GPU."""
@@ -85,6 +98,11 @@ class Hardware:
         )
 
 
+@cache
+def _version() -> str:
+    return version("omega21")  # it reads and parses a file
+
+
 def find_hardware(options: EngineOptions) -> Hardware:
     """Choose the device: CUDA, else MPS, else the CPU. Raises InvalidRequest."""
     # cuBLAS reads this when it is first used; without it deterministic steps raise on CUDA.
@@ -105,8 +123,7 @@ def _find_device(wanted: str) -> torch.device:
             return torch.device("cuda", torch.cuda.current_device())
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
-        device = torch.device(wanted)
-        torch.empty(1, device=device)
+        device = torch.empty(1, device=wanted).device  # "cuda" has a number then
     except (RuntimeError, AssertionError) as error:
         raise InvalidRequest(
             f"device {wanted!r} is not usable here", hint="use auto, cpu, cuda, cuda:N or mps"

@@ -32,7 +32,8 @@ from omega21.protocol.errors import (
     UnknownShard,
     to_problem,
 )
-from omega21.training.batches import Batch
+from omega21.protocol.runs import Stretch
+from omega21.training.batches import Batch, BatchAhead
 from omega21.training.executor import DeviceMemoryExhausted, Executor, StepOutcome
 from omega21.training.ledger import Ledger, Result
 from omega21.training.residents import Residents
@@ -84,6 +85,8 @@ class Worker:
         self._notify = notify
         self._fatal = fatal
         self._clock = Clock()
+        self._conditions: dict[int, Stretch] = {}  # by run: those that this process computes under
+        self._ahead = BatchAhead()
         self._questions: deque[_Question] = deque()
         self._asked_last = False
         self._turn: Run | None = None
@@ -135,6 +138,7 @@ class Worker:
             logger.exception("the worker has stopped")
             self._fatal(f"{type(error).__name__}: {error}")
         finally:
+            self._ahead.close()
             self._refuse_rest()
 
     def _next_task(self) -> Callable[[], None] | None:
@@ -221,7 +225,8 @@ class Worker:
                 return
             number, index = run.index.locate(run.step + 1)
             reader = run.readers[number]
-            batch = reader.read(index)
+            batch = self._ahead.take(reader, index)
+            self._prepare_next(run)
             position, result = self._compute(run, executor, before=run.position, batch=batch)
             with self._changed:
                 if not run.removed:
@@ -234,6 +239,15 @@ class Worker:
         except Exception as error:  # noqa: BLE001 - the run stops, the thread and the others do not
             self._fail(run, error)
         self._notify(run.name)
+
+    def _prepare_next(self, run: Run) -> None:
+        """Have the batch after the next step read while that is computed."""
+        with self._changed:
+            number, index = run.index.locate(run.step + 2)
+            reader = run.readers[number]
+            is_next = run.step + 2 <= run.target and reader.is_ready(index)
+        if is_next:
+            self._ahead.prepare(reader, index)
 
     def _train_inline(self, run: Run, task: InlineTask) -> None:
         """Train all epochs of an inline batch, or leave everything as it was."""
@@ -355,13 +369,18 @@ class Worker:
             return outcome, part if part < size else None
 
     def _record_conditions(self, run: Run, number: int) -> None:
+        last = run.stretches[-1] if run.stretches else None
+        if last is not None and last is self._conditions.get(run.key) and number >= last.from_step:
+            return  # compared before: what this process computes on does not change
         stretch = self._residents.hardware.stretch(run.config, from_step=number)
         in_force = run.stretch_at(number)
         if in_force is not None and in_force.same_conditions(stretch):
+            self._conditions[run.key] = in_force
             return
         self._ledger.add_stretch(run.key, stretch)
         with self._changed:
             run.stretches = [s for s in run.stretches if s.from_step < number] + [stretch]
+        self._conditions[run.key] = stretch
 
     def _accept(self, run: Run, position: Position, results: list[Result]) -> None:
         """Take over applied steps; the lock is held."""
