@@ -12,6 +12,8 @@ import * as show from "./view.js";
 const POINTS = 300;
 const LONGEST_DELAY = 15;
 const MISSING_DELAY = 10;
+// Nobody's name, and what cannot be one.
+const NO_SUCH_RUN = new Set(["unknown_run", "invalid_request", "not_found"]);
 
 // A free tunnel counts requests (20,000 a month): there a reply gathers for longer, the figures that
 // change slowly are asked for rarely, and a run at rest is looked at twice a minute.
@@ -101,7 +103,8 @@ async function watch(run) {
   } catch (error) {
     if (signal.aborted) return;
     if (error instanceof api.LoginNeeded) askForToken(text("login_ended"));
-    else if (error.code === "unknown_run") await waitForRun(run, signal);
+    else if (NO_SUCH_RUN.has(error.code)) await waitForRun(run, signal);
+    else if (error instanceof api.Refused) show.showRefused(error.message);
     else throw error;
   }
 }
@@ -238,7 +241,7 @@ byId("logout").addEventListener("click", async () => {
   await api.logout();
   askForToken();
 });
-byId("retry").addEventListener("click", wake);
+byId("retry").addEventListener("click", () => wake() || start());
 window.addEventListener("online", wake);
 window.addEventListener("hashchange", () => watch(chooseRun()));
 document.addEventListener("visibilitychange", wake);
@@ -250,5 +253,6 @@ for (const button of document.querySelectorAll("[data-language]")) {
   });
 }
 
+byId("needs-script").remove();
 chooseLanguage();
 await start();

@@ -2,8 +2,11 @@
 
 const sleepers = new Set();
 
+// Ends every wait; tells whether there was one.
 export function wake() {
-  for (const end of [...sleepers]) end(true);
+  const sleeping = [...sleepers];
+  for (const end of sleeping) end(true);
+  return sleeping.length > 0;
 }
 
 // Waits; tells whether it was woken. Throws the signal's reason when that is given.

@@ -184,6 +184,13 @@ export function showLink(isUp) {
 export function showLost(lost, { seconds }) {
   byId("lost").hidden = !lost;
   if (!lost) return;
+  byId("lost-title").textContent = text("lost_title");
   const key = seconds > 0 ? "lost_text" : "lost_trying";
   byId("lost-text").textContent = text(key, { time: clock(lost / 1000), seconds: count(seconds) });
+}
+
+export function showRefused(reason) {
+  byId("lost").hidden = false;
+  byId("lost-title").textContent = text("refused_title");
+  byId("lost-text").textContent = reason;
 }
