@@ -89,16 +89,20 @@ class Crowd(ServerState):
         self.resting.pop(connection, None)
 
     def sweep(self, now: float) -> None:
-        """End the connections whose time is over, and those that hold too much."""
-        unread: dict[Connection, int] = {}
-        for connection in tuple(self.connections):
-            assert isinstance(connection, Connection)
+        """End the connections whose time is over."""
+        for connection in self._all():
             connection.check_times(now)
-            unread[connection] = connection.transport.get_write_buffer_size()
+
+    def bound_unread(self) -> None:
+        """End those that hold most, while unread replies hold too much in all."""
+        unread = {c: c.transport.get_write_buffer_size() for c in self._all()}
         while sum(unread.values()) > self.limits.unread:
             largest = max(unread, key=unread.__getitem__)
             del unread[largest]
             largest.end()
+
+    def _all(self) -> "list[Connection]":
+        return [c for c in self.connections if isinstance(c, Connection)]
 
 
 class Connection(H11Protocol):
@@ -165,6 +169,11 @@ class Connection(H11Protocol):
             self._linger()
         else:
             super().on_response_complete()
+
+    def pause_writing(self) -> None:
+        """Note that a reply waits to be read."""
+        super().pause_writing()
+        self.crowd.bound_unread()
 
     def resume_writing(self) -> None:
         """Note that a reply is being read."""
