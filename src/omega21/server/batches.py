@@ -23,6 +23,9 @@ from omega21.server.problems import describe_invalid
 INLINE_JSON_LIMIT = 32 * 2**20
 """Most bytes of a batch in JSON: about 950 samples, 15 batches of the usual 64."""
 
+INLINE_PARTS_LIMIT = 50_000
+"""Most lists and objects in it: two for each of the 10,000 samples that would fit as zeros."""
+
 _SPACE = re.compile(r"[ \t\n\r]*")
 _DECODER = json.JSONDecoder()
 

@@ -35,6 +35,7 @@ from omega21.protocol.shards import SHARD_MEDIA_TYPE
 from omega21.server import examples
 from omega21.server.batches import (
     INLINE_JSON_LIMIT,
+    INLINE_PARTS_LIMIT,
     InlineBatch,
     read_json_batch,
     read_tensor_batch,
@@ -42,6 +43,7 @@ from omega21.server.batches import (
 from omega21.server.bodies import (
     JSON_MEDIA_TYPE,
     MessageRoute,
+    check_parts,
     is_compressed,
     media_type,
     read_body,
@@ -106,6 +108,7 @@ async def _read_batch(request: Request, services: Services, epochs: int | None) 
         )
     is_compressed(request, allowed=False)
     body = await read_body(request, limit=INLINE_JSON_LIMIT)
+    check_parts(body, b"[{", limit=INLINE_PARTS_LIMIT)
     return await services.uploads.run(read_json_batch, body)
 
 

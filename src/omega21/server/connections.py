@@ -13,6 +13,7 @@ body wait, and close a connection that is idle between two requests. Not theirs,
 """
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -246,7 +247,8 @@ class Connection(H11Protocol):
         self.crowd.strangers[self] = None
         self.crowd.resting.pop(self, None)
         self.flow.resume_reading()
-        self.transport.write_eof()
+        with contextlib.suppress(OSError):  # the peer has gone, as we are about to be told
+            self.transport.write_eof()
 
 
 def _as_bytes(error: OmegaError) -> bytes:
