@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from omega21.cli.options import PrecisionName, Token, TunnelName, size
+from omega21.cli.options import PrecisionName, Token, TokenFile, TunnelName, size
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -26,6 +26,7 @@ def serve(
         Path, typer.Option(metavar="DIR", help="Folder for runs, samples and results.")
     ] = Path("omega21-data"),
     token: Token = None,
+    token_file: TokenFile = None,
     tunnel: Annotated[
         TunnelName,
         typer.Option(
@@ -72,6 +73,15 @@ def serve(
     checkpoint_steps: Annotated[
         int, typer.Option(min=1, help="Most steps between them, where they are cheap.")
     ] = 500,
+    mirror: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            envvar="OMEGA21_MIRROR",
+            help="Copy checkpoints here too, such as to a mounted drive; an empty --data-dir is "
+            "filled from it.",
+        ),
+    ] = None,
     log_level: Annotated[LogLevel, typer.Option(help="What is logged.")] = "info",
     stop_with_stdin: Annotated[
         bool,
@@ -85,6 +95,7 @@ def serve(
     error. Ctrl-C or SIGTERM lets it finish the step under way and write a checkpoint. A process
     that dies is replaced, and goes on from its newest checkpoint.
     """
+    from omega21.cli.servers import read_token
     from omega21.protocol.errors import NotOnThisServer
 
     limit = None if disk_limit is None else size(disk_limit, "--disk-limit")
@@ -103,7 +114,7 @@ def serve(
             data_dir=data_dir,
             host=host,
             port=port,
-            token=token or None,
+            token=(token or None) if token_file is None else read_token(token_file),
             engine=EngineOptions(
                 device=device,
                 precision=precision,
@@ -112,6 +123,7 @@ def serve(
                 max_runs=max_runs,
                 checkpoint_seconds=checkpoint_seconds,
                 checkpoint_steps=checkpoint_steps,
+                mirror=mirror,
             ),
             tunnel=tunnel,
             cloudflared=cloudflared,

@@ -33,6 +33,7 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[ServeOptions, i
     parser.add_argument("--max-runs", type=int, default=EngineOptions().max_runs)
     parser.add_argument("--checkpoint-seconds", type=float, default=30.0)
     parser.add_argument("--checkpoint-steps", type=int, default=500)
+    parser.add_argument("--mirror", type=Path, help="folder that checkpoints are copied to")
     parser.add_argument("--socket-fd", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--tunnel", choices=get_args(TunnelAsked), default="none")
     parser.add_argument("--cloudflared", help="path of the program, or URL#sha256=DIGEST")
@@ -54,6 +55,7 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[ServeOptions, i
             max_runs=given.max_runs,
             checkpoint_seconds=given.checkpoint_seconds,
             checkpoint_steps=given.checkpoint_steps,
+            mirror=given.mirror,
             restarts=int(os.environ.get("OMEGA21_RESTARTS", "0")),
             last_death=os.environ.get("OMEGA21_LAST_DEATH") or None,
         ),

@@ -77,6 +77,7 @@ class ServeOptions:
             "--max-runs": engine.max_runs,
             "--checkpoint-seconds": engine.checkpoint_seconds,
             "--checkpoint-steps": engine.checkpoint_steps,
+            "--mirror": engine.mirror,
             "--tunnel": self.tunnel,
             "--log-level": self.log_level,
         }

@@ -52,6 +52,7 @@ from omega21.training.hardware import find_hardware
 from omega21.training.history import History
 from omega21.training.inline import InlineBatches
 from omega21.training.ledger import Ledger, StoredRun
+from omega21.training.mirror import LEDGER, Mirror, open_mirror, restore_from_mirror
 from omega21.training.options import EngineOptions
 from omega21.training.pieces import PieceStore
 from omega21.training.plans import Plans
@@ -93,8 +94,12 @@ class Engine:
         self._options = options
         self._folder_lock = _lock_folder(data_dir)
         self.server_id = _server_id(data_dir / "server_id")
+        if options.mirror is not None:
+            open_mirror(options.mirror)
+            if not (data_dir / LEDGER).exists():
+                restore_from_mirror(options.mirror, data_dir)
         self.hardware = find_hardware(options)
-        self._ledger = Ledger(data_dir / "ledger.sqlite")
+        self._ledger = Ledger(data_dir / LEDGER)
         self._shards = ShardStore(
             data_dir / "shards", statistics.disk_limit(data_dir, options.disk_limit)
         )
@@ -102,6 +107,9 @@ class Engine:
         self._runs, self._changed = self._registry.runs, self._registry.changed
         self._clock = statistics.Uptime()
         self._checkpoints = CheckpointStore(data_dir / "checkpoints")
+        self._mirror = (
+            Mirror(options.mirror, data_dir, self._checkpoints) if options.mirror else None
+        )
         self._results = ResultWriter(ledger=self._ledger, changed=self._changed)
         self._saver = Saver(
             store=self._checkpoints,
@@ -110,6 +118,7 @@ class Engine:
             changed=self._changed,
             options=options,
             notify=self._registry.notify,
+            on_written=self._mirror.wake if self._mirror else lambda: None,
         )
         self._residents = Residents(
             hardware=self.hardware,
@@ -171,6 +180,8 @@ class Engine:
         for run_id in set(self._checkpoints.run_ids()) - known:
             self._checkpoints.remove(run_id)  # of a run that was removed just before a kill
         self._worker.start()
+        if self._mirror is not None:
+            self._mirror.start()
 
     def stop(self, timeout: float = 10.0) -> bool:
         """Finish the step under way, write, and compute no more; False if `timeout` was too short.
@@ -183,6 +194,8 @@ class Engine:
         """Let go of the folder, after `stop`; nothing may use the engine any more."""
         self._saver.close()
         self.events.close()
+        if self._mirror is not None:
+            self._mirror.close()
         self._ledger.close()
         self._folder_lock.release()
 

@@ -48,6 +48,7 @@ class Saver:
         changed: threading.Condition,
         options: EngineOptions,
         notify: Callable[[str], None],
+        on_written: Callable[[], None],
     ) -> None:
         self._store = store
         self._ledger = ledger
@@ -55,6 +56,7 @@ class Saver:
         self._changed = changed
         self._options = options
         self._notify = notify
+        self._on_written = on_written
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="omega21-checkpoint")
 
     def close(self) -> None:
@@ -130,3 +132,4 @@ class Saver:
         self._store.tidy(run.id)
         if run.removed:
             self._store.remove(run.id)
+        self._on_written()

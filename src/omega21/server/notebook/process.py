@@ -16,7 +16,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-import omega21
 from omega21.language import _
 from omega21.server.notebook.problem import CannotServe
 
@@ -51,7 +50,7 @@ class ServerSettings:
 
     def environment(self) -> dict[str, str]:
         """Return the environment of the process: this package first, and the tokens."""
-        package = str(Path(omega21.__file__).parents[1])
+        package = str(Path(__file__).parents[3])
         path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
         given = {"PYTHONPATH": path, "OMEGA21_TOKEN": self.token}
         if self.authtoken:
@@ -65,7 +64,7 @@ class ServerProcess:
     def __init__(self, settings: ServerSettings) -> None:
         """Start it; return when it listens. Raises CannotServe with the line that it ended on."""
         self.settings = settings
-        self.log = settings.data_dir / "server.log"
+        self.log = settings.data_dir / "notebook.log"
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         with self.log.open("ab") as log:
             self._log_from = log.tell()

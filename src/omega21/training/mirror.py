@@ -1,0 +1,234 @@
+"""A second place for what a server on another machine needs to go on: checkpoints and the ledger.
+
+    MIRROR/objects/<sha256>              files, named by their content
+    MIRROR/manifests/<time>.json         which files make a whole, and where each belongs
+
+A copy exists once its manifest does, which is written last, so it is whole or not at all; the two
+newest are kept. The mirror may be a mounted drive: nothing there is locked, and no database is
+opened there. Copying is done by a thread of its own, beside the training; where the mirror is
+slower than checkpoints are written, it takes the newest and leaves some out. A mirror that is full
+or gone costs a warning, and is tried again with the next checkpoint. One server writes to a mirror.
+"""
+
+import hashlib
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from io import BufferedReader
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from pydantic import Field, ValidationError
+
+from omega21.data.durable import write_durably
+from omega21.language import _
+from omega21.protocol.errors import InvalidRequest
+from omega21.protocol.messages import Document
+from omega21.protocol.names import Sha256
+from omega21.training.checkpoints import CheckpointStore
+from omega21.training.snapshots import copy_ledger
+
+KEEP: Final = 2
+"""Whole copies that are kept."""
+
+LEDGER: Final = "ledger.sqlite"
+_FORMAT: Final = 1
+_CHUNK: Final = 2**20
+_CLOSE_SECONDS: Final = 5.0
+
+logger = logging.getLogger(__name__)
+
+
+class MirroredFile(Document):
+    """A file of a copy: its place in the data folder, and its content."""
+
+    path: str = Field(
+        pattern=r"^(ledger\.sqlite|checkpoints/[0-9a-f]{32}/\d{12}\.(safetensors|json))$"
+    )
+    sha256: Sha256
+    bytes: int
+
+
+class Manifest(Document):
+    """A whole copy."""
+
+    format: int = _FORMAT
+    created_at: float = Field(description="seconds since 1970")
+    files: list[MirroredFile]
+
+
+@dataclass
+class Mirror:
+    """Copies what is needed of a data folder to `folder`, whenever `wake` says that it changed."""
+
+    folder: Path
+    data_dir: Path
+    checkpoints: CheckpointStore
+    _changed: threading.Event = field(default_factory=threading.Event)
+    _closing: bool = False
+    _thread: threading.Thread | None = None
+    _complaint: str = ""
+
+    def start(self) -> None:
+        """Begin to copy."""
+        self._thread = threading.Thread(target=self._run, name="omega21-mirror", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """A checkpoint was written; returns at once."""
+        self._changed.set()
+
+    def close(self) -> None:
+        """Finish the copy under way, for some seconds at most; a part of one is no copy."""
+        self._closing = True
+        self._changed.set()
+        if self._thread is not None:
+            self._thread.join(_CLOSE_SECONDS)
+
+    def _run(self) -> None:
+        while not self._closing:
+            self._changed.wait()
+            self._changed.clear()
+            try:
+                self._copy()
+            except (OSError, sqlite3.Error) as error:
+                self._complain(str(error))
+            else:
+                self._complain("")
+
+    def _complain(self, reason: str) -> None:
+        """Warn once of a mirror that fails, and say when it works again."""
+        if reason and reason != self._complaint:
+            logger.warning("the mirror %s has no new copy: %s", self.folder, reason)
+        elif self._complaint and not reason:
+            logger.info("the mirror %s is copied to again", self.folder)
+        self._complaint = reason
+
+    def _copy(self) -> None:
+        """Make one whole copy. Raises OSError, and leaves the copies that were there then."""
+        if not self.folder.is_dir():  # not made anew: a drive that is not mounted any more
+            raise OSError("it is gone")
+        for name in ("objects", "manifests"):
+            (self.folder / name).mkdir(exist_ok=True)
+        snapshot = self.data_dir / ".mirror.sqlite"
+        with ExitStack() as held:
+            held.callback(snapshot.unlink, missing_ok=True)
+            files, steps = self._newest(held)
+            # After the checkpoints: a ledger that knows more than they do is replayed from them.
+            copy_ledger(self.data_dir / LEDGER, snapshot, steps=steps)
+            files[LEDGER] = held.enter_context(snapshot.open("rb"))
+            mirrored = [self._put(path, file) for path, file in sorted(files.items())]
+        newest = next(manifests(self.folder), None)
+        if newest is not None and newest[1].files == mirrored:
+            return  # nothing has changed since
+        now = time.time()
+        manifest = Manifest(created_at=now, files=mirrored)
+        name = f"{int(now * 1000):015d}.json"
+        _write(self.folder / "manifests" / name, [manifest.model_dump_json().encode()])
+        self._tidy()
+
+    def _newest(self, held: ExitStack) -> tuple[dict[str, BufferedReader], dict[str, int]]:
+        """Open each run's newest checkpoint, since it may be removed meanwhile."""
+        files: dict[str, BufferedReader] = {}
+        steps: dict[str, int] = {}
+        for run_id in self.checkpoints.run_ids():
+            checkpoint = next(self.checkpoints.newest(run_id), None)
+            if checkpoint is None:
+                continue
+            steps[run_id] = checkpoint.step
+            for path in (checkpoint.path, checkpoint.path.with_suffix(".json")):
+                place = path.relative_to(self.data_dir).as_posix()
+                files[place] = held.enter_context(path.open("rb"))
+        return files, steps
+
+    def _put(self, path: str, file: BufferedReader) -> MirroredFile:
+        """Copy a file, unless its content is there."""
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        size = file.tell()
+        file.seek(0)
+        target = self.folder / "objects" / sha256
+        if not target.exists() or target.stat().st_size != size:
+            _write(target, iter(lambda: file.read(_CHUNK), b""))
+        return MirroredFile(path=path, sha256=sha256, bytes=size)
+
+    def _tidy(self) -> None:
+        """Remove older copies, and what is of none."""
+        kept: set[str] = set()
+        for number, (path, manifest) in enumerate(manifests(self.folder)):
+            if number < KEEP:
+                kept |= {file.sha256 for file in manifest.files}
+            else:
+                path.unlink()
+        for path in (self.folder / "objects").iterdir():
+            if path.name not in kept:
+                path.unlink()
+
+
+def open_mirror(folder: Path) -> None:
+    """Make the mirror's folder, in one that is there. Raises InvalidRequest where it cannot be."""
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise InvalidRequest(
+            _("the mirror {folder} cannot be made: {reason}").format(folder=folder, reason=error),
+            hint=_("mount its drive first, or choose another --mirror"),
+        ) from error
+
+
+def restore_from_mirror(folder: Path, data_dir: Path) -> bool:
+    """Fill an empty data folder from the newest whole copy; False where there is none.
+
+    The ledger comes last: until it is there, the folder is still an empty one.
+    """
+    for path, manifest in manifests(folder):
+        try:
+            for file in sorted(manifest.files, key=lambda file: file.path == LEDGER):
+                target = data_dir / PurePosixPath(file.path)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                write_durably(target, _checked(folder, file))
+        except OSError as error:
+            logger.warning("the copy %s of the mirror is not used: %s", path.stem, error)
+            continue
+        made = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(manifest.created_at))
+        logger.warning("the data folder was empty: it is the mirror's copy of %s now", made)
+        return True
+    return False
+
+
+def manifests(folder: Path) -> Iterator[tuple[Path, Manifest]]:
+    """Return a mirror's copies, newest first; those that cannot be read are named and left."""
+    for path in sorted((folder / "manifests").glob("*.json"), reverse=True):
+        try:
+            manifest = Manifest.parse_lenient(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            logger.warning("%s of the mirror cannot be read: %s", path.name, error)
+            continue
+        if manifest.format == _FORMAT:
+            yield path, manifest
+
+
+def _checked(folder: Path, file: MirroredFile) -> Iterator[bytes]:
+    """Yield a file's content; raises OSError at its end when it is not what its name says."""
+    hasher = hashlib.sha256()
+    with (folder / "objects" / file.sha256).open("rb") as source:
+        while chunk := source.read(_CHUNK):
+            hasher.update(chunk)
+            yield chunk
+    if hasher.hexdigest() != file.sha256:
+        raise OSError(f"{file.path} is damaged")
+
+
+def _write(path: Path, chunks: Iterator[bytes] | list[bytes]) -> None:
+    """Write a file whole or not at all; mounted drives have no more to offer than a rename."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.writelines(chunks)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,51 @@
+"""Copies of the ledger that stand on their own, for another machine to go on from.
+
+A copy has everything but what only this machine's samples could continue: inline batches, whose
+samples are here alone. Those not trained yet, and those trained after the checkpoint that goes
+with the copy, are left out with all that follows them, as if they had never come: their clients
+send them again.
+"""
+
+import sqlite3
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+
+from omega21.protocol.plan import Segment
+
+
+def copy_ledger(source: Path, target: Path, *, steps: Mapping[str, int]) -> None:
+    """Write a copy of the ledger at `source` to `target`, while others write to it.
+
+    `steps` are those of the checkpoints that go with it, by run id.
+    """
+    target.unlink(missing_ok=True)
+    with closing(sqlite3.connect(source)) as here, closing(sqlite3.connect(target)) as copy:
+        here.backup(copy)
+        copy.execute("PRAGMA journal_mode = DELETE")  # one file, not three
+        with copy:
+            copy.execute("DELETE FROM inline_batches WHERE status = 'pending'")
+            for key, run_id in copy.execute("SELECT key, id FROM runs").fetchall():
+                _leave_out_inline(copy, key, steps.get(run_id, 0))
+
+
+def _leave_out_inline(copy: sqlite3.Connection, key: int, step: int) -> None:
+    """Take a run's plan back to before its first inline batch after `step`, if there is one."""
+    rows = copy.execute("SELECT numbers FROM segments WHERE run = ? ORDER BY number", (key,))
+    last = 0
+    for number, (numbers,) in enumerate(rows.fetchall()):
+        segment = Segment.parse_lenient(numbers)
+        if segment.source.kind == "inline" and last + segment.steps > step:
+            _cut(copy, key, number=number, last_step=last)
+            return
+        last += segment.steps
+
+
+def _cut(copy: sqlite3.Connection, key: int, *, number: int, last_step: int) -> None:
+    for table in ("segments", "segment_shards"):
+        copy.execute(f"DELETE FROM {table} WHERE run = ? AND number >= ?", (key, number))  # noqa: S608
+    for table in ("stretches", "part_sizes"):
+        copy.execute(f"DELETE FROM {table} WHERE run = ? AND from_step > ?", (key, last_step))  # noqa: S608
+    copy.execute("DELETE FROM steps WHERE run = ? AND step > ?", (key, last_step))
+    copy.execute("DELETE FROM inline_batches WHERE run = ? AND last_step > ?", (key, last_step))
+    copy.execute("UPDATE runs SET target = min(target, ?) WHERE key = ?", (last_step, key))
