@@ -1,6 +1,7 @@
 """The two scripts, as a person runs them."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -46,6 +47,18 @@ def test_conectar_trains_on_the_server(
 
     assert done.returncode == 0, done.stderr
     assert '"samples": 32' in done.stdout
+
+
+def test_conectar_takes_the_line_of_the_cell_and_keeps_its_token_out_of_arguments(
+    shell: dict[str, str], tmp_path: Path
+) -> None:
+    script = shutil.copy(ROOT / "conectar_colab.sh", tmp_path)
+    (tmp_path / "omega21").write_text('#!/bin/sh\necho "$OMEGA21_TOKEN|$*"\n')
+    for token in (["--token", "of the line"], ["--token=of the line"]):
+        line = ["omega21", "train", "https://a.b", *token, "--run", "a run"]
+        done = run_script(script, *line, **shell)
+
+        assert done.stdout == "of the line|train https://a.b --run a run\n"
 
 
 def test_conectar_asks_for_the_address(shell: dict[str, str]) -> None:

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /pro
 
 AUTHTOKEN = "an-authtoken-of-ngrok"
 TRAIN_LINE = re.compile(r"omega21 train (\S+) --token (\S+)\n")
-RESUME_LINE = re.compile(r"omega21 resume --url (\S+)\n")
+RESUME_LINE = re.compile(r"omega21 resume --url (\S+) --token (\S+)\n")
 
 
 @pytest.fixture
@@ -92,8 +92,9 @@ async def test_a_client_trains_through_the_tunnel_over_a_crash_and_a_new_address
             assert done(await train(client, again, workdir=tmp_path / "runs")).state.step == 1
 
         ngrok.stop_session()
-        (moved,) = read(RESUME_LINE, next_line(server))
+        moved, again_token = read(RESUME_LINE, next_line(server))
         assert moved != public
+        assert again_token == token
         async with AsyncClient(moved, token=token) as client:
             assert (await client.run_state("a")).digest == first.state.digest
 
@@ -128,7 +129,7 @@ def test_a_quick_tunnel_is_opened_again_when_its_program_dies_and_ends_with_the_
         assert f"http://127.0.0.1:{server.port}" in cloudflared.options(1)
 
         cloudflared.kill()
-        (moved,) = read(RESUME_LINE, next_line(server))
+        moved, _ = read(RESUME_LINE, next_line(server))
         assert moved == "https://quick-words-2.trycloudflare.com"
 
         program = cloudflared.open_process()

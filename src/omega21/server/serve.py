@@ -145,13 +145,16 @@ class _Said:
         """Say where it listens and, behind a tunnel, what to type elsewhere."""
         print(f"listening on {address(self.sock)}", flush=True)  # noqa: T201
         if self.public is not None:
-            # The one line that shows the token; whole, however narrow the terminal is.
-            print(f"omega21 train {self.public} --token {self.token}", flush=True)  # noqa: T201
+            self._line(f"train {self.public}")
 
     def moved(self, public: str) -> None:
         """Say what to type elsewhere now that the tunnel has another address."""
         self.public = public
-        print(f"omega21 resume --url {public}", flush=True)  # noqa: T201
+        self._line(f"resume --url {public}")
+
+    def _line(self, command: str) -> None:
+        # The only place that shows the token; whole, however narrow the terminal is.
+        print(f"omega21 {command} --token {self.token}", flush=True)  # noqa: T201
 
 
 def _start_logs(options: ServeOptions) -> None:

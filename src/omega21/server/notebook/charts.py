@@ -4,6 +4,8 @@ Results are read by cursor, so each is fetched once; matplotlib is the notebook'
 """
 
 import importlib
+import io
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -14,84 +16,89 @@ from omega21.server.notebook.problem import CannotServe
 from omega21.server.notebook.process import ServerProcess
 
 _WAIT_SECONDS: Final = 5
-_DONE: Final = ("idle", "paused", "diverged", "failed")
 
 
 @dataclass
 class Curves:
-    """The results of one run so far."""
+    """The results of one run so far; `cursor` is the last step that was fetched."""
 
     run: str
+    cursor: int = 0
     steps: list[int] = field(default_factory=list)
     loss: list[float] = field(default_factory=list)
     anomaly_prob: list[float] = field(default_factory=list)
 
     def extend(self, rows: list[dict[str, Any]]) -> None:
-        """Add results; those of steps that were not applied have no loss."""
+        """Add results; a step that was not applied has no loss."""
         for row in rows:
+            self.cursor = row["step"]
             if row["loss"] is not None and row["anomaly_prob"] is not None:
                 self.steps.append(row["step"])
                 self.loss.append(row["loss"])
                 self.anomaly_prob.append(row["anomaly_prob"])
 
 
-def watch_run(
-    server: ServerProcess, *, run: str | None = None, until_done: bool = False
-) -> Curves | None:
-    """Draw a run's curves until interrupted, or the run or the server ends; None for no run.
+def watch_run(server: ServerProcess) -> None:
+    """Draw the curves of the run that works, until interrupted or the server ends.
 
-    Without `run`, the one that has the most before it. Raises CannotServe without matplotlib.
+    Raises CannotServe without matplotlib.
     """
     draw = _drawing()
-    curves: Curves | None = None
-    status = StatusLine(print)
+    curves: dict[str, Curves] = {}
+    shown: str | None = None
+    status = StatusLine(sys.stdout.write)
     try:
         while server.is_running:
-            for line in server.news(wait=0):
-                print(line)  # noqa: T201
-            curves = curves or _chosen(server, run)
-            if curves is None:
+            shown = _busiest(server, shown)
+            if shown is None:
                 status.show(_("waiting for a run"))
-                list(server.news(wait=_WAIT_SECONDS))
-            elif _follow(server, curves, draw) and until_done:
-                break
+                _tell(server, wait=_WAIT_SECONDS)
+            else:
+                _follow(server, curves.setdefault(shown, Curves(shown)), draw)
+                _tell(server, wait=0)
     except KeyboardInterrupt:
         print(_("no longer watching; the server goes on"))  # noqa: T201
-    return curves
 
 
-def _follow(server: ServerProcess, curves: Curves, draw: Callable[[Curves, str], None]) -> bool:
-    """Fetch what is new and draw it; whether the run has come to rest."""
-    after = curves.steps[-1] if curves.steps else 0
-    reply = server.ask(f"/runs/{curves.run}/steps?after={after}&wait={_WAIT_SECONDS}")
-    if reply is None:
-        return False
-    curves.extend(reply["steps"])
-    draw(curves, describe({"runs": [reply]}))
-    return reply["state"] in _DONE and not reply["steps"]
+def _tell(server: ServerProcess, *, wait: float) -> None:
+    """Print what the server says, such as a new address, waiting so long for it."""
+    for line in server.news(wait=wait):
+        print(line)  # noqa: T201
 
 
-def _chosen(server: ServerProcess, run: str | None) -> Curves | None:
-    if run is not None:
-        return Curves(run)
-    reply = server.ask("/runs")
-    found = [one for one in (reply or {"runs": []})["runs"] if one["plan_steps"]]
-    if not found:
-        return None
-    return Curves(max(found, key=lambda one: one["plan_steps"] - one["step"])["run"])
+def _busiest(server: ServerProcess, shown: str | None) -> str | None:
+    """Return the run with the most steps before it; the one that is shown, where none has any."""
+    reply = server.ask("/runs") or {"runs": []}
+    left = {
+        run["run"]: run["plan_steps"] - run["step"] for run in reply["runs"] if run["plan_steps"]
+    }
+    if not left:
+        return shown
+    busiest = max(left, key=left.__getitem__)
+    return busiest if left[busiest] or shown not in left else shown
+
+
+def _follow(server: ServerProcess, curves: Curves, draw: Callable[[Curves, str], None]) -> None:
+    """Fetch what is new, waiting some seconds for it, and draw it."""
+    reply = server.ask(f"/runs/{curves.run}/steps?after={curves.cursor}&wait={_WAIT_SECONDS}")
+    if reply is None:  # between two server processes
+        _tell(server, wait=_WAIT_SECONDS)
+    elif reply["steps"]:
+        curves.extend(reply["steps"])
+        draw(curves, describe({"runs": [reply]}))
 
 
 def _drawing() -> Callable[[Curves, str], None]:
     """Return what draws curves in place of those drawn before."""
     try:
-        pyplot: Any = importlib.import_module("matplotlib.pyplot")
+        figures: Any = importlib.import_module("matplotlib.figure")
         display: Any = importlib.import_module("IPython.display")
     except ModuleNotFoundError as error:
         raise CannotServe(
             _("{name} is not installed here: no curves; pip install {name}").format(name=error.name)
         ) from error
-    figure, axes = pyplot.subplots(1, 2, figsize=(11, 3.2))
-    pyplot.close(figure)  # it is shown by hand, once, and then altered
+    figure = figures.Figure(figsize=(11, 3.2))  # without pyplot: no backend has a say in it
+    axes = figure.subplots(1, 2)
 
     def draw(curves: Curves, title: str) -> None:
         for place, values, name in (
@@ -103,7 +110,9 @@ def _drawing() -> Callable[[Curves, str], None]:
             place.set_xlabel(_("step"))
             place.set_ylabel(name)
         figure.suptitle(title, fontsize=10)
+        picture = io.BytesIO()
+        figure.savefig(picture, format="png", bbox_inches="tight")
         display.clear_output(wait=True)
-        display.display(figure)
+        display.display(display.Image(data=picture.getvalue()))
 
     return draw
