@@ -11,6 +11,7 @@ from importlib.resources import files
 LANGUAGES = ("en", "es")
 _DOMAIN = "omega21"
 _catalogue: gettext.NullTranslations = gettext.NullTranslations()
+_chosen = "en"
 
 
 def choose_language(language: str | None = None) -> str:
@@ -18,13 +19,18 @@ def choose_language(language: str | None = None) -> str:
 
     Any locale but a Spanish one is answered in English.
     """
-    global _catalogue  # noqa: PLW0603  # one language for the whole process, as with a locale
+    global _catalogue, _chosen  # noqa: PLW0603  # one for the whole process, as with a locale
     asked = language or _language_of_locale()
-    chosen = asked if asked in LANGUAGES else "en"
+    _chosen = chosen = asked if asked in LANGUAGES else "en"
     _catalogue = gettext.translation(
         _DOMAIN, localedir=str(files("omega21") / "locales"), languages=[chosen], fallback=True
     )
     return chosen
+
+
+def language() -> str:
+    """Return the language in force; numbers and dates are written in it."""
+    return _chosen
 
 
 def _(message: str) -> str:

@@ -27,8 +27,10 @@ class Finished:
 
     @property
     def figures(self) -> dict[str, Any]:
-        """Standard output as the one JSON object that it is."""
-        found = json.loads(self.stdout)
+        """The JSON object that is the last line of standard output; before it are events."""
+        *events, last = self.stdout.splitlines()
+        assert all("event" in json.loads(line) for line in events)
+        found = json.loads(last)
         assert isinstance(found, dict)
         return found
 

@@ -52,7 +52,7 @@ def test_conectar_trains_on_the_server(
 def test_conectar_takes_the_line_of_the_cell_and_keeps_its_token_out_of_arguments(
     shell: dict[str, str], tmp_path: Path
 ) -> None:
-    script = shutil.copy(ROOT / "conectar_colab.sh", tmp_path)
+    script = str(shutil.copy(ROOT / "conectar_colab.sh", tmp_path))
     (tmp_path / "omega21").write_text('#!/bin/sh\necho "$OMEGA21_TOKEN|$*"\n')
     for token in (["--token", "of the line"], ["--token=of the line"]):
         line = ["omega21", "train", "https://a.b", *token, "--run", "a run"]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import IO
 
@@ -41,12 +42,23 @@ def stored_steps(run_folder: Path) -> list[int]:
         return [step for (step,) in database.execute("SELECT step FROM steps ORDER BY step")]
 
 
-def test_json_is_one_object_with_the_figures_and_nothing_else(on_server: Omega21) -> None:
-    done = on_server("train", "--json", "--run", "json", *SMALL, "--semilla", "5")
+def test_json_is_a_line_for_each_event_and_the_figures_last(on_server: Omega21) -> None:
+    done = on_server(
+        *("train", "--json", "--run", "json", *SMALL, "--semilla", "5", "--evaluate-every", "1")
+    )
 
     assert done.status == 0, done.stderr
     assert list(done.figures) == FIGURES
-    assert done.stdout.count("\n") == 1
+    events = [json.loads(line) for line in done.stdout.splitlines()[:-1]]
+    names = [event["event"] for event in events]
+    assert names[0] == "connected"
+    assert names[-1] == "done"
+    assert {"run_ready", "upload_progress", "steps_done", "server_seen", "evaluated"} <= {*names}
+    rows = [row for event in events for row in event.get("rows", [])]
+    assert [row["step"] for row in rows] == [1, 2, 3]
+    assert events[-1]["evaluation"]["auroc"] == done.figures["auroc"]
+    assert events[-1]["requests"] > len(rows)
+    assert all(early["time"] <= late["time"] for early, late in pairwise(events))
     named = {"run": "json", "steps": 3, "samples": 48, "batch_size": 16, "epochs": 1, "seed": 5}
     assert done.figures.items() >= named.items()
     assert done.figures["kind"] == "simple"
@@ -67,6 +79,8 @@ def test_people_get_the_report_on_stdout_and_the_way_there_on_stderr(on_server: 
     assert all(len(line) <= 80 for line in done.stdout.splitlines())
     assert "uploaded 48 of 48 samples" in done.stderr
     assert "step 3 of 3  loss " in done.stderr
+    assert "device cpu" in done.stderr
+    assert "at step 3, on 40 held-out samples" in done.stderr
     assert "\x1b" not in done.stdout + done.stderr
 
 
@@ -132,7 +146,8 @@ def test_every_trains_again_until_it_is_stopped(
     process = started(*("train", "--run", "again", "--json", *SMALL, "--cada", "1s"))
     assert process.stdout is not None
 
-    figures = [json.loads(process.stdout.readline()) for _ in range(2)]
+    lines = (json.loads(line) for line in process.stdout)
+    figures = list(islice((line for line in lines if "event" not in line), 2))
     process.send_signal(signal.SIGINT)
     _, notes = process.communicate()
 
@@ -150,7 +165,7 @@ def test_two_trainings_side_by_side_have_a_server_each_and_their_weights_stay(
 ) -> None:
     both = [started("train", "--run", name, *SMALL, "--json") for name in ("left", "right")]
     places = [read_until(process.stderr, "listens on").split()[-1] for process in both]
-    figures = [json.loads(process.communicate()[0]) for process in both]
+    figures = [json.loads(process.communicate()[0].splitlines()[-1]) for process in both]
     saved = omega21("export", "left", "--weights", "left.safetensors", "--json")
 
     assert [process.returncode for process in both] == [0, 0]
@@ -234,6 +249,9 @@ def test_on_a_terminal_there_is_a_live_view(
     assert "48/48" in shown
     assert "3/3" in shown
     assert ("\x1b[32m" in shown) is not no_color
+    assert "│" in shown  # the loss as a curve
+    assert "40 held-out samples" in shown
+    assert "requests" in shown
     assert "\x1b" not in report
 
 

@@ -1,29 +1,41 @@
 """What a training shows as its events come in, at 80 columns."""
 
 import io
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from omega21.cli.outcome import show_outcome
 from omega21.cli.output import Output
-from omega21.cli.report import report
-from omega21.cli.view import LiveView, PlainView
+from omega21.cli.view import JsonView, LiveView, PlainView
 from omega21.client.events import (
     Connected,
     Done,
+    Evaluated,
     Event,
     LinkLost,
     LinkRestored,
     Notice,
     RunReady,
+    ServerSeen,
     StateChanged,
     StepsDone,
     UploadProgress,
 )
 from omega21.client.summary import Evaluation, Summary
-from omega21.protocol.classic import Architecture, Flow, Info
+from omega21.client.traffic import Traffic
+from omega21.protocol.classic import (
+    Architecture,
+    FeedbackStatistics,
+    Flow,
+    Info,
+    Statistics,
+    Status,
+)
 from omega21.protocol.plan import Segment, Source
 from omega21.protocol.runs import RunConfig, RunState, RunSummary
 from omega21.protocol.steps import StepRow
@@ -86,16 +98,43 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
 
 
-def live(events: Sequence[Event]) -> str:
+STATUS = Status(
+    modelo="CortezaCognitivaV4",
+    estadisticas=Statistics(
+        total_muestras=640,
+        total_batches=10,
+        loss_promedio_global=0.4,
+        loss_promedio_ultimos_100=0.4,
+        anomalia_media=0.1,
+        tiempo_transcurrido_seg=9.0,
+        dispositivo="Tesla T4",
+        gpu_memoria_mb=2100.0,
+        feedback=FeedbackStatistics(recibido=0, exitoso=0, tasa_exito=0.0),
+    ),
+    torch_version="2.13.0",
+    cuda_available=True,
+    run="mi-corrida",
+    state="training",
+    step=8,
+    target=12,
+    durable_step=4,
+    restarts=1,
+)
+TRAFFIC = Traffic(requests=24, bytes_sent=3_200_000, bytes_received=120_000)
+
+
+def live(events: Sequence[Event], *, width: int = 80, encoding: str = "utf-8") -> str:
     """The live view after these events, a second apart, without colours."""
     clock = iter(range(1000))
-    view = LiveView(Output(quiet=True), get_time=lambda: float(next(clock)))
+    view = LiveView(Output(quiet=True), TRAFFIC, get_time=lambda: float(next(clock)))
     for event in events:
         view.show(event)
-    screen = Console(file=io.StringIO(), width=80, force_terminal=False)
-    screen.print(view)
-    assert isinstance(screen.file, io.StringIO)
-    return "\n".join(line.rstrip() for line in screen.file.getvalue().splitlines())
+    written = io.BytesIO()
+    file = io.TextIOWrapper(written, encoding=encoding)
+    Console(file=file, width=width, force_terminal=False).print(view)
+    file.flush()
+    shown = written.getvalue().decode(encoding)
+    return "\n".join(line.rstrip() for line in shown.splitlines())
 
 
 def plain(events: Sequence[Event], capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -107,22 +146,58 @@ def plain(events: Sequence[Event], capsys: pytest.CaptureFixture[str]) -> list[s
     return err.splitlines()
 
 
+def sorted_lines(shown: str) -> list[str]:
+    """The lines of a view, the first two the other way round: training, then upload."""
+    upload, train, *rest = shown.splitlines()
+    return [train, upload, *rest]
+
+
+def test_the_live_view_is_empty_before_anything_is_known() -> None:
+    assert live([]) == ""
+
+
 def test_the_live_view_waits_for_samples() -> None:
-    upload, train, figures, link = live(BEGIN).splitlines()
+    train, upload, figures, machine, traffic, link = sorted_lines(live(BEGIN))
 
     assert upload.split()[2:] == ["256/640", "samples", "--:--"]
     assert train.split()[-3:] == ["0/10", "steps", "--:--"]
     assert figures == "no results yet"
+    assert machine == "durable step 0"
+    assert traffic == "3.2 MB up, 120 kB down, 24 requests"
     assert link == "connected to https://abc.ngrok-free.app  waiting for samples"
 
 
 def test_the_live_view_shows_the_newest_figures_and_the_time_left() -> None:
     events = [*BEGIN, StepsDone(rows(3, 4), position(4)), StepsDone(rows(5, 8), position(8))]
-    _, train, figures, _ = live(events).splitlines()
+    _, train, *_, figures, _, _, _ = live(events).splitlines()
 
     assert train.split()[2:4] == ["6/10", "steps"]
     assert train.split()[4] != "--:--"
     assert figures == "loss 0.4200 (first 0.4700)  anomaly probability 0.125  128 samples/s"
+
+
+def test_the_live_view_shows_the_trend_the_evaluation_and_the_machine() -> None:
+    shown = live([*GOING, Evaluated(replace(EVALUATION, step=8, auroc=0.75), 1, 0.0), ANOTHER])
+    *_, evaluation, machine, traffic, link = shown.splitlines()
+
+    assert evaluation == "AUROC 0.9995 at step 12, on 1,000 held-out samples  ▁█"
+    assert machine == "device Tesla T4, 2.1 GB in use  restarts 1  durable step 0"
+    assert traffic == "3.2 MB up, 120 kB down, 24 requests"
+    assert link == "connected to https://abc.ngrok-free.app"
+    assert all(len(line) <= 80 for line in shown.splitlines())
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_the_live_view_fits_any_width_and_encoding(width: int, encoding: str) -> None:
+    shown = live([*GOING, ANOTHER], width=width, encoding=encoding)
+
+    assert max(map(len, shown.splitlines())) <= width
+    curve = [line.partition("│" if encoding == "utf-8" else "|") for line in shown.splitlines()]
+    drawn = [line[2] for line in curve if line[1]]
+    assert len(drawn) == 5
+    assert all(line.strip(" \u2800") for line in drawn)
+    assert "loss 0.4200" in shown
 
 
 def test_the_live_view_says_that_the_link_is_lost_and_goes_on() -> None:
@@ -133,6 +208,14 @@ def test_the_live_view_says_that_the_link_is_lost_and_goes_on() -> None:
     assert link.startswith("unreachable since ")
     assert len(link) <= 80
     assert again == "connected to https://abc.ngrok-free.app  training"
+
+
+def test_the_live_view_of_a_folder_says_so() -> None:
+    stored = RunReady("stored", "mi-corrida", "0" * 32, 1, SEGMENT, 3, 12, position(12, "idle"))
+    shown = live([stored, StepsDone(rows(3, 12), position(12, "idle"))])
+
+    assert "upload" not in shown
+    assert shown.splitlines()[-1] == "from the run folder, without its server  done"
 
 
 def test_the_live_view_scores_at_the_end_and_fits_80_columns() -> None:
@@ -151,7 +234,11 @@ def test_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
         StepsDone(rows(3, 3), position(3)),
         LinkLost(0.0, "the connection failed"),
         LinkRestored(),
-        StepsDone(rows(4, 12), position(12, "idle")),
+        ServerSeen(STATUS),
+        StepsDone(rows(4, 7), position(7)),
+        ServerSeen(STATUS),
+        StepsDone(rows(8, 12), position(12, "idle")),
+        Evaluated(EVALUATION, 1, 0.0),
         DONE,
     ]
     lines = plain(events, capsys)
@@ -159,16 +246,37 @@ def test_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert lost.startswith("unreachable since ")
     assert lines == [
-        "connected to https://abc.ngrok-free.app: omega21 0.1.0, CortezaCognitivaV4, "
-        "11.9 million parameters",
+        "connected to https://abc.ngrok-free.app: omega21 0.1.0, 11.9 million parameters",
         "run mi-corrida, continued: 640 samples (neuronal) in 10 steps of 64",
         "uploaded 256 of 640 samples",
         "uploaded 640 of 640 samples",
         "sending again what the server lost",
-        "step 1 of 10  loss 0.4700 (first 0.4700)  anomaly probability 0.125  128 samples/s",
+        "step 1 of 10  loss 0.4700 (first 0.4700)  anomaly probability 0.125  128 samples/s"
+        "  4 s left",
         "connected to https://abc.ngrok-free.app",
+        "device Tesla T4, 2.1 GB in use  restarts 1  durable step 0",
+        "step 5 of 10  loss 0.4300 (first 0.4700)  anomaly probability 0.125  128 samples/s"
+        "  2 s left",
         "step 10 of 10  loss 0.3800 (first 0.4700)  anomaly probability 0.125  128 samples/s",
+        "AUROC 0.9995 at step 12, on 1,000 held-out samples",
     ]
+
+
+def test_json_lines_and_what_is_unusual_beside_them(capsys: pytest.CaptureFixture[str]) -> None:
+    view = JsonView(Output(json=True), TRAFFIC)
+    for event in [*BEGIN, Notice("sending again"), StepsDone(rows(3, 4), position(4))]:
+        view.show(event)
+    out, err = capsys.readouterr()
+    lines = [json.loads(line) for line in out.splitlines()]
+
+    assert err == "sending again\n"
+    assert [line["event"] for line in lines] == [
+        *("connected", "run_ready", "state_changed", "upload_progress", "notice", "steps_done")
+    ]
+    assert lines[1]["segment"]["samples"] == 640
+    assert "shards" not in lines[1]["segment"]
+    assert lines[-1]["rows"][0].items() >= {"step": 3, "loss": 0.47, "samples": 64}.items()
+    assert lines[-1].items() >= {"requests": 24, "bytes_sent": 3_200_000}.items()
 
 
 def test_plain_lines_come_with_each_tenth_of_the_way(capsys: pytest.CaptureFixture[str]) -> None:
@@ -222,10 +330,12 @@ EVALUATION = Evaluation(
     average_precision=None,
 )
 DONE = Done(SUMMARY, STATE, EVALUATION)
+GOING: list[Event] = [*BEGIN, StepsDone(rows(3, 8), position(8)), ServerSeen(STATUS)]
+ANOTHER = Evaluated(EVALUATION, 1, 0.0)
 
 
 def shown(done: Done, capsys: pytest.CaptureFixture[str]) -> str:
-    Output().result({}, report(done))
+    show_outcome(done, Output())
     return capsys.readouterr().out
 
 
@@ -235,7 +345,7 @@ def test_the_report(capsys: pytest.CaptureFixture[str]) -> None:
         "trained         640 samples (neuronal, seed 42)\n"
         "steps           10 of 64 samples, 1 epoch\n"
         "loss            0.4700 first, 0.3800 last\n"
-        "AUROC           0.9995 on 1000 held-out samples\n"
+        "AUROC           0.9995 on 1,000 held-out samples\n"
         "avg. precision  -\n"
         "anomalies       98 of 100 found, 1 false alarm\n"
         "speed           128 samples/s; 7.2 s in all\n"

@@ -23,8 +23,8 @@ def demo(
     import tempfile
     from pathlib import Path
 
+    from omega21.cli.outcome import show_outcome
     from omega21.cli.output import Output
-    from omega21.cli.report import report
     from omega21.cli.training import Job, open_server, train_segment
     from omega21.client.orders import TrainOrder
 
@@ -34,7 +34,7 @@ def demo(
         job = Job(order=order, is_fresh=False, workdir=Path(folder))
         with open_server(job, output) as client:
             done = train_segment(client, job, output)
-            output.result(done.summary.as_dict(), report(done))
+            show_outcome(done, output)
             if sys.stdin.isatty() and sys.stdout.isatty():
                 output.note(f"\nthe server is at {client.address} (its calls: /docs)")
                 output.note("press Enter to stop it")

@@ -27,6 +27,7 @@ from omega21.cli import (
     status,
     train,
     verify,
+    watch,
 )
 from omega21.cli.serve import LogLevel
 
@@ -41,6 +42,7 @@ app = typer.Typer(
 )
 app.command()(train.train)
 app.command()(resume.resume)
+app.command()(watch.watch)
 app.command()(serve.serve)
 app.command()(demo.demo)
 app.command()(status.status)

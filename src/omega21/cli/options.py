@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 import typer
 
 if TYPE_CHECKING:
+    from omega21.client.orders import EvaluateEvery
     from omega21.client.pulling import Pull
 
 DEFAULT_ADDRESS: Final = "http://127.0.0.1:8000"
@@ -70,11 +71,27 @@ PullCheckpoints = Annotated[
         "end on loopback after a minute of steps, else never.",
     ),
 ]
+EvaluateWhen = Annotated[
+    str,
+    typer.Option(
+        "--evaluate-every",
+        "--evaluar-cada",
+        metavar="WHEN",
+        help="Score held-out samples on the way: every so many steps, never, or epoch: at the ends "
+        "of epochs, where that takes no more than a tenth of the time.",
+    ),
+]
 Patience = Annotated[
     str, typer.Option(metavar="TIME", help="Keep trying this long to reach the server again.")
 ]
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on standard output, nothing else.")
+]
+JsonLines = Annotated[
+    bool,
+    typer.Option(
+        "--json", help="Print JSON on standard output: a line for each event, then the figures."
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 Verbose = Annotated[
@@ -107,6 +124,18 @@ def size(text: str, option: str) -> int:
     if found is None or found[2] not in _BYTES:
         raise _not_read(text, option, "a number of bytes, such as 500MB or 20GB")
     return int(float(found[1]) * _BYTES[found[2]])
+
+
+def evaluate_when(text: str) -> "EvaluateEvery":
+    """Read when held-out samples are scored on the way: epoch, never, or a number of steps."""
+    word = text.strip().lower()
+    if word == "epoch":
+        return "epoch"
+    if word == "never":
+        return "never"
+    if re.fullmatch(r"\d{1,15}", word) and int(word) > 0:
+        return int(word)
+    raise _not_read(text, "--evaluate-every", "epoch, never or a number of steps")
 
 
 def pull_policy(text: str) -> "Pull":

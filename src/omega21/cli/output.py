@@ -4,6 +4,7 @@ Results go to standard output, so that it can be piped; progress, notices and hi
 error. NO_COLOR and TERM=dumb are honoured by rich.
 """
 
+import io
 import json
 import logging
 import sys
@@ -29,6 +30,9 @@ class Output:
 
     def __init__(self, *, json: bool = False, quiet: bool = False, verbose: bool = False) -> None:
         self.mode = Mode.JSON if json else Mode.QUIET if quiet else Mode.HUMAN
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # A letter that the terminal's encoding lacks becomes "?" and no error, as on stderr.
+            sys.stdout.reconfigure(errors="replace")
         self.results = Console(soft_wrap=False, highlight=False)
         self.notes = Console(stderr=True, highlight=False)
         if verbose:
@@ -46,10 +50,14 @@ class Output:
     def result(self, document: Mapping[str, Any], shown: RenderableType) -> None:
         """Print a command's result: the document as one line of JSON, or what people read."""
         if self.mode is Mode.JSON:
-            self.results.file.write(json.dumps(document, allow_nan=False) + "\n")
-            self.results.file.flush()
+            self.event(document)
         elif self.mode is Mode.HUMAN:
             self.results.print(shown)
+
+    def event(self, document: Mapping[str, Any]) -> None:
+        """Print one line of JSON, at once: what reads it may be waiting."""
+        self.results.file.write(json.dumps(document, allow_nan=False) + "\n")
+        self.results.file.flush()
 
     def aside(self, shown: RenderableType) -> None:
         """Print what people read beside the result; it is kept out of the way of JSON."""

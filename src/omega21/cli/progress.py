@@ -1,55 +1,51 @@
 """How far a training is, as its events tell: figures and texts, without a terminal."""
 
-import time
 from collections import deque
 from typing import Final
 
+from omega21.cli.numbers import clock, count, duration, number, size
+from omega21.cli.plot import Trend
 from omega21.client.events import (
     Connected,
     Done,
+    Evaluated,
     Event,
     LinkLost,
     LinkRestored,
     RunReady,
+    ServerSeen,
     StateChanged,
     StepsDone,
 )
+from omega21.client.summary import Evaluation
+from omega21.client.traffic import Traffic
+from omega21.language import _
+from omega21.protocol.classic import Status
 from omega21.protocol.runs import RunSummary
 from omega21.protocol.steps import StepRow
 
 _RATE_STEPS: Final = 20
 """Newest steps that the rate is taken over."""
 
-_STATES: Final = {
-    "idle": "done",
-    "training": "training",
-    "waiting": "waiting for samples",
-    "paused": "paused",
-    "diverged": "diverged",
-    "failed": "failed",
-}
-_HOW: Final = {
-    "created": "made",
-    "continued": "continued",
-    "finishing": "finishing what was begun",
-    "adopted": "taken over from the server",
-    "restored": "put back on the server",
-}
-
 
 class TrainingProgress:
-    """Takes in events, in order; what it has not heard of yet is zero or empty."""
+    """Takes in events, in order; what it has not heard of yet is zero, None or empty."""
 
     def __init__(self) -> None:
         self.steps = 0
         self.steps_done = 0
         self.is_reached = True
+        self.losses = Trend()
+        self.aurocs = Trend()
+        self.evaluation: Evaluation | None = None
         self._first_step = 1
         self._rows: deque[StepRow] = deque(maxlen=_RATE_STEPS)
         self._first_loss: float | None = None
-        self._state = ""
+        self._position: RunSummary | None = None
+        self._status: Status | None = None
         self._address = ""
         self._lost = ""
+        self._is_stored = False
         self._is_done = False
 
     def take(self, event: Event) -> None:
@@ -58,6 +54,7 @@ class TrainingProgress:
             case Connected(address):
                 self._address = address
             case RunReady():
+                self._is_stored = event.how == "stored"
                 self.steps = event.last_step - event.first_step + 1
                 self._first_step = event.first_step
                 self._stand(event.position)
@@ -66,11 +63,12 @@ class TrainingProgress:
                 self._stand(position)
             case StateChanged(position):
                 self._stand(position)
-            case LinkLost(since, error):
-                self.is_reached = False
-                self._lost = f"unreachable since {_clock(since)}, trying again: {error}"
-            case LinkRestored():
-                self.is_reached = True
+            case Evaluated(evaluation):
+                self._take_evaluation(evaluation)
+            case ServerSeen(status):
+                self._status = status
+            case LinkLost() | LinkRestored():
+                self._take_link(event)
             case Done():
                 self._is_done = True
 
@@ -78,15 +76,23 @@ class TrainingProgress:
         """Say in one line who answered, or what is trained."""
         if isinstance(event, Connected):
             info = event.info
-            millions = info.arquitectura.parametros_totales / 1e6
-            return (
-                f"connected to {event.address}: omega21 {info.version}, {info.nombre}, "
-                f"{millions:.1f} million parameters"
+            return _(
+                "connected to {address}: omega21 {version}, {millions} million parameters"
+            ).format(
+                address=event.address,
+                version=info.version,
+                millions=number(info.arquitectura.parametros_totales / 1e6, 1),
             )
         segment = event.segment
-        return (
-            f"run {event.run}, {_HOW[event.how]}: {segment.samples} samples ({segment.source.kind})"
-            f" in {segment.steps} steps of {segment.batch_size}"
+        return _(
+            "run {run}, {how}: {samples} samples ({kind}) in {steps} steps of {batch_size}"
+        ).format(
+            run=event.run,
+            how=_how(event.how),
+            samples=count(segment.samples),
+            kind=segment.source.kind,
+            steps=count(segment.steps),
+            batch_size=count(segment.batch_size),
         )
 
     def figures_text(self) -> str:
@@ -94,26 +100,68 @@ class TrainingProgress:
         if not self._rows:
             return ""
         newest = self._rows[-1]
-        first = "" if self._first_loss is None else f" (first {number(self._first_loss)})"
-        probability = number(newest.anomaly_prob, 3)
-        return (
-            f"loss {number(newest.loss)}{first}  anomaly probability {probability}  "
-            f"{self._rate():.0f} samples/s"
+        texts = [self._loss_text(newest)]
+        texts.append(_("anomaly probability {value}").format(value=number(newest.anomaly_prob, 3)))
+        texts.append(_("{rate} samples/s").format(rate=number(self._rate(), 0)))
+        return "  ".join(texts)
+
+    def evaluation_text(self) -> str:
+        """Say what the newest evaluation came to; empty where there was none."""
+        found = self.evaluation
+        if found is None:
+            return ""
+        return _("AUROC {auroc} at step {step}, on {samples} held-out samples").format(
+            auroc=number(found.auroc), step=count(found.step), samples=count(found.samples)
         )
+
+    def machine_text(self) -> str:
+        """Say the device, its memory and the durable step, where they are known."""
+        texts = []
+        if self._status is not None:
+            figures = self._status.estadisticas
+            memory = size(figures.gpu_memoria_mb * 1e6)
+            texts.append(
+                _("device {device}, {memory} in use").format(
+                    device=figures.dispositivo, memory=memory
+                )
+                if figures.gpu_memoria_mb
+                else _("device {device}").format(device=figures.dispositivo)
+            )
+            if self._status.restarts:
+                texts.append(_("restarts {count}").format(count=count(self._status.restarts)))
+        if self._position is not None:
+            texts.append(_("durable step {step}").format(step=count(self._position.durable_step)))
+        return "  ".join(texts)
+
+    def time_left_text(self) -> str:
+        """Say how long the steps to come take at the newest rate; empty where that is unknown."""
+        rate = self._step_rate()
+        left = self.steps - self.steps_done
+        return _("{time} left").format(time=duration(left / rate)) if rate and left > 0 else ""
 
     def state_text(self) -> str:
         """Say what goes on now, where the figures do not."""
         if self._rows and self.steps_done == self.steps:
-            return "" if self._is_done else "scoring held-out samples"
-        if self._rows and self._state == "training":
-            return ""
-        return _STATES.get(self._state, "")
+            is_over = self._is_done or self._is_stored
+            return _("done") if is_over else _("scoring held-out samples")
+        state = "" if self._position is None else self._position.state
+        return "" if self._rows and state == "training" else _state(state)
 
     def link_text(self) -> str:
         """Say whether the server is reached."""
         if not self.is_reached:
             return self._lost
-        return f"connected to {self._address}" if self._address else "connecting"
+        if self._is_stored:
+            return _("from the run folder, without its server")
+        if not self._address:
+            return ""
+        return _("connected to {address}").format(address=self._address)
+
+    def _loss_text(self, newest: StepRow) -> str:
+        loss, first = number(newest.loss), self._first_loss
+        if first is None:
+            return _("loss {loss}").format(loss=loss)
+        return _("loss {loss} (first {first})").format(loss=loss, first=number(first))
 
     def _take_rows(self, rows: tuple[StepRow, ...]) -> None:
         for row in rows:
@@ -121,23 +169,70 @@ class TrainingProgress:
                 continue  # of an earlier segment, replayed
             if row.step == self._first_step:
                 self._first_loss = row.loss
-            self._rows.append(row)
+            if not self._rows or row.step > self._rows[-1].step:
+                if row.loss is not None:
+                    self.losses.add(row.loss)
+                self._rows.append(row)
+
+    def _take_evaluation(self, evaluation: Evaluation) -> None:
+        self.evaluation = evaluation
+        if evaluation.auroc is not None:
+            self.aurocs.add(evaluation.auroc)
+
+    def _take_link(self, event: LinkLost | LinkRestored) -> None:
+        self.is_reached = isinstance(event, LinkRestored)
+        if isinstance(event, LinkLost):
+            self._lost = _("unreachable since {time}, trying again: {error}").format(
+                time=clock(event.since), error=event.error
+            )
 
     def _stand(self, position: RunSummary) -> None:
-        self._state = position.state
+        self._position = position
         self.steps_done = min(max(position.step - self._first_step + 1, 0), self.steps)
 
-    def _rate(self) -> float:
-        """Samples per second over the newest steps, by the server's clock."""
+    def _seconds(self) -> float:
+        """What the newest steps took, by the server's clock."""
         first, last = self._rows[0], self._rows[-1]
-        elapsed = last.ended_at - (first.ended_at - first.seconds)
+        return last.ended_at - (first.ended_at - first.seconds)
+
+    def _rate(self) -> float:
+        """Samples per second over the newest steps."""
+        elapsed = self._seconds()
         return sum(row.samples for row in self._rows) / elapsed if elapsed > 0 else 0.0
 
+    def _step_rate(self) -> float:
+        if not self._rows or (elapsed := self._seconds()) <= 0:
+            return 0.0
+        return len(self._rows) / elapsed
 
-def number(value: float | None, digits: int = 4) -> str:
-    """Write a figure; one that does not exist is a dash."""
-    return "-" if value is None else f"{value:.{digits}f}"
+
+def traffic_text(traffic: Traffic) -> str:
+    """Say what went over the link so far."""
+    return _("{sent} up, {received} down, {requests} requests").format(
+        sent=size(traffic.bytes_sent),
+        received=size(traffic.bytes_received),
+        requests=count(traffic.requests),
+    )
 
 
-def _clock(seconds: float) -> str:
-    return time.strftime("%H:%M:%S", time.localtime(seconds))
+def _state(state: str) -> str:
+    return {
+        "idle": _("idle"),
+        "training": _("training"),
+        "waiting": _("waiting for samples"),
+        "paused": _("paused"),
+        "diverged": _("diverged"),
+        "failed": _("failed"),
+    }.get(state, "")
+
+
+def _how(how: str) -> str:
+    return {
+        "created": _("made"),
+        "continued": _("continued"),
+        "finishing": _("finishing what was begun"),
+        "adopted": _("taken over from the server"),
+        "restored": _("put back on the server"),
+        "watched": _("on the server"),
+        "stored": _("in its folder"),
+    }[how]

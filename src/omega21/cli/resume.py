@@ -6,7 +6,7 @@ import typer
 
 from omega21.cli.options import (
     Ca,
-    Json,
+    JsonLines,
     Patience,
     PullCheckpoints,
     Quiet,
@@ -37,7 +37,7 @@ def resume(
     workdir: Workdir = None,
     patience: Patience = "10m",
     timeout: Timeout = 60,
-    json: Json = False,
+    json: JsonLines = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:

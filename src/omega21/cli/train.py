@@ -7,7 +7,8 @@ import typer
 
 from omega21.cli.options import (
     Ca,
-    Json,
+    EvaluateWhen,
+    JsonLines,
     KindName,
     Patience,
     PullCheckpoints,
@@ -18,6 +19,7 @@ from omega21.cli.options import (
     TokenFile,
     Verbose,
     Workdir,
+    evaluate_when,
     pull_policy,
     seconds,
     size,
@@ -115,6 +117,7 @@ def train(
             help="Samples held out, scored at the end; 0 for none.",
         ),
     ] = 1000,
+    evaluate_every: EvaluateWhen = "epoch",
     every: Annotated[
         str | None,
         typer.Option(
@@ -167,7 +170,7 @@ def train(
     token_file: TokenFile = None,
     ca: Ca = None,
     timeout: Timeout = 60,
-    json: Json = False,
+    json: JsonLines = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
@@ -192,6 +195,7 @@ def train(
         epochs=epochs,
         data=data,
         validation=validation,
+        evaluate_every=evaluate_when(evaluate_every),
         deterministic=not fast,
         samples_type=samples_type,
         budget=None if budget is None else size(budget, "--budget"),

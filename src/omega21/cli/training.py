@@ -10,13 +10,13 @@ from typing import Final
 from omega21.cli.connection import checked_name, embedded
 from omega21.cli.diagnose import diagnosis_rows
 from omega21.cli.metrics import metrics_rows
+from omega21.cli.outcome import show_outcome
 from omega21.cli.output import Output, facts
-from omega21.cli.report import report
 from omega21.cli.servers import find_server, opened
 from omega21.cli.view import open_view
 from omega21.client.events import Done, RunReady
 from omega21.client.folder import fresh_run_name
-from omega21.client.orders import TrainOrder, next_segment
+from omega21.client.orders import EvaluateEvery, TrainOrder, next_segment
 from omega21.client.presets import PRESETS, Preset
 from omega21.client.pulling import Pull
 from omega21.client.sync import Client
@@ -58,6 +58,7 @@ class Job:
         for option, given, usual in (
             ("--seed", order.seed, plain.seed),
             ("--validation", order.validation, plain.validation),
+            ("--evaluate-every", order.evaluate_every, plain.evaluate_every),
             ("--data", order.data, None),
             ("--samples-type", order.samples_type, None),
             ("--budget", order.budget, None),
@@ -80,6 +81,7 @@ def make_order(
     epochs: int,
     data: Path | None,
     validation: int,
+    evaluate_every: EvaluateEvery = "epoch",
     deterministic: bool = True,
     samples_type: SamplesType | None = None,
     budget: int | None = None,
@@ -107,6 +109,7 @@ def make_order(
         seed=seed,
         data=data,
         validation=validation,
+        evaluate_every=evaluate_every,
         deterministic=deterministic,
         samples_type=samples_type,
         budget=budget,
@@ -130,7 +133,7 @@ def train_job(job: Job, output: Output) -> None:
             while True:
                 start = time.monotonic()
                 done = train_segment(client, job, output)
-                output.result(done.summary.as_dict(), report(done))
+                show_outcome(done, output)
                 if job.metrics:
                     output.aside(facts(metrics_rows(client.metrics(job.order.run))))
                 if job.every is None:
@@ -168,7 +171,7 @@ def train_segment(client: Client, job: Job, output: Output) -> Done:
         training = client.finish(job.order.run, workdir=job.workdir, patience=patience, pull=pull)
     else:
         training = client.train(job.order, workdir=job.workdir, patience=patience, pull=pull)
-    with open_view(output) as view, closing(training) as events:
+    with open_view(output, client.traffic) as view, closing(training) as events:
         is_begun = False
         try:
             for event in events:

@@ -1,9 +1,9 @@
-"""A training while it goes on: a view that redraws itself on a terminal, plain lines elsewhere."""
+"""A training while it goes on: a view that redraws itself on a terminal, lines elsewhere."""
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Final, Literal, Protocol
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
@@ -16,21 +16,31 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from omega21.cli.numbers import count, number
 from omega21.cli.output import Mode, Output
-from omega21.cli.progress import TrainingProgress
+from omega21.cli.plot import curve, is_wide, sparkline
+from omega21.cli.progress import TrainingProgress, traffic_text
 from omega21.client.events import (
     Connected,
+    Evaluated,
     Event,
     LinkLost,
     LinkRestored,
     Notice,
     RunReady,
+    ServerSeen,
     StepsDone,
     UploadProgress,
+    as_dict,
 )
+from omega21.client.traffic import Traffic
+from omega21.language import _
 
-_BAR_WIDTH = 30
-_REDRAWS_PER_SECOND = 8
+_BAR_WIDTH: Final = 30
+_REDRAWS_PER_SECOND: Final = 8
+_WIDEST_CURVE: Final = 120
+_CURVE_HEIGHT: Final = 5
+_SPARKS: Final = 16
 
 
 class View(Protocol):
@@ -41,14 +51,16 @@ class View(Protocol):
 
 
 @contextmanager
-def open_view(output: Output) -> Iterator[View]:
-    """Open the view that fits the output."""
+def open_view(output: Output, traffic: Traffic) -> Iterator[View]:
+    """Open the view that fits the output; `traffic` counts what goes over the link."""
     if output.is_live:
-        view = LiveView(output)
+        view = LiveView(output, traffic)
         with Live(
             view, console=output.notes, refresh_per_second=_REDRAWS_PER_SECOND, transient=False
         ):
             yield view
+    elif output.mode is Mode.JSON:
+        yield JsonView(output, traffic)
     else:
         yield PlainView(output)
 
@@ -64,6 +76,7 @@ class PlainView:
         self._shows_way = output.mode is Mode.HUMAN
         self._progress = TrainingProgress()
         self._tenths = {"upload": 0, "train": 0}
+        self._machine = ""
 
     def show(self, event: Event) -> None:
         """Print a line where the event is worth one."""
@@ -75,16 +88,39 @@ class PlainView:
                 note(text)
             case LinkLost() | LinkRestored():
                 note(progress.link_text())
-            case Connected() | RunReady() if self._shows_way:
+            case _ if self._shows_way:
+                self._show_way(event)
+
+    def _show_way(self, event: Event) -> None:
+        progress, note = self._progress, self._output.note
+        match event:
+            case Connected() | RunReady():
                 note(progress.headline(event))
-            case UploadProgress(uploaded=done, samples=whole) if self._shows_way:
+            case UploadProgress(uploaded=done, samples=whole):
                 if self._is_next_tenth("upload", done, whole):
-                    note(f"uploaded {done} of {whole} samples")
-            case StepsDone() if self._shows_way:
-                if self._is_next_tenth("train", progress.steps_done, progress.steps):
                     note(
-                        f"step {progress.steps_done} of {progress.steps}  {progress.figures_text()}"
+                        _("uploaded {done} of {whole} samples").format(
+                            done=count(done), whole=count(whole)
+                        )
                     )
+            case StepsDone():
+                if self._is_next_tenth("train", progress.steps_done, progress.steps):
+                    note(self._step_text())
+            case Evaluated():
+                note(progress.evaluation_text())
+            case ServerSeen(status):
+                device = status.estadisticas.dispositivo
+                if device != self._machine:
+                    self._machine = device
+                    note(progress.machine_text())
+
+    def _step_text(self) -> str:
+        progress = self._progress
+        way = _("step {done} of {whole}").format(
+            done=count(progress.steps_done), whole=count(progress.steps)
+        )
+        texts = (way, progress.figures_text(), progress.time_left_text())
+        return "  ".join(text for text in texts if text)
 
     def _is_next_tenth(self, what: str, done: int, whole: int) -> bool:
         tenths = 10 * done // whole if whole else 0
@@ -92,11 +128,37 @@ class PlainView:
         return is_next
 
 
-class LiveView:
-    """Two bars, the newest figures, the link and the state: four lines of at most 80 columns."""
+class JsonView:
+    """Every event as one line of JSON on standard output; what is unusual on standard error too."""
 
-    def __init__(self, output: Output, get_time: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, output: Output, traffic: Traffic) -> None:
         self._output = output
+        self._traffic = traffic
+        self._plain = PlainView(output)
+
+    def show(self, event: Event) -> None:
+        """Print the event, when it came, and what went over the link so far."""
+        self._plain.show(event)
+        traffic = self._traffic
+        self._output.event(
+            {
+                **as_dict(event),
+                "time": time.time(),
+                "requests": traffic.requests,
+                "bytes_sent": traffic.bytes_sent,
+                "bytes_received": traffic.bytes_received,
+            }
+        )
+
+
+class LiveView:
+    """Two bars, the loss as a curve, the newest figures, the device and the link."""
+
+    def __init__(
+        self, output: Output, traffic: Traffic, get_time: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._output = output
+        self._traffic = traffic
         self._progress = TrainingProgress()
         self._bars = Progress(
             TextColumn("{task.description:<6}"),
@@ -107,8 +169,10 @@ class LiveView:
             console=output.notes,
             get_time=get_time,
         )
-        self._upload = self._bars.add_task("upload", total=None, unit="samples")
-        self._train = self._bars.add_task("train", total=None, unit="steps")
+        self._upload = self._bars.add_task(
+            _("upload"), total=None, unit=_("samples"), visible=False
+        )
+        self._train = self._bars.add_task(_("train"), total=None, unit=_("steps"))
 
     def show(self, event: Event) -> None:
         """Take in what happened; the next redraw shows it."""
@@ -119,21 +183,65 @@ class LiveView:
             case Notice(text):
                 self._output.note(text)
             case UploadProgress():
-                self._bars.update(self._upload, total=event.samples, completed=event.uploaded)
-            case StepsDone():
-                self._advance()
-        if isinstance(event, RunReady):
-            self._advance()
-
-    def _advance(self) -> None:
-        progress = self._progress
-        self._bars.update(self._train, total=progress.steps, completed=progress.steps_done)
+                self._bars.update(
+                    self._upload, total=event.samples, completed=event.uploaded, visible=True
+                )
+        if isinstance(event, RunReady | StepsDone):
+            progress = self._progress
+            self._bars.update(self._train, total=progress.steps, completed=progress.steps_done)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Draw the bars and, below, the figures and the link."""
-        yield self._bars.get_renderable()
+        """Draw the bars and, below, the curve, the figures and the link."""
         progress = self._progress
-        yield Text(progress.figures_text() or "no results yet", overflow="ellipsis", no_wrap=True)
-        link = f"{progress.link_text()}  {progress.state_text()}".rstrip()
-        style = "dim" if progress.is_reached else "bold red"
-        yield Text(link, style, overflow="ellipsis", no_wrap=True)
+        if progress.steps:
+            yield self._bars.get_renderable()
+            yield from self._curve(options)
+            yield from self._figures(options)
+        link = f"{progress.link_text()}  {progress.state_text()}".strip()
+        if link:
+            yield _line(link, options, "dim" if progress.is_reached else "bold red")
+
+    def _figures(self, options: ConsoleOptions) -> Iterator[Text]:
+        progress = self._progress
+        yield _line(progress.figures_text() or _("no results yet"), options)
+        if evaluation := progress.evaluation_text():
+            aurocs = progress.aurocs.values()
+            sparks = sparkline(aurocs, width=_SPARKS, ascii_only=options.ascii_only)
+            yield _line(evaluation, options, "green").append(
+                f"  {sparks}" if len(aurocs) > 1 else ""
+            )
+        if machine := progress.machine_text():
+            yield _line(machine, options)
+        if self._traffic.requests:
+            yield _line(traffic_text(self._traffic), options)
+
+    def _curve(self, options: ConsoleOptions) -> Iterator[Text]:
+        losses = self._progress.losses.values()
+        if len(losses) < 2:
+            return
+        wide = is_wide(losses)
+        lowest = min(loss for loss in losses if loss > 0 or not wide)
+        labels = {
+            0: number(max(losses)),
+            _CURVE_HEIGHT // 2: _("loss, log") if wide else _("loss"),
+            _CURVE_HEIGHT - 1: number(lowest),
+        }
+        margin = max(map(len, labels.values()))
+        width = min(options.max_width - margin - 2, _WIDEST_CURVE)
+        progress = self._progress
+        drawn = curve(
+            losses,
+            width=width,
+            height=_CURVE_HEIGHT,
+            ascii_only=options.ascii_only,
+            share=progress.steps_done / max(progress.steps, 1),
+        )
+        axis = "|" if options.ascii_only else "│"
+        for place, line in enumerate(drawn):
+            label = f"{labels.get(place, ''):>{margin}} {axis}"
+            yield Text.assemble((label, "dim"), (line, "cyan"), no_wrap=True)
+
+
+def _line(text: str, options: ConsoleOptions, style: str = "") -> Text:
+    overflow: Literal["crop", "ellipsis"] = "crop" if options.ascii_only else "ellipsis"
+    return Text(text, style, overflow=overflow, no_wrap=True)

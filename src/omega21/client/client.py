@@ -37,6 +37,7 @@ from omega21.client.transport import (
 )
 from omega21.client.unfinished import unfinished_order
 from omega21.client.verifying import Verification, Verified
+from omega21.client.watching import Watching
 from omega21.client.weights import SavedWeights, download_weights
 from omega21.data.samples import Samples
 from omega21.protocol import PROTOCOL_VERSION
@@ -478,6 +479,15 @@ class AsyncClient:
         return Training(
             self, order, workdir=workdir, patience=patience, pull=pull, finishing_only=True
         )
+
+    def watch(self, run: str, *, workdir: Path | None = None, patience: float = 600.0) -> Watching:
+        """Watch a run that another program trains, without touching it.
+
+        Use it as `train`. Results of before come first, from the run's folder where this machine
+        has it, else the newest ones of the server. Raises UnknownRun, and Diverged or Unavailable
+        where the run stopped for good.
+        """
+        return Watching(self, check(run), workdir=workdir, patience=patience)
 
     async def verify(
         self,

@@ -12,10 +12,10 @@ from omega21.protocol.plan import Segment
 from omega21.protocol.runs import RunState, RunSummary
 from omega21.protocol.steps import StepRow
 
-How = Literal["created", "continued", "finishing", "adopted", "restored", "watched"]
+How = Literal["created", "continued", "finishing", "adopted", "restored", "watched", "stored"]
 """How the run was met: made new; its plan grew; its unfinished segment is being finished; taken
 over from the server, which had it while this machine did not; put back on a server that had not;
-looked at, while another program trains it."""
+looked at on the server while another program trains it; looked at in its folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +137,12 @@ _NAME = re.compile(r"(?<!^)(?=[A-Z])")
 def as_dict(event: Event) -> dict[str, Any]:
     """Return an event for machines: its name in snake_case under `event`, and its fields.
 
-    Every value is what JSON has; fields that have their defaults in a row are left out.
+    Every value is what JSON has; a row leaves out what has its default, a segment its shards.
     """
     name = _NAME.sub("_", type(event).__name__).lower()
     values = {field.name: getattr(event, field.name) for field in fields(event)}
+    if isinstance(event, RunReady):
+        values["segment"] = event.segment.numbers()
     written: dict[str, Any] = _ANYTHING.dump_python(
         values, mode="json", serialize_as_any=True, exclude_defaults=True
     )

@@ -200,10 +200,16 @@ def read_run_folder(path: Path) -> tuple[RunRecord, int]:
 
     Raises RunFolderConflict when there is none, or it cannot be read.
     """
+    record, segments = read_stored(path)
+    return record, len(segments)
+
+
+def read_stored(path: Path) -> tuple[RunRecord, tuple[Segment, ...]]:
+    """Return a run's record and plan, without holding the folder; raises as `read_run_folder`."""
     if not (path / "run.json").exists():
         raise RunFolderConflict(f"there is no run folder {path}", hint="see `omega21 runs`")
     record = _read(path / "run.json", RunRecord)
-    return record, len(_read(path / "plan.json", _StoredPlan).segments)
+    return record, _read(path / "plan.json", _StoredPlan).segments
 
 
 def fresh_run_name() -> str:

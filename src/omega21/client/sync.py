@@ -29,9 +29,9 @@ from omega21.client.evaluation import Prediction
 from omega21.client.events import Event
 from omega21.client.orders import TrainOrder
 from omega21.client.pulling import Pull
+from omega21.client.stream import EventStream
 from omega21.client.summary import Evaluation, Summary
 from omega21.client.traffic import Traffic
-from omega21.client.training import Training
 from omega21.client.transport import TIMEOUT_SECONDS, Link
 from omega21.client.verifying import Verified
 from omega21.client.weights import SavedWeights
@@ -313,7 +313,14 @@ class Client:
         training = self._client.finish(run, workdir=workdir, patience=patience, pull=pull)
         yield from self._events(training)
 
-    def _events(self, training: Training) -> Generator[Event, None, None]:
+    def watch(
+        self, run: str, *, workdir: Path | None = None, patience: float = 600.0
+    ) -> Generator[Event, None, None]:
+        """Yield the events of a run that another program trains; see `AsyncClient.watch`."""
+        watching = self._client.watch(run, workdir=workdir, patience=patience)
+        yield from self._events(watching)
+
+    def _events(self, training: EventStream) -> Generator[Event, None, None]:
         with self._portal.wrap_async_context_manager(training) as events:
             while (event := self._call(_next, events)) is not None:
                 yield event

@@ -1,0 +1,185 @@
+"""`omega21 watch`: a run as it goes on, from any terminal, without touching it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from omega21.cli.options import (
+    JsonLines,
+    Patience,
+    Quiet,
+    Timeout,
+    Token,
+    Verbose,
+    Workdir,
+    seconds,
+)
+
+if TYPE_CHECKING:
+    from omega21.cli.output import Output
+    from omega21.client.sync import Client
+    from omega21.protocol.errors import OmegaError
+    from omega21.protocol.runs import RunSummary
+
+
+def watch(
+    address: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="URL",
+            envvar="COLAB_SERVER_URL",
+            help="The server's address; without one, the server that the run was last on.",
+        ),
+    ] = None,
+    *,
+    run: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The run; without it, the server's only one, or the newest on this machine.",
+        ),
+    ] = None,
+    workdir: Workdir = None,
+    patience: Patience = "10m",
+    token: Token = None,
+    timeout: Timeout = 60,
+    json: JsonLines = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Watch a run: before it begins, while it trains, and afterwards.
+
+    When its server is gone, what the run's folder holds is shown. Ctrl-C ends the watching; the
+    run goes on.
+    """
+    from omega21.cli.connection import connect
+    from omega21.cli.output import Output
+    from omega21.client.stored import newest_run
+    from omega21.protocol.errors import LinkFailure
+
+    output = Output(json=json, quiet=quiet, verbose=verbose)
+    length = seconds(patience, "--patience")
+    if run is None and address is None:
+        run = newest_run(workdir)
+    place = address or _address_of(run or "", workdir)
+    try:
+        with connect(place, token=token, timeout=timeout) as client:
+            name = run or _the_run(client, workdir, output)
+            _watch_server(client, name, workdir=workdir, patience=length, output=output)
+    except LinkFailure as error:
+        if run is None:
+            raise
+        _show_stored(run, workdir, output=output, error=error)
+
+
+def _address_of(run: str, workdir: Path | None) -> str:
+    """Return where a run was last; one started here for the run may be up at this moment."""
+    from omega21.cli.connection import checked_name
+    from omega21.client.stored import open_stored_run
+    from omega21.protocol.errors import InvalidAddress
+
+    with open_stored_run(checked_name(run), workdir) as stored:
+        if stored.record.server is None:
+            raise InvalidAddress(f"run {run} has not been on a server yet")
+        return stored.record.server
+
+
+def _the_run(client: "Client", workdir: Path | None, output: "Output") -> str:
+    """Choose what to watch: the run that is at work, the only one, else the newest known here."""
+    from omega21.client.folder import list_run_folders
+    from omega21.language import _
+    from omega21.protocol.errors import InvalidRequest
+
+    begun = {run.run: run for run in _begun(client, output)}
+    at_work = [name for name, run in begun.items() if run.state in {"training", "waiting"}]
+    here = [record.run for record in list_run_folders(workdir)]
+    for names in (at_work, list(begun)):
+        if len(names) == 1:
+            return names[0]
+        if known := [name for name in here if name in names]:
+            return known[0]
+    raise InvalidRequest(
+        _("the server has several runs: {names}").format(names=", ".join(sorted(begun))),
+        hint=_("choose one with --run"),
+    )
+
+
+def _begun(client: "Client", output: "Output") -> "list[RunSummary]":
+    """Return the server's runs that have something to train, as soon as there is one."""
+    import time
+
+    from omega21.client.address import is_loopback
+    from omega21.client.pulse import PULSE_SECONDS, PULSE_SECONDS_LOCAL
+    from omega21.language import _
+
+    pause = PULSE_SECONDS_LOCAL if is_loopback(client.address) else PULSE_SECONDS
+    is_told = False
+    while not (begun := [run for run in client.runs() if run.plan_steps]):
+        if not is_told:
+            output.note(_("no run has begun on the server yet: waiting for one"))
+            is_told = True
+        time.sleep(pause)
+    return begun
+
+
+def _watch_server(
+    client: "Client", run: str, *, workdir: Path | None, patience: float, output: "Output"
+) -> None:
+    from contextlib import closing
+
+    from omega21.cli.outcome import show_outcome
+    from omega21.cli.view import open_view
+    from omega21.client.events import Done
+    from omega21.language import _
+
+    done = None
+    watching = client.watch(run, workdir=workdir, patience=patience)
+    try:
+        with open_view(output, client.traffic) as view, closing(watching) as events:
+            for event in events:
+                view.show(event)
+                done = event if isinstance(event, Done) else done
+    except KeyboardInterrupt:
+        output.note(
+            _("run {run} goes on; watch it again with: omega21 watch {address} --run {run}").format(
+                run=run, address=client.address
+            )
+        )
+        raise
+    assert done is not None
+    show_outcome(done, output)
+
+
+def _show_stored(run: str, workdir: Path | None, *, output: "Output", error: "OmegaError") -> None:
+    """Show what the folder of a run holds, as its server was not reached.
+
+    Raises UnknownRun without a folder; the link's error again where the run is not finished.
+    """
+    from omega21.cli.outcome import outcome
+    from omega21.cli.view import open_view
+    from omega21.client.stored import open_stored_run
+    from omega21.client.traffic import Traffic
+    from omega21.client.unfinished import way_back
+    from omega21.language import _
+
+    output.note(
+        _("the server is not reached: {error}; this is what the run folder holds").format(
+            error=error.message
+        )
+    )
+    with open_stored_run(run, workdir) as stored:
+        if not stored.segments:
+            raise error
+        with open_view(output, Traffic()) as view:
+            for event in stored.events():
+                view.show(event)
+        summary = stored.summary()
+        if summary is not None:
+            shown = outcome(summary, stored.evaluation(), step=stored.results.last_step)
+            output.result(summary.as_dict(), shown)
+        if not stored.is_finished:
+            hint = _("the run is not finished; go on with: {command}").format(
+                command=way_back(run, workdir)
+            )
+            raise type(error)(error.message, hint=hint) from error

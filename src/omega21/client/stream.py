@@ -1,0 +1,111 @@
+"""Events of something that goes on beside their reader, for a program that waits for the next."""
+
+import math
+import sqlite3
+from abc import ABC, abstractmethod
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self
+
+import anyio
+from anyio.abc import TaskGroup
+
+from omega21.client.events import Event, LinkLost, LinkRestored
+from omega21.client.policy import is_link_failure
+from omega21.protocol.errors import OmegaError, OutOfPatience, RunFolderConflict
+
+if TYPE_CHECKING:
+    from omega21.client.client import AsyncClient
+
+EVENTS_AHEAD: Final = 256
+"""Events that wait for a slow reader before what goes on waits for it."""
+
+
+class EventStream(ABC):
+    """Events up to an end; an error is raised where they end.
+
+    `async with stream: async for event in stream: …`. Leaving the block stops the client's part;
+    the server goes on to its target.
+
+    (It is a context manager and not a generator, since what runs beside the reader has to end
+    before the block does, whoever stops first: PEP 789.)
+    """
+
+    def __init__(self, client: "AsyncClient", *, patience: float) -> None:
+        self._client = client
+        self._patience = patience
+        self._failure: OmegaError | None = None
+        self._sending, self._receiving = anyio.create_memory_object_stream[Event](EVENTS_AHEAD)
+        self._tasks: TaskGroup | None = None
+
+    @abstractmethod
+    async def _produce(self, patient: "AsyncClient") -> None:
+        """Do it, telling what happens by `_emit`; `patient` outlasts a broken link."""
+
+    @abstractmethod
+    def _hint(self) -> str | None:
+        """Say how to go on after a link that stayed broken; None where it never was one."""
+
+    async def _emit(self, event: Event) -> None:
+        await self._sending.send(event)
+
+    async def __aenter__(self) -> Self:
+        self._tasks = await anyio.create_task_group().__aenter__()
+        self._tasks.start_soon(self._run)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert self._tasks is not None
+        self._tasks.cancel_scope.cancel()
+        await self._tasks.__aexit__(None, None, None)
+        self._receiving.close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        try:
+            return await self._receiving.receive()
+        except anyio.EndOfStream:
+            if self._failure is not None:
+                raise self._failure from None
+            raise StopAsyncIteration from None
+
+    async def _run(self) -> None:
+        patient = self._client.patient(self._patience)
+        patient.link.on_change = lambda: self._tell_link(patient)
+        try:
+            await self._produce(patient)
+        except OmegaError as error:
+            self._failure = self._with_hint(error)
+        except (OSError, sqlite3.Error) as error:
+            self._failure = RunFolderConflict(
+                f"the run folder cannot be written: {error}", hint="make room on the disk"
+            )
+        finally:
+            self._sending.close()
+
+    def _tell_link(self, patient: "AsyncClient") -> None:
+        assert self._tasks is not None
+        link = patient.link
+        lost = LinkLost(link.since, str(link.error)) if link.since is not None else None
+        self._tasks.start_soon(self._send_late, lost or LinkRestored())
+
+    async def _send_late(self, event: Event) -> None:
+        try:
+            await self._sending.send(event)
+        except (anyio.ClosedResourceError, anyio.BrokenResourceError):
+            return  # it ended while this waited
+
+    def _with_hint(self, error: OmegaError) -> OmegaError:
+        """Say how to go on, where that is possible."""
+        hint = self._hint() if is_link_failure(error) else None
+        if hint is None:
+            return error
+        return OutOfPatience(
+            f"{error.message}; given up after {math.ceil(self._patience)} s", hint=hint
+        )

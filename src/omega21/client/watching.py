@@ -1,0 +1,218 @@
+"""Watching a run that another program trains: its results by cursor, and what its folder has.
+
+Where the run's folder is on this machine, what it has already is read from there, evaluations
+included, and only what is newer is asked of the server. Nothing is written, here or there.
+"""
+
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import anyio
+from anyio.to_thread import run_sync
+
+from omega21.client.address import is_loopback
+from omega21.client.concurrency import together
+from omega21.client.events import (
+    Connected,
+    Done,
+    Evaluated,
+    RunReady,
+    StateChanged,
+    StepsDone,
+    UploadProgress,
+)
+from omega21.client.folder import run_folder_path
+from omega21.client.following import GATHER_SECONDS, GATHER_SECONDS_LOCAL
+from omega21.client.pulse import PULSE_SECONDS, PULSE_SECONDS_LOCAL, Pulse
+from omega21.client.stored import StoredRun, open_stored_run
+from omega21.client.stream import EventStream
+from omega21.client.summary import Evaluation
+from omega21.language import _
+from omega21.protocol.errors import Diverged, Unavailable
+from omega21.protocol.plan import PlanIndex, Segment, plan_steps
+from omega21.protocol.runs import RunState
+from omega21.protocol.steps import MAX_WAIT_SECONDS, StepsReply
+
+if TYPE_CHECKING:
+    from omega21.client.client import AsyncClient
+
+FIRST_ROWS: Final = 5000
+"""Most results of before that are asked of a server: five requests. A folder's are read whole."""
+
+LAST_EVALUATION_SECONDS: Final = 30.0
+"""Longest wait for the evaluation at the end, which the program that trains makes."""
+
+_LOOK_SECONDS: Final = 0.5
+
+
+class Watching(EventStream):
+    """Events of a run as it is and as it goes on, up to `Done`; nothing may be planned yet."""
+
+    def __init__(
+        self, client: "AsyncClient", run: str, *, workdir: Path | None, patience: float
+    ) -> None:
+        super().__init__(client, patience=patience)
+        self._run_name = run
+        self._workdir = workdir
+        self._stored: StoredRun | None = None
+        self._evaluation: Evaluation | None = None
+        local = is_loopback(client.address)
+        self._gather = GATHER_SECONDS_LOCAL if local else GATHER_SECONDS
+        self._pause = PULSE_SECONDS_LOCAL if local else PULSE_SECONDS
+
+    async def _produce(self, patient: "AsyncClient") -> None:
+        info = await self._client.connect()
+        patient.server_id = info.server_id
+        await self._emit(Connected(self._client.address, info))
+        state = await self._client.run_state(self._run_name)
+        self._client = patient
+        with ExitStack() as held:
+            segments = await self._planned()
+            self._stored = self._open_folder(state, held)
+            await self._watch(segments)
+
+    def _hint(self) -> str | None:
+        if self._client.server_id is None:
+            return None
+        return _("the run goes on without this command; look again with: omega21 watch")
+
+    async def _planned(self) -> tuple[Segment, ...]:
+        """Wait until something is planned, and return the plan."""
+        while True:
+            plan = await self._client.plan(self._run_name)
+            if plan.segments:
+                return plan.segments
+            await anyio.sleep(self._pause)
+
+    def _open_folder(self, state: RunState, held: ExitStack) -> StoredRun | None:
+        """Open the run's folder, if this machine has it, and it is of this very run."""
+        if not (run_folder_path(self._run_name, self._workdir) / "run.json").exists():
+            return None
+        stored = held.enter_context(open_stored_run(self._run_name, self._workdir))
+        return stored if stored.record.id == state.id else None
+
+    async def _watch(self, segments: tuple[Segment, ...]) -> None:
+        client, run = self._client, self._run_name
+        first = PlanIndex(segments).first_steps[-1]
+        state = await client.run_state(run)
+        ready = RunReady(
+            how="watched",
+            run=run,
+            run_id=state.id,
+            number=len(segments) - 1,
+            segment=segments[-1],
+            first_step=first,
+            last_step=plan_steps(segments),
+            position=state,
+        )
+        await self._emit(ready)
+        pulse = Pulse(client, run, emit=self._emit)
+        pulse.begin()
+        over = anyio.Event()
+
+        async def follow() -> None:
+            await self._follow(ready, after=await self._tell_stored(ready))
+            over.set()
+            pulse.stop()
+
+        await together(follow, lambda: self._tell_upload(segments[-1], over), pulse.run)
+        await self._finish(ready)
+
+    async def _tell_stored(self, ready: RunReady) -> int:
+        """Tell the results that the folder has; return the step after which to ask the server."""
+        if self._stored is None:
+            return max(ready.first_step - 1, ready.position.step - FIRST_ROWS)
+        for rows in self._stored.chunks(ready.first_step):
+            await self._emit(StepsDone(rows, ready.position))
+        await self._tell_evaluations(ready)
+        return max(self._stored.results.last_step, ready.first_step - 1)
+
+    async def _follow(self, ready: RunReady, *, after: int) -> None:
+        """Tell results until the run is at its end. Raises when it stopped for good before."""
+        state = ""
+        while True:
+            reply = await self._client.steps(
+                self._run_name,
+                after=after,
+                wait=MAX_WAIT_SECONDS if after < ready.last_step else 0.0,
+                gather=self._gather,
+            )
+            if reply.steps:
+                after = reply.steps[-1].step
+                await self._emit(StepsDone(tuple(reply.steps), reply, reply.waiting_for))
+            if reply.state != state:
+                state = reply.state
+                await self._emit(StateChanged(reply))
+            await self._tell_evaluations(ready)
+            if reply.step >= ready.last_step <= after:
+                return
+            _judge(reply)
+            if not reply.steps and reply.state in {"idle", "paused"}:
+                await anyio.sleep(self._pause)  # such a run answers at once
+
+    async def _tell_upload(self, segment: Segment, over: anyio.Event) -> None:
+        """Tell how much of the segment's samples the server has, until it has all of them."""
+        number = None
+        while not over.is_set():
+            state = await self._client.run_state(self._run_name)
+            missing = set(state.waiting_for)
+            if not segment.is_whole or missing:
+                plan = await self._client.plan(self._run_name)
+                number = len(plan.segments) - 1 if number is None else number
+                segment = plan.segments[number]
+            there = sum(ref.samples for ref in segment.shards if ref.sha256 not in missing)
+            await self._emit(
+                UploadProgress(
+                    generated=segment.listed_samples,
+                    uploaded=there,
+                    samples=segment.samples,
+                    bytes_sent=0,
+                )
+            )
+            if there == segment.samples:
+                return
+            with anyio.move_on_after(self._pause):
+                await over.wait()
+
+    async def _tell_evaluations(self, ready: RunReady) -> None:
+        if self._stored is None:
+            return
+        told = self._evaluation.step if self._evaluation else ready.first_step - 1
+        results = self._stored.results
+        for found in await run_sync(lambda: results.evaluations(after=told)):
+            self._evaluation = found.evaluation
+            await self._emit(Evaluated(found.evaluation, found.segment, found.ended_at))
+
+    async def _finish(self, ready: RunReady) -> None:
+        """Wait a little for the last evaluation, where one is to come, and tell the figures."""
+        if self._stored is not None and self._stored.record.validation:
+            with anyio.move_on_after(LAST_EVALUATION_SECONDS):
+                while self._evaluation is None or self._evaluation.step < ready.last_step:
+                    await self._tell_evaluations(ready)
+                    await anyio.sleep(_LOOK_SECONDS)
+        found = self._evaluation
+        if found is not None and found.step < ready.last_step:
+            found = None
+        summary = await self._client.summary(self._run_name)
+        if found is not None:
+            summary = replace(
+                summary,
+                auroc=found.auroc,
+                average_precision=found.average_precision,
+                validation_samples=found.samples,
+            )
+        state = await self._client.run_state(self._run_name)
+        await self._emit(Done(summary, state, found))
+
+
+def _judge(reply: StepsReply) -> None:
+    """Raise what ended a run before its end."""
+    if reply.state == "diverged":
+        raise Diverged(reply.reason or f"the run stopped at step {reply.step}")
+    if reply.state == "failed":
+        raise Unavailable(
+            _("the run failed on its server: {reason}").format(reason=reply.reason or "-"),
+            hint=_("restart the server, then train again"),
+        )
