@@ -81,6 +81,22 @@ EvaluateWhen = Annotated[
         "of epochs, where that takes no more than a tenth of the time.",
     ),
 ]
+Loggers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--logger",
+        metavar="NAME",
+        help="Hand the figures to mlflow, wandb, trackio, or your own package.module:Class; may be "
+        "given more than once.",
+    ),
+]
+TensorBoard = Annotated[
+    bool,
+    typer.Option(
+        "--tensorboard/--no-tensorboard",
+        help="Write event files for TensorBoard into the run folder.",
+    ),
+]
 Patience = Annotated[
     str, typer.Option(metavar="TIME", help="Keep trying this long to reach the server again.")
 ]

@@ -7,9 +7,11 @@ import typer
 from omega21.cli.options import (
     Ca,
     JsonLines,
+    Loggers,
     Patience,
     PullCheckpoints,
     Quiet,
+    TensorBoard,
     Timeout,
     Token,
     TokenFile,
@@ -33,6 +35,8 @@ def resume(
     token: Token = None,
     token_file: TokenFile = None,
     ca: Ca = None,
+    logger: Loggers = None,
+    tensorboard: TensorBoard = True,
     pull_checkpoints: PullCheckpoints = "auto",
     workdir: Workdir = None,
     patience: Patience = "10m",
@@ -49,7 +53,7 @@ def resume(
     """
     from omega21.cli.connection import checked_name, last_address
     from omega21.cli.output import Output
-    from omega21.cli.training import Job, train_job
+    from omega21.cli.training import Job, chosen_loggers, train_job
     from omega21.client.unfinished import newest_unfinished, unfinished_order
 
     name = newest_unfinished(workdir).run if run is None else checked_name(run)
@@ -68,5 +72,6 @@ def resume(
         workdir=workdir,
         patience=seconds(patience, "--patience"),
         pull=pull_policy(pull_checkpoints),
+        loggers=chosen_loggers(logger, tensorboard=tensorboard),
     )
     train_job(job, output)

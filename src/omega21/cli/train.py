@@ -10,10 +10,12 @@ from omega21.cli.options import (
     EvaluateWhen,
     JsonLines,
     KindName,
+    Loggers,
     Patience,
     PullCheckpoints,
     Quiet,
     SamplesTypeName,
+    TensorBoard,
     Timeout,
     Token,
     TokenFile,
@@ -163,6 +165,8 @@ def train(
             "float16 among others, or the training is refused.",
         ),
     ] = None,
+    logger: Loggers = None,
+    tensorboard: TensorBoard = True,
     pull_checkpoints: PullCheckpoints = "auto",
     workdir: Workdir = None,
     patience: Patience = "10m",
@@ -181,7 +185,7 @@ def train(
     """
     from omega21.cli.connection import address_to_train
     from omega21.cli.output import Output
-    from omega21.cli.training import Job, make_order, train_job
+    from omega21.cli.training import Job, chosen_loggers, make_order, train_job
     from omega21.language import _
 
     order = make_order(
@@ -219,6 +223,7 @@ def train(
         workdir=workdir,
         patience=seconds(patience, "--patience"),
         pull=pull_policy(pull_checkpoints),
+        loggers=chosen_loggers(logger, tensorboard=tensorboard),
         every=None if every is None else seconds(every, "--every", least=1),
         diagnose=diagnose,
         metrics=metrics,

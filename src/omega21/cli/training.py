@@ -2,6 +2,7 @@
 
 import shlex
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from omega21.cli.servers import find_server, opened
 from omega21.cli.view import open_view
 from omega21.client.events import Done, RunReady
 from omega21.client.folder import fresh_run_name
+from omega21.client.loggers import LoggerChoice, load_logger
 from omega21.client.orders import EvaluateEvery, TrainOrder, next_segment
 from omega21.client.presets import PRESETS, Preset
 from omega21.client.pulling import Pull
@@ -48,6 +50,7 @@ class Job:
     every: float | None = None
     diagnose: bool = False
     metrics: bool = False
+    loggers: tuple[LoggerChoice, ...] = ()
 
     def way_back(self) -> str:
         """Return the command that goes on with this run: what was begun, else the next samples."""
@@ -67,6 +70,12 @@ class Job:
             if given != usual:
                 words += [option, str(given)]
         return shlex.join(words + (["--fast"] if not order.deterministic else []))
+
+
+def chosen_loggers(names: Sequence[str] | None, *, tensorboard: bool) -> tuple[LoggerChoice, ...]:
+    """Read the loggers that were asked for. Raises InvalidRequest, ExtraMissing."""
+    chosen = [*(["tensorboard"] if tensorboard else []), *(names or [])]
+    return tuple(load_logger(name) for name in dict.fromkeys(chosen))
 
 
 def make_order(
@@ -168,9 +177,17 @@ def train_segment(client: Client, job: Job, output: Output) -> Done:
     patience = job.patience if job.address else min(job.patience, _EMBEDDED_PATIENCE)
     pull = "never" if job.address is None and job.pull == "auto" else job.pull
     if job.finishing_only:
-        training = client.finish(job.order.run, workdir=job.workdir, patience=patience, pull=pull)
+        training = client.finish(
+            job.order.run,
+            workdir=job.workdir,
+            patience=patience,
+            pull=pull,
+            loggers=job.loggers,
+        )
     else:
-        training = client.train(job.order, workdir=job.workdir, patience=patience, pull=pull)
+        training = client.train(
+            job.order, workdir=job.workdir, patience=patience, pull=pull, loggers=job.loggers
+        )
     with open_view(output, client.traffic) as view, closing(training) as events:
         is_begun = False
         try:

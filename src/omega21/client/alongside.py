@@ -1,10 +1,11 @@
-"""What goes on beside the following of a segment: evaluations, the server's pulse, checkpoints."""
+"""What goes on beside the following of a segment: evaluations, pulse, checkpoints, loggers."""
 
 from collections.abc import Awaitable, Callable
 
 from omega21.client.concurrency import together
 from omega21.client.evaluating import Evaluating
-from omega21.client.events import Event, StepsDone
+from omega21.client.events import Event, Notice, StepsDone
+from omega21.client.loggers.feeding import Feeds
 from omega21.client.pulling import Pulling
 from omega21.client.pulse import Pulse
 
@@ -18,11 +19,13 @@ class Alongside:
         evaluating: Evaluating,
         pulse: Pulse,
         pulling: Pulling,
+        feeds: Feeds,
         emit: Callable[[Event], Awaitable[None]],
     ) -> None:
         self._evaluating = evaluating
         self._pulse = pulse
         self._pulling = pulling
+        self._feeds = feeds
         self._emit = emit
 
     async def tell(self, event: Event) -> None:
@@ -31,6 +34,9 @@ class Alongside:
         if isinstance(event, StepsDone):
             self._pulse.begin()
             self._evaluating.reached(event.rows[-1].step)
+            self._feeds.wake()
+            for failure in self._feeds.failures():
+                await self._emit(Notice(failure))
 
     async def run(self) -> None:
         """Do it all, until `stop`."""

@@ -22,6 +22,7 @@ from omega21.client.address import check_encrypted, parse_address
 from omega21.client.checkpoints import HeldCheckpoint
 from omega21.client.conditions import changed_at
 from omega21.client.evaluation import Prediction, predict, score
+from omega21.client.loggers import LoggerChoice
 from omega21.client.orders import TrainOrder
 from omega21.client.policy import RetryRules
 from omega21.client.pulling import Pull, pull_checkpoint
@@ -451,6 +452,7 @@ class AsyncClient:
         workdir: Path | None = None,
         patience: float = 600.0,
         pull: Pull = "never",
+        loggers: Sequence[LoggerChoice] = (),
     ) -> Training:
         """Train a segment of a run, whatever happens on the way.
 
@@ -458,8 +460,10 @@ class AsyncClient:
         and plan are in the run folder before they are sent, and results before they are yielded.
         While the server is unreachable it is tried again for `patience` seconds. Checkpoints are
         pulled into the run folder as `pull` says: `never`, at the `end`, or every so many seconds.
+        Each of `loggers` gets the figures: `tensorboard`, `mlflow`, `wandb`, `trackio`, or one of
+        your own.
         """
-        return Training(self, order, workdir=workdir, patience=patience, pull=pull)
+        return Training(self, order, workdir=workdir, patience=patience, pull=pull, loggers=loggers)
 
     def finish(
         self,
@@ -468,6 +472,7 @@ class AsyncClient:
         workdir: Path | None = None,
         patience: float = 600.0,
         pull: Pull = "never",
+        loggers: Sequence[LoggerChoice] = (),
     ) -> Training:
         """Finish what was begun of a run, from its folder alone; else as `train`.
 
@@ -477,7 +482,13 @@ class AsyncClient:
         """
         order = unfinished_order(check(run), workdir)
         return Training(
-            self, order, workdir=workdir, patience=patience, pull=pull, finishing_only=True
+            self,
+            order,
+            workdir=workdir,
+            patience=patience,
+            pull=pull,
+            finishing_only=True,
+            loggers=loggers,
         )
 
     def watch(self, run: str, *, workdir: Path | None = None, patience: float = 600.0) -> Watching:

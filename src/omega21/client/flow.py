@@ -10,7 +10,7 @@ come to the same: what is there is compared, what is missing is sent, and the ru
 """
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -35,6 +35,8 @@ from omega21.client.events import (
 )
 from omega21.client.folder import RunFolder, run_folder_path
 from omega21.client.following import GATHER_SECONDS, GATHER_SECONDS_LOCAL, Following
+from omega21.client.loggers import LoggerChoice, check_loggers
+from omega21.client.loggers.feeding import STOP_SECONDS, Feeds
 from omega21.client.meeting import find_run, meet, open_folder
 from omega21.client.needs import Choice
 from omega21.client.orders import FileFacts, TrainOrder, next_segment
@@ -97,6 +99,7 @@ class TrainingFlow:
         workdir: Path | None,
         pull: Pull = "never",
         finishing_only: bool = False,
+        loggers: Sequence[LoggerChoice] = (),
         emit: Callable[[Event], Awaitable[None]],
     ) -> None:
         self._client = client
@@ -105,6 +108,7 @@ class TrainingFlow:
         self._pull = pull
         self._gather = GATHER_SECONDS_LOCAL if is_loopback(client.address) else GATHER_SECONDS
         self._finishing_only = finishing_only
+        self._loggers = loggers
         self._emit = emit
         self._start = time.monotonic()
         self._is_ready = False
@@ -112,6 +116,7 @@ class TrainingFlow:
     async def run(self, patient: "AsyncClient") -> None:
         """Connect, then train through `patient`, which outlasts a broken link."""
         order, config = self._order, self._order.config()
+        check_loggers(self._loggers)
         file = await run_sync(_look_at, order.data) if order.data is not None else None
         next_segment(order, (), file=_facts(file, held_out=None))  # refuse before anything is made
         # A server that this run was on may be away for a while; a new address is wrong or right.
@@ -138,7 +143,11 @@ class TrainingFlow:
                         gather=self._gather,
                     )
                 )
-            await self._train(folder, chosen, state=state)
+            feeds = Feeds(self._loggers, folder=folder, number=chosen.number)
+            try:
+                await self._train(folder, chosen, state=state, feeds=feeds)
+            finally:
+                feeds.finish(STOP_SECONDS)  # nothing is left to wait for where it came to its end
 
     async def _choose_within_budget(
         self, info: Info, *, state: RunState | None, file: _File | None
@@ -200,14 +209,16 @@ class TrainingFlow:
         await run_sync(folder.put_segment, number, new.segment)
         return _Chosen(number, "continued" if number else "created")
 
-    async def _train(self, folder: RunFolder, chosen: _Chosen, *, state: RunState) -> None:
+    async def _train(
+        self, folder: RunFolder, chosen: _Chosen, *, state: RunState, feeds: Feeds
+    ) -> None:
         """Train and finish, again from what is there when the server lost something it had."""
         futile, reached = 0, folder.results.last_step
         while True:
             try:
-                await self._session(folder, chosen, state=state)
+                await self._session(folder, chosen, state=state, feeds=feeds)
                 remember(step=folder.results.last_step)
-                await self._finish(folder, chosen)
+                await self._finish(folder, chosen, feeds=feeds)
             except (UnknownRun, UnknownSegment, UnknownShard) as lost:
                 futile = 0 if folder.results.last_step > reached else futile + 1
                 reached = folder.results.last_step
@@ -219,7 +230,9 @@ class TrainingFlow:
             else:
                 return
 
-    async def _session(self, folder: RunFolder, chosen: _Chosen, *, state: RunState) -> None:
+    async def _session(
+        self, folder: RunFolder, chosen: _Chosen, *, state: RunState, feeds: Feeds
+    ) -> None:
         """Bring the plan to the server, raise the target, and upload while results come in."""
         segments = folder.segments[: chosen.number + 1]
         first_steps, end = PlanIndex(segments).first_steps, plan_steps(segments)
@@ -250,7 +263,7 @@ class TrainingFlow:
                     position=position,
                 )
             )
-        alongside = self._alongside(folder, chosen, first_step=first_steps[-1])
+        alongside = self._alongside(folder, chosen, first_step=first_steps[-1], feeds=feeds)
         following = Following(
             self._client, folder, last_step=end, gather=self._gather, emit=alongside.tell
         )
@@ -272,7 +285,9 @@ class TrainingFlow:
 
         await together(upload_all, follow, alongside.run)
 
-    def _alongside(self, folder: RunFolder, chosen: _Chosen, *, first_step: int) -> Alongside:
+    def _alongside(
+        self, folder: RunFolder, chosen: _Chosen, *, first_step: int, feeds: Feeds
+    ) -> Alongside:
         order, segment = self._order, folder.segments[chosen.number]
         return Alongside(
             evaluating=Evaluating(
@@ -286,10 +301,11 @@ class TrainingFlow:
             ),
             pulse=Pulse(self._client, order.run, emit=self._emit),
             pulling=Pulling(self._client, folder, policy=self._pull, emit=self._emit),
+            feeds=feeds,
             emit=self._emit,
         )
 
-    async def _finish(self, folder: RunFolder, chosen: _Chosen) -> None:
+    async def _finish(self, folder: RunFolder, chosen: _Chosen, *, feeds: Feeds) -> None:
         """Evaluate, record that the segment is finished, and tell its figures."""
         run, segment = folder.record.run, folder.segments[chosen.number]
         evaluation = await self._evaluate(folder, chosen.number)
@@ -319,6 +335,8 @@ class TrainingFlow:
         server = status.model_dump(mode="json")
         await run_sync(lambda: folder.note("finished", **summary.as_dict(), server=server))
         await run_sync(lambda: folder.update(finished_segments=chosen.number + 1))
+        for text in await run_sync(feeds.finish):
+            await self._emit(Notice(text))
         await self._emit(Done(summary, state, evaluation))
 
     async def _evaluate(self, folder: RunFolder, number: int) -> Evaluation | None:

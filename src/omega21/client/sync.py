@@ -27,6 +27,7 @@ from omega21.client.checkpoints import HeldCheckpoint
 from omega21.client.client import AsyncClient
 from omega21.client.evaluation import Prediction
 from omega21.client.events import Event
+from omega21.client.loggers import LoggerChoice
 from omega21.client.orders import TrainOrder
 from omega21.client.pulling import Pull
 from omega21.client.stream import EventStream
@@ -287,13 +288,16 @@ class Client:
         workdir: Path | None = None,
         patience: float = 600.0,
         pull: Pull = "never",
+        loggers: Sequence[LoggerChoice] = (),
     ) -> Generator[Event, None, None]:
         """Yield the events of a training; see `AsyncClient.train`.
 
         The last one is `Done`. Closing the generator, or an exception in the loop over it, stops
         the client's part and lets go of the run folder; the server goes on to its target.
         """
-        training = self._client.train(order, workdir=workdir, patience=patience, pull=pull)
+        training = self._client.train(
+            order, workdir=workdir, patience=patience, pull=pull, loggers=loggers
+        )
         yield from self._events(training)
 
     def finish(
@@ -303,6 +307,7 @@ class Client:
         workdir: Path | None = None,
         patience: float = 600.0,
         pull: Pull = "never",
+        loggers: Sequence[LoggerChoice] = (),
     ) -> Generator[Event, None, None]:
         """Finish what was begun of a run, from its folder alone, yielding events as `train`.
 
@@ -310,7 +315,9 @@ class Client:
         computed again from its first step, whichever is the shorter way. Raises RunFolderConflict
         when there is nothing to finish.
         """
-        training = self._client.finish(run, workdir=workdir, patience=patience, pull=pull)
+        training = self._client.finish(
+            run, workdir=workdir, patience=patience, pull=pull, loggers=loggers
+        )
         yield from self._events(training)
 
     def watch(

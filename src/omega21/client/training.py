@@ -1,9 +1,11 @@
 """A training as a stream of events."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omega21.client.flow import TrainingFlow
+from omega21.client.loggers import LoggerChoice
 from omega21.client.orders import TrainOrder
 from omega21.client.pulling import Pull
 from omega21.client.stream import EventStream
@@ -26,12 +28,14 @@ class Training(EventStream):
         patience: float,
         pull: Pull = "never",
         finishing_only: bool = False,
+        loggers: Sequence[LoggerChoice] = (),
     ) -> None:
         super().__init__(client, patience=patience)
         self._order = order
         self._workdir = workdir
         self._pull = pull
         self._finishing_only = finishing_only
+        self._loggers = loggers
 
     async def _produce(self, patient: "AsyncClient") -> None:
         flow = TrainingFlow(
@@ -40,6 +44,7 @@ class Training(EventStream):
             workdir=self._workdir,
             pull=self._pull,
             finishing_only=self._finishing_only,
+            loggers=self._loggers,
             emit=self._emit,
         )
         with bound(run=self._order.run):

@@ -22,6 +22,7 @@
     │   │   ├── UnknownSegment
     │   │   ├── UnknownShard
     │   │   └── UnknownCheckpoint
+    │   ├── ExtraMissing              what was asked for needs a package that is not installed
     │   ├── MethodNotAllowed
     │   └── TooManyRuns
     ├── Conflict                      the request is right, the state does not allow it
@@ -61,10 +62,11 @@ one line that says what is wrong and where, and a hint that says what to do; add
 """
 
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from pydantic import Field
 
+from omega21.language import _
 from omega21.protocol.messages import Reply
 
 
@@ -134,6 +136,21 @@ class InvalidCheckpoint(RequestRefused):
     code = "invalid_checkpoint"
     http_status = 422
     exit_code = 26
+
+
+class ExtraMissing(RequestRefused):
+    """What was asked for needs an optional package of the client that is not installed."""
+
+    code = "extra_missing"
+    exit_code = 80
+
+    @classmethod
+    def of(cls, extra: str, *, for_what: str) -> Self:
+        """Name what needs an extra, and how that is installed."""
+        return cls(
+            _("{what} needs a package that is not installed").format(what=for_what),
+            hint=_("install it with: {command}").format(command=f"pip install 'omega21[{extra}]'"),
+        )
 
 
 class InvalidAddress(RequestRefused):

@@ -1,0 +1,42 @@
+"""Trackio: into its local database: TRACKIO_DIR, else its usual place.
+
+One Trackio run for each run, gone on with by its name and the first digits of its id.
+"""
+
+from collections.abc import Sequence
+
+import trackio
+
+from omega21.client.loggers import LoggedRun, Logger, Point
+
+_PROJECT = "omega21"
+
+
+class Trackio:
+    """Logs through a Trackio run of its own."""
+
+    def start(self, run: LoggedRun) -> None:
+        """Begin the Trackio run, or go on with it."""
+        self._run = trackio.init(
+            project=_PROJECT,
+            name=f"{run.name}-{run.id[:6]}",
+            config=dict(run.parameters),
+            resume="allow",
+            embed=False,
+            auto_log_gpu=False,  # this machine's, which does not compute
+            auto_log_cpu=False,
+        )
+
+    def log(self, points: Sequence[Point]) -> None:
+        """Log figures against the run's own steps."""
+        for point in points:
+            self._run.log(dict(point.figures), step=point.step)
+
+    def finish(self) -> None:
+        """Write what is left."""
+        self._run.finish()  # type: ignore[no-untyped-call]
+
+
+def make() -> Logger:
+    """Return the logger."""
+    return Trackio()
