@@ -21,6 +21,7 @@ from omega21.cli import (
     generate,
     metrics,
     predict,
+    report,
     resume,
     runs,
     serve,
@@ -51,6 +52,7 @@ app.command()(diagnose.diagnose)
 app.command()(feedback.feedback)
 app.command()(generate.generate)
 app.command()(predict.predict)
+app.command()(report.report)
 app.command()(export.export)
 app.command()(verify.verify)
 app.command()(forget.forget)

@@ -256,6 +256,14 @@ class Results:
         table = np.array(found, np.float64).reshape(-1, 2)
         return table[:, 0], table[:, 1]
 
+    def series(self) -> NDArray[np.float64]:
+        """Return [n, 5]: step, loss, anomaly probability, samples, seconds; NaN where none is."""
+        with self._lock:
+            found = self._db.execute(
+                "SELECT step, loss, anomaly_prob, samples, seconds FROM steps ORDER BY step"
+            ).fetchall()
+        return np.array(found, np.float64).reshape(-1, 5)
+
     def _add(self, rows: Sequence[StepRow], *, cut_from: int | None = None) -> None:
         """Add rows in one transaction, after removing those from a step on."""
         start = self.last_step + 1 if cut_from is None else cut_from

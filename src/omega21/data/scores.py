@@ -1,7 +1,9 @@
-"""How well scores rank anomalies above normal samples: AUROC and average precision.
+"""How well scores tell anomalies from normal samples: AUROC, average precision, their curves.
 
-Both depend on the order of the scores alone; samples of equal score are taken together.
+The two figures depend on the order of the scores alone; samples of equal score are taken together.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,7 +17,7 @@ def auroc(scores: ArrayLike, labels: ArrayLike) -> float:
     By ranks (Mann and Whitney, 1947). `scores` [n] are finite, `labels` [n] are 0 or 1. Raises
     InvalidSamples for other input, or when a class is missing.
     """
-    normal, anomalous = _counts_by_score(scores, labels)
+    _, normal, anomalous = _counts_by_score(scores, labels)
     normal_below = np.cumsum(normal) - normal
     wins = np.sum(anomalous * (normal_below + normal / 2))
     return float(wins / (normal.sum() * anomalous.sum()))
@@ -28,16 +30,63 @@ def average_precision(scores: ArrayLike, labels: ArrayLike) -> float:
     `scores` [n] are finite, `labels` [n] are 0 or 1. Raises InvalidSamples for other input, or
     when a class is missing.
     """
-    normal, anomalous = (counts[::-1] for counts in _counts_by_score(scores, labels))
+    _, normal, anomalous = (counts[::-1] for counts in _counts_by_score(scores, labels))
     found = np.cumsum(anomalous)
     precision = found / (found + np.cumsum(normal))
     return float(np.sum(anomalous * precision) / found[-1])
 
 
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """What each threshold makes of scores; the highest first, each array [thresholds].
+
+    A sample whose score is at least `threshold` is taken for an anomaly: `found` of the
+    `anomalies` then are, and `false_alarms` of the `normal` samples.
+    """
+
+    threshold: NDArray[np.float64]
+    found: NDArray[np.int64]
+    false_alarms: NDArray[np.int64]
+    anomalies: int
+    normal: int
+
+    @property
+    def recall(self) -> NDArray[np.float64]:
+        """Share of the anomalies that are found: the ROC curve's height, too."""
+        return self.found / self.anomalies
+
+    @property
+    def fall_out(self) -> NDArray[np.float64]:
+        """Share of the normal samples that are false alarms: the ROC curve's width."""
+        return self.false_alarms / self.normal
+
+    @property
+    def precision(self) -> NDArray[np.float64]:
+        """Share of the alarms that are anomalies."""
+        return self.found / (self.found + self.false_alarms)
+
+    def best(self) -> int:
+        """Return the place of the threshold with the highest F1 score, the highest of those."""
+        f1 = 2 * self.found / (self.found + self.false_alarms + self.anomalies)
+        return int(np.argmax(f1))
+
+
+def thresholds(scores: ArrayLike, labels: ArrayLike) -> Thresholds:
+    """Take each distinct score as a threshold; input and errors as for `auroc`."""
+    distinct, normal, anomalous = _counts_by_score(scores, labels)
+    return Thresholds(
+        threshold=distinct[::-1],
+        found=np.cumsum(anomalous[::-1]),
+        false_alarms=np.cumsum(normal[::-1]),
+        anomalies=int(anomalous.sum()),
+        normal=int(normal.sum()),
+    )
+
+
 def _counts_by_score(
     scores: ArrayLike, labels: ArrayLike
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Count normal samples and anomalies at each distinct score, lowest first."""
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return each distinct score, lowest first, with its normal samples and anomalies."""
     values = np.asarray(scores, dtype=np.float64)
     is_anomaly = np.asarray(labels)
     if values.ndim != 1 or values.shape != is_anomaly.shape:
@@ -54,4 +103,4 @@ def _counts_by_score(
             "ranking scores need both normal samples and anomalies",
             hint="validate on more samples or with a larger share of anomalies",
         )
-    return normal, anomalous
+    return distinct, normal, anomalous

@@ -1,0 +1,89 @@
+"""`omega21 report`: a run's report as one HTML file, or as Markdown with images."""
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from omega21.cli.options import Json, Quiet, Verbose, Workdir
+
+
+class Format(Enum):
+    """What a report is written as."""
+
+    HTML = "html"
+    MARKDOWN = "markdown"
+
+
+def report(
+    run: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="RUN", help="The run's name; without one, the newest on this machine."
+        ),
+    ] = None,
+    *,
+    kind: Annotated[
+        Format, typer.Option("--format", help="One HTML file, or Markdown with PNG images.")
+    ] = Format.HTML,
+    output_path: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Where it goes: report.html or report.md in the run folder.",
+        ),
+    ] = None,
+    workdir: Workdir = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Write a run's report: what was trained, curves, scores, and how to repeat it.
+
+    From the run folder alone; no server is asked.
+    """
+    from omega21.cli.connection import checked_name
+    from omega21.cli.output import Output, facts
+    from omega21.client.stored import newest_run
+    from omega21.language import _
+
+    output = Output(json=json, quiet=quiet, verbose=verbose)
+    name = newest_run(workdir) if run is None else checked_name(run)
+    path = write_report(name, workdir=workdir, kind=kind, path=output_path)
+    output.result({"run": name, "file": str(path)}, facts([(_("report"), str(path))]))
+
+
+def write_report(
+    run: str,
+    *,
+    workdir: Path | None = None,
+    kind: Format = Format.HTML,
+    path: Path | None = None,
+) -> Path:
+    """Write a run's report, whole or not at all, and return where it is.
+
+    Raises UnknownRun when the run is not on this machine.
+    """
+    from omega21.cli.reports.content import make_report
+    from omega21.client.stored import open_stored_run
+    from omega21.data.durable import write_durably
+
+    with open_stored_run(run, workdir) as stored:
+        made = make_report(stored)
+        suffix = "html" if kind is Format.HTML else "md"
+        path = path or stored.path / f"report.{suffix}"
+        if kind is Format.HTML:
+            from omega21.cli.reports.html import write_html
+
+            text = write_html(made)
+        else:
+            from omega21.cli.reports.markdown import write_markdown
+
+            text, images = write_markdown(made, path.stem)
+            for name, image in images.items():
+                write_durably(path.with_name(name), image)
+        write_durably(path, text.encode())
+    return path

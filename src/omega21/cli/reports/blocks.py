@@ -1,0 +1,75 @@
+"""What a report is made of, whatever it is written as; every text is plain, never markup."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Names and values."""
+
+    rows: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows under titles."""
+
+    titles: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A paragraph."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Commands:
+    """Lines for a shell."""
+
+    lines: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A drawing, by the name of its file; `caption` says what it shows to whoever cannot see it."""
+
+    name: str
+    caption: str
+    draw: "Callable[[], Figure]"
+
+
+@dataclass(frozen=True, slots=True)
+class Charts:
+    """Drawings side by side."""
+
+    charts: Sequence[Chart]
+
+
+Block: TypeAlias = Facts | Table | Text | Commands | Charts
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of a report."""
+
+    title: str
+    blocks: Sequence[Block]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A report: the run's name, one line about it, its foremost figures, its sections."""
+
+    title: str
+    subtitle: str
+    highlights: Sequence[tuple[str, str]]
+    sections: Sequence[Section]
+    footer: str

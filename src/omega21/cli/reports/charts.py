@@ -1,0 +1,224 @@
+"""A report's charts, by matplotlib: SVG whose colours the page decides, or PNG.
+
+Colours are stand-ins that `svg` replaces by the page's own (`var(--…)`), so that a chart is as
+readable in the dark as in the light.
+"""
+
+import io
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
+from numpy.typing import NDArray
+
+from omega21.client.results import StoredEvaluation
+from omega21.data.scores import Thresholds
+from omega21.language import _
+
+INK: Final = "#101113"
+FAINT: Final = "#a0a1a3"
+FIRST: Final = "#2563eb"
+SECOND: Final = "#d97706"
+_VARIABLES: Final = {INK: "--ink", FAINT: "--line", FIRST: "--first", SECOND: "--second"}
+
+_SIZE: Final = (5.2, 2.9)
+_POINTS: Final = 800
+"""Most points of a curve: more are means of neighbours."""
+
+_SMOOTHED: Final = 0.05
+"""A smoothed value is a mean over this share of the curve."""
+
+_LEAST_LOSS: Final = 1e-8
+"""Losses below, and those of exactly 0, are drawn here: the scale is of powers of ten."""
+
+_STYLE: Final[dict[Any, Any]] = {
+    "axes.edgecolor": FAINT,
+    "axes.facecolor": "none",
+    "axes.grid": True,
+    "axes.labelcolor": INK,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "figure.facecolor": "none",
+    "font.size": 9,
+    "grid.alpha": 0.35,
+    "grid.color": FAINT,
+    "legend.frameon": False,
+    "legend.labelcolor": INK,
+    "lines.linewidth": 1.6,
+    "svg.fonttype": "none",
+    "text.color": INK,
+    "text.parse_math": False,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+
+_styled: Final = mpl.rc_context(_STYLE)  # around a function, anew each time that it is called
+
+
+@_styled
+def loss(series: NDArray[np.float64], evaluations: Sequence[StoredEvaluation]) -> Figure:
+    """Loss by step, smoothed too, and that of the held-out samples."""
+    figure, axes = _axes(_("step"), _("loss"))
+    steps, values = series[:, 0], np.maximum(series[:, 1], _LEAST_LOSS)
+    axes.plot(*_thinned(steps, values), color=FAINT, linewidth=0.9, label=_("each step"))
+    smoothed = np.exp(_smooth(np.log(values)))
+    axes.plot(*_thinned(steps, smoothed), color=FIRST, label=_("smoothed"))
+    if evaluations:
+        places = [found.evaluation.step for found in evaluations]
+        held_out = [max(found.evaluation.loss, _LEAST_LOSS) for found in evaluations]
+        axes.plot(places, held_out, "o", color=SECOND, markersize=4, label=_("held-out samples"))
+    if np.nanmax(values, initial=0) > 100 * np.nanmin(values, initial=np.inf):
+        _logarithmic(axes)
+    axes.legend()
+    return figure
+
+
+@_styled
+def anomaly_probability(series: NDArray[np.float64]) -> Figure:
+    """Mean anomaly probability of each batch."""
+    figure, axes = _axes(_("step"), _("anomaly probability"))
+    axes.plot(*_thinned(series[:, 0], series[:, 2]), color=FAINT, linewidth=0.9)
+    axes.plot(*_thinned(series[:, 0], _smooth(series[:, 2])), color=FIRST)
+    axes.set_ylim(bottom=0)
+    return figure
+
+
+@_styled
+def throughput(series: NDArray[np.float64]) -> Figure:
+    """Samples per second of each step, by the server's clock."""
+    figure, axes = _axes(_("step"), _("samples per second"))
+    seconds = np.where(series[:, 4] > 0, series[:, 4], np.nan)
+    axes.plot(*_thinned(series[:, 0], series[:, 3] / seconds), color=FIRST)
+    axes.set_ylim(bottom=0)
+    return figure
+
+
+@_styled
+def evaluations(found: Sequence[StoredEvaluation]) -> Figure:
+    """AUROC and average precision of the evaluations."""
+    figure, axes = _axes(_("step"), _("on held-out samples"))
+    steps = [one.evaluation.step for one in found]
+    aurocs = [_or_nan(one.evaluation.auroc) for one in found]
+    precisions = [_or_nan(one.evaluation.average_precision) for one in found]
+    axes.plot(steps, aurocs, "o-", color=FIRST, markersize=4, label="AUROC")
+    axes.plot(steps, precisions, "s--", color=SECOND, markersize=4, label=_("average precision"))
+    axes.legend()
+    return figure
+
+
+@_styled
+def roc(curve: Thresholds) -> Figure:
+    """Anomalies found against false alarms, for every threshold."""
+    figure, axes = _axes(_("false alarms, share of normal samples"), _("anomalies found"))
+    axes.plot([0, 1], [0, 1], ":", color=FAINT)
+    axes.step([0, *curve.fall_out], [0, *curve.recall], where="post", color=FIRST)
+    best = curve.best()
+    axes.plot(curve.fall_out[best], curve.recall[best], "o", color=SECOND)
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    return figure
+
+
+@_styled
+def precision_recall(curve: Thresholds) -> Figure:
+    """Precision against the anomalies found, for every threshold."""
+    figure, axes = _axes(_("anomalies found"), _("precision"))
+    axes.step([0, *curve.recall], [curve.precision[0], *curve.precision], color=FIRST)
+    best = curve.best()
+    axes.plot(curve.recall[best], curve.precision[best], "o", color=SECOND)
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    return figure
+
+
+@_styled
+def distribution(
+    scores: NDArray[np.float64], labels: NDArray[np.float64], *, threshold: float
+) -> Figure:
+    """How the scores of normal samples and anomalies are spread, counts on a log scale."""
+    figure, axes = _axes(_("anomaly probability"), _("samples"))
+    bins = np.linspace(0, 1, 41).tolist()
+    kinds = ((_("normal"), 0, FIRST, ""), (_("anomalies"), 1, SECOND, "///"))
+    for name, label, colour, hatch in kinds:
+        axes.hist(
+            scores[labels == label],
+            bins=bins,
+            label=name,
+            color=colour,
+            edgecolor=colour,
+            alpha=0.55,
+            hatch=hatch,
+        )
+    axes.axvline(threshold, color=INK, linestyle="--", linewidth=1)
+    _logarithmic(axes)
+    axes.legend()
+    return figure
+
+
+def svg(figure: Figure, name: str) -> str:
+    """Write a chart as an <svg> element in the page's colours; the same chart, the same text."""
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
+        file = io.StringIO()
+        figure.savefig(file, format="svg", metadata={"Date": None}, transparent=True)
+    text = file.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    for colour, variable in _VARIABLES.items():
+        text = text.replace(colour, f"var({variable})")
+    # Names are the page's as a whole, and several charts are on it.
+    return re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text)
+
+
+def png(figure: Figure) -> bytes:
+    """Write a chart as a PNG image on white."""
+    with mpl.rc_context(_STYLE):
+        file = io.BytesIO()
+        figure.savefig(file, format="png", dpi=160, facecolor="white", metadata={"Software": None})
+    return file.getvalue()
+
+
+def _axes(across: str, up: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=_SIZE, layout="constrained")
+    axes = figure.subplots()
+    axes.set(xlabel=across, ylabel=up)
+    return figure, axes
+
+
+def _logarithmic(axes: Axes) -> None:
+    """Use a scale of powers of ten, written without markup."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _place: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _thinned(
+    steps: NDArray[np.float64], values: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Bring a curve to as many points as can be seen."""
+    if len(steps) <= _POINTS:
+        return steps, values
+    bounds = np.linspace(0, len(steps), _POINTS + 1).astype(int)[:-1]
+    sizes = np.diff([*bounds, len(steps)])
+    return np.add.reduceat(steps, bounds) / sizes, np.add.reduceat(values, bounds) / sizes
+
+
+def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Average over a window that is cut short at the ends."""
+    half = int(len(values) * _SMOOTHED / 2)
+    known = np.isfinite(values)
+    sums = np.concatenate([[0.0], np.cumsum(np.where(known, values, 0.0))])
+    counts = np.concatenate([[0], np.cumsum(known)])
+    places = np.arange(len(values))
+    low, high = np.maximum(places - half, 0), np.minimum(places + half + 1, len(values))
+    size = counts[high] - counts[low]
+    smoothed: NDArray[np.float64] = np.where(
+        size > 0, (sums[high] - sums[low]) / np.maximum(size, 1), np.nan
+    )
+    return smoothed
+
+
+def _or_nan(value: float | None) -> float:
+    return np.nan if value is None else value

@@ -1,0 +1,292 @@
+"""What a report says: everything from the run folder, nothing computed that was computed before."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omega21.cli.numbers import count, duration, moment, number, percent
+from omega21.cli.reports import charts
+from omega21.cli.reports.blocks import (
+    Block,
+    Chart,
+    Charts,
+    Commands,
+    Facts,
+    Report,
+    Section,
+    Table,
+    Text,
+)
+from omega21.cli.reports.repeating import commands, reservation
+from omega21.client.results import StoredEvaluation
+from omega21.client.stored import StoredRun
+from omega21.data.scores import Thresholds, thresholds
+from omega21.language import _
+from omega21.protocol.plan import plan_sha256, plan_steps
+
+_SHOWN: Final = 10
+"""Most samples in a list."""
+
+
+def make_report(stored: StoredRun) -> Report:
+    """Put a run's report together; a run of which little is known has a short one."""
+    series, evaluations = stored.results.series(), stored.results.evaluations()
+    finished = [line for line in stored.log() if line.get("what") == "finished"]
+    server: dict[str, Any] = finished[-1].get("server", {}) if finished else {}
+    scores, labels = stored.results.scores()
+    curve = thresholds(scores, labels) if 0 < np.sum(labels) < len(labels) else None
+    sections = [
+        _trained(stored),
+        _curves(series, evaluations),
+        _scores(scores, labels, curve),
+        _feedback(server),
+        _survived(stored, server),
+        _repeating(stored),
+    ]
+    position = _("step {step} of {steps}").format(
+        step=count(stored.results.last_step), steps=count(plan_steps(stored.segments))
+    )
+    subtitle = _("made {moment}, {position}").format(
+        moment=moment(stored.record.created_at), position=position
+    )
+    return Report(
+        title=stored.record.run,
+        subtitle=subtitle,
+        highlights=_highlights(series, evaluations),
+        sections=[section for section in sections if section.blocks],
+        footer=_("Written by omega21 from {path}").format(path=stored.path),
+    )
+
+
+def _highlights(
+    series: NDArray[np.float64], evaluations: Sequence[StoredEvaluation]
+) -> list[tuple[str, str]]:
+    found = [(_("steps"), count(len(series)))]
+    if evaluations:
+        newest = evaluations[-1].evaluation
+        found += [
+            ("AUROC", number(newest.auroc)),
+            (_("average precision"), number(newest.average_precision)),
+        ]
+    if len(series):
+        seconds = float(np.sum(series[:, 4]))
+        found.append((_("last loss"), number(_known(series[-1, 1]))))
+        found.append((_("computed for"), duration(seconds)))
+        if seconds:
+            rate = float(np.sum(series[:, 3])) / seconds
+            found.append((_("samples per second"), number(rate, 0)))
+    return found
+
+
+def _trained(stored: StoredRun) -> Section:
+    config = stored.record.config
+    model, optimizer = config.model.model_dump(), config.optimizer.model_dump()
+    facts = [
+        (_("run"), f"{stored.record.run} ({stored.record.id})"),
+        (_("model"), _settings(model)),
+        (_("optimizer"), _settings(optimizer)),
+        (_("server last used"), stored.record.server or "-"),
+    ]
+    titles = (_("samples"), _("kind"), _("anomalies"), _("from"), _("batch"), _("epochs"))
+    rows = [
+        (
+            count(segment.samples),
+            segment.source.kind,
+            "-"
+            if segment.source.anomaly_percent is None
+            else percent(segment.source.anomaly_percent / 100),
+            stored.record.files.get(segment.source.file_sha256 or "", "")
+            or _("seed {seed}, from {offset} on").format(
+                seed=segment.source.seed, offset=count(segment.source.offset)
+            ),
+            count(segment.batch_size),
+            count(segment.epochs),
+        )
+        for segment in stored.segments
+    ]
+    return Section(_("What was trained"), [Facts(facts), *([Table(titles, rows)] if rows else [])])
+
+
+def _curves(series: NDArray[np.float64], evaluations: Sequence[StoredEvaluation]) -> Section:
+    if not len(series):
+        return Section(_("Training"), [Text(_("There are no results yet."))])
+    drawn = [
+        Chart("loss", _("Loss by step"), lambda: charts.loss(series, evaluations)),
+        Chart(
+            "probability",
+            _("Mean anomaly probability by step"),
+            lambda: charts.anomaly_probability(series),
+        ),
+        Chart("throughput", _("Samples per second"), lambda: charts.throughput(series)),
+    ]
+    if len(evaluations) > 1:
+        drawn.append(
+            Chart(
+                "evaluations",
+                _("Scores of held-out samples by step"),
+                lambda: charts.evaluations(evaluations),
+            )
+        )
+    return Section(_("Training"), [Charts(drawn)])
+
+
+def _scores(
+    scores: NDArray[np.float64], labels: NDArray[np.float64], curve: Thresholds | None
+) -> Section:
+    title = _("Held-out samples")
+    if not len(scores):
+        return Section(title, [Text(_("Nothing was held out, so there are no scores."))])
+    if curve is None:
+        one_class = _("The {count} held-out samples are all of one class.")
+        return Section(title, [Text(one_class.format(count=count(len(scores))))])
+    best = curve.best()
+    threshold = float(curve.threshold[best])
+    drawn = [
+        Chart("roc", _("ROC curve; the dot is the best threshold"), lambda: charts.roc(curve)),
+        Chart(
+            "precision-recall",
+            _("Precision and recall; the dot is the best threshold"),
+            lambda: charts.precision_recall(curve),
+        ),
+        Chart(
+            "distribution",
+            _("Distribution of the scores; the dashed line is the best threshold"),
+            lambda: charts.distribution(scores, labels, threshold=threshold),
+        ),
+    ]
+    return Section(
+        title, [Charts(drawn), *_confusion(curve, best), *_anomalies(scores, labels, threshold)]
+    )
+
+
+def _confusion(curve: Thresholds, best: int) -> list[Block]:
+    found, false_alarms = int(curve.found[best]), int(curve.false_alarms[best])
+    text = _(
+        "At the best threshold, {threshold} (highest F1): precision {precision}, recall {recall}."
+    ).format(
+        threshold=number(float(curve.threshold[best])),
+        precision=percent(float(curve.precision[best])),
+        recall=percent(float(curve.recall[best])),
+    )
+    rows = [
+        (_("anomalies"), count(found), count(curve.anomalies - found)),
+        (_("normal samples"), count(false_alarms), count(curve.normal - false_alarms)),
+    ]
+    return [Text(text), Table(("", _("taken for anomalies"), _("taken for normal")), rows)]
+
+
+def _anomalies(
+    scores: NDArray[np.float64], labels: NDArray[np.float64], threshold: float
+) -> list[Block]:
+    """List the anomalies that score highest, those that were missed, and the false alarms."""
+    alarm = scores >= threshold
+    order = np.argsort(-scores, kind="stable")
+    groups = (
+        (_("found"), order[(labels[order] == 1) & alarm[order]]),
+        (_("missed"), order[::-1][(labels[order[::-1]] == 1) & ~alarm[order[::-1]]]),
+        (_("false alarm"), order[(labels[order] == 0) & alarm[order]]),
+    )
+    rows = [
+        (what, count(int(sample)), number(float(scores[sample])))
+        for what, samples in groups
+        for sample in samples[:_SHOWN]
+    ]
+    summary = ", ".join(f"{what}: {count(len(samples))}" for what, samples in groups)
+    titles = (_("outcome"), _("held-out sample"), _("score"))
+    return [Text(f"{_('Anomalies')} — {summary}."), Table(titles, rows)]
+
+
+def _feedback(server: dict[str, Any]) -> Section:
+    found = server.get("estadisticas", {}).get("feedback", {})
+    title = _("Feedback")
+    if not found.get("recibido"):
+        return Section(title, [Text(_("No feedback had come when the training ended."))])
+    return Section(
+        title,
+        [
+            Facts(
+                [
+                    (_("received"), count(found["recibido"])),
+                    (_("validated"), count(found["exitoso"])),
+                    (_("success rate"), percent(found["tasa_exito"])),
+                ]
+            )
+        ],
+    )
+
+
+def _survived(stored: StoredRun, server: dict[str, Any]) -> Section:
+    happened = Counter(line.get("what") for line in stored.log())
+    rows = [
+        (_("times that a command worked on it"), count(happened["connected"])),
+        (_("restarts of the server's process"), count(server.get("restarts", 0))),
+        (_("put on a fresh server"), count(happened["moved"])),
+        (_("restored from a checkpoint"), count(happened["restored"])),
+        (_("results replaced by a replay"), count(happened["replaced"])),
+    ]
+    if server.get("last_death"):
+        rows.append((_("last end of the server's process"), str(server["last_death"])))
+    return Section(_("Restarts survived"), [Facts(rows)])
+
+
+def _repeating(stored: StoredRun) -> Section:
+    config = stored.record.config
+    facts = [
+        (_("seed"), str(config.seed)),
+        (_("plan"), plan_sha256(stored.segments)),
+        (_("results"), stored.results.last_digest),
+    ]
+    if weights := stored.results.weights(up_to=stored.results.last_step):
+        facts.append(
+            (
+                _("weights"),
+                _("{sha256} after step {step}").format(sha256=weights[1], step=count(weights[0])),
+            )
+        )
+    blocks: list[Block] = [Facts(facts)]
+    stretches = stored.results.stretches()
+    if stretches:
+        titles = (
+            _("from step"),
+            _("device"),
+            _("precision"),
+            _("threads"),
+            "torch",
+            "omega21",
+            _("same bits"),
+        )
+        blocks.append(
+            Table(
+                titles,
+                [
+                    (
+                        count(one.from_step),
+                        one.device,
+                        one.precision,
+                        count(one.threads),
+                        one.torch_version,
+                        one.omega21_version,
+                        _("yes") if one.deterministic else _("no (--fast)"),
+                    )
+                    for one in stretches
+                ],
+            )
+        )
+    blocks.append(Text(_("Train it again from nothing:")))
+    blocks.append(Commands(commands(stored.record, stored.segments)))
+    if left_out := reservation(stored.record, stored.segments):
+        blocks.append(Text(_("The commands leave out: {what}.").format(what=left_out)))
+    blocks.append(Text(_("Execute it again and compare every result:")))
+    blocks.append(Commands([f"omega21 verify {stored.record.run}"]))
+    return Section(_("Reproducing it"), blocks)
+
+
+def _settings(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -1,0 +1,48 @@
+"""A report as Markdown, with its charts as PNG files beside it."""
+
+import re
+from collections.abc import Iterator, Sequence
+
+from omega21.cli.reports import charts
+from omega21.cli.reports.blocks import Block, Charts, Commands, Facts, Report, Table, Text
+
+
+def write_markdown(report: Report, stem: str) -> tuple[str, dict[str, bytes]]:
+    """Return the text, and its images by file name, `STEM-CHART.png`."""
+    images: dict[str, bytes] = {}
+    parts = [f"# {_plain(report.title)}", _plain(report.subtitle)]
+    parts.append(_rows(*zip(*report.highlights, strict=True)))
+    for section in report.sections:
+        parts.append(f"## {_plain(section.title)}")
+        for block in section.blocks:
+            parts += _block(block, stem, images)
+    parts.append(_plain(report.footer))
+    return "\n\n".join(parts) + "\n", images
+
+
+def _block(block: Block, stem: str, images: dict[str, bytes]) -> Iterator[str]:
+    match block:
+        case Facts(rows):
+            yield _rows(("", ""), *rows)
+        case Table(titles, rows):
+            yield _rows(titles, *rows)
+        case Text(text):
+            yield _plain(text)
+        case Commands(lines):
+            yield "\n".join(f"    {line}" for line in lines)
+        case Charts(drawn):
+            for chart in drawn:
+                name = f"{stem}-{chart.name}.png"
+                images[name] = charts.png(chart.draw())
+                yield f"![{_plain(chart.caption)}]({name})"
+
+
+def _rows(titles: Sequence[str], *rows: Sequence[str]) -> str:
+    lines = [titles, ["---"] * len(titles), *rows]
+    cells = (map(_plain, line) if place != 1 else line for place, line in enumerate(lines))
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+
+
+def _plain(text: str) -> str:
+    """Take from a text whatever Markdown or HTML would read as markup."""
+    return re.sub(r"([\\`*_{}\[\]<>#|!&~$])", r"\\\1", " ".join(text.split()))

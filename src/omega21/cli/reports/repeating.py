@@ -1,0 +1,41 @@
+"""The commands that train a run again from nothing, and what its bits hang on."""
+
+import shlex
+from collections.abc import Sequence
+
+from omega21.client.folder import RunRecord
+from omega21.data.generators import KINDS
+from omega21.language import _
+from omega21.protocol.models import ModelConfig, OptimizerConfig
+from omega21.protocol.plan import Segment
+
+
+def commands(record: RunRecord, segments: Sequence[Segment]) -> list[str]:
+    """Return one command for each segment; under another name, so that this run is left alone."""
+    return [_command(record, segment) for segment in segments]
+
+
+def reservation(record: RunRecord, segments: Sequence[Segment]) -> str | None:
+    """Say what the commands leave out; None where they say it all."""
+    config = record.config
+    reasons = []
+    if any(segment.source.kind not in (*KINDS, "file") for segment in segments):
+        reasons.append(_("samples that were sent inline are on the server alone"))
+    if config.model != ModelConfig() or config.optimizer != OptimizerConfig():
+        reasons.append(_("its model or optimizer was set in Python (run.json holds them)"))
+    if config.precision != "auto":
+        reasons.append(_("its precision, {name}, was set in Python").format(name=config.precision))
+    return "; ".join(reasons) or None
+
+
+def _command(record: RunRecord, segment: Segment) -> str:
+    source = segment.source
+    words = ["omega21", "train", "--run", f"{record.run}-again"]
+    words += ["--samples", str(segment.samples), "--batch-size", str(segment.batch_size)]
+    words += ["--epochs", str(segment.epochs), "--seed", str(record.config.seed)]
+    if source.kind in KINDS:
+        words += ["--kind", source.kind, "--anomaly-percent", f"{source.anomaly_percent:g}"]
+    elif source.file_sha256 is not None:
+        words += ["--data", record.files.get(source.file_sha256, "FILE")]
+    words += ["--validation", str(record.validation)]
+    return shlex.join(words + ([] if record.config.deterministic else ["--fast"]))
