@@ -3,6 +3,7 @@
 import os
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -12,6 +13,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # No test reads or writes what the person at this machine has remembered of servers.
 os.environ["OMEGA21_SERVERS"] = ""
+# A home of its own for each command, and the list of fonts once.
+os.environ.setdefault("MPLCONFIGDIR", str(Path(tempfile.gettempdir()) / "omega21-matplotlib"))
 
 # An example that is slow on a busy machine is no failure: figures of speed belong to benchmarks.
 settings.register_profile("omega21", deadline=None, print_blob=True)

@@ -179,7 +179,7 @@ def test_another_website_has_a_status_of_its_own(
         (["metrics", "--run", "nobody"], 21),
         (["runs", "show", "nobody"], 21),
         (["runs", "pause", "nobody"], 21),
-        (["export", "nobody", "--weights", "w.safetensors"], 21),
+        (["export", "weights", "nobody", "-o", "w.safetensors"], 21),
         (["feedback", "--adjustments", "0,0", "--validated"], 2),
         (["feedback", "--adjustments", ",".join(["2"] * 16), "--validated"], 2),
     ],
@@ -199,7 +199,7 @@ def test_what_a_server_does_not_have_is_named(
 
 
 def test_what_this_machine_does_not_have_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments in (["runs", "show", "nobody"], ["export", "nobody", "--weights", "w"]):
+    for arguments in (["runs", "show", "nobody"], ["export", "weights", "nobody", "-o", "w"]):
         assert run([*arguments, "--workdir", "w"]) == 21
         assert "--url" in error_line(capsys)
     assert run(["runs", "remove", "nobody", "--yes", "--workdir", "w"]) == 39

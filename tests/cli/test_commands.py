@@ -77,7 +77,7 @@ def test_predictions_need_no_labels_and_are_one_a_line(on_server: Omega21, tmp_p
 
 @pytest.mark.usefixtures("workdir")
 def test_exported_weights_have_the_digest_of_the_run(on_server: Omega21) -> None:
-    saved = on_server("export", "small", "--weights", "w.safetensors", "--json").figures
+    saved = on_server("export", "weights", "small", "-o", "w.safetensors", "--json").figures
     state = on_server("runs", "show", "small", "--json").figures
 
     assert saved["sha256"] == state["weights_sha256"]

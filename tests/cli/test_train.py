@@ -25,7 +25,8 @@ FIGURES = [
     *("seconds", "samples_per_second", "weights_sha256"),
     *("deterministic", "conditions_changed_at"),
 ]
-SMALL = ("--samples", "48", "--batch-size", "16", "--validation", "40")
+TINY = ("--samples", "48", "--batch-size", "16", "--validation", "40")
+SMALL = (*TINY, "--no-report")  # a second saved each time
 
 
 def read_until(stream: IO[str] | None, text: str) -> str:
@@ -166,7 +167,7 @@ def test_two_trainings_side_by_side_have_a_server_each_and_their_weights_stay(
     both = [started("train", "--run", name, *SMALL, "--json") for name in ("left", "right")]
     places = [read_until(process.stderr, "listens on").split()[-1] for process in both]
     figures = [json.loads(process.communicate()[0].splitlines()[-1]) for process in both]
-    saved = omega21("export", "left", "--weights", "left.safetensors", "--json")
+    saved = omega21("export", "weights", "left", "--json")
 
     assert [process.returncode for process in both] == [0, 0]
     assert places[0] != places[1]
@@ -213,11 +214,17 @@ def test_ctrl_c_stops_the_server_too_and_names_the_command_that_goes_on(started:
         httpx.get(f"{place}/health")
 
 
-def test_the_demo_shows_the_report_and_ends_without_a_terminal(omega21: Omega21) -> None:
+def test_the_demo_keeps_its_report_and_ends_without_a_terminal(
+    omega21: Omega21, tmp_path: Path
+) -> None:
     done = omega21("demo", "--samples", "64")
 
     assert done.status == 0, done.stderr
     assert "held-out samples" in done.stdout
+    assert "look at it in a browser: http://127.0.0.1:" in done.stderr
+    (kept,) = tmp_path.rglob("demo.html")
+    assert f"report  {kept}" in done.stdout.splitlines()
+    assert "<h1>demo</h1>" in kept.read_text(encoding="utf-8")
     assert "press Enter" not in done.stderr
 
 

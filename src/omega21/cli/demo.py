@@ -6,6 +6,8 @@ import typer
 
 from omega21.cli.options import Quiet, Verbose
 
+_EPOCHS = 3  # so that held-out samples are scored on the way, and there is a curve to look at
+
 
 def demo(
     *,
@@ -17,25 +19,36 @@ def demo(
 ) -> None:
     """Train against a server on this machine, and show the result.
 
-    On a terminal the server stays until Enter, so that you can look around; nothing is kept.
+    On a terminal the server stays until Enter, so that you can look around in a browser. Nothing
+    is kept but the report.
     """
     import sys
     import tempfile
     from pathlib import Path
 
+    import platformdirs
+
     from omega21.cli.outcome import show_outcome
     from omega21.cli.output import Output
-    from omega21.cli.training import Job, open_server, train_segment
+    from omega21.cli.training import Job, open_server, tell_report, train_segment
     from omega21.client.orders import TrainOrder
+    from omega21.language import _
 
     output = Output(quiet=quiet, verbose=verbose)
+    reports = platformdirs.user_data_path("omega21", appauthor=False) / "reports"
     with tempfile.TemporaryDirectory(prefix="omega21-demo-") as folder:
-        order = TrainOrder(run="demo", samples=samples)
+        order = TrainOrder(run="demo", samples=samples, epochs=_EPOCHS)
         job = Job(order=order, is_fresh=False, workdir=Path(folder))
         with open_server(job, output) as client:
+            output.note(_("look at it in a browser: {address}/").format(address=client.address))
             done = train_segment(client, job, output)
             show_outcome(done, output)
+            reports.mkdir(parents=True, exist_ok=True)
+            tell_report(job, output, reports / "demo.html")
             if sys.stdin.isatty() and sys.stdout.isatty():
-                output.note(f"\nthe server is at {client.address} (its calls: /docs)")
-                output.note("press Enter to stop it")
+                output.note(
+                    _("\nthe server stays at {address}/; press Enter to stop it").format(
+                        address=client.address
+                    )
+                )
                 sys.stdin.readline()

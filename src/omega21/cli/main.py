@@ -53,11 +53,11 @@ app.command()(feedback.feedback)
 app.command()(generate.generate)
 app.command()(predict.predict)
 app.command()(report.report)
-app.command()(export.export)
 app.command()(verify.verify)
 app.command()(forget.forget)
 app.command()(doctor.doctor)
 app.add_typer(checkpoint.app, name="checkpoint")
+app.add_typer(export.app, name="export")
 app.add_typer(runs.app, name="runs")
 
 

@@ -97,6 +97,10 @@ TensorBoard = Annotated[
         help="Write event files for TensorBoard into the run folder.",
     ),
 ]
+ReportAtEnd = Annotated[
+    bool,
+    typer.Option("--report/--no-report", help="Write the report into the run folder at the end."),
+]
 Patience = Annotated[
     str, typer.Option(metavar="TIME", help="Keep trying this long to reach the server again.")
 ]

@@ -52,7 +52,7 @@ class Output:
         if self.mode is Mode.JSON:
             self.event(document)
         elif self.mode is Mode.HUMAN:
-            self.results.print(shown)
+            self._print(self.results, shown)
 
     def event(self, document: Mapping[str, Any]) -> None:
         """Print one line of JSON, at once: what reads it may be waiting."""
@@ -62,7 +62,12 @@ class Output:
     def aside(self, shown: RenderableType) -> None:
         """Print what people read beside the result; it is kept out of the way of JSON."""
         if self.mode is not Mode.QUIET:
-            (self.results if self.mode is Mode.HUMAN else self.notes).print(shown)
+            self._print(self.results if self.mode is Mode.HUMAN else self.notes, shown)
+
+    @staticmethod
+    def _print(console: Console, shown: RenderableType) -> None:
+        """Print; a path or a digest stays whole, so that it can be copied."""
+        console.print(shown, soft_wrap=isinstance(shown, Text))
 
     def note(self, text: str) -> None:
         """Say something beside the result, in one line that is never broken."""

@@ -11,6 +11,7 @@ from omega21.cli.options import (
     Patience,
     PullCheckpoints,
     Quiet,
+    ReportAtEnd,
     TensorBoard,
     Timeout,
     Token,
@@ -37,6 +38,7 @@ def resume(
     ca: Ca = None,
     logger: Loggers = None,
     tensorboard: TensorBoard = True,
+    report: ReportAtEnd = True,
     pull_checkpoints: PullCheckpoints = "auto",
     workdir: Workdir = None,
     patience: Patience = "10m",
@@ -72,6 +74,7 @@ def resume(
         workdir=workdir,
         patience=seconds(patience, "--patience"),
         pull=pull_policy(pull_checkpoints),
+        report=report,
         loggers=chosen_loggers(logger, tensorboard=tensorboard),
     )
     train_job(job, output)

@@ -11,8 +11,10 @@ from typing import Final
 from omega21.cli.connection import checked_name, embedded
 from omega21.cli.diagnose import diagnosis_rows
 from omega21.cli.metrics import metrics_rows
+from omega21.cli.numbers import clock
 from omega21.cli.outcome import show_outcome
 from omega21.cli.output import Output, facts
+from omega21.cli.report import write_report
 from omega21.cli.servers import find_server, opened
 from omega21.cli.view import open_view
 from omega21.client.events import Done, RunReady
@@ -24,7 +26,14 @@ from omega21.client.pulling import Pull
 from omega21.client.sync import Client
 from omega21.client.unfinished import is_unfinished, way_back
 from omega21.data.files import open_data
-from omega21.protocol.errors import InvalidRequest, LinkFailure, OutOfPatience, Unauthorized
+from omega21.language import _
+from omega21.protocol.errors import (
+    InvalidRequest,
+    LinkFailure,
+    OmegaError,
+    OutOfPatience,
+    Unauthorized,
+)
 from omega21.protocol.plan import Kind, SamplesType
 
 _PLAIN: Final = Preset(500, 64, "simple", 10)
@@ -50,6 +59,7 @@ class Job:
     every: float | None = None
     diagnose: bool = False
     metrics: bool = False
+    report: bool = False
     loggers: tuple[LoggerChoice, ...] = ()
 
     def way_back(self) -> str:
@@ -101,11 +111,14 @@ def make_order(
     data file raises.
     """
     if preset is not None and preset not in PRESETS:
-        raise InvalidRequest(f"no preset {preset!r}", hint=f"choose one of {', '.join(PRESETS)}")
+        raise InvalidRequest(
+            _("no preset {name}").format(name=repr(preset)),
+            hint=_("choose one of {names}").format(names=", ".join(PRESETS)),
+        )
     if data is not None and (preset or kind or anomaly_percent is not None):
         raise InvalidRequest(
-            "--data brings its own samples",
-            hint="leave out --preset, --kind and --anomaly-percent",
+            _("--data brings its own samples"),
+            hint=_("leave out --preset, --kind and --anomaly-percent"),
         )
     usual = _PLAIN if preset is None else PRESETS[preset]
     order = TrainOrder(
@@ -134,7 +147,7 @@ def make_order(
 def train_job(job: Job, output: Output) -> None:
     """Train as asked and show what came of it, once or again and again."""
     if job.is_fresh:
-        output.note(f"run {job.order.run}")
+        output.note(_("run {run}").format(run=job.order.run))
     try:
         with open_server(job, output) as client:
             if job.diagnose:
@@ -143,15 +156,29 @@ def train_job(job: Job, output: Output) -> None:
                 start = time.monotonic()
                 done = train_segment(client, job, output)
                 show_outcome(done, output)
+                if job.report:
+                    tell_report(job, output)
                 if job.metrics:
                     output.aside(facts(metrics_rows(client.metrics(job.order.run))))
                 if job.every is None:
                     return
                 _wait(start + job.every - time.monotonic(), output)
     except KeyboardInterrupt:
-        where = "goes on without this command" if job.address else "is stopped"
-        output.note(f"run {job.order.run} {where}; to come back to it: {job.way_back()}")
+        goes_on = _("run {run} goes on without this command; to come back to it: {command}")
+        stopped = _("run {run} is stopped; to come back to it: {command}")
+        text = goes_on if job.address else stopped
+        output.note(text.format(run=job.order.run, command=job.way_back()))
         raise
+
+
+def tell_report(job: Job, output: Output, path: Path | None = None) -> None:
+    """Write the report of what was trained and say where it is; without one, say why."""
+    try:
+        path = write_report(job.order.run, workdir=job.workdir, path=path)
+    except (OmegaError, OSError) as error:
+        output.note(_("the report was not written: {reason}").format(reason=error))
+    else:
+        output.aside(facts([(_("report"), str(path))]))
 
 
 def open_server(job: Job, output: Output) -> AbstractContextManager[Client]:
@@ -199,13 +226,17 @@ def train_segment(client: Client, job: Job, output: Output) -> Done:
         except (LinkFailure, Unauthorized) as error:
             if not is_begun or isinstance(error, OutOfPatience):
                 raise
-            way_back = f"{error.hint}; nothing is lost, go on with: {job.way_back()}"
+            way_back = _("{hint}; nothing is lost, go on with: {command}").format(
+                hint=error.hint, command=job.way_back()
+            )
             raise type(error)(error.message, hint=way_back) from error
     raise AssertionError("a training ends with Done or an error")
 
 
 def _wait(delay: float, output: Output) -> None:
     if delay > 0:
-        begins = time.strftime("%H:%M:%S", time.localtime(time.time() + delay))
-        output.note(f"the next samples are trained at {begins}; Ctrl-C ends this")
+        begins = clock(time.time() + delay)
+        output.note(
+            _("the next samples are trained at {time}; Ctrl-C ends this").format(time=begins)
+        )
         time.sleep(delay)

@@ -256,6 +256,22 @@ class Results:
         table = np.array(found, np.float64).reshape(-1, 2)
         return table[:, 0], table[:, 1]
 
+    def table(self) -> tuple[list[str], Iterator[list[tuple[Any, ...]]]]:
+        """Return the columns of the view `results`, and its rows, some at a time."""
+        with self._lock:
+            found = self._db.execute("SELECT * FROM results LIMIT 0")
+        columns = [column[0] for column in found.description]
+
+        def rows() -> Iterator[list[tuple[Any, ...]]]:
+            for first in range(1, self.last_step + 1, _READ_AT_ONCE):
+                bounds = [first, first + _READ_AT_ONCE - 1]
+                with self._lock:
+                    yield self._db.execute(
+                        "SELECT * FROM results WHERE step BETWEEN ? AND ? ORDER BY step", bounds
+                    ).fetchall()
+
+        return columns, rows()
+
     def series(self) -> NDArray[np.float64]:
         """Return [n, 5]: step, loss, anomaly probability, samples, seconds; NaN where none is."""
         with self._lock:

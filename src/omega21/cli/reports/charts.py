@@ -107,6 +107,8 @@ def evaluations(found: Sequence[StoredEvaluation]) -> Figure:
     precisions = [_or_nan(one.evaluation.average_precision) for one in found]
     axes.plot(steps, aurocs, "o-", color=FIRST, markersize=4, label="AUROC")
     axes.plot(steps, precisions, "s--", color=SECOND, markersize=4, label=_("average precision"))
+    known = [value for value in (*aurocs, *precisions) if np.isfinite(value)]
+    axes.set_ylim(max(0.0, min(known, default=0.0) - 0.05), 1.01)
     axes.legend()
     return figure
 
@@ -154,6 +156,7 @@ def distribution(
         )
     axes.axvline(threshold, color=INK, linestyle="--", linewidth=1)
     _logarithmic(axes)
+    axes.set_ylim(bottom=0.8)
     axes.legend()
     return figure
 
