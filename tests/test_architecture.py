@@ -4,8 +4,11 @@ The import contracts in pyproject.toml hold for what modules name. They cannot s
 package brings along, nor that a command imports in time what it should import late.
 """
 
+import ast
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -47,3 +50,56 @@ def test_the_client_side_loads_neither_torch_nor_a_web_framework(
 
 def test_an_import_deep_inside_another_is_seen() -> None:
     assert {"fastapi", "starlette"} <= loaded_packages("import fastapi.responses")
+
+
+SOURCE = Path(__file__).parents[1] / "src"
+CODE_IN_DATA = {
+    "pickle",
+    "_pickle",
+    "cPickle",
+    "dill",
+    "joblib",
+    "cloudpickle",
+    "marshal",
+    "shelve",
+}
+NAMES_THAT_RUN = {"eval", "exec", "compile", "__import__", "import_module", "load_module"}
+
+
+def dangers(tree: ast.AST) -> Iterator[str]:
+    """What would run code that somebody sent: unpickling, and importing by a name."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names=names):
+                yield from (a.name for a in names if a.name.partition(".")[0] in CODE_IN_DATA)
+            case ast.ImportFrom(module=str(module)) if module.partition(".")[0] in CODE_IN_DATA:
+                yield module
+            case ast.Call(func=ast.Name(id=name)) if name in NAMES_THAT_RUN:
+                yield name
+            case ast.Call(func=ast.Attribute(value=ast.Name(id=owner), attr=name)):
+                if (owner, name) == ("torch", "load") or name in NAMES_THAT_RUN - {
+                    "compile",
+                    "eval",
+                }:
+                    yield f"{owner}.{name}"
+
+
+@pytest.mark.parametrize("side", ["protocol", "data", "model", "training", "server"])
+def test_nothing_that_a_request_holds_is_run(side: str) -> None:
+    for path in (SOURCE / "omega21" / side).rglob("*.py"):
+        assert list(dangers(ast.parse(path.read_text(encoding="utf-8")))) == [], path
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import pickle",
+        "from pickle import loads",
+        "import joblib.numpy_pickle",
+        "torch.load(path)",
+        "importlib.import_module(name)",
+        "eval(text)",
+    ],
+)
+def test_what_would_run_it_is_noticed(code: str) -> None:
+    assert list(dangers(ast.parse(code))) != []
