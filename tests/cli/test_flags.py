@@ -73,6 +73,8 @@ FLAGS = {
         "--workdir",
         "--patience",
         "--token",
+        "--token-file",
+        "--ca",
         "--timeout",
         "--json",
         "--quiet -q",

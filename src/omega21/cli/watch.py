@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from omega21.cli.options import (
+    Ca,
     JsonLines,
     Patience,
     Quiet,
     Timeout,
     Token,
+    TokenFile,
     Verbose,
     Workdir,
     seconds,
@@ -43,6 +45,8 @@ def watch(
     workdir: Workdir = None,
     patience: Patience = "10m",
     token: Token = None,
+    token_file: TokenFile = None,
+    ca: Ca = None,
     timeout: Timeout = 60,
     json: JsonLines = False,
     quiet: Quiet = False,
@@ -64,7 +68,9 @@ def watch(
         run = newest_run(workdir)
     place = address or _address_of(run or "", workdir)
     try:
-        with connect(place, token=token, timeout=timeout) as client:
+        with connect(
+            place, token=token, token_file=token_file, ca=ca, timeout=timeout, output=output
+        ) as client:
             name = run or _the_run(client, workdir, output)
             _watch_server(client, name, workdir=workdir, patience=length, output=output)
     except LinkFailure as error:
@@ -76,13 +82,14 @@ def watch(
 def _address_of(run: str, workdir: Path | None) -> str:
     """Return where a run was last; one started here for the run may be up at this moment."""
     from omega21.cli.connection import checked_name
+    from omega21.client.servers import newest_address
     from omega21.client.stored import open_stored_run
     from omega21.protocol.errors import InvalidAddress
 
     with open_stored_run(checked_name(run), workdir) as stored:
         if stored.record.server is None:
             raise InvalidAddress(f"run {run} has not been on a server yet")
-        return stored.record.server
+        return newest_address(stored.record.server_id) or stored.record.server
 
 
 def _the_run(client: "Client", workdir: Path | None, output: "Output") -> str:
