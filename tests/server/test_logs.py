@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from omega21.logs import SERVER_LOG
+from omega21.server.access import SESSION_COOKIE, SESSION_PATH
 from tests.client.runs import tiny
 from tests.servers import start_server
 
@@ -35,6 +36,11 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         http.put(
             "/runs/mi-corrida", json={"id": "1" * 32, "config": tiny("x").config().model_dump()}
         )
+        with httpx.Client(base_url=server.address, timeout=60) as browser:
+            assert browser.post(SESSION_PATH, json={"token": TOKEN}).status_code == 204
+            ticket = browser.cookies[SESSION_COOKIE]
+            assert browser.get("/runs/mi-corrida").status_code == 200
+        (folder.parent / "ticket.txt").write_text(ticket, encoding="utf-8")
         server.kill_child()
         http.get("/runs/mi-corrida")
         reply = http.get("/logs", params={"lines": 5})
@@ -79,6 +85,9 @@ def test_no_secret_is_in_any_log(data_dir: Path) -> None:
     texts.append((data_dir.parent / "reply.json").read_bytes())
     assert any(b"GET /status" in text for text in texts)
     assert not [text for text in texts if b"s3cret" in text]
+    ticket = (data_dir.parent / "ticket.txt").read_bytes()
+    assert len(ticket) > 20
+    assert not [text for text in texts if ticket in text]
 
 
 def test_the_number_of_lines_is_bounded(http: httpx.Client) -> None:

@@ -20,11 +20,11 @@ from omega21.protocol.plan import SamplesType, Segment
 from omega21.protocol.shards import SHARD_SAMPLES, encode_shard
 from omega21.protocol.steps import MAX_WAIT_SECONDS
 
-_REQUEST_BYTES: Final = 600  # headers of a request and its reply
+_REQUEST_BYTES: Final = 1100  # headers of a request and its reply, a token among them
 _ROW_BYTES: Final = 50  # of one step's result, in gzip among others
 _LIST_BYTES: Final = 200  # of a shard in the lists of a segment, which go up a few times
 _SCORE_BYTES: Final = 4
-_PULSE_BYTES: Final = 1000  # of a status, beside its headers
+_PULSE_BYTES: Final = 400  # of a status, beside its headers
 _PARAMETER_BYTES: Final = 12  # in a checkpoint: the weight and its two moments, in float32
 _FIXED_REQUESTS: Final = 15
 _PULL_REQUESTS: Final = 4
@@ -86,7 +86,7 @@ class Workload:
         polls = math.ceil(seconds / min(choice.gather, MAX_WAIT_SECONDS))
         groups = math.ceil(held_out / MAX_SHARDS_TO_COMPUTE)
         on_the_way = min(self.evaluations, math.ceil(seconds)) if groups else 0
-        questions = 2 * (groups + on_the_way)
+        questions = 2 * groups + 1 + 3 * on_the_way  # each is recorded on the server too
         some = min(self.validation, MAX_SHARDS_TO_COMPUTE * SHARD_SAMPLES)
         scores = self.validation + on_the_way * some
         pulls = _pulls(choice.pull, seconds)
