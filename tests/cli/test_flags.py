@@ -225,6 +225,8 @@ FLAGS = {
         "--token",
         "--token-file",
         "--ca",
+        "--bundle",
+        "--run",
         "--workdir",
         "--timeout",
         "--json",

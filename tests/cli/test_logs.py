@@ -2,6 +2,7 @@
 
 import json
 import logging
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -51,3 +52,29 @@ def test_verbose_shows_requests_and_the_file_keeps_its_level(
     assert "GET /status" in shown.stderr
     assert not (tmp_path / "data" / "omega21" / CLIENT_LOG).exists()
     assert "GET /status" not in on_server("--log-level", "debug", "status").stderr
+
+
+def test_the_doctor_writes_a_bundle_that_holds_what_it_found(
+    on_server: Omega21, tmp_path: Path
+) -> None:
+    done = on_server("doctor", "--bundle", "bundle.zip", "--run", "nobodys")
+    assert done.status == 0, done.stderr
+    assert "the support bundle is bundle.zip: look into it before you send it" in done.stderr
+    with zipfile.ZipFile(tmp_path / "bundle.zip") as archive:
+        found = json.loads(archive.read("doctor.json"))
+        assert json.loads(archive.read("server/info.json"))[0]["protocol"] == 1
+        assert TOKEN.encode() not in b"".join(map(archive.read, archive.namelist()))
+    assert found["ok"] is True
+    assert "address" in [check["name"] for check in found["checks"]]
+
+
+def test_a_bundle_without_a_server_and_one_that_cannot_be_written(
+    omega21: Omega21, tmp_path: Path
+) -> None:
+    done = omega21("doctor", "ftp://nowhere", "--bundle", "bundle.zip")
+    assert done.status == 13
+    with zipfile.ZipFile(tmp_path / "bundle.zip") as archive:
+        assert not [name for name in archive.namelist() if name.startswith("server/")]
+    done = omega21("doctor", "ftp://nowhere", "--bundle", "no/where/bundle.zip")
+    assert done.status == 1
+    assert "no/where" in done.stderr

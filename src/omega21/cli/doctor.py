@@ -1,6 +1,7 @@
 """`omega21 doctor`: looks at everything that a training needs, and says what to do."""
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,7 +20,6 @@ from omega21.language import _
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
     from typing import Unpack
 
     from rich.text import Text
@@ -37,6 +37,18 @@ def doctor(
     token: Token = None,
     token_file: TokenFile = None,
     ca: Ca = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            "--bundle",
+            metavar="FILE",
+            help="Write a support bundle too: a ZIP of logs, versions and state, without secrets.",
+        ),
+    ] = None,
+    run: Annotated[
+        str | None,
+        typer.Option("--run", metavar="NAME", help="A run of this machine to put into it."),
+    ] = None,
     workdir: Workdir = None,
     timeout: Timeout = 20,
     json: Json = False,
@@ -68,12 +80,28 @@ def doctor(
     warnings = sum(check.state == "warning" for check in made)
     document = {"ok": not failed, "checks": [_document(check) for check in made]}
     output.result(document, _verdict(made, failed=len(failed), warnings=warnings))
+    if bundle is not None:
+        from omega21.cli.bundle import bundle as write
+
+        write(
+            bundle,
+            findings=document,
+            address=address,
+            run=run,
+            workdir=workdir,
+            token=token,
+            token_file=token_file,
+            ca=ca,
+            timeout=timeout,
+        )
+        text = _("the support bundle is {path}: look into it before you send it")
+        output.note(text.format(path=bundle))
     if failed:
         raise typer.Exit(failed[0].exit_code)
 
 
 def _examination(
-    address: str | None, *, workdir: "Path | None", **reaching: "Unpack[Reaching]"
+    address: str | None, *, workdir: Path | None, **reaching: "Unpack[Reaching]"
 ) -> "AsyncIterator[Check]":
     """Prepare the checks of the server named, or of the one used last; of none, where that is."""
     from omega21.cli.servers import find_server

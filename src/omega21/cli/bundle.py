@@ -1,0 +1,43 @@
+"""The support bundle that `omega21 doctor --bundle` writes, with what the doctor found."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Unpack
+
+from omega21.cli.servers import Reaching, Server, find_server
+from omega21.client.bundle import write_bundle
+from omega21.client.sync import Client
+from omega21.protocol.errors import InvalidAddress
+
+
+def bundle(
+    path: Path,
+    *,
+    findings: Mapping[str, Any],
+    address: str | None,
+    run: str | None,
+    workdir: Path | None,
+    **reaching: Unpack[Reaching],
+) -> None:
+    """Write a bundle, with what there is of a server and a run. Raises OSError."""
+    with _server(address, **reaching) as client:
+        write_bundle(path, client=client, run=run, workdir=workdir, findings=findings)
+
+
+@contextmanager
+def _server(address: str | None, **reaching: Unpack[Reaching]) -> Iterator[Client | None]:
+    """Open the server that the doctor looked at; None where there is none to ask."""
+    with ExitStack() as held:
+        try:
+            server = find_server(address, **reaching)
+            client = None if server is None else held.enter_context(_asking_once(server))
+        except InvalidAddress:  # the doctor's check of the address says so
+            client = None
+        yield client
+
+
+def _asking_once(server: Server) -> Client:
+    return Client(
+        server.address, token=server.token, timeout=server.timeout, attempts=1, ca=server.ca
+    )
