@@ -191,3 +191,27 @@ async def test_closing_ends_every_wait_from_then_on() -> None:
         await anyio.lowlevel.checkpoint()
         watchers.close()
     await watchers.wait("a", lambda _: False, seconds=60)
+
+
+def test_gathering_goes_on_while_samples_are_on_their_way(
+    server: RunningServer, http: httpx.Client
+) -> None:
+    """A request through a tunnel counts: a run that waits for a shard does not end the reply."""
+    make_run(http, "gathers")
+    first, second = shard(31), shard(32)
+    put_segment(http, "gathers", segment(first, second, samples=16))
+    advance(http, "gathers", 4)
+    put_shard(http, first)
+
+    def watch() -> StepsReply:
+        with httpx.Client(base_url=server.address, timeout=60) as other:
+            return read_steps(other, "gathers", wait=25, gather=25)
+
+    with ThreadPoolExecutor(1) as pool:
+        watching = pool.submit(watch)
+        known = 0
+        while known < 2:
+            known += len(read_steps(http, "gathers", after=known, wait=20).steps)
+        assert read_steps(http, "gathers", after=2).state == "waiting"
+        put_shard(http, second)
+        assert [row.step for row in watching.result().steps] == [1, 2, 3, 4]

@@ -1,0 +1,98 @@
+"""Batches as they are read from shards, and the one that is read ahead."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from omega21.data.order import epoch_order
+from omega21.protocol.errors import UnknownShard
+from omega21.training.batches import Batch, BatchAhead, SegmentReader
+from omega21.training.shards import ShardStore
+from tests.training.engines import Samples, Shard, cut, make_samples, make_segment
+
+SAMPLES = make_samples(29)
+BATCH_SIZE = 8
+
+
+def stored(folder: Path, shards: list[Shard]) -> SegmentReader:
+    store = ShardStore(folder, limit=10**9)
+    for shard in shards:
+        store.put(shard.sha256, shard.tensors, pinned=set)
+    return SegmentReader(make_segment(shards, batch_size=BATCH_SIZE, epochs=3, order_seed=5), store)
+
+
+@pytest.mark.parametrize("size", [1, 7, 8, 29])
+@pytest.mark.parametrize("kind", [np.float32, np.float16])
+def test_a_batch_is_its_samples_wherever_shards_are_cut(
+    tmp_path: Path, size: int, kind: type[np.floating]
+) -> None:
+    x = SAMPLES.x.astype(kind)
+    reader = stored(tmp_path, cut(Samples(x, SAMPLES.y), size))
+    for position in range(reader.segment.steps):
+        epoch, place = divmod(position, reader.segment.steps_per_epoch)
+        order = epoch_order(5, epoch=epoch, samples=29)[place * 8 : place * 8 + 8]
+        batch = reader.read(position)
+        assert {batch.x.dtype.str, batch.y.dtype.str} == {"<f4"}
+        np.testing.assert_array_equal(batch.x, x[order].astype(np.float32))
+        np.testing.assert_array_equal(batch.y, SAMPLES.y[order])
+
+
+def test_a_shard_that_is_cut_short_on_disk_is_unknown(tmp_path: Path) -> None:
+    (shard,) = cut(SAMPLES, 29)
+    reader = stored(tmp_path, [shard])
+    reader.read(0)
+    path = next(tmp_path.glob("??/*"))
+    with path.open("r+b") as file:
+        file.truncate(5000)
+    with pytest.raises(UnknownShard, match="cut short"):
+        reader.read(reader.segment.steps - 1)
+
+
+class Counting(SegmentReader):
+    """A reader that counts what it read."""
+
+    def read(self, position: int) -> Batch:
+        self.positions = [*getattr(self, "positions", []), position]
+        return super().read(position)
+
+
+class TestAhead:
+    @pytest.fixture
+    def reader(self, tmp_path: Path) -> Counting:
+        plain = stored(tmp_path, cut(SAMPLES, 7))
+        return Counting(plain.segment, ShardStore(tmp_path, limit=10**9))
+
+    def test_what_was_prepared_is_not_read_again(self, reader: Counting) -> None:
+        ahead = BatchAhead()
+        ahead.prepare(reader, 3)
+        taken = ahead.take(reader, 3)
+        assert reader.positions == [3]
+        np.testing.assert_array_equal(taken.x, reader.read(3).x)
+        ahead.close()
+
+    def test_another_step_is_read_when_it_is_asked_for(
+        self, reader: Counting, tmp_path: Path
+    ) -> None:
+        """As when an inline batch, or another run, comes in between."""
+        other = Counting(reader.segment, ShardStore(tmp_path, limit=10**9))
+        ahead = BatchAhead()
+        ahead.prepare(reader, 3)
+        np.testing.assert_array_equal(ahead.take(reader, 4).x, reader.read(4).x)
+        ahead.prepare(reader, 4)
+        ahead.take(other, 4)
+        assert other.positions == [4]
+        ahead.take(other, 4)
+        assert other.positions == [4, 4]  # and nothing is taken twice
+        ahead.close()
+
+    def test_a_shard_that_has_gone_is_told_to_who_takes(
+        self, reader: Counting, tmp_path: Path
+    ) -> None:
+        for path in tmp_path.glob("??/*"):
+            path.unlink()
+        ahead = BatchAhead()
+        ahead.prepare(reader, 0)
+        with pytest.raises(UnknownShard):
+            ahead.take(reader, 0)
+        ahead.close()
