@@ -13,7 +13,7 @@ from tests.servers import RunningServer
 pytestmark = pytest.mark.anyio
 
 ADDRESS = NGROK.replace("http:", "https:")
-SHARDS = 24
+SHARDS = 12
 
 
 class Counting(TunnelCarrier):
