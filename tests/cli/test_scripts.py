@@ -56,7 +56,7 @@ def test_conectar_takes_the_line_of_the_cell_and_keeps_its_token_out_of_argument
     (tmp_path / "omega21").write_text('#!/bin/sh\necho "$OMEGA21_TOKEN|$*"\n')
     for token in (["--token", "of the line"], ["--token=of the line"]):
         line = ["omega21", "train", "https://a.b", *token, "--run", "a run"]
-        done = run_script(script, *line, **shell)
+        done = run_script(str(script), *line, **shell)
 
         assert done.stdout == "of the line|train https://a.b --run a run\n"
 
