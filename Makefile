@@ -7,6 +7,7 @@
 # docs    build the documentation into site/
 # colab   make the one cell and the notebook from the sources
 # format  write the source the way that `check` wants it
+# messages  take new messages into the translations, and compile them
 # constraints  choose every version anew
 # clean   remove what these commands made
 #
@@ -18,7 +19,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOG := $(VENV)/install.log
 # Tests mostly wait for servers to start; more of them at once than this would starve each other.
 WORKERS := 3
-SOURCES := src $(wildcard tests benchmarks chaos examples) tools/make_colab.py
+SOURCES := src $(wildcard tests benchmarks chaos examples translations) tools/make_colab.py
 
 # The first Python here that is new enough; a name on PATH need not run (pyenv's shims).
 PYTHON ?= $(shell for name in python3.11 python3; do \
@@ -29,7 +30,7 @@ PYTHON ?= $(shell for name in python3.11 python3; do \
 export NO_MKDOCS_2_WARNING := 1
 
 .NOTPARALLEL:
-.PHONY: demo test check lint bench chaos docs colab format constraints clean
+.PHONY: demo test check lint bench chaos docs colab format messages constraints clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -68,6 +69,9 @@ colab: $(VENV)/.tools
 format: $(VENV)/.tools
 	@$(BIN)/ruff check --quiet --fix-only
 	@$(BIN)/ruff format
+
+messages: $(VENV)/.tools
+	@$(BIN)/python -m translations
 
 # Other versions: from an empty environment. Another list of packages: on top of what is there.
 $(VENV)/.made: constraints.txt

@@ -15,6 +15,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["OMEGA21_SERVERS"] = ""
 # A home of its own for each command, and the list of fonts once.
 os.environ.setdefault("MPLCONFIGDIR", str(Path(tempfile.gettempdir()) / "omega21-matplotlib"))
+# The tests read what is said in English, whatever this machine's locale is.
+os.environ["LANGUAGE"] = "en"
 
 # An example that is slow on a busy machine is no failure: figures of speed belong to benchmarks.
 settings.register_profile("omega21", deadline=None, print_blob=True)

@@ -48,6 +48,11 @@ def test_the_client_side_loads_neither_torch_nor_a_web_framework(
     assert loaded.isdisjoint(HEAVY)
 
 
+@pytest.mark.parametrize("language", ["en", "es"])
+def test_help_is_shown_without_what_numbers_and_dates_need(language: str) -> None:
+    assert "babel" not in loaded_packages(HELP, "--lang", language, "--help")
+
+
 def test_an_import_deep_inside_another_is_seen() -> None:
     assert {"fastapi", "starlette"} <= loaded_packages("import fastapi.responses")
 

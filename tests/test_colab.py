@@ -76,7 +76,7 @@ def test_muestras_como_diccionarios(cliente: ClienteColabEntrenamiento) -> None:
         cliente.entrenar_lote([filas[0], {"input_data": filas[0]["input_data"]}])
     with pytest.raises(InvalidSamples, match="vacío"):
         cliente.entrenar_lote([])
-    with pytest.raises(InvalidSamples, match="sample 0"):
+    with pytest.raises(InvalidSamples, match="muestra 0"):
         cliente.entrenar_lote([{**filas[0], "anomaly_label": 2}])
     with pytest.raises(InvalidRequest, match="tamaño del lote"):
         cliente.entrenar_multiples_lotes(filas, 0)
@@ -104,7 +104,7 @@ def test_los_datos_continuan_y_se_repiten(capsys: pytest.CaptureFixture[str]) ->
     assert "porcentaje anomalias: 10.0000" in capsys.readouterr().out
     with pytest.raises(InvalidRequest, match="cantidad"):
         uno.generar_muestras(0)
-    with pytest.raises(InvalidRequest, match="percent"):
+    with pytest.raises(InvalidRequest, match="porcentaje"):
         uno.generar_muestras(5, porcentaje_anomalias=200)
 
 

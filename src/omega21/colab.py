@@ -30,6 +30,7 @@ from omega21.client.presets import PRESETS as _PRESETS
 from omega21.client.sync import Client
 from omega21.data.generators import generate
 from omega21.data.samples import FEATURES, Samples, check_samples, statistics
+from omega21.language import speaking
 from omega21.protocol.errors import InvalidAddress, InvalidRequest, InvalidSamples, OmegaError
 from omega21.protocol.names import DEFAULT_RUN
 from omega21.protocol.plan import Kind
@@ -51,6 +52,10 @@ PRESETS: Final[dict[str, dict[str, Any]]] = {
 """Ajustes con nombre: cuántas muestras, en lotes de qué tamaño, de qué tipo, qué % de anomalías."""
 
 
+_en_espanol = speaking("es")
+"""Lo que dice el cliente de debajo, y el servidor, se dice aquí en español."""
+
+
 def validar_url_colab(url: str) -> bool:
     """Dice si el texto es la dirección de un servidor: https://… o http://…, sin contraseña."""
     try:
@@ -60,6 +65,7 @@ def validar_url_colab(url: str) -> bool:
     return True
 
 
+@_en_espanol
 def obtener_url_colab(url: str | None = None) -> str:
     """Devuelve la dirección del servidor: la que se da o la de COLAB_SERVER_URL.
 
@@ -82,6 +88,7 @@ class ClienteColabEntrenamiento:
     veces. Todo error es un OmegaError, con lo que pasa y lo que hay que hacer.
     """
 
+    @_en_espanol
     def __init__(
         self,
         url: str | None = None,
@@ -114,6 +121,7 @@ class ClienteColabEntrenamiento:
         """Si `conectar` encontró el servidor y no se ha desconectado después."""
         return self._conectado
 
+    @_en_espanol
     def conectar(self) -> bool:
         """Comprueba que el servidor responde y que habla el mismo protocolo.
 
@@ -129,6 +137,7 @@ class ClienteColabEntrenamiento:
             self._conectado = True
         return self._conectado
 
+    @_en_espanol
     def entrenar_lote(self, muestras: Muestras, *, epocas: int = 1) -> dict[str, Any]:
         """Entrena un lote, `epocas` pasos, y devuelve el resultado del servidor.
 
@@ -139,6 +148,7 @@ class ClienteColabEntrenamiento:
         self._historial.append(resultado)
         return resultado
 
+    @_en_espanol
     def entrenar_multiples_lotes(
         self, muestras: Muestras, tamano_lote: int = 64, *, epocas: int = 1
     ) -> list[dict[str, Any]]:
@@ -157,6 +167,7 @@ class ClienteColabEntrenamiento:
             for i in range(0, len(todas.y), tamano_lote)
         ]
 
+    @_en_espanol
     def enviar_feedback(
         self,
         ajustes: Sequence[float],
@@ -169,18 +180,22 @@ class ClienteColabEntrenamiento:
         recibido = self._cliente.feedback(ajustes, validated=validacion, run=self.corrida)
         return recibido.model_dump()
 
+    @_en_espanol
     def obtener_estado(self) -> dict[str, Any]:
         """Devuelve el estado del servidor y las estadísticas de la corrida."""
         return self._cliente.status(self.corrida).model_dump()
 
+    @_en_espanol
     def obtener_info(self) -> dict[str, Any]:
         """Devuelve la arquitectura del modelo y la versión del servidor."""
         return self._cliente.info(self.corrida).model_dump()
 
+    @_en_espanol
     def obtener_metricas(self) -> dict[str, Any]:
         """Devuelve las últimas pérdidas y su tendencia."""
         return self._cliente.metrics(self.corrida).model_dump()
 
+    @_en_espanol
     def diagnostico(self) -> dict[str, Any]:
         """Hace que el servidor se pruebe en su dispositivo, sin tocar ninguna corrida."""
         return self._cliente.diagnose(self.corrida).model_dump()
@@ -225,6 +240,7 @@ class GeneradorDatosEntrenamiento:
         self.semilla = semilla
         self._siguiente = 0
 
+    @_en_espanol
     def generar_muestras(
         self, cantidad: int, *, tipo: Kind = "simple", porcentaje_anomalias: float = 10.0
     ) -> Samples:
@@ -258,6 +274,7 @@ class GeneradorDatosEntrenamiento:
             cantidad, tipo="neuronal", porcentaje_anomalias=porcentaje_anomalias
         )
 
+    @_en_espanol
     def mostrar_estadisticas(self, muestras: Muestras) -> dict[str, Any]:
         """Escribe cuántas muestras y anomalías hay y en qué rango están, y lo devuelve."""
         datos = statistics(_como_muestras(muestras))

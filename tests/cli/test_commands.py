@@ -46,7 +46,7 @@ def test_what_is_generated_is_described_on_request(omega21: Omega21, tmp_path: P
     done = omega21("generate", "made.npz", "--samples", "40", "--tipo", "temporal", "--statistics")
 
     assert done.status == 0, done.stderr
-    assert "anomalies  4 (10 %)" in done.stdout.splitlines()
+    assert "anomalies  4 (10%)" in done.stdout.splitlines()
     with np.load(tmp_path / "made.npz", allow_pickle=False) as made:
         assert made["x"].shape == (40, 1600)
         assert made["y"].sum() == 4

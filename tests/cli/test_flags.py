@@ -13,6 +13,7 @@ from omega21.protocol.runs import PrecisionAsked
 
 FLAGS = {
     "omega21": [
+        "--lang",
         "--version",
         "--log-level",
     ],

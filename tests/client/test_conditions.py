@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from omega21 import AsyncClient
-from omega21.client.conditions import changed_at, changes, in_force, merge
+from omega21.client.conditions import changed_at, changes, differences, in_force, merge
 from omega21.client.events import Notice
 from omega21.protocol.runs import Stretch
 from tests.client.runs import done, of_type, tiny, train
@@ -45,11 +45,10 @@ def test_other_conditions_hold_from_where_they_begin() -> None:
     assert in_force(merged, 40) == at(1)
     assert in_force(merged, 41) == at(41, threads=2)
     assert in_force(merged, 0) is None
-    assert changes([at(1)], [at(41, threads=2)]) == [(41, "threads 2 (before: 1)")]
-    assert changes([at(1)], [at(1, device="cuda A"), at(7)]) == [
-        (1, "device cuda A (before: cpu)"),
-        (7, "device cpu (before: cuda A)"),
-    ]
+    assert changes([at(1)], [at(41, threads=2)]) == [(41, at(1), at(41, threads=2))]
+    on_gpu = at(1, device="cuda A")
+    assert changes([at(1)], [on_gpu, at(7)]) == [(1, at(1), on_gpu), (7, on_gpu, at(7))]
+    assert differences(at(1), on_gpu) == "device cuda A (before: cpu)"
     assert changed_at(merged, first=1, last=100) == (41,)
     assert changed_at(merged, first=42, last=100) == ()
 

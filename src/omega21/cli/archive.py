@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 
 from omega21.cli.options import Json, Quiet, RunArgument, Verbose, Workdir
+from omega21.language import _
+from omega21.language.figures import grouped
 
 
 def export_run(
@@ -30,7 +32,7 @@ def export_run(
 
     path = output or Path(f"{checked_name(run)}.zip")
     size = export_run(checked_name(run), path, workdir=workdir)
-    rows = [("written", str(path)), ("bytes", str(size))]
+    rows = [(_("written"), str(path)), (_("bytes"), grouped(size))]
     Output(json=json, quiet=quiet, verbose=verbose).result(
         {"run": run, "file": str(path), "bytes": size}, facts(rows)
     )
@@ -44,12 +46,15 @@ def import_run(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Take a run from an archive; a run of that name that is here stays as it is."""
+    """Take a run from an archive.
+
+    A run of that name that is here stays as it is.
+    """
     from omega21.cli.output import Output, facts
     from omega21.client.archive import import_run
 
     folder = import_run(file, workdir=workdir)
-    rows = [("run", folder.name), ("folder", str(folder))]
+    rows = [(_("run"), folder.name), (_("folder"), str(folder))]
     Output(json=json, quiet=quiet, verbose=verbose).result(
         {"run": folder.name, "folder": str(folder)}, facts(rows)
     )

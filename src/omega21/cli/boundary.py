@@ -19,6 +19,8 @@ import traceback
 
 import typer
 
+from omega21.language import _
+from omega21.language.borrowed import translated
 from omega21.protocol.errors import InternalError, OmegaError
 
 _log = logging.getLogger("omega21.cli")  # for its file: what is said is on standard error anyway
@@ -34,7 +36,7 @@ def report(error: Exception) -> int:
         return _usage(error)
     if isinstance(error, typer.Abort):
         sys.stderr.write("\n")  # ends the line of the question
-        _say("nothing was done")
+        _say(_("nothing was done"))
         return 1
     if isinstance(error, BrokenPipeError):
         # What is still in the buffer goes nowhere, or the interpreter complains at its end.
@@ -50,8 +52,8 @@ def _usage(error: typer.TyperException) -> int:
     """Name the option, and the command whose help says what it takes."""
     context = getattr(error, "ctx", None)
     help_command = f"{context.command_path if context else 'omega21'} --help"
-    message = " ".join(error.format_message().split()).rstrip(".")
-    _say(f"{message}; see {help_command}")
+    message = translated(" ".join(error.format_message().split())).rstrip(".")
+    _say(_("{message}; see {command}").format(message=message, command=help_command))
     return 2
 
 
@@ -61,18 +63,19 @@ def _fault(error: Exception) -> int:
 
     if is_verbose():
         sys.stderr.write(trace)
-        where = "the trace is above"
+        where = _("the trace is above")
     else:
         handle, path = tempfile.mkstemp(prefix="omega21-", suffix=".log")
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(trace)
-        where = f"the trace is in {path}, and -v shows it"
+        where = _("the trace is in {path}, and -v shows it").format(path=path)
     _log.error("a fault", exc_info=error)
-    _say(f"a fault of omega21's own, {type(error).__name__}: {error}; {where}")
+    fault = _("a fault of omega21's own, {kind}: {error}; {where}")
+    _say(fault.format(kind=type(error).__name__, error=error, where=where))
     return InternalError.exit_code
 
 
 def _say(text: str) -> None:
     line = " ".join(text.split())
     _log.error("%s", line)
-    sys.stderr.write(f"error: {line}\n")
+    sys.stderr.write(_("error: {text}").format(text=line) + "\n")

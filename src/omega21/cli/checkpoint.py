@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from omega21.cli.options import Ca, Json, Quiet, Timeout, Token, TokenFile, Url, Verbose, Workdir
+from omega21.language import _
+from omega21.language.figures import grouped
 
 if TYPE_CHECKING:
     from omega21.client.sync import Client
@@ -62,7 +64,9 @@ def pull(
     if name is None:
         here = list_run_folders(workdir)
         if not here:
-            raise UnknownRun("there is no run on this machine", hint="name one, and its server")
+            raise UnknownRun(
+                _("there is no run on this machine"), hint=_("name one, and its server")
+            )
         name = here[0].run
     name = checked_name(name)
     out = Output(json=json, quiet=quiet, verbose=verbose)
@@ -76,7 +80,7 @@ def pull(
         workdir=workdir,
         output=out,
     ) as client:
-        out.note(f"run {name} on {client.address}")
+        out.note(_("run {run} on {address}").format(run=name, address=client.address))
         if weights:
             saved = client.download_weights(name, output or Path(f"{name}-weights.safetensors"))
             path, step, sha256 = saved.path, saved.step, saved.sha256
@@ -85,8 +89,11 @@ def pull(
     part = "weights" if weights else "full"
     document = {"run": name, "part": part, "file": str(path), "step": step, "sha256": sha256}
     rows = [
-        ("written", str(path)),
-        ("checkpoint" if not weights else "weights", f"of run {name} after step {step}"),
+        (_("written"), str(path)),
+        (
+            _("weights") if weights else _("checkpoint"),
+            _("of run {run} after step {step}").format(run=name, step=grouped(step)),
+        ),
         ("sha256", sha256),
     ]
     out.result(document, facts(rows))

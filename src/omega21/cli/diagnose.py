@@ -3,6 +3,8 @@
 from typing import TYPE_CHECKING
 
 from omega21.cli.options import Address, Ca, Json, Quiet, Timeout, Token, TokenFile, Verbose
+from omega21.language import _
+from omega21.language.figures import decimal
 
 if TYPE_CHECKING:
     from omega21.protocol.classic import Diagnosis
@@ -37,14 +39,13 @@ def diagnose(
 def diagnosis_rows(diagnosis: "Diagnosis") -> list[tuple[str, str]]:
     """Name what a self-test found."""
     shapes = diagnosis.outputs_shapes
+    passed = _("passed in {seconds} s").format(seconds=decimal(diagnosis.seconds, 2))
+    cuda = _("CUDA yes") if diagnosis.gpu_info.cuda else _("CUDA no")
     return [
-        ("self-test", f"passed in {diagnosis.seconds:.2f} s"),
-        (
-            "device",
-            f"{diagnosis.gpu_info.device}, CUDA {'yes' if diagnosis.gpu_info.cuda else 'no'}",
-        ),
-        ("input", str(diagnosis.test_input_shape)),
-        ("anomaly", str(shapes.anomaly)),
-        ("dendrites", str(shapes.dendrites)),
-        ("coherence", str(shapes.coherence)),
+        (_("self-test"), passed),
+        (_("device"), f"{diagnosis.gpu_info.device}, {cuda}"),
+        (_("input"), str(diagnosis.test_input_shape)),
+        (_("anomaly"), str(shapes.anomaly)),
+        (_("dendrites"), str(shapes.dendrites)),
+        (_("coherence"), str(shapes.coherence)),
     ]

@@ -15,6 +15,8 @@ from omega21.cli.options import (
     TokenFile,
     Verbose,
 )
+from omega21.language import _
+from omega21.language.figures import grouped
 
 
 def feedback(
@@ -58,10 +60,14 @@ def feedback(
     try:
         numbers = [float(text) for text in adjustments.split(",")]
     except ValueError as error:
-        raise InvalidRequest(f"--adjustments takes numbers with commas: {error}") from error
+        raise InvalidRequest(
+            _("--adjustments takes numbers with commas: {error}").format(error=error)
+        ) from error
     if len(numbers) != DENDRITES or not all(-1 <= number <= 1 for number in numbers):
         raise InvalidRequest(
-            f"--adjustments takes {DENDRITES} numbers from -1 to 1, got {adjustments!r}"
+            _("--adjustments takes {count} numbers from -1 to 1, got {given!r}").format(
+                count=DENDRITES, given=adjustments
+            )
         )
     output = Output(json=json, quiet=quiet, verbose=verbose)
     with connect(
@@ -70,7 +76,12 @@ def feedback(
         received = client.feedback(numbers, validated=validated, run=run)
     figures = received.estadisticas
     rows = [
-        ("recorded", "validated" if received.validacion else "rejected"),
-        ("feedback", f"{figures.recibido} received, {figures.exitoso} validated"),
+        (_("recorded"), _("validated") if received.validacion else _("rejected")),
+        (
+            _("feedback"),
+            _("{received} received, {validated} validated").format(
+                received=grouped(figures.recibido), validated=grouped(figures.exitoso)
+            ),
+        ),
     ]
     output.result(received.model_dump(mode="json"), facts(rows))

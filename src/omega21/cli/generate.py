@@ -1,11 +1,16 @@
 """`omega21 generate`: writes a data set of made samples to a file."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from omega21.cli.options import Json, KindName, Quiet, Verbose
+from omega21.language import _
+from omega21.language.figures import decimal, grouped, percent
+
+if TYPE_CHECKING:
+    from omega21.data.samples import Statistics
 
 
 def generate(
@@ -66,14 +71,32 @@ def generate(
     made = make(kind, seed, range(first, first + samples), anomaly_percent=anomaly_percent)
     write_data(file, made)
     document = {"file": str(file), "kind": kind, "seed": seed, "first": first, "samples": samples}
-    rows = [("written", str(file)), ("samples", f"{samples} ({kind}, seed {seed}, from {first})")]
+    from_where = _("{samples} ({kind}, seed {seed}, from {first})").format(
+        samples=grouped(samples), kind=kind, seed=seed, first=first
+    )
+    rows = [(_("written"), str(file)), (_("samples"), from_where)]
     if statistics:
         found = describe(made)
         document["statistics"] = found._asdict()
-        rows += [
-            ("normal", str(found.normal)),
-            ("anomalies", f"{found.anomalies} ({found.anomaly_percent:.4g} %)"),
-            ("range", f"{found.minimum:.4f} to {found.maximum:.4f}"),
-            ("mean", f"{found.mean:.4f}, standard deviation {found.standard_deviation:.4f}"),
-        ]
+        rows += _statistics_rows(found)
     output.result(document, facts(rows))
+
+
+def _statistics_rows(found: "Statistics") -> list[tuple[str, str]]:
+    share = percent(found.anomaly_percent / 100, 1)
+    return [
+        (_("normal"), grouped(found.normal)),
+        (_("anomalies"), f"{grouped(found.anomalies)} ({share})"),
+        (
+            _("range"),
+            _("{least} to {most}").format(
+                least=decimal(found.minimum, 4), most=decimal(found.maximum, 4)
+            ),
+        ),
+        (
+            _("mean"),
+            _("{mean}, standard deviation {deviation}").format(
+                mean=decimal(found.mean, 4), deviation=decimal(found.standard_deviation, 4)
+            ),
+        ),
+    ]

@@ -6,7 +6,7 @@ server or the model, so that `omega21 --help` answers at once.
 
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -31,6 +31,7 @@ from omega21.cli import (
     watch,
 )
 from omega21.cli.serve import LogLevel
+from omega21.language import choose_language
 
 app = typer.Typer(
     name="omega21",
@@ -87,6 +88,12 @@ def _log_to_file(level: str, *, command: str) -> None:
 def omega21(
     context: typer.Context,
     *,
+    _lang: Annotated[
+        Literal["en", "es"] | None,
+        typer.Option(
+            "--lang", help="Language to speak; without it, the locale's, or else English."
+        ),
+    ] = None,
     _version: Annotated[
         bool,
         typer.Option(
@@ -111,13 +118,29 @@ def omega21(
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit status; what goes wrong is told on standard error."""
+    command = typer.main.get_command(app)
+    if choose_language(_language_asked(arguments)) != "en":
+        from omega21.cli.help import translate_help
+
+        translate_help(command)
     try:
-        status = app(arguments, prog_name="omega21", standalone_mode=False)
+        status = command(arguments, prog_name="omega21", standalone_mode=False)
     except Exception as error:  # noqa: BLE001 - the boundary: every error becomes a line here
         from omega21.cli.boundary import report
 
         return report(error)
     return status if isinstance(status, int) else 0
+
+
+def _language_asked(arguments: Sequence[str]) -> str | None:
+    """The value of --lang, read before the rest: what is said of that depends on it."""
+    for place, argument in enumerate(arguments):
+        name, separator, value = argument.partition("=")
+        if name == "--lang":
+            return value if separator else next(iter(arguments[place + 1 :]), None)
+        if not argument.startswith("-"):
+            break
+    return None
 
 
 def main() -> None:

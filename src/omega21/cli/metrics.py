@@ -13,11 +13,17 @@ from omega21.cli.options import (
     TokenFile,
     Verbose,
 )
+from omega21.language import N_, _, ngettext
+from omega21.language.figures import decimal, grouped, percent
 
 if TYPE_CHECKING:
     from omega21.protocol.classic import Metrics
 
-_TRENDS = {"mejorando": "falling", "empeorando": "rising", "sin_cambios": "no clear trend"}
+_TRENDS = {
+    "mejorando": N_("falling"),
+    "empeorando": N_("rising"),
+    "sin_cambios": N_("no clear trend"),
+}
 
 
 def metrics(
@@ -49,13 +55,19 @@ def metrics(
 
 def metrics_rows(metrics: "Metrics") -> list[tuple[str, str]]:
     """Name the figures of a run's metrics."""
-    losses = " ".join(f"{loss:.4f}" for loss in metrics.ultimos_20_losses)
+    losses = " ".join(decimal(loss, 4) for loss in metrics.ultimos_20_losses)
+    found = metrics.anomalias_detectadas
+    anomalies = ngettext(
+        "{count} sample over {threshold} while it was trained",
+        "{count} samples over {threshold} while they were trained",
+        found,
+    )
     return [
-        ("last losses", losses or "none yet"),
-        ("trend", _TRENDS[metrics.tendencia]),
+        (_("last losses"), losses or _("none yet")),
+        (_("trend"), _(_TRENDS[metrics.tendencia])),
         (
-            "anomalies found",
-            f"{metrics.anomalias_detectadas} samples over 0.5 while they were trained",
+            _("anomalies found"),
+            anomalies.format(count=grouped(found), threshold=decimal(0.5, 1)),
         ),
-        ("feedback validated", f"{metrics.feedback_tasa_exito:.0%}"),
+        (_("feedback validated"), percent(metrics.feedback_tasa_exito)),
     ]

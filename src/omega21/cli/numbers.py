@@ -5,7 +5,7 @@ from datetime import datetime
 from babel.dates import format_datetime, format_time
 from babel.numbers import format_decimal, format_percent, format_scientific
 
-from omega21.language import _, language
+from omega21.language import _, current_language
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -13,22 +13,22 @@ def number(value: float | None, digits: int = 4) -> str:
     if value is None:
         return "-"
     if value and abs(value) < 0.5 * 10**-digits and digits > 1:
-        small: str = format_scientific(value, format="0.0E0", locale=language())
+        small: str = format_scientific(value, format="0.0E0", locale=current_language())
         return small
     places = f".{'0' * digits}" if digits else ""
-    text: str = format_decimal(value, format=f"#,##0{places}", locale=language())
+    text: str = format_decimal(value, format=f"#,##0{places}", locale=current_language())
     return text
 
 
 def count(value: int) -> str:
     """Write a whole number."""
-    text: str = format_decimal(value, locale=language())
+    text: str = format_decimal(value, locale=current_language())
     return text
 
 
 def percent(share: float) -> str:
     """Write a share of one as a percentage."""
-    return format_percent(share, format="#,##0.#%", locale=language())
+    return format_percent(share, format="#,##0.#%", locale=current_language())
 
 
 def size(of_bytes: float) -> str:
@@ -52,10 +52,12 @@ def duration(seconds: float) -> str:
 
 def clock(seconds: float) -> str:
     """Write a time of day, given seconds since 1970."""
-    return format_time(datetime.fromtimestamp(seconds).astimezone(), "HH:mm:ss", locale=language())
+    return format_time(
+        datetime.fromtimestamp(seconds).astimezone(), "HH:mm:ss", locale=current_language()
+    )
 
 
 def moment(seconds: float) -> str:
     """Write a day and a time with its zone, given seconds since 1970."""
     when = datetime.fromtimestamp(seconds).astimezone()
-    return format_datetime(when, _("d MMMM y, HH:mm zzz"), locale=language())
+    return format_datetime(when, _("d MMMM y, HH:mm zzz"), locale=current_language())

@@ -17,6 +17,8 @@ from omega21.cli.options import (
     Verbose,
     Workdir,
 )
+from omega21.language import _, ngettext
+from omega21.language.figures import decimal, grouped
 
 if TYPE_CHECKING:
     from omega21.client.evaluation import Prediction
@@ -74,10 +76,16 @@ def predict(
     ) as client:
         found = client.predict(run, x)
     over = int((found.anomaly_prob > 0.5).sum())
-    output.note(f"{len(x)} samples under the weights of step {found.step}; {over} over 0.5")
+    note = ngettext(
+        "{count} sample under the weights of step {step}; {over} over {threshold}",
+        "{count} samples under the weights of step {step}; {over} over {threshold}",
+        len(x),
+    )
+    figures = {"count": grouped(len(x)), "step": grouped(found.step), "over": grouped(over)}
+    output.note(note.format(**figures, threshold=decimal(0.5, 1)))
     if output_file is not None:
         _write(output_file, found)
-        output.note(f"all outputs are in {output_file}")
+        output.note(_("all outputs are in {file}").format(file=output_file))
     probabilities = [float(value) for value in found.anomaly_prob]
     output.result(
         {"run": run, "step": found.step, "samples": len(x), "anomaly_prob": probabilities},
@@ -92,7 +100,9 @@ def _write(path: Path, found: "Prediction") -> None:
     from omega21.protocol.errors import InvalidRequest
 
     if path.suffix != ".safetensors":
-        raise InvalidRequest(f"--output takes a .safetensors file, got {path.name}")
+        raise InvalidRequest(
+            _("--output takes a .safetensors file, got {name}").format(name=path.name)
+        )
     tensors = {
         "anomaly_prob": found.anomaly_prob,
         "dendrites": found.dendrites,

@@ -18,6 +18,9 @@ from omega21.cli.options import (
     Verbose,
     Workdir,
 )
+from omega21.cli.states import in_words
+from omega21.language import _, ngettext
+from omega21.language.figures import grouped, moment
 
 if TYPE_CHECKING:
     from omega21.client.folder import RunRecord
@@ -64,7 +67,8 @@ def runs(
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
             command = f"omega21 runs {context.invoked_subcommand}"
-            raise typer.BadParameter(f"it belongs after {command!r}", param_hint=f"--{name}")
+            message = _("it belongs after {command!r}").format(command=command)
+            raise typer.BadParameter(message, param_hint=f"--{name}")
 
 
 @app.command("list")
@@ -94,11 +98,13 @@ def list_runs(
             url, token=token, token_file=token_file, ca=ca, timeout=timeout, output=output
         ) as client:
             there = client.runs()
-        table = listing(("run", "state", "step", "target", "durable"), map(_server_row, there))
+        titles = (_("run"), _("state"), _("step"), _("target"), _("durable"))
+        table = listing(titles, map(_server_row, there))
         output.result({"runs": [run.model_dump(mode="json") for run in there]}, table)
         return
     here = list_run_folders(workdir)
-    table = listing(("run", "made", "segments trained", "server"), map(_folder_row, here))
+    columns = (_("run"), _("made"), _("segments trained"), _("server"))
+    table = listing(columns, map(_folder_row, here))
     output.result({"runs": [run.model_dump(mode="json") for run in here]}, table)
 
 
@@ -137,10 +143,10 @@ def show(
     found = [record for record in list_run_folders(workdir) if record.run == run]
     if not found:
         raise UnknownRun(
-            f"there is no run {run!r} on this machine: {path}",
-            hint="for a run on a server, give its address with --url or COLAB_SERVER_URL",
+            _("there is no run {run!r} on this machine: {path}").format(run=run, path=path),
+            hint=_("for a run on a server, give its address with --url or COLAB_SERVER_URL"),
         )
-    rows = [*_record_rows(found[0]), ("folder", str(path))]
+    rows = [*_record_rows(found[0]), (_("folder"), str(path))]
     output.result(found[0].model_dump(mode="json"), facts(rows))
 
 
@@ -224,7 +230,8 @@ def remove(
         with RunFolder.open(path):  # nobody works on it, and it is a run's
             pass
     output = Output(json=json, quiet=quiet, verbose=verbose)
-    if not yes and not output.confirmed(f"remove run {run} from {url or path} for good?"):
+    question = _("remove run {run} from {place} for good?").format(run=run, place=url or path)
+    if not yes and not output.confirmed(question):
         raise typer.Abort
     if url is not None:
         with connect(
@@ -234,7 +241,7 @@ def remove(
     else:
         shutil.rmtree(path)
     document = {"run": run, "removed_from": url or str(path)}
-    output.result(document, f"removed run {run}")
+    output.result(document, _("removed run {run}").format(run=run))
 
 
 app.command("export")(archive.export_run)
@@ -242,50 +249,55 @@ app.command("import")(archive.import_run)
 
 
 def _position(position: "RunSummary") -> str:
-    return f"run {position.run}: {position.state}, step {position.step} of {position.target}"
+    return _("run {run}: {state}, step {step} of {target}").format(
+        run=position.run,
+        state=in_words(position.state),
+        step=grouped(position.step),
+        target=grouped(position.target),
+    )
 
 
 def _server_row(run: "RunSummary") -> Sequence[str]:
-    return (run.run, run.state, str(run.step), str(run.target), str(run.durable_step))
+    steps = (run.step, run.target, run.durable_step)
+    return (run.run, in_words(run.state), *map(grouped, steps))
 
 
 def _folder_row(record: "RunRecord") -> Sequence[str]:
     return (
         record.run,
-        _moment(record.created_at),
-        str(record.finished_segments),
+        moment(record.created_at),
+        grouped(record.finished_segments),
         record.server or "-",
     )
 
 
 def _state_rows(state: "RunState") -> list[tuple[str, str]]:
+    steps = _("{step} of {target}; the plan has {planned}").format(
+        step=grouped(state.step), target=grouped(state.target), planned=grouped(state.plan_steps)
+    )
+    missing = len(state.waiting_for)
+    shards = ngettext("{count} shard", "{count} shards", missing).format(count=grouped(missing))
     rows = [
-        ("run", state.run),
-        ("state", state.state),
-        ("step", f"{state.step} of {state.target}; the plan has {state.plan_steps}"),
-        ("durable", f"step {state.durable_step}"),
-        ("segments", str(state.segments)),
-        ("waiting for", f"{len(state.waiting_for)} shards"),
-        ("weights", state.weights_sha256),
-        ("made", _moment(state.created_at)),
-        ("seed", str(state.config.seed)),
+        (_("run"), state.run),
+        (_("state"), in_words(state.state)),
+        (_("step"), steps),
+        (_("durable"), _("step {step}").format(step=grouped(state.durable_step))),
+        (_("segments"), grouped(state.segments)),
+        (_("waiting for"), shards),
+        (_("weights"), state.weights_sha256),
+        (_("made"), moment(state.created_at)),
+        (_("seed"), str(state.config.seed)),
     ]
     if state.reason:
-        rows.append(("reason", state.reason))
+        rows.append((_("reason"), state.reason))
     return rows
 
 
 def _record_rows(record: "RunRecord") -> list[tuple[str, str]]:
     return [
-        ("run", record.run),
-        ("made", _moment(record.created_at)),
-        ("segments trained", str(record.finished_segments)),
-        ("seed", str(record.config.seed)),
-        ("server last used", record.server or "-"),
+        (_("run"), record.run),
+        (_("made"), moment(record.created_at)),
+        (_("segments trained"), grouped(record.finished_segments)),
+        (_("seed"), str(record.config.seed)),
+        (_("server last used"), record.server or "-"),
     ]
-
-
-def _moment(seconds: float) -> str:
-    from datetime import datetime
-
-    return datetime.fromtimestamp(seconds).astimezone().isoformat(sep=" ", timespec="seconds")

@@ -16,6 +16,8 @@ from omega21.cli.options import (
     Verbose,
     Workdir,
 )
+from omega21.language import _
+from omega21.language.figures import grouped
 
 
 def verify(
@@ -62,6 +64,12 @@ def verify(
         output=output,
     ) as client:
         same = client.verify(run, workdir=workdir, from_step=from_step, tell=output.note)
-    weights = "and the weights after them" if same.weights_known else "the weights were not known"
-    text = f"run {run}: reproduced to the bit, steps {same.first} to {same.last}, {weights}"
-    output.result({**asdict(same), "reproduced": True}, text)
+    text = (
+        _("run {run}: reproduced to the bit, steps {first} to {last}, and the weights after them")
+        if same.weights_known
+        else _(
+            "run {run}: reproduced to the bit, steps {first} to {last}, the weights were not known"
+        )
+    )
+    shown = text.format(run=run, first=grouped(same.first), last=grouped(same.last))
+    output.result({**asdict(same), "reproduced": True}, shown)

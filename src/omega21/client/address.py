@@ -23,20 +23,24 @@ def parse_address(text: str) -> str:
         url = httpx.URL(given)
         host = url.host
     except (httpx.InvalidURL, ValueError) as error:
-        raise InvalidAddress(f"{_shown(given)} is not an address: {error}") from error
+        raise InvalidAddress(
+            _("{given} is not an address: {error}").format(given=_shown(given), error=error)
+        ) from error
     if url.scheme not in ("http", "https"):
-        raise InvalidAddress(f"{_shown(given)} does not begin with https:// or http://")
+        raise InvalidAddress(
+            _("{given} does not begin with https:// or http://").format(given=_shown(given))
+        )
     if not host or " " in given:
-        raise InvalidAddress(f"{_shown(given)} names no host")
+        raise InvalidAddress(_("{given} names no host").format(given=_shown(given)))
     if url.userinfo:
         raise InvalidAddress(
-            "the address holds a user name or a token",
-            hint="pass the token with --token or OMEGA21_TOKEN: addresses end up in logs",
+            _("the address holds a user name or a token"),
+            hint=_("pass the token with --token or OMEGA21_TOKEN: addresses end up in logs"),
         )
     if (url.port or 0) > 65_535:
-        raise InvalidAddress(f"{_shown(given)} has a port beyond 65535")
+        raise InvalidAddress(_("{given} has a port beyond 65535").format(given=_shown(given)))
     if url.query or url.fragment:
-        raise InvalidAddress(f"{_shown(given)} has a query or a fragment")
+        raise InvalidAddress(_("{given} has a query or a fragment").format(given=_shown(given)))
     return str(url).rstrip("/")
 
 

@@ -15,6 +15,7 @@ from typing import Final
 
 from omega21.client.folder import RunFolder, run_folder_path
 from omega21.data.durable import sync_folder
+from omega21.language import _
 from omega21.protocol.errors import InvalidDataFile, OmegaError, RunFolderConflict
 
 _MEMBER: Final = re.compile(
@@ -35,7 +36,9 @@ def export_run(run: str, path: Path, *, workdir: Path | None = None) -> int:
     Raises RunFolderConflict when `path` is there already, or a program works on the run.
     """
     if path.exists():
-        raise RunFolderConflict(f"{path} is there already", hint="choose another --output")
+        raise RunFolderConflict(
+            _("{path} is there already").format(path=path), hint=_("choose another --output")
+        )
     folder = run_folder_path(run, workdir)
     part = path.with_name(f".{path.name}.part")
     with RunFolder.open(folder):
@@ -62,14 +65,20 @@ def import_run(path: Path, *, workdir: Path | None = None) -> Path:
         target = run_folder_path(run, workdir)
         if target.exists():
             raise RunFolderConflict(
-                f"there is a run {run!r} on this machine already: {target}",
-                hint="nothing was changed; import it with another --workdir, or remove that run",
+                _("there is a run {run!r} on this machine already: {target}").format(
+                    run=run, target=target
+                ),
+                hint=_("nothing was changed; import it with another --workdir, or remove that run"),
             )
         parent = target.parent
         parent.mkdir(parents=True, exist_ok=True)
         needed = sum(member.file_size for member in archive.infolist())
         if needed > shutil.disk_usage(parent).free:
-            raise RunFolderConflict(f"run {run} needs {needed} bytes, {parent} has no room for it")
+            raise RunFolderConflict(
+                _("run {run} needs {needed} bytes, {parent} has no room for it").format(
+                    run=run, needed=needed, parent=parent
+                )
+            )
         with tempfile.TemporaryDirectory(prefix=".import-", dir=parent) as scratch:
             _extract(archive, Path(scratch), path)
             _check_folder(Path(scratch) / run, run, path)
@@ -102,7 +111,9 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
         with zipfile.ZipFile(path) as archive:
             yield archive
     except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
-        raise _refused(path, f"it is damaged or no zip file: {error}") from error
+        raise _refused(
+            path, _("it is damaged or no zip file: {error}").format(error=error)
+        ) from error
 
 
 def _checked_run(archive: zipfile.ZipFile, path: Path) -> str:
@@ -111,13 +122,15 @@ def _checked_run(archive: zipfile.ZipFile, path: Path) -> str:
     found = [_MEMBER.fullmatch(name) for name in names]
     for name, match in zip(names, found, strict=True):
         if match is None:
-            raise _refused(path, f"it holds {name[:100]!r}, which no run folder has")
+            raise _refused(
+                path, _("it holds {name!r}, which no run folder has").format(name=name[:100])
+            )
     runs = {match["run"] for match in found if match}
     if len(runs) != 1 or len(set(names)) != len(names):
-        raise _refused(path, "it does not hold one run")
+        raise _refused(path, _("it does not hold one run"))
     missing = _NEEDED - {match["name"] for match in found if match}
     if missing:
-        raise _refused(path, f"it lacks {', '.join(sorted(missing))}")
+        raise _refused(path, _("it lacks {missing}").format(missing=", ".join(sorted(missing))))
     return runs.pop()
 
 
@@ -129,7 +142,7 @@ def _extract(archive: zipfile.ZipFile, folder: Path, path: Path) -> None:
         with archive.open(member) as source, target.open("xb") as sink:
             shutil.copyfileobj(source, sink, 2**20)
         if target.stat().st_size != member.file_size:
-            raise _refused(path, f"{member.filename} is cut short")
+            raise _refused(path, _("{filename} is cut short").format(filename=member.filename))
 
 
 def _check_folder(folder: Path, run: str, path: Path) -> None:
@@ -140,10 +153,13 @@ def _check_folder(folder: Path, run: str, path: Path) -> None:
             named = opened.record.run
     except RunFolderConflict as error:
         where = error.message.replace(str(folder), f"{path}: {run}")
-        raise RunFolderConflict(where, hint="nothing was changed") from error
+        raise RunFolderConflict(where, hint=_("nothing was changed")) from error
     if named != run:
-        raise _refused(path, f"its run.json is of run {named!r}")
+        raise _refused(path, _("its run.json is of run {named!r}").format(named=named))
 
 
 def _refused(path: Path, why: str) -> OmegaError:
-    return InvalidDataFile(f"{path} is no archive of a run: {why}", hint="nothing was changed")
+    return InvalidDataFile(
+        _("{path} is no archive of a run: {why}").format(path=path, why=why),
+        hint=_("nothing was changed"),
+    )

@@ -16,6 +16,7 @@ from typing import Final
 
 from omega21.client.folder import RunFolder
 from omega21.data.durable import write_durably
+from omega21.language import N_, _
 from omega21.protocol.checkpoints import (
     MAX_HEADER_BYTES,
     PIECE_BYTES,
@@ -26,7 +27,7 @@ from omega21.protocol.checkpoints import (
 from omega21.protocol.errors import InvalidCheckpoint
 from omega21.protocol.plan import plan_steps
 
-_PULL_AGAIN: Final = "remove it, and pull another one with `omega21 checkpoint pull`"
+_PULL_AGAIN: Final = N_("remove it, and pull another one with `omega21 checkpoint pull`")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,9 @@ def find_checkpoint(folder: RunFolder) -> HeldCheckpoint | None:
         return None
     held = read_checkpoint(path)
     if held.sha256 != sealed_sha256(path):
-        raise InvalidCheckpoint(f"{path} is damaged: its digest is another one", hint=_PULL_AGAIN)
+        raise InvalidCheckpoint(
+            _("{path} is damaged: its digest is another one").format(path=path), hint=_(_PULL_AGAIN)
+        )
     _check_belongs(folder, held)
     return held
 
@@ -89,10 +92,11 @@ def read_checkpoint(path: Path) -> HeldCheckpoint:
     with path.open("rb") as file:
         start = file.read(MAX_HEADER_BYTES + 8)
     try:
-        _, record = read_checkpoint_header(start, size)
+        _spans, record = read_checkpoint_header(start, size)
     except InvalidCheckpoint as error:
         raise InvalidCheckpoint(
-            f"{path} is no checkpoint: {error.message}", hint=error.hint or _PULL_AGAIN
+            _("{path} is no checkpoint: {why}").format(path=path, why=error.message),
+            hint=error.hint or _(_PULL_AGAIN),
         ) from error
     return HeldCheckpoint(path, file_sha256(path), size, record)
 
@@ -109,7 +113,8 @@ def sealed_sha256(path: Path) -> str:
         return path.with_suffix(".sha256").read_text(encoding="ascii").split()[0]
     except (OSError, ValueError, IndexError) as error:
         raise InvalidCheckpoint(
-            f"{path} has no digest beside it that can be read", hint=_PULL_AGAIN
+            _("{path} has no digest beside it that can be read").format(path=path),
+            hint=_(_PULL_AGAIN),
         ) from error
 
 
@@ -134,15 +139,23 @@ def _newest(run_folder: Path) -> Path | None:
 def _check_belongs(folder: RunFolder, held: HeldCheckpoint) -> None:
     """Raise InvalidCheckpoint unless a checkpoint is of this run, its configuration and plan."""
     record, run = held.record, folder.record
-    hint = "nothing was sent; move it out of the run folder"
+    hint = _("nothing was sent; move it out of the run folder")
     if record.run_id != run.id:
-        raise InvalidCheckpoint(f"{held.path} is a checkpoint of another run", hint=hint)
+        raise InvalidCheckpoint(
+            _("{path} is a checkpoint of another run").format(path=held.path), hint=hint
+        )
     if record.config != run.config:
-        raise InvalidCheckpoint(f"{held.path} is of another configuration", hint=hint)
+        raise InvalidCheckpoint(
+            _("{path} is of another configuration").format(path=held.path), hint=hint
+        )
     planned = plan_steps(folder.segments)
     if record.step > planned or record.plan_sha256 != trained_plan_sha256(
         folder.segments, record.step
     ):
-        raise InvalidCheckpoint(f"{held.path} belongs to another plan", hint=hint)
+        raise InvalidCheckpoint(
+            _("{path} belongs to another plan").format(path=held.path), hint=hint
+        )
     if folder.results.digest(record.step) not in (None, record.digest):
-        raise InvalidCheckpoint(f"{held.path} does not fit the results in the folder", hint=hint)
+        raise InvalidCheckpoint(
+            _("{path} does not fit the results in the folder").format(path=held.path), hint=hint
+        )

@@ -6,12 +6,23 @@ they change, the run goes on, and the results say from which step.
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from typing import Final
 
 from anyio.to_thread import run_sync
 
 from omega21.client.events import Event, Notice
 from omega21.client.folder import RunFolder
+from omega21.language import N_, _, speaking
 from omega21.protocol.runs import Stretch
+
+_CONDITIONS: Final = {
+    "device": N_("device"),
+    "precision": N_("precision"),
+    "deterministic": N_("deterministic"),
+    "threads": N_("threads"),
+    "torch_version": N_("torch version"),
+    "omega21_version": N_("omega21 version"),
+}
 
 
 def in_force(stretches: Sequence[Stretch], step: int) -> Stretch | None:
@@ -30,14 +41,16 @@ def merge(ours: Sequence[Stretch], theirs: Sequence[Stretch]) -> list[Stretch]:
     return merged
 
 
-def changes(ours: Sequence[Stretch], theirs: Sequence[Stretch]) -> list[tuple[int, str]]:
-    """Say at which steps the conditions became other ones, and which, if that is news."""
+def changes(
+    ours: Sequence[Stretch], theirs: Sequence[Stretch]
+) -> list[tuple[int, Stretch, Stretch]]:
+    """Say at which steps the conditions became other ones, and which before and after."""
     news = []
     before = list(ours)
     for stretch in theirs:
         known = in_force(before, stretch.from_step)
         if known is not None and not known.same_conditions(stretch):
-            news.append((stretch.from_step, differences(known, stretch)))
+            news.append((stretch.from_step, known, stretch))
         before = merge(before, [stretch])
     return news
 
@@ -45,9 +58,11 @@ def changes(ours: Sequence[Stretch], theirs: Sequence[Stretch]) -> list[tuple[in
 def differences(before: Stretch, now: Stretch) -> str:
     """Name what differs between two conditions."""
     return ", ".join(
-        f"{name.replace('_', ' ')} {getattr(now, name)} (before: {getattr(before, name)})"
-        for name in Stretch.model_fields
-        if name != "from_step" and getattr(before, name) != getattr(now, name)
+        _("{condition} {now} (before: {before})").format(
+            condition=_(name), now=getattr(now, field), before=getattr(before, field)
+        )
+        for field, name in _CONDITIONS.items()
+        if getattr(before, field) != getattr(now, field)
     )
 
 
@@ -69,8 +84,14 @@ async def note_conditions(
         return
     news = changes(ours, stretches)
     await run_sync(folder.results.put_stretches, merged)
-    for step, what in news:
-        await run_sync(partial(folder.note, "conditions", from_step=step, now=what))
+    for step, before, now in news:
+        with speaking("en"):  # a log is the same in every language
+            logged = differences(before, now)
+        await run_sync(partial(folder.note, "conditions", from_step=step, now=logged))
         await emit(
-            Notice(f"from step {step} on computed under other conditions, bits may differ: {what}")
+            Notice(
+                _(
+                    "from step {step} on computed under other conditions, bits may differ: {what}"
+                ).format(step=step, what=differences(before, now))
+            )
         )

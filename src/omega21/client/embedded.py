@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self
 
+from omega21.language import _, current_language
 from omega21.protocol.errors import NotOnThisServer, Unavailable
 
 START_SECONDS: Final = 120.0
@@ -44,7 +45,7 @@ class EmbeddedServer:
     def address(self) -> str:
         """Where it listens, once started."""
         if self._address is None:
-            raise Unavailable("the embedded server has not been started")
+            raise Unavailable(_("the embedded server has not been started"))
         return self._address
 
     def start(self) -> str:
@@ -56,14 +57,17 @@ class EmbeddedServer:
         missing = [name for name in _NEEDED if find_spec(name) is None]
         if missing:
             raise NotOnThisServer(
-                f"a server on this machine needs {', '.join(missing)}",
-                hint="install it with: pip install 'omega21[server]' (or give a server's address)",
+                _("a server on this machine needs {missing}").format(missing=", ".join(missing)),
+                hint=_(
+                    "install it with: pip install 'omega21[server]' (or give a server's address)"
+                ),
             )
         self._data_dir.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "omega21.server", "--data-dir", str(self._data_dir)]
         command += ["--port", "0", "--stop-with-stdin", *self._arguments]
         # It answers on loopback alone; a token that is there is for another server.
         environment = {name: text for name, text in os.environ.items() if name != "OMEGA21_TOKEN"}
+        environment["LANGUAGE"] = current_language()
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 command,
@@ -77,8 +81,8 @@ class EmbeddedServer:
         if not line.startswith(_LISTENING):
             self.stop()
             raise Unavailable(
-                f"the embedded server did not start: {self._last_words()}",
-                hint=f"its log is {self.log_path}",
+                _("the embedded server did not start: {why}").format(why=self._last_words()),
+                hint=_("its log is {path}").format(path=self.log_path),
             )
         self._address = line.removeprefix(_LISTENING).strip()
         return self._address
@@ -119,7 +123,7 @@ class EmbeddedServer:
 
     def _last_words(self) -> str:
         text = self.log_path.read_text(encoding="utf-8", errors="replace").strip()
-        return text.splitlines()[-1][:300] if text else "it said nothing"
+        return text.splitlines()[-1][:300] if text else _("it said nothing")
 
 
 def _read(stdout: IO[str], lines: list[str]) -> None:

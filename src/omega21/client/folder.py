@@ -28,6 +28,7 @@ from pydantic import Field, ValidationError
 from omega21.client.orders import EvaluateEvery
 from omega21.client.results import Results
 from omega21.data.durable import append_durably, write_durably
+from omega21.language import _
 from omega21.protocol.errors import RunFolderConflict
 from omega21.protocol.messages import Document
 from omega21.protocol.names import RunId, RunName
@@ -90,7 +91,7 @@ class RunFolder:
         with ExitStack() as stack:
             _hold(path, stack)
             if (path / "run.json").exists():
-                raise RunFolderConflict(f"there is a run in {path} already")
+                raise RunFolderConflict(_("there is a run in {path} already").format(path=path))
             (path / "shards").mkdir(exist_ok=True)
             _write(path / "plan.json", _StoredPlan())
             # Last, because it is what makes the folder a run's.
@@ -140,7 +141,11 @@ class RunFolder:
         segments = list(self.segments)
         if number < len(segments):
             if not segment.is_extension_of(segments[number]):
-                raise RunFolderConflict(f"segment {number} contradicts {self.path / 'plan.json'}")
+                raise RunFolderConflict(
+                    _("segment {number} contradicts {path}").format(
+                        number=number, path=self.path / "plan.json"
+                    )
+                )
             segments[number] = segment
         elif number == len(segments):
             segments.append(segment)
@@ -207,7 +212,9 @@ def read_run_folder(path: Path) -> tuple[RunRecord, int]:
 def read_stored(path: Path) -> tuple[RunRecord, tuple[Segment, ...]]:
     """Return a run's record and plan, without holding the folder; raises as `read_run_folder`."""
     if not (path / "run.json").exists():
-        raise RunFolderConflict(f"there is no run folder {path}", hint="see `omega21 runs`")
+        raise RunFolderConflict(
+            _("there is no run folder {path}").format(path=path), hint=_("see `omega21 runs`")
+        )
     record = _read(path / "run.json", RunRecord)
     return record, _read(path / "plan.json", _StoredPlan).segments
 
@@ -224,7 +231,7 @@ def runs_folder(workdir: Path | None = None) -> Path:
 
 def _hold(path: Path, stack: ExitStack) -> None:
     if not path.is_dir():
-        raise RunFolderConflict(f"there is no run folder {path}")
+        raise RunFolderConflict(_("there is no run folder {path}").format(path=path))
     import filelock  # noqa: PLC0415 - a tenth of what importing the client costs
 
     lock = filelock.FileLock(path / ".lock", thread_local=False)
@@ -232,8 +239,8 @@ def _hold(path: Path, stack: ExitStack) -> None:
         lock.acquire(timeout=0)
     except filelock.Timeout as error:
         raise RunFolderConflict(
-            f"another program works on the run in {path}",
-            hint="wait for it or stop it, or train another run with --run",
+            _("another program works on the run in {path}").format(path=path),
+            hint=_("wait for it or stop it, or train another run with --run"),
         ) from error
     stack.callback(lock.release)
 
@@ -252,10 +259,12 @@ def _read(path: Path, kind: type[_Stored]) -> _Stored:
             return kind.parse_lenient(text)
     except (OSError, ValueError, TypeError, KeyError, ValidationError) as error:
         raise RunFolderConflict(
-            f"{path} cannot be read: {type(error).__name__}",
-            hint="restore it from a copy, or train another run with --run",
+            _("{path} cannot be read: {kind}").format(path=path, kind=type(error).__name__),
+            hint=_("restore it from a copy, or train another run with --run"),
         ) from error
     raise RunFolderConflict(
-        f"{path} has format {written}, this omega21 reads up to {FOLDER_FORMAT}",
-        hint="use the version of omega21 that wrote it, or a newer one",
+        _("{path} has format {found}, this omega21 reads up to {known}").format(
+            path=path, found=written, known=FOLDER_FORMAT
+        ),
+        hint=_("use the version of omega21 that wrote it, or a newer one"),
     )

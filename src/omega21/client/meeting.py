@@ -16,6 +16,7 @@ from anyio.to_thread import run_sync
 from omega21.client.events import Event, Notice
 from omega21.client.folder import RunFolder, RunRecord
 from omega21.client.orders import check_same_config
+from omega21.language import _
 from omega21.protocol.errors import OtherRun, PlanConflict, UnknownRun
 from omega21.protocol.plan import PlanIndex, Segment, plan_sha256
 from omega21.protocol.runs import RunConfig, RunState
@@ -43,7 +44,13 @@ async def open_folder(
         return folder
     if state is not None:
         check_same_config(run, asked=config, there=state.config)
-        await emit(Notice(f"run {run} is on the server and not on this machine: taking it over"))
+        await emit(
+            Notice(
+                _("run {run} is on the server and not on this machine: taking it over").format(
+                    run=run
+                )
+            )
+        )
     record = RunRecord(
         run=run,
         id=secrets.token_hex(16) if state is None else state.id,
@@ -72,12 +79,20 @@ async def meet(
     record = folder.record
     if state is None:
         if folder.segments:
-            await emit(Notice(f"the server does not have run {record.run}: putting it there again"))
+            await emit(
+                Notice(
+                    _("the server does not have run {run}: putting it there again").format(
+                        run=record.run
+                    )
+                )
+            )
             await run_sync(lambda: folder.note("moved", server=client.address))
         return await client.create_run(record.run, run_id=record.id, config=record.config)
     if state.id != record.id:
         raise OtherRun(
-            f"the server has a run {record.run!r} with another id than the one in {folder.path}"
+            _("the server has a run {run!r} with another id than the one in {path}").format(
+                run=record.run, path=folder.path
+            )
         )
     check_same_config(record.run, asked=record.config, there=state.config)
     if state.segments and state.plan_sha256 != plan_sha256(folder.segments):
@@ -96,8 +111,10 @@ def _take_over(folder: RunFolder, theirs: tuple[Segment, ...], step: int) -> Non
             continue
         if ours is not None and not segment.is_extension_of(ours):
             raise PlanConflict(
-                f"segment {number} on the server is another one than in {folder.path}",
-                hint="another program trains this run; choose another name with --run",
+                _("segment {number} on the server is another one than in {path}").format(
+                    number=number, path=folder.path
+                ),
+                hint=_("another program trains this run; choose another name with --run"),
             )
         folder.put_segment(number, segment)
         is_trained = first_steps[number] + segment.steps - 1 <= step

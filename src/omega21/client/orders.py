@@ -8,6 +8,8 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import BaseModel, Field, ValidationError
 
 from omega21.data.generators import KINDS
+from omega21.language import _
+from omega21.language.borrowed import translated
 from omega21.protocol.errors import InvalidRequest, OtherConfig
 from omega21.protocol.models import ModelConfig, OptimizerConfig
 from omega21.protocol.plan import (
@@ -98,16 +100,20 @@ def next_segment(
     """
     if not 0 <= order.validation <= MAX_VALIDATION:
         raise InvalidRequest(
-            f"validation takes 0 to {MAX_VALIDATION} samples, got {order.validation}"
+            _("validation takes 0 to {most} samples, got {asked}").format(
+                most=MAX_VALIDATION, asked=order.validation
+            )
         )
     if file is not None:
         return _from_file(order, segments, file)
     if order.samples is None:
-        raise InvalidRequest("say how many samples to make", hint="with --samples")
+        raise InvalidRequest(_("say how many samples to make"), hint=_("with --samples"))
     generated = [segment for segment in segments if segment.source.kind in KINDS]
     offset = _highest(generated)
     if offset + order.samples > MAX_SAMPLES:
-        raise InvalidRequest(f"a run has at most {MAX_SAMPLES} generated samples")
+        raise InvalidRequest(
+            _("a run has at most {most} generated samples").format(most=MAX_SAMPLES)
+        )
     try:
         source = Source(
             kind=order.kind,
@@ -131,9 +137,11 @@ def _from_file(order: TrainOrder, segments: Sequence[Segment], file: FileFacts) 
     samples = free - held_out if order.samples is None else order.samples
     if not 0 < samples <= free - held_out:
         raise InvalidRequest(
-            f"the data file has {free - held_out} samples left for training: of "
-            f"{file.samples}, {used} are trained and {held_out} held out for validation",
-            hint="ask for no more with --samples, or bring another file",
+            _(
+                "the data file has {free} samples left for training: of {samples}, {used} are "
+                "trained and {held_out} held out for validation"
+            ).format(free=free - held_out, samples=file.samples, used=used, held_out=held_out),
+            hint=_("ask for no more with --samples, or bring another file"),
         )
     try:
         source = Source(kind="file", seed=order.seed, offset=used, file_sha256=file.sha256)
@@ -150,19 +158,27 @@ def used_of_file(segments: Sequence[Segment], sha256: str) -> int:
 def check_same_config(run: str, *, asked: RunConfig, there: RunConfig) -> None:
     """Raise OtherConfig, naming each field that differs."""
     differing = [
-        f"{name} is {_shown(there, name)}, asked for {_shown(asked, name)}"
+        _("{field} is {there}, asked for {asked}").format(
+            field=name, there=_shown(there, name), asked=_shown(asked, name)
+        )
         for name in _leaves(there)
         if _shown(there, name) != _shown(asked, name)
     ]
     if differing:
-        raise OtherConfig(f"run {run!r} has another configuration: {'; '.join(differing[:4])}")
+        raise OtherConfig(
+            _("run {run!r} has another configuration: {differing}").format(
+                run=run, differing="; ".join(differing[:4])
+            )
+        )
 
 
 def _segment(order: TrainOrder, source: Source, samples: int) -> Segment:
     if samples > _MOST_AT_ONCE:
         raise InvalidRequest(
-            f"{samples} samples are more than the {_MOST_AT_ONCE} that fit in one segment",
-            hint="train them in several goes of the same --run",
+            _("{samples} samples are more than the {most} that fit in one segment").format(
+                samples=samples, most=_MOST_AT_ONCE
+            ),
+            hint=_("train them in several goes of the same --run"),
         )
     return Segment(
         samples=samples,
@@ -198,4 +214,8 @@ def _named(error: ValidationError) -> InvalidRequest:
     """Name the option that is out of range."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"]).replace("_", "-")
-    return InvalidRequest(f"{where}: {first['msg']}, got {first['input']!r}")
+    return InvalidRequest(
+        _("{option}: {message}, got {given!r}").format(
+            option=where, message=translated(first["msg"]), given=first["input"]
+        )
+    )

@@ -29,6 +29,8 @@ from omega21.client.events import Event, Notice
 from omega21.client.folder import RunFolder
 from omega21.client.transport import Call
 from omega21.data.durable import sync_folder
+from omega21.language import _
+from omega21.language.figures import decimal
 from omega21.protocol.errors import InvalidCheckpoint, NotOmega21, UnknownCheckpoint
 from omega21.protocol.names import SHA256_PATTERN
 from omega21.protocol.steps import MAX_WAIT_SECONDS
@@ -63,7 +65,7 @@ class _Part:
 
     def take_up(self, path: Path) -> None:
         """Go on with a part that an earlier attempt left."""
-        step, self.sha256, _ = path.name.split(".")
+        step, self.sha256, _part = path.name.split(".")
         self.step, self.path = int(step), path
 
     def call(self) -> Call:
@@ -149,8 +151,8 @@ def _take(part: _Part) -> HeldCheckpoint:
         got = read_checkpoint(part.path)
         if got.sha256 != part.sha256:
             raise InvalidCheckpoint(
-                f"the checkpoint of step {part.step} was damaged on its way",
-                hint="nothing was kept of it; pull it again",
+                _("the checkpoint of step {step} was damaged on its way").format(step=part.step),
+                hint=_("nothing was kept of it; pull it again"),
             )
     except InvalidCheckpoint:
         part.drop()
@@ -166,7 +168,7 @@ def _take(part: _Part) -> HeldCheckpoint:
 def _named(headers: httpx.Headers) -> tuple[int, str]:
     step, sha256 = headers.get("Omega21-Step", ""), headers.get("ETag", "").strip('"')
     if not step.isdecimal() or not re.fullmatch(SHA256_PATTERN, sha256):
-        raise NotOmega21("a checkpoint came without its step or digest")
+        raise NotOmega21(_("a checkpoint came without its step or digest"))
     return int(step), sha256
 
 
@@ -223,7 +225,7 @@ class Pulling:
         if await wait_until_durable(self._client, run, step):
             await self.pull(not_before=step)
         else:
-            await self._emit(Notice("no checkpoint was pulled: the server has written none yet"))
+            await self._emit(Notice(_("no checkpoint was pulled: the server has written none yet")))
 
     async def pull(self, *, not_before: int = 0) -> None:
         """Pull the newest checkpoint, unless it is held already; a bad one is told, not kept."""
@@ -235,11 +237,16 @@ class Pulling:
         try:
             held = await pull_checkpoint(self._client, run, folder=place, not_before=not_before)
         except (InvalidCheckpoint, UnknownCheckpoint, OSError) as error:
-            await self._emit(Notice(f"no checkpoint was pulled: {error}"))
+            await self._emit(Notice(_("no checkpoint was pulled: {error}").format(error=error)))
             return
         await run_sync(lambda: folder.note("pulled", step=held.step, sha256=held.sha256))
-        megabytes = held.size / 1e6
-        await self._emit(Notice(f"pulled the checkpoint of step {held.step}, {megabytes:.0f} MB"))
+        await self._emit(
+            Notice(
+                _("pulled the checkpoint of step {step}, {size} MB").format(
+                    step=held.step, size=decimal(held.size / 1e6, 0)
+                )
+            )
+        )
 
     def _is_wanted_at_end(self) -> bool:
         if self._policy != "auto":

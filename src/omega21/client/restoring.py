@@ -16,6 +16,8 @@ from omega21.client.address import is_loopback
 from omega21.client.checkpoints import HeldCheckpoint, find_checkpoint, held_step
 from omega21.client.events import Event, Notice
 from omega21.client.folder import RunFolder
+from omega21.language import _, ngettext
+from omega21.language.figures import decimal
 from omega21.protocol.checkpoints import RestoreCheckpoint
 from omega21.protocol.errors import Conflict, InvalidCheckpoint, OtherRun, RunDeleted
 from omega21.protocol.plan import PlanIndex, Segment
@@ -88,9 +90,21 @@ async def restore(
     costs = await run_sync(_estimate, client, folder, (held, state.step))
     reason = _reason(costs, held, steps=held.step - state.step)
     if not costs.sends:
-        await emit(Notice(f"computing to step {held.step} again rather than sending {reason}"))
+        await emit(
+            Notice(
+                _("computing to step {step} again rather than sending {reason}").format(
+                    step=held.step, reason=reason
+                )
+            )
+        )
         return state
-    await emit(Notice(f"restoring from the checkpoint of step {held.step}, {reason}"))
+    await emit(
+        Notice(
+            _("restoring from the checkpoint of step {step}, {reason}").format(
+                step=held.step, reason=reason
+            )
+        )
+    )
     try:
         restored = await send_checkpoint(
             client, folder.record.run, run_id=folder.record.id, pieces=held.pieces()
@@ -98,7 +112,9 @@ async def restore(
     except (OtherRun, RunDeleted):
         raise
     except (InvalidCheckpoint, Conflict) as error:
-        await emit(Notice(f"the server did not take the checkpoint: {error.message}"))
+        await emit(
+            Notice(_("the server did not take the checkpoint: {error}").format(error=error.message))
+        )
         return await client.run_state(folder.record.run)
     step, address = held.step, client.address
     await run_sync(lambda: folder.note("restored", step=step, server=address))
@@ -109,13 +125,13 @@ async def _find(folder: RunFolder, state: RunState, emit: Emit) -> HeldCheckpoin
     """Return the folder's checkpoint if it may help, telling why there is none."""
     named = held_step(folder.path)
     if named is None and not state.step and folder.results.last_step:
-        await emit(Notice("the folder holds no checkpoint of the run: it starts over there"))
+        await emit(Notice(_("the folder holds no checkpoint of the run: it starts over there")))
     if named is None or named <= state.step:
         return None  # nothing to read a large file for
     try:
         return await run_sync(find_checkpoint, folder)
     except (InvalidCheckpoint, OSError) as error:
-        await emit(Notice(f"the steps are computed again: {error}"))
+        await emit(Notice(_("the steps are computed again: {error}").format(error=error)))
         return None
 
 
@@ -178,8 +194,17 @@ def _bytes_between(folder: RunFolder, step: int, until: int) -> int:
 
 
 def _reason(costs: Estimate, held: HeldCheckpoint, *, steps: int) -> str:
-    return (
-        f"{held.size / 1e6:.0f} MB: about {costs.sending:.0f} s to send at "
-        f"{costs.uplink / 1e6:.1f} MB/s, {costs.computing:.0f} s to compute {steps} steps at "
-        f"{1000 * costs.seconds_per_step:.0f} ms"
+    return ngettext(
+        "{size} MB: about {sending} s to send at {uplink} MB/s, {computing} s to compute "
+        "{steps} step at {pace} ms",
+        "{size} MB: about {sending} s to send at {uplink} MB/s, {computing} s to compute "
+        "{steps} steps at {pace} ms",
+        steps,
+    ).format(
+        size=decimal(held.size / 1e6, 0),
+        sending=decimal(costs.sending, 0),
+        uplink=decimal(costs.uplink / 1e6, 1),
+        computing=decimal(costs.computing, 0),
+        steps=steps,
+        pace=decimal(1000 * costs.seconds_per_step, 0),
     )

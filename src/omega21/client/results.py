@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omega21.client.summary import Evaluation, Scored
+from omega21.language import _
 from omega21.protocol.digests import CHAIN_START
 from omega21.protocol.errors import RunFolderConflict
 from omega21.protocol.runs import Stretch
@@ -127,8 +128,10 @@ class Results:
         """Add the tables that an older format lacks; where nothing may be written, beside it."""
         if version > RESULTS_FORMAT:
             raise RunFolderConflict(
-                f"{path} has format {version}, this omega21 reads up to {RESULTS_FORMAT}",
-                hint="use the version of omega21 that wrote it, or a newer one",
+                _("{path} has format {found}, this omega21 reads up to {known}").format(
+                    path=path, found=version, known=RESULTS_FORMAT
+                ),
+                hint=_("use the version of omega21 that wrote it, or a newer one"),
             )
         if version == RESULTS_FORMAT:
             return
@@ -322,4 +325,7 @@ def _as_row(values: Sequence[Any]) -> StepRow:
 
 
 def _unreadable(path: Path, error: sqlite3.Error) -> RunFolderConflict:
-    return RunFolderConflict(f"{path} cannot be read: {error}", hint="restore it from a copy")
+    return RunFolderConflict(
+        _("{path} cannot be read: {error}").format(path=path, error=error),
+        hint=_("restore it from a copy"),
+    )

@@ -15,6 +15,7 @@ from omega21.data.files import DataFile, open_data
 from omega21.data.generators import KINDS, generate
 from omega21.data.order import presentation_order
 from omega21.data.samples import Samples
+from omega21.language import _
 from omega21.protocol.errors import InvalidDataFile, RunFolderConflict
 from omega21.protocol.plan import MAX_SAMPLES, Segment, Source
 from omega21.protocol.shards import SHARD_SAMPLES
@@ -74,8 +75,8 @@ def open_source(segment: Segment, files: Mapping[str, str]) -> SampleSource:
     if source.kind == "file":
         return FileSamples(segment, _find_file(source, files))
     raise RunFolderConflict(
-        "samples of a batch that was sent inline are not on this machine",
-        hint="they are on the server that trained them, if it still has the run",
+        _("samples of a batch that was sent inline are not on this machine"),
+        hint=_("they are on the server that trained them, if it still has the run"),
     )
 
 
@@ -99,12 +100,13 @@ def _find_file(source: Source, files: Mapping[str, str]) -> DataFile:
     place = files.get(source.file_sha256 or "")
     if place is None:
         raise InvalidDataFile(
-            "the data file of this segment is not known on this machine", hint="pass it with --data"
+            _("the data file of this segment is not known on this machine"),
+            hint=_("pass it with --data"),
         )
     file = open_data(Path(place))
     if file.sha256() != source.file_sha256:
         raise InvalidDataFile(
-            f"{place} is not the file that this segment began with",
-            hint="put the same file back, or train another run with --run",
+            _("{place} is not the file that this segment began with").format(place=place),
+            hint=_("put the same file back, or train another run with --run"),
         )
     return file

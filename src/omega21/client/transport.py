@@ -27,7 +27,7 @@ from omega21.client.address import is_loopback
 from omega21.client.gateways import foreign_reply, media_type, retry_after
 from omega21.client.policy import Fatal, RetryRules, is_link_failure, judge
 from omega21.client.traffic import Traffic, TrafficBook
-from omega21.language import _
+from omega21.language import _, current_language
 from omega21.logs import hide
 from omega21.protocol.errors import (
     PROBLEM_MEDIA_TYPE,
@@ -255,7 +255,7 @@ class Transport:
                 call.method,
                 self.address + call.path,
                 params=dict(call.query) or None,
-                headers=dict(call.headers),
+                headers={"Accept-Language": current_language(), **call.headers},
                 content=call.body,
             )
             self.traffic.requests += 1

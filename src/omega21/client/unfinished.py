@@ -11,6 +11,7 @@ from omega21.client.folder import (
     server_data_path,
 )
 from omega21.client.orders import TrainOrder
+from omega21.language import _, ngettext
 from omega21.protocol.errors import RunFolderConflict, UnknownRun
 
 
@@ -21,8 +22,8 @@ def newest_unfinished(workdir: Path | None = None) -> RunRecord:
         if found.finished_segments < segments:
             return found
     raise UnknownRun(
-        "no run on this machine is unfinished",
-        hint="list them with `omega21 runs`; train more with `omega21 train --run NAME`",
+        _("no run on this machine is unfinished"),
+        hint=_("list them with `omega21 runs`; train more with `omega21 train --run NAME`"),
     )
 
 
@@ -35,13 +36,17 @@ def unfinished_order(run: str, workdir: Path | None = None) -> TrainOrder:
     record, segments = read_run_folder(path)
     if not segments:
         raise RunFolderConflict(
-            f"nothing of run {run} was planned yet in {path}",
-            hint="give the `omega21 train` command that began it again",
+            _("nothing of run {run} was planned yet in {path}").format(run=run, path=path),
+            hint=_("give the `omega21 train` command that began it again"),
         )
     if record.finished_segments >= segments:
         raise RunFolderConflict(
-            f"run {run} is finished: all {segments} segments in {path} are trained",
-            hint=f"train more with: omega21 train --run {run}",
+            ngettext(
+                "run {run} is finished: the one segment in {path} is trained",
+                "run {run} is finished: all {segments} segments in {path} are trained",
+                segments,
+            ).format(run=run, segments=segments, path=path),
+            hint=_("train more with: omega21 train --run {run}").format(run=run),
         )
     config = record.config
     return TrainOrder(

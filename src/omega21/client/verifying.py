@@ -24,6 +24,7 @@ from omega21.client.folder import RunFolder, run_folder_path
 from omega21.client.following import GATHER_SECONDS_LOCAL, Following
 from omega21.client.restoring import samples_done, send_checkpoint
 from omega21.client.uploads import SegmentUpload
+from omega21.language import _
 from omega21.protocol.errors import NotReproduced, OmegaError, RunFolderConflict, UnknownRun
 from omega21.protocol.plan import PlanIndex, plan_steps
 from omega21.protocol.runs import RunState, Stretch
@@ -86,7 +87,11 @@ class Verification:
         with await run_sync(RunFolder.open, self._path) as original:
             last = min(original.results.last_step, plan_steps(original.segments))
             if last < max(self._from_step, 1):
-                raise RunFolderConflict(f"{self._path} holds results up to step {last} only")
+                raise RunFolderConflict(
+                    _("{path} holds results up to step {last} only").format(
+                        path=self._path, last=last
+                    )
+                )
             held = await run_sync(find_checkpoint, original) if self._from_step > 1 else None
             if held is not None and held.step >= self._from_step:
                 held = None
@@ -96,7 +101,11 @@ class Verification:
             self._copy_name = copy.record.run
             try:
                 with copy:
-                    self._tell(f"executing steps {first} to {last} again as run {copy.record.run}")
+                    self._tell(
+                        _("executing steps {first} to {last} again as run {run}").format(
+                            first=first, last=last, run=copy.record.run
+                        )
+                    )
                     state = await self._execute(original, copy, held=held, last=last)
                     return await self._conclude(original, state, (first, last))
             finally:
@@ -144,29 +153,35 @@ class Verification:
     def _tell_tenth(self, step: int, last: int) -> None:
         if 10 * step // last > self._tenths:
             self._tenths = 10 * step // last
-            self._tell(f"the same up to step {step} of {last}")
+            self._tell(_("the same up to step {step} of {last}").format(step=step, last=last))
 
     async def _compare(self, original: RunFolder, rows: tuple[StepRow, ...]) -> None:
         for row in rows:
             if original.results.digest(row.step) != row.digest:
                 there = original.results.row(row.step)
-                losses = f"loss {there.loss if there else None} then, {row.loss} now"
+                losses = _("loss {then} then, {now} now").format(
+                    then=there.loss if there else None, now=row.loss
+                )
                 raise NotReproduced(
-                    f"step {row.step} is the first that differs: {losses}",
+                    _("step {step} is the first that differs: {losses}").format(
+                        step=row.step, losses=losses
+                    ),
                     hint=await self._explain(original, step=row.step),
                 )
 
     async def _explain(self, original: RunFolder, *, step: int) -> str:
         """Say what the conditions of a step have to do with its bits."""
         if not original.record.config.deterministic:
-            return "the run gave up equal bits for speed (--fast)"
+            return _("the run gave up equal bits for speed (--fast)")
         before = in_force(original.results.stretches(), step)
         now = (await self._client.run_state(self._copy_name)).stretches
         here = in_force(now, step)
         if before is None or here is None:
-            return "the conditions that the run was computed under are not known"
+            return _("the conditions that the run was computed under are not known")
         what = differences(before, here)
-        return f"computed under other conditions: {what}" if what else "under the same conditions"
+        if not what:
+            return _("under the same conditions")
+        return _("computed under other conditions: {what}").format(what=what)
 
     async def _conclude(
         self, original: RunFolder, state: RunState, steps: tuple[int, int]
@@ -175,7 +190,9 @@ class Verification:
         known = original.results.weights(up_to=last)
         is_known = known is not None and known[0] == last
         if is_known and known is not None and known[1] != state.weights_sha256:
-            raise NotReproduced(f"all results are equal, the weights after step {last} are not")
+            raise NotReproduced(
+                _("all results are equal, the weights after step {last} are not").format(last=last)
+            )
         return Verified(
             run=original.record.run,
             first=first,
@@ -192,7 +209,11 @@ class Verification:
         except UnknownRun:
             pass  # it was never made
         except OmegaError as error:
-            self._tell(f"run {record.run} is still on the server: {error.message}")
+            self._tell(
+                _("run {run} is still on the server: {error}").format(
+                    run=record.run, error=error.message
+                )
+            )
         await run_sync(shutil.rmtree, copy.path)
 
 

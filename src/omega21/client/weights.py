@@ -8,6 +8,7 @@ from safetensors.numpy import load
 
 from omega21.client.transport import Call, Transport
 from omega21.data.durable import write_durably
+from omega21.language import _
 from omega21.protocol.digests import tensors_sha256
 from omega21.protocol.errors import NotOmega21
 
@@ -32,7 +33,11 @@ async def download_weights(transport: Transport, run: str, *, path: Path) -> Sav
     named = answer.headers.get("ETag", "").strip('"')
     found = await anyio.to_thread.run_sync(_digest, answer.body)
     if not step.isdecimal() or found != named:
-        raise NotOmega21(f"the weights have the digest {found}, the server named {named!r}")
+        raise NotOmega21(
+            _("the weights have the digest {found}, the server named {named!r}").format(
+                found=found, named=named
+            )
+        )
     await anyio.to_thread.run_sync(write_durably, path, answer.body)
     return SavedWeights(path, int(step), found)
 

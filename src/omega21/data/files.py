@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omega21.data.samples import FEATURES, Samples, check_samples
+from omega21.language import N_, _
 from omega21.protocol.errors import InvalidDataFile, InvalidSamples, InvalidShard
 from omega21.protocol.shards import pack, read_header
 
-_SUFFIX_HINT: Final = "a data set is a .npz or .safetensors file with tensors x and y"
+_SUFFIX_HINT: Final = N_("a data set is a .npz or .safetensors file with tensors x and y")
 _CHECKED_ROWS: Final = 4096  # rows looked at together: 26 MB of float32
 _HEADER_READ: Final = 128 * 1024  # more than the longest header that is taken
 
@@ -93,7 +94,9 @@ def write_data(path: str | Path, samples: Samples) -> None:
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in _READERS:
-        raise InvalidDataFile(f"{path.name} has an unknown ending", hint=_SUFFIX_HINT)
+        raise InvalidDataFile(
+            _("{name} has an unknown ending").format(name=path.name), hint=_(_SUFFIX_HINT)
+        )
     _check_form(samples.x, samples.y)
     check_samples(samples)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -116,13 +119,18 @@ def _read_tensors(path: Path, wanted: tuple[str, ...]) -> Mapping[str, NDArray[A
     """Read a file in the format that its ending names; all of `wanted` are in it."""
     read = _READERS.get(path.suffix.lower())
     if read is None:
-        raise InvalidDataFile(f"{path.name} has an unknown ending", hint=_SUFFIX_HINT)
+        raise InvalidDataFile(
+            _("{name} has an unknown ending").format(name=path.name), hint=_(_SUFFIX_HINT)
+        )
     if not path.is_file():
-        raise InvalidDataFile(f"there is no file {path}")
+        raise InvalidDataFile(_("there is no file {path}").format(path=path))
     tensors = read(path)
     missing = [name for name in wanted if name not in tensors]
     if missing:
-        raise InvalidDataFile(f"{path.name} has no tensor {missing[0]}", hint=_SUFFIX_HINT)
+        raise InvalidDataFile(
+            _("{name} has no tensor {missing}").format(name=path.name, missing=missing[0]),
+            hint=_(_SUFFIX_HINT),
+        )
     return tensors
 
 
@@ -130,18 +138,28 @@ def _check_form(x: NDArray[Any], y: NDArray[Any]) -> None:
     """Check types and shapes: x [n, 1600], y [n], numbers, n at least 1."""
     for name, tensor in (("x", x), ("y", y)):
         if tensor.dtype.kind not in "fiub":
-            raise InvalidDataFile(f"tensor {name} holds {tensor.dtype}, not numbers")
+            raise InvalidDataFile(
+                _("tensor {name} holds {dtype}, not numbers").format(name=name, dtype=tensor.dtype)
+            )
     if x.ndim != 2 or y.ndim != 1:
         raise InvalidDataFile(
-            f"x has shape {list(x.shape)} and y {list(y.shape)}",
-            hint=f"x has one row of {FEATURES} features for each sample, y one label",
+            _("x has shape {x} and y {y}").format(x=list(x.shape), y=list(y.shape)),
+            hint=_("x has one row of {features} features for each sample, y one label").format(
+                features=FEATURES
+            ),
         )
     if x.shape[1] != FEATURES:
-        raise InvalidSamples(f"expected {FEATURES} features, got {x.shape[1]}")
+        raise InvalidSamples(
+            _("expected {features} features, got {got}").format(features=FEATURES, got=x.shape[1])
+        )
     if len(x) != len(y):
-        raise InvalidSamples(f"x has {len(x)} samples, y has {len(y)} labels")
+        raise InvalidSamples(
+            _("x has {samples} samples, y has {labels} labels").format(
+                samples=len(x), labels=len(y)
+            )
+        )
     if len(x) == 0:
-        raise InvalidSamples("the data set holds no samples")
+        raise InvalidSamples(_("the data set holds no samples"))
 
 
 def _read_npz(path: Path) -> Mapping[str, NDArray[Any]]:
@@ -149,19 +167,27 @@ def _read_npz(path: Path) -> Mapping[str, NDArray[Any]]:
         with path.open("rb") as file:
             archive = np.load(file, allow_pickle=False)
             if isinstance(archive, np.ndarray):
-                raise InvalidDataFile(f"{path.name} is not a .npz file but a single tensor")
+                raise InvalidDataFile(
+                    _("{name} is not a .npz file but a single tensor").format(name=path.name)
+                )
             return {name: archive[name] for name in ("x", "y") if name in archive}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise InvalidDataFile(f"{path.name} is not a .npz file of plain tensors") from error
+        raise InvalidDataFile(
+            _("{name} is not a .npz file of plain tensors").format(name=path.name)
+        ) from error
 
 
 def _read_safetensors(path: Path) -> Mapping[str, NDArray[Any]]:
     try:
         with path.open("rb") as file:
             start = file.read(_HEADER_READ)
-        spans, _ = read_header(start, path.stat().st_size)
+        spans, _metadata = read_header(start, path.stat().st_size)
     except InvalidShard as error:
-        raise InvalidDataFile(f"{path.name} is not a safetensors file: {error.message}") from error
+        raise InvalidDataFile(
+            _("{name} is not a safetensors file: {error}").format(
+                name=path.name, error=error.message
+            )
+        ) from error
     return {
         name: np.memmap(path, dtype=span.dtype, mode="r", offset=span.offset, shape=span.shape)
         if span.nbytes

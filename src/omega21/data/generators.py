@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from omega21.data.samples import FEATURES, Samples
+from omega21.language import _
 from omega21.protocol.plan import Kind
 
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
@@ -49,7 +50,11 @@ def generate(
     negative seed, or an index or share out of range.
     """
     if kind not in _RECIPES:
-        raise ValueError(f"unknown kind of data {kind!r}: choose one of {', '.join(KINDS)}")
+        raise ValueError(
+            _("unknown kind of data {kind!r}: choose one of {kinds}").format(
+                kind=kind, kinds=", ".join(KINDS)
+            )
+        )
     recipe = _RECIPES[kind]
     wanted = _as_indices(indices)
     y = anomaly_labels(wanted, anomaly_percent=anomaly_percent)
@@ -71,7 +76,11 @@ def anomaly_labels(indices: range | ArrayLike, *, anomaly_percent: float) -> _Fl
     Returns float32 [n], 0 or 1. Raises ValueError for a share outside 0 to 100.
     """
     if not 0 <= anomaly_percent <= 100:
-        raise ValueError(f"the share of anomalies is 0 to 100 percent, got {anomaly_percent}")
+        raise ValueError(
+            _("the share of anomalies is 0 to 100 percent, got {given}").format(
+                given=anomaly_percent
+            )
+        )
     share = (Fraction(str(anomaly_percent)) / 100).limit_denominator(10**9)
     # floor(ip) steps with the period of the denominator, which keeps the products in 64 bits.
     phase = _as_indices(indices) % share.denominator
@@ -88,22 +97,34 @@ def _as_indices(indices: range | ArrayLike) -> NDArray[np.int64]:
     if isinstance(indices, range):
         ends = (indices[0], indices[-1]) if indices else (0, 0)
         if min(ends) < 0 or max(ends) > MAX_INDEX:
-            raise ValueError(f"sample indices run from 0 to 2**62, got {indices}")
+            raise ValueError(
+                _("sample indices run from 0 to 2**62, got {first} to {last}").format(
+                    first=ends[0], last=ends[1]
+                )
+            )
         return np.arange(indices.start, indices.stop, indices.step, dtype=np.int64)
     given = np.asarray(indices)
     if given.size == 0:
         return np.empty(0, dtype=np.int64)
     if given.ndim != 1 or given.dtype.kind not in "iu":
-        raise ValueError(f"sample indices are a list of integers, got {given.dtype} {given.shape}")
+        raise ValueError(
+            _("sample indices are a list of integers, got {dtype} {shape}").format(
+                dtype=given.dtype, shape=given.shape
+            )
+        )
     if given.min() < 0 or given.max() > MAX_INDEX:
-        raise ValueError(f"sample indices run from 0 to 2**62, got {given.min()} to {given.max()}")
+        raise ValueError(
+            _("sample indices run from 0 to 2**62, got {first} to {last}").format(
+                first=given.min(), last=given.max()
+            )
+        )
     return given.astype(np.int64)
 
 
 def _key(kind: Kind, seed: int) -> int:
     """Derive the 128-bit Philox key of a kind and a seed."""
     if seed < 0:
-        raise ValueError(f"a seed is 0 or more, got {seed}")
+        raise ValueError(_("a seed is 0 or more, got {seed}").format(seed=seed))
     digest = hashlib.sha256(f"omega21 samples 1 {kind} {seed}".encode()).digest()
     return int.from_bytes(digest[:16], "little")
 
@@ -252,7 +273,7 @@ def _ten_multiples(
 ) -> tuple[list[NDArray[np.float64]], list[NDArray[np.float64]]]:
     """Sines and cosines of 0, 1, … 9 times an angle, by turning ten times."""
     sines, cosines = [np.zeros_like(sine)], [np.ones_like(cosine)]
-    for _ in range(9):
+    for _turn in range(9):
         last_sine, last_cosine = sines[-1], cosines[-1]
         sines.append(last_sine * cosine + last_cosine * sine)
         cosines.append(last_cosine * cosine - last_sine * sine)

@@ -5,6 +5,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from omega21.language import _
 from omega21.protocol.errors import InvalidSamples
 from omega21.protocol.plan import SamplesType
 
@@ -61,7 +62,7 @@ def statistics(samples: Samples) -> Statistics:
     """
     count = len(samples.y)
     if count == 0:
-        raise ValueError("an empty set of samples has no statistics")
+        raise ValueError(_("an empty set of samples has no statistics"))
     anomalies = int(np.count_nonzero(samples.y))
     return Statistics(
         samples=count,
@@ -82,10 +83,10 @@ def check_samples(samples: Samples, *, numbers: NDArray[np.int64] | None = None)
     Raises InvalidSamples, naming the first sample that is not fit for training.
     """
     for bad, what in (
-        (~np.isfinite(samples.x).all(axis=1), "a feature is NaN, infinite or beyond float32"),
-        ((samples.y != 0) & (samples.y != 1), "the label is neither 0 nor 1"),
+        (~np.isfinite(samples.x).all(axis=1), _("a feature is NaN, infinite or beyond float32")),
+        ((samples.y != 0) & (samples.y != 1), _("the label is neither 0 nor 1")),
     ):
         if bad.any():
             place = int(np.argmax(bad))
             number = place if numbers is None else int(numbers[place])
-            raise InvalidSamples(f"{what}, sample {number}")
+            raise InvalidSamples(_("{what}, sample {number}").format(what=what, number=number))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from omega21.language import _
 from omega21.protocol.errors import InvalidSamples
 
 
@@ -90,17 +91,21 @@ def _counts_by_score(
     values = np.asarray(scores, dtype=np.float64)
     is_anomaly = np.asarray(labels)
     if values.ndim != 1 or values.shape != is_anomaly.shape:
-        raise InvalidSamples(f"{values.shape} scores do not fit {is_anomaly.shape} labels")
+        raise InvalidSamples(
+            _("{scores} scores do not fit {labels} labels").format(
+                scores=values.shape, labels=is_anomaly.shape
+            )
+        )
     if not np.isfinite(values).all():
-        raise InvalidSamples("a score is NaN or infinite")
+        raise InvalidSamples(_("a score is NaN or infinite"))
     if not np.isin(is_anomaly, (0, 1)).all():
-        raise InvalidSamples("a label is neither 0 nor 1")
+        raise InvalidSamples(_("a label is neither 0 nor 1"))
     distinct, place = np.unique(values, return_inverse=True)
     anomalous = np.bincount(place[is_anomaly == 1], minlength=len(distinct)).astype(np.int64)
     normal = np.bincount(place[is_anomaly == 0], minlength=len(distinct)).astype(np.int64)
     if not normal.sum() or not anomalous.sum():
         raise InvalidSamples(
-            "ranking scores need both normal samples and anomalies",
-            hint="validate on more samples or with a larger share of anomalies",
+            _("ranking scores need both normal samples and anomalies"),
+            hint=_("validate on more samples or with a larger share of anomalies"),
         )
     return distinct, normal, anomalous

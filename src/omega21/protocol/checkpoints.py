@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from pydantic import Field, ValidationError
 
+from omega21.language import _
 from omega21.protocol.digests import documents_sha256
 from omega21.protocol.errors import InvalidCheckpoint, InvalidShard
 from omega21.protocol.messages import Document, Reply, Request
@@ -90,10 +91,12 @@ def read_checkpoint_header(
     except InvalidShard as error:
         raise InvalidCheckpoint(error.message) from error
     except ValidationError as error:
-        raise InvalidCheckpoint("it has no record of a checkpoint") from error
+        raise InvalidCheckpoint(_("it has no record of a checkpoint")) from error
     if record.format != CHECKPOINT_FORMAT:
         raise InvalidCheckpoint(
-            f"it has format {record.format}, this omega21 reads {CHECKPOINT_FORMAT}",
-            hint="use the version of omega21 that wrote it",
+            _("it has format {found}, this omega21 reads {known}").format(
+                found=record.format, known=CHECKPOINT_FORMAT
+            ),
+            hint=_("use the version of omega21 that wrote it"),
         )
     return spans, record

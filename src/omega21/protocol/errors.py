@@ -58,7 +58,8 @@
         └── UnknownProblem            a code that this version does not know
 
 A new error: add the class here with a code, an HTTP status and a free exit number; raise it with
-one line that says what is wrong and where, and a hint that says what to do; add it to a test.
+one line that says what is wrong and where, and a hint that says what to do, both through `_()`; add
+it to a test.
 """
 
 from collections.abc import Iterator
@@ -66,14 +67,15 @@ from typing import ClassVar, Self
 
 from pydantic import Field
 
-from omega21.language import _
+from omega21.language import N_, _
 from omega21.protocol.messages import Reply
 
 
 class OmegaError(Exception):
     """Base of every error that omega21 raises on purpose.
 
-    `message` says what is wrong and where, `hint` what to do; `retry_after` is in seconds.
+    `message` says what is wrong and where, `hint` what to do, both in the language that is spoken
+    where the error is raised; `retry_after` is in seconds.
     """
 
     code: ClassVar[str] = "omega21_error"
@@ -85,7 +87,7 @@ class OmegaError(Exception):
         self, message: str, *, hint: str | None = None, retry_after: float | None = None
     ) -> None:
         self.message = message
-        self.hint = self.default_hint if hint is None else hint
+        self.hint = _(self.default_hint) if hint is None else hint
         self.retry_after = retry_after
         super().__init__(f"{message}; {self.hint}" if self.hint else message)
 
@@ -158,7 +160,7 @@ class InvalidAddress(RequestRefused):
 
     code = "invalid_address"
     exit_code = 13
-    default_hint = "give one such as https://abc.ngrok-free.app or http://127.0.0.1:8000"
+    default_hint = N_("give one such as https://abc.ngrok-free.app or http://127.0.0.1:8000")
 
 
 class BodyTooLarge(RequestRefused):
@@ -191,7 +193,7 @@ class NonFinite(RequestRefused):
     code = "non_finite"
     http_status = 422
     exit_code = 16
-    default_hint = "nothing was trained; look for extreme values in the batch"
+    default_hint = N_("nothing was trained; look for extreme values in the batch")
 
 
 class BudgetExceeded(RequestRefused):
@@ -209,7 +211,7 @@ class KeyReused(RequestRefused):
     code = "idempotency_key_reused"
     http_status = 422
     exit_code = 17
-    default_hint = "use a new key for each new request"
+    default_hint = N_("use a new key for each new request")
 
 
 class Unauthorized(RequestRefused):
@@ -218,7 +220,7 @@ class Unauthorized(RequestRefused):
     code = "unauthorized"
     http_status = 401
     exit_code = 18
-    default_hint = "pass the token that the server was started with: --token or OMEGA21_TOKEN"
+    default_hint = N_("pass the token that the server was started with: --token or OMEGA21_TOKEN")
 
 
 class TooManyAttempts(Unauthorized):
@@ -236,7 +238,7 @@ class ForeignOrigin(RequestRefused):
     code = "foreign_origin"
     http_status = 403
     exit_code = 19
-    default_hint = "a server without a token answers on loopback only; start it with a token"
+    default_hint = N_("a server without a token answers on loopback only; start it with a token")
 
 
 class NotFound(RequestRefused):
@@ -245,7 +247,7 @@ class NotFound(RequestRefused):
     code = "not_found"
     http_status = 404
     exit_code = 20
-    default_hint = "see /docs for the calls this server has"
+    default_hint = N_("see /docs for the calls this server has")
 
 
 class UnknownRun(NotFound):
@@ -253,7 +255,7 @@ class UnknownRun(NotFound):
 
     code = "unknown_run"
     exit_code = 21
-    default_hint = "list the runs with `omega21 runs`, or create it"
+    default_hint = N_("list the runs with `omega21 runs`, or create it")
 
 
 class UnknownSegment(NotFound):
@@ -261,7 +263,7 @@ class UnknownSegment(NotFound):
 
     code = "unknown_segment"
     exit_code = 22
-    default_hint = "segments are numbered from 0 without gaps; ask for the plan"
+    default_hint = N_("segments are numbered from 0 without gaps; ask for the plan")
 
 
 class UnknownShard(NotFound):
@@ -269,7 +271,7 @@ class UnknownShard(NotFound):
 
     code = "unknown_shard"
     exit_code = 23
-    default_hint = "upload it with PUT /shards/{sha256}"
+    default_hint = N_("upload it with PUT /shards/{sha256}")
 
 
 class UnknownCheckpoint(NotFound):
@@ -277,7 +279,7 @@ class UnknownCheckpoint(NotFound):
 
     code = "unknown_checkpoint"
     exit_code = 27
-    default_hint = "one is written some seconds after a run has come to rest"
+    default_hint = N_("one is written some seconds after a run has come to rest")
 
 
 class MethodNotAllowed(RequestRefused):
@@ -286,7 +288,7 @@ class MethodNotAllowed(RequestRefused):
     code = "method_not_allowed"
     http_status = 405
     exit_code = 24
-    default_hint = "see /docs for the calls this server has"
+    default_hint = N_("see /docs for the calls this server has")
 
 
 class TooManyRuns(RequestRefused):
@@ -295,7 +297,7 @@ class TooManyRuns(RequestRefused):
     code = "too_many_runs"
     http_status = 409
     exit_code = 25
-    default_hint = "remove one with `omega21 runs remove NAME`"
+    default_hint = N_("remove one with `omega21 runs remove NAME`")
 
 
 class Conflict(OmegaError):
@@ -311,7 +313,7 @@ class OtherRun(Conflict):
 
     code = "other_run"
     exit_code = 31
-    default_hint = "choose another name with --run, or remove that run from the server"
+    default_hint = N_("choose another name with --run, or remove that run from the server")
 
 
 class OtherConfig(Conflict):
@@ -319,7 +321,7 @@ class OtherConfig(Conflict):
 
     code = "other_config"
     exit_code = 32
-    default_hint = (
+    default_hint = N_(
         "model, optimizer, precision and seed are fixed when a run is made; use a new one"
     )
 
@@ -330,7 +332,7 @@ class RunDeleted(Conflict):
     code = "run_deleted"
     http_status = 410
     exit_code = 33
-    default_hint = "start a new run"
+    default_hint = N_("start a new run")
 
 
 class PlanConflict(Conflict):
@@ -338,7 +340,7 @@ class PlanConflict(Conflict):
 
     code = "plan_conflict"
     exit_code = 34
-    default_hint = "read the plan with GET /runs/{run}/plan; it can only be extended"
+    default_hint = N_("read the plan with GET /runs/{run}/plan; it can only be extended")
 
 
 class PlanUnfinished(Conflict):
@@ -346,7 +348,7 @@ class PlanUnfinished(Conflict):
 
     code = "plan_unfinished"
     exit_code = 35
-    default_hint = "wait until the plan is trained, or use another run"
+    default_hint = N_("wait until the plan is trained, or use another run")
 
 
 class StillRunning(Conflict):
@@ -354,7 +356,7 @@ class StillRunning(Conflict):
 
     code = "still_running"
     exit_code = 36
-    default_hint = "ask again in a moment"
+    default_hint = N_("ask again in a moment")
 
 
 class RunPaused(Conflict):
@@ -362,7 +364,7 @@ class RunPaused(Conflict):
 
     code = "run_paused"
     exit_code = 37
-    default_hint = "resume it with PUT /runs/{run}/control"
+    default_hint = N_("resume it with PUT /runs/{run}/control")
 
 
 class Diverged(Conflict):
@@ -370,7 +372,7 @@ class Diverged(Conflict):
 
     code = "diverged"
     exit_code = 38
-    default_hint = "look at the samples it names; start a new run with a lower learning rate"
+    default_hint = N_("look at the samples it names; start a new run with a lower learning rate")
 
 
 class RunFolderConflict(Conflict):
@@ -401,7 +403,7 @@ class StorageFull(ServerFailure):
     code = "storage_full"
     http_status = 507
     exit_code = 51
-    default_hint = "remove runs, wait until trained shards expire, or raise --disk-limit"
+    default_hint = N_("remove runs, wait until trained shards expire, or raise --disk-limit")
 
 
 class OutOfDeviceMemory(ServerFailure):
@@ -410,7 +412,7 @@ class OutOfDeviceMemory(ServerFailure):
     code = "out_of_device_memory"
     http_status = 507
     exit_code = 52
-    default_hint = "free the device's memory or use a smaller model"
+    default_hint = N_("free the device's memory or use a smaller model")
 
 
 class Unavailable(ServerFailure):
@@ -419,7 +421,7 @@ class Unavailable(ServerFailure):
     code = "unavailable"
     http_status = 503
     exit_code = 53
-    default_hint = "try again in a moment"
+    default_hint = N_("try again in a moment")
 
 
 class Overloaded(Unavailable):
@@ -443,7 +445,7 @@ class InternalError(ServerFailure):
 
     code = "internal_error"
     exit_code = 55
-    default_hint = "nothing was changed; look in the server's log for the request's id"
+    default_hint = N_("nothing was changed; look in the server's log for the request's id")
 
 
 class TunnelNotSetUp(ServerFailure):
@@ -481,7 +483,7 @@ class Unreachable(LinkFailure):
 
     code = "unreachable"
     exit_code = 71
-    default_hint = "check the address and that the server and its tunnel are running"
+    default_hint = N_("check the address and that the server and its tunnel are running")
 
 
 class TunnelOffline(Unreachable):
@@ -500,7 +502,7 @@ class OutOfPatience(Unreachable):
 
     code = "out_of_patience"
     exit_code = 76
-    default_hint = "nothing is lost; go on with `omega21 resume`"
+    default_hint = N_("nothing is lost; go on with `omega21 resume`")
 
 
 class TunnelLimit(LinkFailure):
@@ -520,7 +522,7 @@ class TimedOut(LinkFailure):
     code = "timed_out"
     http_status = 504
     exit_code = 72
-    default_hint = "the link or the server is slow; try again or raise --timeout"
+    default_hint = N_("the link or the server is slow; try again or raise --timeout")
 
 
 class SlowRequest(TimedOut):
@@ -537,7 +539,7 @@ class NotOmega21(LinkFailure):
 
     code = "not_omega21"
     exit_code = 73
-    default_hint = "check the address: another service, a router or the tunnel itself answered"
+    default_hint = N_("check the address: another service, a router or the tunnel itself answered")
 
 
 class OtherVersion(LinkFailure):
@@ -545,7 +547,7 @@ class OtherVersion(LinkFailure):
 
     code = "other_version"
     exit_code = 74
-    default_hint = "install the same version of omega21 on both sides"
+    default_hint = N_("install the same version of omega21 on both sides")
 
 
 class UnknownProblem(LinkFailure):
@@ -553,7 +555,7 @@ class UnknownProblem(LinkFailure):
 
     code = "unknown_problem"
     exit_code = 75
-    default_hint = "the server may be newer than this client; install the same version"
+    default_hint = N_("the server may be newer than this client; install the same version")
 
 
 class Problem(Reply):

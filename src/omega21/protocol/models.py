@@ -4,6 +4,7 @@ from typing import Annotated, Final, Self
 
 from pydantic import Field, model_validator
 
+from omega21.language import _
 from omega21.protocol.messages import Document
 
 Size = Annotated[int, Field(ge=1, le=65_536)]
@@ -54,7 +55,9 @@ class ModelConfig(Document):
             ("width", "attention_heads"),
         ):
             if getattr(self, whole) % getattr(self, part):
-                raise ValueError(f"{whole} must be a multiple of {part}")
+                raise ValueError(
+                    _("{whole} must be a multiple of {part}").format(whole=whole, part=part)
+                )
         return self
 
     @property

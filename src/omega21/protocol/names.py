@@ -9,6 +9,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from omega21.language import _
+
 RUN_NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 SHA256_PATTERN = r"^[0-9a-f]{64}$"
 ID_PATTERN = r"^[0-9a-f]{32}$"
@@ -23,8 +25,10 @@ def check_run_name(name: str) -> str:
     """Return `name` if a run may have it; ValueError says what is allowed."""
     if not re.fullmatch(RUN_NAME_PATTERN, name) or _WINDOWS_DEVICES.match(name):
         raise ValueError(
-            f"{name!r} is not a run name: use 1 to 63 of a-z, 0-9, - and _, "
-            "beginning with a letter or digit"
+            _(
+                "{name!r} is not a run name: use 1 to 63 of a-z, 0-9, - and _, beginning with a "
+                "letter or digit"
+            ).format(name=name)
         )
     return name
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from omega21.language import _
 from omega21.protocol.digests import documents_sha256
 from omega21.protocol.messages import Document, Reply, Request
 from omega21.protocol.names import RunId, Sha256
@@ -62,7 +63,11 @@ class Segment(Document):
     def _shards_fit(self) -> Self:
         listed = self.listed_samples
         if listed > self.samples:
-            raise ValueError(f"the shards hold {listed} samples, the segment has {self.samples}")
+            raise ValueError(
+                _("the shards hold {listed} samples, the segment has {samples}").format(
+                    listed=listed, samples=self.samples
+                )
+            )
         return self
 
     @property

@@ -22,6 +22,7 @@ import zstandard
 from numpy.typing import NDArray
 from pydantic import Field
 
+from omega21.language import _
 from omega21.protocol.digests import DTYPE_NAMES
 from omega21.protocol.errors import BodyTooLarge, InvalidShard
 from omega21.protocol.messages import Reply, Request
@@ -117,49 +118,67 @@ def read_header(
     `start` is the file or its beginning, the header at least. Raises InvalidShard.
     """
     if len(start) < 8:
-        raise InvalidShard("the shard ends before its header")
+        raise InvalidShard(_("the shard ends before its header"))
     (length,) = struct.unpack_from("<Q", start)
     if length > max_header or 8 + length > len(start):
-        raise InvalidShard(f"the shard's header claims {length} bytes")
+        raise InvalidShard(_("the shard's header claims {length} bytes").format(length=length))
     try:
         header = json.loads(start[8 : 8 + length])
     except (ValueError, RecursionError) as error:
-        raise InvalidShard("the shard's header is not JSON") from error
+        raise InvalidShard(_("the shard's header is not JSON")) from error
     if not isinstance(header, dict):
-        raise InvalidShard("the shard's header is not a JSON object")
+        raise InvalidShard(_("the shard's header is not a JSON object"))
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
-        raise InvalidShard("the shard's metadata is not a map of texts")
+        raise InvalidShard(_("the shard's metadata is not a map of texts"))
     if not 0 < len(header) <= max_tensors:
-        raise InvalidShard(f"a shard holds 1 to {max_tensors} tensors, this one {len(header)}")
+        raise InvalidShard(
+            _("a shard holds 1 to {most} tensors, this one {count}").format(
+                most=max_tensors, count=len(header)
+            )
+        )
     base = 8 + length
     spans = {name: _read_span(name, entry, base) for name, entry in header.items()}
     end = base
     for name, span in sorted(spans.items(), key=lambda item: item[1].offset):
         if span.offset != end:
-            raise InvalidShard(f"tensor {name!r} overlaps another or leaves a gap")
+            raise InvalidShard(
+                _("tensor {name!r} overlaps another or leaves a gap").format(name=name)
+            )
         end += span.nbytes
     if end != total:
-        raise InvalidShard(f"the shard has {total} bytes where its header says {end}")
+        raise InvalidShard(
+            _("the shard has {total} bytes where its header says {end}").format(
+                total=total, end=end
+            )
+        )
     return spans, metadata
 
 
 def _read_span(name: str, entry: Any, base: int) -> TensorSpan:
     if not _NAME.fullmatch(name):
-        raise InvalidShard(f"{name[:80]!r} is not a tensor name")
+        raise InvalidShard(_("{name!r} is not a tensor name").format(name=name[:80]))
     if not isinstance(entry, dict):
-        raise InvalidShard(f"tensor {name!r} is not described")
+        raise InvalidShard(_("tensor {name!r} is not described").format(name=name))
     dtype = _DTYPES.get(str(entry.get("dtype")))
     shape, offsets = _dims(entry.get("shape"), 8), _dims(entry.get("data_offsets"), 2)
     if dtype is None:
-        raise InvalidShard(f"tensor {name!r} has type {str(entry.get('dtype'))[:20]!r}")
+        raise InvalidShard(
+            _("tensor {name!r} has type {kind!r}").format(
+                name=name, kind=str(entry.get("dtype"))[:20]
+            )
+        )
     if shape is None or offsets is None or len(offsets) != 2:
-        raise InvalidShard(f"tensor {name!r} has no valid shape or offsets")
+        raise InvalidShard(_("tensor {name!r} has no valid shape or offsets").format(name=name))
     size = _nbytes(dtype, shape)
     if size is None:
-        raise InvalidShard(f"tensor {name!r} is too large")
+        raise InvalidShard(_("tensor {name!r} is too large").format(name=name))
     if offsets[1] - offsets[0] != size:
-        raise InvalidShard(f"tensor {name!r} has {offsets[1] - offsets[0]} bytes, not {size}")
+        raise InvalidShard(
+            _("tensor {name!r} has {found} bytes, not {size}").format(
+                name=name, found=offsets[1] - offsets[0], size=size
+            )
+        )
     return TensorSpan(dtype, shape, base + offsets[0])
 
 
@@ -222,21 +241,25 @@ def decompress(body: bytes, *, max_bytes: int) -> bytes:
     try:
         size = zstandard.frame_content_size(body)
     except zstandard.ZstdError as error:
-        raise InvalidShard("the body is not a zstd frame") from error
+        raise InvalidShard(_("the body is not a zstd frame")) from error
     if size < 0:
         raise InvalidShard(
-            "the zstd frame does not say how large its content is",
-            hint="compress it in one piece, with the content size in the header",
+            _("the zstd frame does not say how large its content is"),
+            hint=_("compress it in one piece, with the content size in the header"),
         )
     if size > max_bytes:
         raise BodyTooLarge(
-            f"the body decompresses to {size} bytes, at most {max_bytes} are taken",
-            hint="send smaller pieces",
+            _("the body decompresses to {size} bytes, at most {most} are taken").format(
+                size=size, most=max_bytes
+            ),
+            hint=_("send smaller pieces"),
         )
     try:
         return zstandard.ZstdDecompressor().decompress(body, allow_extra_data=False)
     except zstandard.ZstdError as error:
-        raise InvalidShard("the zstd frame is damaged, cut short, or has bytes after it") from error
+        raise InvalidShard(
+            _("the zstd frame is damaged, cut short, or has bytes after it")
+        ) from error
 
 
 def decode_shard(
@@ -245,7 +268,11 @@ def decode_shard(
     """Decode a shard from the wire, in either form. Raises InvalidShard, BodyTooLarge."""
     room = max_bytes + MAX_SHARD_HEADER
     if len(body) > room:
-        raise BodyTooLarge(f"the shard has {len(body)} bytes, at most {room} are taken")
+        raise BodyTooLarge(
+            _("the shard has {size} bytes, at most {most} are taken").format(
+                size=len(body), most=room
+            )
+        )
     data = decompress(body, max_bytes=room) if compressed else body
     tensors, metadata = unpack(data)
     for name, (dtype, shape) in _read_planes(metadata, tensors).items():
@@ -266,15 +293,17 @@ def _read_planes(
             for name, (kind, dims) in found.items()
         }
     except (ValueError, KeyError, AttributeError, RecursionError) as error:
-        raise InvalidShard("the shard's planes are not described") from error
+        raise InvalidShard(_("the shard's planes are not described")) from error
     planes_of: dict[str, tuple[np.dtype[np.generic], tuple[int, ...]]] = {}
     for name, (dtype, shape) in parsed.items():
         size = None if shape is None else _nbytes(dtype, shape)
         if shape is None or size is None:
-            raise InvalidShard(f"tensor {name!r} has no valid shape")
+            raise InvalidShard(_("tensor {name!r} has no valid shape").format(name=name))
         array, planes_shape = tensors.get(name), (dtype.itemsize, size // dtype.itemsize)
         if array is None or array.dtype != np.uint8 or array.shape != planes_shape:
-            raise InvalidShard(f"tensor {name!r} is not the planes that the header describes")
+            raise InvalidShard(
+                _("tensor {name!r} is not the planes that the header describes").format(name=name)
+            )
         planes_of[name] = dtype, shape
     return planes_of
 
@@ -282,7 +311,7 @@ def _read_planes(
 def _check_first_dimension(tensors: Tensors) -> None:
     firsts = {array.shape[:1] for array in tensors.values()}
     if len(firsts) != 1 or firsts in ({()}, {(0,)}):
-        raise InvalidShard("the tensors of a shard have one equal, positive first dimension")
+        raise InvalidShard(_("the tensors of a shard have one equal, positive first dimension"))
 
 
 def shard_samples(tensors: Tensors) -> int:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import get_args
 
+from omega21.language import _, language_of_locale, speaking
 from omega21.protocol.errors import OmegaError
 from omega21.protocol.runs import PrecisionAsked
 from omega21.protocol.tunnels import TunnelAsked
@@ -69,15 +70,16 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[ServeOptions, i
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve until told to stop; return the exit status."""
-    try:
-        options, descriptor = parse_arguments(arguments)
-        if descriptor is None:
-            serve(options)
-        else:
-            serve_child(options, descriptor)
-    except OmegaError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return error.exit_code
+    with speaking(language_of_locale()):  # whoever starts it, not whoever calls it
+        try:
+            options, descriptor = parse_arguments(arguments)
+            if descriptor is None:
+                serve(options)
+            else:
+                serve_child(options, descriptor)
+        except OmegaError as error:
+            sys.stderr.write(_("error: {text}").format(text=error) + "\n")
+            return error.exit_code
     return 0
 
 

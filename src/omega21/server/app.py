@@ -1,8 +1,8 @@
 """The web application: every router, behind the layers that all requests pass.
 
-From the outside in: the count of what passes; headers for browsers; a name for each request and the
-last handler; the rest of a refused body; who may call; room for its body; compression; then the
-router.
+From the outside in: the caller's language; the count of what passes; headers for browsers; a name
+for each request and the last handler; the rest of a refused body; who may call; room for its body;
+compression; then the router.
 """
 
 from importlib.metadata import version
@@ -40,6 +40,7 @@ from omega21.server import (
 from omega21.server.access import Access, AccessControl
 from omega21.server.bodies import BodyRoom, Lingering
 from omega21.server.docs_page import STYLE, render_page
+from omega21.server.language import InTheCallersLanguage
 from omega21.server.security_headers import SecurityHeaders
 from omega21.server.services import Services
 from omega21.server.traffic import TrafficCount, TrafficMeter
@@ -112,6 +113,7 @@ def create_app(engine: Engine, *, access: Access, tunnel: TunnelKind = "none") -
     app.add_middleware(problems.LastHandler)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(TrafficCount, meter=traffic)
+    app.add_middleware(InTheCallersLanguage)
     return app
 
 

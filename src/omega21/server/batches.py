@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from omega21.data.samples import FEATURES
+from omega21.language import _
+from omega21.language.borrowed import translated
 from omega21.protocol.classic import TrainingSample, TrainLayer2
 from omega21.protocol.errors import InvalidRequest, InvalidSamples
 from omega21.protocol.shards import decode_shard
@@ -44,15 +46,17 @@ def read_json_batch(body: bytes) -> InlineBatch:
         message = _Message(body.decode())
         others = message.read()
     except (ValueError, RecursionError) as error:
-        raise InvalidRequest(f"the body is not valid JSON: {error}") from error
+        raise InvalidRequest(
+            _("the body is not valid JSON: {error}").format(error=error)
+        ) from error
     try:
         head = TrainLayer2.model_validate({**others, "samples": []})
     except ValidationError as error:
         raise InvalidRequest(describe_invalid(error.errors(include_url=False))) from error
     if message.rows is None:
-        raise InvalidRequest("samples: Field required")
+        raise InvalidRequest(f"samples: {translated('Field required')}")
     if not message.rows:
-        raise InvalidSamples("the batch is empty", hint="send at least one sample")
+        raise InvalidSamples(_("the batch is empty"), hint=_("send at least one sample"))
     return InlineBatch(np.stack(message.rows), np.array(message.labels, np.float32), head.epochs)
 
 
@@ -60,10 +64,14 @@ def read_tensor_batch(body: bytes, *, compressed: bool, epochs: int) -> InlineBa
     """Read `x` and `y` from a safetensors file. Raises InvalidShard, InvalidSamples."""
     tensors = decode_shard(body, compressed=compressed)
     if set(tensors) != {"x", "y"}:
-        raise InvalidSamples(f"a batch is two tensors, x and y, got {', '.join(sorted(tensors))}")
+        raise InvalidSamples(
+            _("a batch is two tensors, x and y, got {tensors}").format(
+                tensors=", ".join(sorted(tensors))
+            )
+        )
     x, y = tensors["x"], tensors["y"]
     if x.dtype.kind != "f" or x.ndim != 2 or y.ndim != 1:
-        raise InvalidSamples("x is a float tensor [n, 1600] and y a tensor [n]")
+        raise InvalidSamples(_("x is a float tensor [n, 1600] and y a tensor [n]"))
     return InlineBatch(_as_float32(x), _as_float32(y), epochs)
 
 
@@ -84,7 +92,7 @@ class _Message:
     def read(self) -> dict[str, Any]:
         """Return every field but `samples`, which goes to `rows` and `labels`."""
         others: dict[str, Any] = {}
-        for _ in self._items("{", "}"):
+        for _item in self._items("{", "}"):
             name = self._value()
             self._take(":")
             if name == "samples":
@@ -92,17 +100,21 @@ class _Message:
             elif isinstance(name, str):
                 others[name] = self._value()
             else:
-                raise ValueError(f"a field's name is a text, at character {self._at}")
+                raise ValueError(
+                    _("a field's name is a text, at character {at}").format(at=self._at)
+                )
         if self._peek():
-            raise ValueError(f"there is more after its end, at character {self._at}")
+            raise ValueError(
+                _("there is more after its end, at character {at}").format(at=self._at)
+            )
         return others
 
     def _read_samples(self) -> None:
         self.rows, self.labels = [], []
         if self._peek() != "[":
             self._value()
-            raise InvalidRequest("samples: Input should be a valid list")
-        for _ in self._items("[", "]"):
+            raise InvalidRequest(f"samples: {translated('Input should be a valid list')}")
+        for _item in self._items("[", "]"):
             sample = self._read_sample(len(self.rows))
             self.rows.append(_as_float32(sample.input_data))
             self.labels.append(sample.anomaly_label)
@@ -125,12 +137,16 @@ class _Message:
         if len(sample.input_data) != FEATURES:
             got = len(sample.input_data)
             raise InvalidSamples(
-                f"expected {FEATURES} features, got {got}, sample {number}",
-                hint=f"send {FEATURES} numbers for each sample",
+                _("expected {features} features, got {got}, sample {number}").format(
+                    features=FEATURES, got=got, number=number
+                ),
+                hint=_("send {features} numbers for each sample").format(features=FEATURES),
             )
         if sample.anomaly_label not in {0, 1}:
             raise InvalidSamples(
-                f"label {sample.anomaly_label} of sample {number} is neither 0 nor 1"
+                _("label {label} of sample {number} is neither 0 nor 1").format(
+                    label=sample.anomaly_label, number=number
+                )
             )
         return sample
 
@@ -154,7 +170,11 @@ class _Message:
 
     def _take(self, character: str) -> None:
         if self._peek() != character:
-            raise ValueError(f"Expecting {character!r}, at character {self._at}")
+            raise ValueError(
+                _("expecting {character!r}, at character {at}").format(
+                    character=character, at=self._at
+                )
+            )
         self._at += 1
 
     def _peek(self) -> str:
@@ -169,14 +189,24 @@ def _invalid_sample(error: ValidationError, number: int) -> InvalidSamples | Inv
     match first["loc"], first["type"]:
         case ("input_data", int(column)), "finite_number":
             return InvalidSamples(
-                f"feature {column} of sample {number} is not a finite number",
-                hint="remove the sample or replace the value",
+                _("feature {column} of sample {number} is not a finite number").format(
+                    column=column, number=number
+                ),
+                hint=_("remove the sample or replace the value"),
             )
         case ("input_data", int(column)), _:
-            return InvalidSamples(f"feature {column} of sample {number} is not a number")
+            return InvalidSamples(
+                _("feature {column} of sample {number} is not a number").format(
+                    column=column, number=number
+                )
+            )
         case ("anomaly_label",), kind if kind != "missing":
             label = str(first["input"])[:40]
-            return InvalidSamples(f"label {label} of sample {number} is neither 0 nor 1")
+            return InvalidSamples(
+                _("label {label} of sample {number} is neither 0 nor 1").format(
+                    label=label, number=number
+                )
+            )
         case place, _:
             field = ".".join(str(part) for part in ("samples", number, *place))
-            return InvalidRequest(f"{field}: {first['msg']}")
+            return InvalidRequest(f"{field}: {translated(first['msg'])}")

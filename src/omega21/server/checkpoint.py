@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import FileResponse
 
+from omega21.language import _
 from omega21.protocol.checkpoints import PIECE_BYTES, CheckpointStored, RestoreCheckpoint
 from omega21.protocol.errors import (
     BodyTooLarge,
@@ -62,7 +63,9 @@ async def get_checkpoint(
     """
     if part == "weights":
         if step is not None:
-            raise InvalidRequest("`step` goes with part=full: weights are those of the last step")
+            raise InvalidRequest(
+                _("`step` goes with part=full: weights are those of the last step")
+            )
         return await services.compute.run(_weights, services.engine, run)
     return await services.compute.run(_checkpoint, services.engine, run, step=step)
 

@@ -6,6 +6,7 @@ from typing import ParamSpec, TypeVar
 import anyio
 from anyio.to_thread import run_sync
 
+from omega21.language import _
 from omega21.protocol.errors import Overloaded
 
 P = ParamSpec("P")
@@ -16,6 +17,7 @@ class Lane:
     """A bounded number of threads, and a bounded queue for them.
 
     A call beyond both is refused, since each one that waits holds its request's body in memory.
+    `name` is what its calls do, as a message to be looked up.
     """
 
     def __init__(self, name: str, *, threads: int, waiting: int) -> None:
@@ -31,4 +33,5 @@ class Lane:
     def check_room(self) -> None:
         """Raise Overloaded when the lane is full: worth knowing before a body is read."""
         if self._limiter.statistics().tasks_waiting >= self._waiting:
-            raise Overloaded(f"too many {self._name} at once", retry_after=1)
+            message = _("too many {name} at once").format(name=_(self._name))
+            raise Overloaded(message, retry_after=1)

@@ -15,6 +15,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from omega21.language import _, current_language, speaking
+from omega21.language.borrowed import translated
 from omega21.logs import bound
 from omega21.protocol.errors import (
     PROBLEM_MEDIA_TYPE,
@@ -55,7 +57,7 @@ _CLIENT_CLOSED = 499  # nobody reads it: the client has left
 
 def problem_response(error: OmegaError, headers: Mapping[str, str] | None = None) -> Response:
     """Describe `error` as a reply, with the headers that its kind asks for."""
-    sent = dict(headers or {})
+    sent = {**(headers or {}), "Content-Language": current_language()}
     if error.retry_after is not None:
         sent["Retry-After"] = str(max(1, round(error.retry_after)))
     return Response(
@@ -76,10 +78,11 @@ def problems(*classes: type[OmegaError]) -> dict[int | str, dict[str, Any]]:
 
 def _describe(classes: Sequence[type[OmegaError]]) -> dict[str, Any]:
     meanings = [f"`{cls.code}`: {(cls.__doc__ or '').partition(chr(10))[0]}" for cls in classes]
-    examples = {
-        cls.code: {"value": to_problem(cls("what is wrong, and where")).model_dump()}
-        for cls in classes
-    }
+    with speaking("en"):  # the description is the same, whoever starts the server
+        examples = {
+            cls.code: {"value": to_problem(cls("what is wrong, and where")).model_dump()}
+            for cls in classes
+        }
     schema = {"$ref": f"#/components/schemas/{PROBLEM_SCHEMA}"}
     return {
         "description": "\n\n".join(meanings),
@@ -96,13 +99,15 @@ def describe_invalid(errors: Sequence[Any]) -> str:
     place = [str(part) for part in first["loc"]]
     if first["type"] == "json_invalid":
         # FastAPI gives the character where the JSON breaks as the place.
-        where = f" (character {place[-1]})" if len(place) > 1 else ""
-        return f"the body is not valid JSON: {first.get('ctx', {}).get('error')}{where}"
+        where = _(" (character {number})").format(number=place[-1]) if len(place) > 1 else ""
+        error = first.get("ctx", {}).get("error")
+        return _("the body is not valid JSON: {error}").format(error=f"{error}{where}")
     field = ".".join(place[1:] or place)
-    message = str(first["msg"]).removeprefix("Value error, ")
+    message = translated(str(first["msg"]).removeprefix("Value error, "))
     given = first.get("input")
-    shown = f", got {str(given)[:60]!r}" if isinstance(given, str | int | float) else ""
-    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    is_short = isinstance(given, str | int | float)
+    shown = _(", got {given!r}").format(given=str(given)[:60]) if is_short else ""
+    more = _(" (and {count} more)").format(count=len(errors) - 1) if len(errors) > 1 else ""
     return f"{field}: {message}{shown}{more}"
 
 
@@ -115,7 +120,7 @@ async def _answer_error(_request: Request, error: Exception) -> Response:
 
 async def _answer_invalid(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    hint = "see /docs for what this call takes"
+    hint = _("see /docs for what this call takes")
     return problem_response(InvalidRequest(describe_invalid(error.errors()), hint=hint))
 
 
@@ -125,9 +130,11 @@ async def _answer_http(request: Request, error: Exception) -> Response:
     call = f"{request.method} {request.scope['raw_path'][:200].decode('ascii')}"
     match error.status_code:
         case 404:
-            return problem_response(NotFound(f"there is no {call}"))
+            return problem_response(NotFound(_("there is no {call}").format(call=call)))
         case 405:
-            return problem_response(MethodNotAllowed(f"there is no {call}"), error.headers)
+            return problem_response(
+                MethodNotAllowed(_("there is no {call}").format(call=call)), error.headers
+            )
         case _:
             return problem_response(InvalidRequest(str(error.detail)))
 
@@ -181,7 +188,9 @@ class LastHandler:
             logger.exception("request %s, %s %s", request_id, scope["method"], scope["path"])
             if started:
                 raise  # too late for another answer: the server cuts the connection
-            reply = problem_response(InternalError(f"request {request_id} failed"))
+            reply = problem_response(
+                InternalError(_("request {request_id} failed").format(request_id=request_id))
+            )
             await reply(scope, receive, send_named)
         finally:
             # The path alone: a query is the caller's, and may hold what is not for a log.

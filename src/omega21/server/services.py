@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Query, Request
 
+from omega21.language import N_
 from omega21.protocol.history import RunPosition
 from omega21.protocol.names import RunName
 from omega21.protocol.runs import RunSummary
@@ -32,9 +33,9 @@ class Services:
     memory: MemoryHistory
     traffic: TrafficMeter
     tunnel: TunnelKind = "none"
-    inline: Lane = field(default_factory=lambda: Lane("inline batches", threads=8, waiting=16))
-    compute: Lane = field(default_factory=lambda: Lane("computations", threads=4, waiting=64))
-    uploads: Lane = field(default_factory=lambda: Lane("uploads", threads=4, waiting=64))
+    inline: Lane = field(default_factory=lambda: Lane(N_("inline batches"), threads=8, waiting=16))
+    compute: Lane = field(default_factory=lambda: Lane(N_("computations"), threads=4, waiting=64))
+    uploads: Lane = field(default_factory=lambda: Lane(N_("uploads"), threads=4, waiting=64))
 
 
 async def _services(request: Request) -> Services:

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
 
+from omega21.language import _
 from omega21.protocol.errors import (
     BodyTooLarge,
     InvalidShard,
@@ -53,7 +54,7 @@ async def put_shard(
 def has_shard(services: ServicesHere, sha256: ShardName) -> Response:
     """Tell by the status whether the shard is here."""
     if not services.engine.has_shard(sha256):
-        raise UnknownShard(f"shard {sha256[:12]} is not here")
+        raise UnknownShard(_("shard {sha256} is not here").format(sha256=sha256[:12]))
     return Response()
 
 

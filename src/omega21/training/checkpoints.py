@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from omega21.data.durable import sync_folder, write_durably
+from omega21.language import _
 from omega21.protocol.checkpoints import (
     CHECKPOINT_FORMAT,
     KEEP_WHILE_PULLED_SECONDS,
@@ -116,10 +117,12 @@ class CheckpointStore:
         try:
             data = checkpoint.path.read_bytes()
         except OSError as error:
-            raise InvalidCheckpoint(f"{checkpoint.path.name} cannot be read: {error}") from error
+            raise InvalidCheckpoint(
+                _("{name} cannot be read: {error}").format(name=checkpoint.path.name, error=error)
+            ) from error
         if hashlib.sha256(data).hexdigest() != checkpoint.sha256:
-            raise InvalidCheckpoint(f"{checkpoint.path.name} is damaged")
-        spans, _ = read_checkpoint_header(data, len(data))
+            raise InvalidCheckpoint(_("{name} is damaged").format(name=checkpoint.path.name))
+        spans, _record = read_checkpoint_header(data, len(data))
         return {name: _tensor(data, span) for name, span in spans.items()}
 
     def forget(self, checkpoint: Checkpoint) -> None:
@@ -192,14 +195,20 @@ def _open(seal_path: Path) -> Checkpoint:
         with path.open("rb") as file:
             start = file.read(MAX_HEADER_BYTES + 8)
     except OSError as error:
-        raise InvalidCheckpoint(f"it cannot be read: {error}") from error
+        raise InvalidCheckpoint(_("it cannot be read: {error}").format(error=error)) from error
     except ValidationError as error:
-        raise InvalidCheckpoint("its seal is damaged") from error
+        raise InvalidCheckpoint(_("its seal is damaged")) from error
     if seal.format != CHECKPOINT_FORMAT:
-        raise InvalidCheckpoint(f"it has format {seal.format}, this reads {CHECKPOINT_FORMAT}")
+        raise InvalidCheckpoint(
+            _("it has format {found}, this omega21 reads {known}").format(
+                found=seal.format, known=CHECKPOINT_FORMAT
+            )
+        )
     if size != seal.bytes:
-        raise InvalidCheckpoint(f"it has {size} bytes, its seal says {seal.bytes}")
-    _, record = read_checkpoint_header(start, size)
+        raise InvalidCheckpoint(
+            _("it has {size} bytes, its seal says {sealed}").format(size=size, sealed=seal.bytes)
+        )
+    _spans, record = read_checkpoint_header(start, size)
     return Checkpoint(path, seal.sha256, record)
 
 

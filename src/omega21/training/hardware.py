@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from omega21.language import _
 from omega21.protocol.classic import Machine
 from omega21.protocol.errors import InvalidRequest
 from omega21.protocol.runs import Precision, RunConfig, Stretch
@@ -126,7 +127,8 @@ def _find_device(wanted: str) -> torch.device:
         device = torch.empty(1, device=wanted).device  # "cuda" has a number then
     except (RuntimeError, AssertionError) as error:
         raise InvalidRequest(
-            f"device {wanted!r} is not usable here", hint="use auto, cpu, cuda, cuda:N or mps"
+            _("device {wanted!r} is not usable here").format(wanted=wanted),
+            hint=_("use auto, cpu, cuda, cuda:N or mps"),
         ) from error
     return device
 

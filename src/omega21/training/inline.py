@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from omega21.language import _
 from omega21.protocol.classic import Trained
 from omega21.protocol.digests import documents_sha256, tensors_sha256
 from omega21.protocol.errors import (
@@ -84,23 +85,29 @@ class InlineBatches:
     def _check_may_train(self, run: Run) -> None:
         self._worker.check_open()
         if run.diverged or run.failure:
-            raise Diverged(f"run {run.name!r} has stopped: {run.diverged or run.failure}")
+            raise Diverged(
+                _("run {name!r} has stopped: {why}").format(
+                    name=run.name, why=run.diverged or run.failure
+                )
+            )
         if run.paused:
-            raise RunPaused(f"run {run.name!r} is paused")
+            raise RunPaused(_("run {name!r} is paused").format(name=run.name))
         if run.step < run.index.steps:
             raise PlanUnfinished(
-                f"run {run.name!r} is at step {run.step} of {run.index.steps} planned ones",
+                _("run {name!r} is at step {step} of {planned} planned ones").format(
+                    name=run.name, step=run.step, planned=run.index.steps
+                ),
                 retry_after=5,
             )
 
     def _repeat(self, run: Run, known: InlineBatch, body: str) -> Trained:
         if known.body != body:
-            raise KeyReused("this Idempotency-Key came with another batch before")
+            raise KeyReused(_("this Idempotency-Key came with another batch before"))
         if known.status == "refused":
             assert known.problem is not None
             raise from_problem(Problem.model_validate_json(known.problem))
         last = known.last_step
         if last is None or run.step < last:
-            raise StillRunning("this batch is being trained", retry_after=1)
+            raise StillRunning(_("this batch is being trained"), retry_after=1)
         (result,) = self._ledger.results(run.key, after=last - 1, until=last, limit=1)
         return inline_reply(run, result)

@@ -23,6 +23,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from omega21.language import _
 from omega21.protocol.errors import RunFolderConflict, StorageFull
 from omega21.protocol.plan import Segment, ShardRef
 from omega21.protocol.runs import RunConfig, Stretch
@@ -160,7 +161,8 @@ class Ledger:
         except sqlite3.DatabaseError as error:
             self.close()
             raise RunFolderConflict(
-                f"{path} cannot be read: {error}", hint="restore it, or use another --data-dir"
+                _("{path} cannot be read: {error}").format(path=path, error=error),
+                hint=_("restore it, or use another --data-dir"),
             ) from error
 
     def _connect(self) -> sqlite3.Connection:
@@ -176,8 +178,10 @@ class Ledger:
         if version not in (0, FORMAT):
             self.close()
             raise RunFolderConflict(
-                f"{self._path} has format {version}, this omega21 reads {FORMAT}",
-                hint="use the version of omega21 that wrote it, or another --data-dir",
+                _("{path} has format {found}, this omega21 reads {known}").format(
+                    path=self._path, found=version, known=FORMAT
+                ),
+                hint=_("use the version of omega21 that wrote it, or another --data-dir"),
             )
         self._durable.execute("PRAGMA journal_mode = WAL")
         if version == 0:
@@ -207,7 +211,11 @@ class Ledger:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 if "full" in str(error) or "disk I/O" in str(error):
-                    raise StorageFull(f"writing {self._path.name} failed: {error}") from error
+                    raise StorageFull(
+                        _("writing {name} failed: {error}").format(
+                            name=self._path.name, error=error
+                        )
+                    ) from error
                 raise
 
     def query(self, sql: str, arguments: Sequence[Any] = ()) -> list[Any]:

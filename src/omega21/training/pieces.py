@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omega21.data.durable import write_durably
+from omega21.language import _
 from omega21.protocol.checkpoints import (
     MAX_CHECKPOINT_BYTES,
     MAX_HEADER_BYTES,
@@ -41,19 +42,25 @@ class PieceStore:
         StorageFull.
         """
         if len(body) > PIECE_BYTES:
-            raise BodyTooLarge(f"a piece has at most {PIECE_BYTES} bytes, this one {len(body)}")
+            raise BodyTooLarge(
+                _("a piece has at most {most} bytes, this one {size}").format(
+                    most=PIECE_BYTES, size=len(body)
+                )
+            )
         if hashlib.sha256(body).hexdigest() != sha256:
             raise InvalidCheckpoint(
-                f"piece {sha256[:12]} is not what its name says",
-                hint="it was damaged on its way; send it again",
+                _("piece {sha256} is not what its name says").format(sha256=sha256[:12]),
+                hint=_("it was damaged on its way; send it again"),
             )
         total = sum(path.stat().st_size for path in self.folder.iterdir())
         if total + len(body) > MAX_CHECKPOINT_BYTES:
-            raise StorageFull("too many pieces of checkpoints wait here", retry_after=60)
+            raise StorageFull(_("too many pieces of checkpoints wait here"), retry_after=60)
         try:
             write_durably(self.folder / sha256, [body])
         except OSError as error:
-            raise StorageFull(f"the piece was not written: {error}", retry_after=30) from error
+            raise StorageFull(
+                _("the piece was not written: {error}").format(error=error), retry_after=30
+            ) from error
         return CheckpointStored(sha256=sha256, bytes=len(body))
 
     def record(self, request: RestoreCheckpoint) -> CheckpointRecord:
@@ -70,8 +77,8 @@ class PieceStore:
             if len(start) < MAX_HEADER_BYTES + 8:
                 start += chunk
         if total != request.bytes or hasher.hexdigest() != request.sha256:
-            raise InvalidCheckpoint("the pieces do not make the file that was announced")
-        _, record = read_checkpoint_header(start, total)
+            raise InvalidCheckpoint(_("the pieces do not make the file that was announced"))
+        _spans, record = read_checkpoint_header(start, total)
         return record
 
     def chunks(self, request: RestoreCheckpoint) -> Iterator[bytes]:
@@ -81,7 +88,8 @@ class PieceStore:
                 yield (self.folder / sha256).read_bytes()
             except FileNotFoundError as error:
                 raise InvalidCheckpoint(
-                    f"piece {sha256[:12]} is not here", hint="send it first"
+                    _("piece {sha256} is not here").format(sha256=sha256[:12]),
+                    hint=_("send it first"),
                 ) from error
 
     def forget(self, request: RestoreCheckpoint) -> None:

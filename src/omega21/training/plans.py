@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from omega21.language import _, ngettext
 from omega21.protocol.errors import InvalidSamples, PlanConflict, StillRunning, UnknownSegment
 from omega21.protocol.plan import Plan, Segment, SegmentStored, ShardRef
 from omega21.protocol.runs import RunSummary
@@ -34,16 +35,24 @@ class Plans:
         with self._changed:
             run = self._registry.get(name, run_id)
             if number == len(run.readers) and run.inline:
-                raise StillRunning("an inline batch is being trained", retry_after=1)
+                raise StillRunning(_("an inline batch is being trained"), retry_after=1)
             if number > len(run.readers):
                 raise PlanConflict(
-                    f"segment {number} was sent, the plan has {len(run.readers)} segments",
-                    hint="segments are added in order, without gaps",
+                    ngettext(
+                        "segment {number} was sent, the plan has {count} segment",
+                        "segment {number} was sent, the plan has {count} segments",
+                        len(run.readers),
+                    ).format(number=number, count=len(run.readers)),
+                    hint=_("segments are added in order, without gaps"),
                 )
             known = run.readers[number].segment if number < len(run.readers) else None
             if known is None or not known.is_extension_of(segment):
                 if known is not None and not segment.is_extension_of(known):
-                    raise PlanConflict(f"segment {number} of run {name!r} is another one here")
+                    raise PlanConflict(
+                        _("segment {number} of run {name!r} is another one here").format(
+                            number=number, name=name
+                        )
+                    )
                 self._extend_plan(run, number, segment)
             missing = run.readers[number].missing(MOST_WAITING_LISTED)
             self._registry.wake(name)
@@ -78,7 +87,13 @@ class Plans:
         with self._changed:
             run = self._registry.get(name)
             if not 0 <= number < len(run.readers):
-                raise UnknownSegment(f"run {name!r} has {len(run.readers)} segments")
+                raise UnknownSegment(
+                    ngettext(
+                        "run {name!r} has {count} segment",
+                        "run {name!r} has {count} segments",
+                        len(run.readers),
+                    ).format(name=name, count=len(run.readers))
+                )
             return run.readers[number].segment
 
     def advance(self, name: str, run_id: str, to: int) -> RunSummary:
@@ -138,11 +153,19 @@ class Plans:
 def _check_listed(run: Run, ref: ShardRef, tensors: Tensors) -> None:
     """Check that a shard holds what a plan says of it. Raises InvalidSamples, PlanConflict."""
     if "x" not in tensors or "y" not in tensors:
-        raise InvalidSamples(f"shard {ref.sha256[:12]} is listed in a plan and lacks `x` or `y`")
+        raise InvalidSamples(
+            _("shard {sha256} is listed in a plan and lacks `x` or `y`").format(
+                sha256=ref.sha256[:12]
+            )
+        )
     if len(tensors["x"]) != ref.samples:
         raise PlanConflict(
-            f"shard {ref.sha256[:12]} holds {len(tensors['x'])} samples; the plan of run "
-            f"{run.name!r} lists it with {ref.samples}"
+            _(
+                "shard {sha256} holds {held} samples; the plan of run {name!r} lists it with "
+                "{listed}"
+            ).format(
+                sha256=ref.sha256[:12], held=len(tensors["x"]), name=run.name, listed=ref.samples
+            )
         )
     check_shape(tensors["x"], width=run.config.model.features)
     check_labels(tensors["y"], samples=ref.samples)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from omega21.language import _
 from omega21.protocol.classic import DeviceInfo, Diagnosis, OutputShapes
 from omega21.protocol.errors import OutOfDeviceMemory
 from omega21.protocol.runs import RunConfig
@@ -69,7 +70,7 @@ def diagnose(config: RunConfig, hardware: Hardware) -> Diagnosis:
         executor.step(Batch(x, np.array([0, 1], np.float32)), 1, part_size=1)
         outputs = executor.predict(x, part_size=1)
     except (DeviceMemoryExhausted, torch.OutOfMemoryError) as error:
-        raise OutOfDeviceMemory("the model does not fit beside what the device holds") from error
+        raise OutOfDeviceMemory(_("the model does not fit beside what the device holds")) from error
     return Diagnosis(
         test_input_shape=list(x.shape),
         outputs_shapes=OutputShapes(
@@ -95,5 +96,7 @@ def _fitting(compute: Callable[[int], T]) -> T:
             return compute(size)
         except DeviceMemoryExhausted as error:
             if size == 1:
-                raise OutOfDeviceMemory("one sample does not fit in the device's memory") from error
+                raise OutOfDeviceMemory(
+                    _("one sample does not fit in the device's memory")
+                ) from error
             size //= 2

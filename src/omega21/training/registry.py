@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 
+from omega21.language import _
 from omega21.protocol.errors import OtherRun, RunDeleted, UnknownRun
 from omega21.training.ledger import Ledger
 from omega21.training.run import Run
@@ -24,10 +25,14 @@ class Registry:
             if run is not None and run_id in (None, run.id):
                 return run
             if run_id is not None and self._ledger.is_dead(run_id):
-                raise RunDeleted(f"the run with id {run_id} was removed")
+                raise RunDeleted(_("the run with id {run_id} was removed").format(run_id=run_id))
             if run is None:
-                raise UnknownRun(f"no run {name!r} on this server")
-            raise OtherRun(f"run {name!r} has id {run.id} here, not {run_id}")
+                raise UnknownRun(_("no run {name!r} on this server").format(name=name))
+            raise OtherRun(
+                _("run {name!r} has id {id} here, not {run_id}").format(
+                    name=name, id=run.id, run_id=run_id
+                )
+            )
 
     def pinned_shards(self) -> set[str]:
         """Return the shards that some run still needs."""

@@ -1,5 +1,6 @@
 """Checkpoints that leave for the client, and those that come back from it."""
 
+from omega21.language import _
 from omega21.protocol.checkpoints import (
     CheckpointRecord,
     CheckpointStored,
@@ -53,8 +54,11 @@ class Restoring:
             if step is None or checkpoint.step == step:
                 self._checkpoints.keep_while_pulled(checkpoint)
                 return checkpoint
-        wanted = "no checkpoint yet" if step is None else f"no checkpoint of step {step}"
-        raise UnknownCheckpoint(f"run {name!r} has {wanted}")
+        if step is None:
+            raise UnknownCheckpoint(_("run {name!r} has no checkpoint yet").format(name=name))
+        raise UnknownCheckpoint(
+            _("run {name!r} has no checkpoint of step {step}").format(name=name, step=step)
+        )
 
     def put_piece(self, sha256: str, body: bytes) -> CheckpointStored:
         """Store a piece of a checkpoint. Durable. Raises InvalidCheckpoint, StorageFull."""
@@ -73,9 +77,11 @@ class Restoring:
         try:
             checkpoint = self._checkpoints.adopt(record, self._pieces.chunks(request))
         except OSError as error:
-            raise StorageFull(f"the checkpoint was not written: {error}", retry_after=30) from error
+            raise StorageFull(
+                _("the checkpoint was not written: {error}").format(error=error), retry_after=30
+            ) from error
 
-        def go_on(_: Executor) -> None:
+        def go_on(_executor: Executor) -> None:
             if run.position.digest == record.digest:
                 return  # it was put away, and has just been restored from this checkpoint
             with self._registry.changed:
@@ -83,7 +89,9 @@ class Restoring:
                 run.executor = None
             self._residents.executor_of(run)
             if run.step < record.step:
-                raise InvalidCheckpoint(f"the checkpoint of step {checkpoint.step} was not taken")
+                raise InvalidCheckpoint(
+                    _("the checkpoint of step {step} was not taken").format(step=checkpoint.step)
+                )
 
         try:
             self._worker.ask(run, go_on).result()
@@ -97,12 +105,16 @@ class Restoring:
 
     def _check_goes_on(self, run: Run, record: CheckpointRecord) -> None:
         if record.run_id != run.id or record.config != run.config:
-            raise InvalidCheckpoint("the checkpoint is of another run or configuration")
+            raise InvalidCheckpoint(_("the checkpoint is of another run or configuration"))
         if record.step > run.index.steps or record.plan_sha256 != trained_plan_sha256(
             run.segments, record.step
         ):
             raise InvalidCheckpoint(
-                "the checkpoint belongs to another plan", hint="send the run's plan first"
+                _("the checkpoint belongs to another plan"), hint=_("send the run's plan first")
             )
         if record.step <= run.step:
-            raise Conflict(f"run {run.name!r} is at step {run.step}, past {record.step} already")
+            raise Conflict(
+                _("run {name!r} is at step {step}, past {other} already").format(
+                    name=run.name, step=run.step, other=record.step
+                )
+            )

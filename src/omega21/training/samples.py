@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from omega21.language import _, ngettext
 from omega21.protocol.errors import InvalidSamples
 
 Array = NDArray[np.generic]
@@ -21,30 +22,44 @@ def check_inline(x: Array, y: Array, *, width: int) -> None:
         row = int(np.argmin(finite))
         column = int(np.argmin(finite_values[row]))
         raise InvalidSamples(
-            f"feature {column} of sample {row} is not a finite number",
-            hint="remove the sample or replace the value",
+            _("feature {column} of sample {number} is not a finite number").format(
+                column=column, number=row
+            ),
+            hint=_("remove the sample or replace the value"),
         )
 
 
 def check_shape(x: Array, *, width: int) -> None:
     """Check that x is floats [n, width], n > 0. Raises InvalidSamples."""
     if len(x) == 0:
-        raise InvalidSamples("the batch is empty", hint="send at least one sample")
+        raise InvalidSamples(_("the batch is empty"), hint=_("send at least one sample"))
     if x.ndim != 2 or x.shape[1] != width:
         got = x.shape[1] if x.ndim == 2 else list(x.shape[1:])
-        raise InvalidSamples(f"expected {width} features, got {got}, sample 0")
+        raise InvalidSamples(
+            _("expected {features} features, got {got}, sample {number}").format(
+                features=width, got=got, number=0
+            )
+        )
     if x.dtype.kind != "f":
-        raise InvalidSamples(f"features are floats, got {x.dtype}")
+        raise InvalidSamples(_("features are floats, got {dtype}").format(dtype=x.dtype))
 
 
 def check_labels(y: Array, *, samples: int) -> None:
     """Check that y is 0 or 1 [samples]. Raises InvalidSamples."""
     if y.shape != (samples,):
-        raise InvalidSamples(f"{samples} samples need as many labels, got {list(y.shape)}")
+        raise InvalidSamples(
+            ngettext(
+                "{samples} sample needs as many labels, got {shape}",
+                "{samples} samples need as many labels, got {shape}",
+                samples,
+            ).format(samples=samples, shape=list(y.shape))
+        )
     if y.dtype.kind not in "fiu":
-        raise InvalidSamples(f"labels are numbers, got {y.dtype}")
+        raise InvalidSamples(_("labels are numbers, got {dtype}").format(dtype=y.dtype))
     wrong = (y != np.array(0, y.dtype)) & (y != np.array(1, y.dtype))
     if wrong.any():
         row = int(np.argmax(wrong))
         value: Any = y[row].item()
-        raise InvalidSamples(f"label {value} of sample {row} is neither 0 nor 1")
+        raise InvalidSamples(
+            _("label {label} of sample {number} is neither 0 nor 1").format(label=value, number=row)
+        )

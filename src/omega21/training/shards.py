@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omega21.data.durable import write_durably
+from omega21.language import _
 from omega21.protocol.digests import tensors_sha256
 from omega21.protocol.errors import InvalidShard, StorageFull, UnknownShard
 from omega21.protocol.shards import Tensors, TensorSpan, pack, read_header, unpack
@@ -84,8 +85,10 @@ class ShardStore:
         actual = tensors_sha256(tensors)
         if actual != sha256:
             raise InvalidShard(
-                f"the content's digest is {actual}, the shard was named {sha256}",
-                hint="it was damaged on its way, or named wrongly; send it again",
+                _("the content's digest is {actual}, the shard was named {sha256}").format(
+                    actual=actual, sha256=sha256
+                ),
+                hint=_("it was damaged on its way, or named wrongly; send it again"),
             )
         data = pack(tensors)
         if self.total_bytes + len(data) > self.limit:
@@ -98,7 +101,10 @@ class ShardStore:
             write_durably(path, [data])
         except OSError as error:
             raise StorageFull(
-                f"writing shard {sha256[:12]} failed: {error.strerror}", retry_after=30
+                _("writing shard {sha256} failed: {error}").format(
+                    sha256=sha256[:12], error=error.strerror
+                ),
+                retry_after=30,
             ) from error
         with self._lock:
             self._stored[sha256] = _Stored(len(data), self.clock(), checked=True)
@@ -141,7 +147,9 @@ class ShardStore:
         if read != of:
             with self._lock:
                 self._forget(sha256)
-            raise UnknownShard(f"shard {sha256} is cut short on the server's disk")
+            raise UnknownShard(
+                _("shard {sha256} is cut short on the server's disk").format(sha256=sha256)
+            )
 
     @property
     def total_bytes(self) -> int:
@@ -160,7 +168,7 @@ class ShardStore:
                 return opened
             stored = self._stored.get(sha256)
             if stored is None:
-                raise UnknownShard(f"shard {sha256} is not on this server")
+                raise UnknownShard(_("shard {sha256} is not on this server").format(sha256=sha256))
             stored.last_used = self.clock()
             if not stored.checked:
                 self._check(sha256)
@@ -169,7 +177,11 @@ class ShardStore:
                 opened = _open_file(self._path(sha256))
             except (InvalidShard, OSError) as error:
                 self._forget(sha256)
-                raise UnknownShard(f"shard {sha256} cannot be read and is gone: {error}") from error
+                raise UnknownShard(
+                    _("shard {sha256} cannot be read and is gone: {error}").format(
+                        sha256=sha256, error=error
+                    )
+                ) from error
             self._open[sha256] = opened
             if len(self._open) > _OPEN_FILES:
                 self._open.popitem(last=False)
@@ -178,13 +190,17 @@ class ShardStore:
     def _check(self, sha256: str) -> None:
         """Compare a file that an earlier process wrote with its name; forget a damaged one."""
         try:
-            tensors, _ = unpack(self._path(sha256).read_bytes())
+            tensors, _metadata = unpack(self._path(sha256).read_bytes())
             sound = tensors_sha256(tensors) == sha256
         except (InvalidShard, OSError):
             sound = False
         if not sound:
             self._forget(sha256)
-            raise UnknownShard(f"shard {sha256} was damaged on the server's disk and is gone")
+            raise UnknownShard(
+                _("shard {sha256} was damaged on the server's disk and is gone").format(
+                    sha256=sha256
+                )
+            )
 
     def _forget(self, sha256: str) -> None:
         self._open.pop(sha256, None)
@@ -202,7 +218,10 @@ class ShardStore:
                 excess -= stored.bytes
         if excess > 0:
             raise StorageFull(
-                f"the shards here take {self.total_bytes} of {self.limit} bytes", retry_after=30
+                _("the shards here take {taken} of {limit} bytes").format(
+                    taken=self.total_bytes, limit=self.limit
+                ),
+                retry_after=30,
             )
 
 
@@ -210,7 +229,7 @@ def _open_file(path: Path) -> _Opened:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         start = os.pread(descriptor, _HEADER_READ, 0)
-        spans, _ = read_header(start, os.fstat(descriptor).st_size)
+        spans, _metadata = read_header(start, os.fstat(descriptor).st_size)
     except BaseException:
         os.close(descriptor)
         raise

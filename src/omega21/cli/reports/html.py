@@ -15,7 +15,7 @@ from omega21.cli.reports.blocks import (
     Table,
     Text,
 )
-from omega21.language import language
+from omega21.language import current_language
 
 _STYLE: Final = """
 :root { color-scheme: light dark; --page: #f6f7f9; --card: #fff; --ink: #17191c; --soft: #5a616b;
@@ -66,7 +66,7 @@ def write_html(report: Report) -> str:
     )
     sections = "".join(map(_section, report.sections))
     return (
-        f'<!doctype html>\n<html lang="{language()}">\n<head>\n<meta charset="utf-8">\n'
+        f'<!doctype html>\n<html lang="{current_language()}">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         f"<title>{escape(report.title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"

@@ -1,0 +1,84 @@
+"""Help and usage in the language chosen: the texts of our commands, and typer's own words.
+
+The texts are plain English literals where the commands are. Before a command line is read, the
+whole tree of commands is walked once and each text is looked up; in English, nothing is walked.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from inspect import cleandoc
+from typing import Any, Final
+
+import typer
+
+# typer keeps its formatter to itself, and has no other place where its words could be changed.
+from typer._click.formatting import HelpFormatter
+
+from omega21.language import _
+from omega21.language.borrowed import translated
+
+_EXTRAS: Final = re.compile(r"(?P<text>.*?)(?P<space>(?:  )?)\[(?P<extras>[^\[\]]*)\]", re.DOTALL)
+"""What typer writes after an option's help: [env var: NAME; default: 42; x>=1]."""
+
+
+def translate_help(command: Any) -> None:
+    """Put a command's help and that of all below it into the language that is spoken."""
+    command.context_class = _Context
+    if command.help:
+        command.help = "\n\n".join(map(_, paragraphs(command.help)))
+    command.options_metavar = translated(command.options_metavar or "")
+    for parameter in command.params:
+        for name in ("help", "metavar"):
+            if text := getattr(parameter, name):
+                setattr(parameter, name, _(text))
+    children = getattr(command, "commands", None)
+    if children is not None:
+        command.subcommand_metavar = translated(command.subcommand_metavar)
+        for child in children.values():
+            translate_help(child)
+
+
+def help_texts(command: Any) -> Iterator[str]:
+    """Yield each text that `translate_help` looks up."""
+    yield from paragraphs(command.help or "")
+    for parameter in command.params:
+        yield from filter(None, (parameter.help, parameter.metavar))
+    for child in getattr(command, "commands", {}).values():
+        yield from help_texts(child)
+
+
+def paragraphs(text: str) -> list[str]:
+    """Split a command's help; where its lines break does not matter to the help, nor here."""
+    shown = cleandoc(text).partition("\f")[0].strip()
+    return [" ".join(paragraph.split()) for paragraph in shown.split("\n\n") if paragraph]
+
+
+class _Formatter(HelpFormatter):
+    """typer's formatter, whose own words are looked up."""
+
+    def write_usage(self, prog: str, args: str = "", prefix: str | None = None) -> None:
+        """Write the usage line."""
+        super().write_usage(prog, args, prefix or translated("Usage: "))
+
+    def write_heading(self, heading: str) -> None:
+        """Write the title of a section."""
+        super().write_heading(translated(heading))
+
+    def write_dl(
+        self, rows: Sequence[tuple[str, str]], col_max: int = 30, col_spacing: int = 2
+    ) -> None:
+        """Write names and what they mean."""
+        spoken = [(name, _translated_row(text)) for name, text in rows]
+        super().write_dl(spoken, col_max, col_spacing)
+
+
+class _Context(typer.Context):
+    formatter_class = _Formatter
+
+
+def _translated_row(text: str) -> str:
+    found = _EXTRAS.fullmatch(text)
+    if found is None:
+        return translated(text)
+    extras = "; ".join(map(translated, found["extras"].split("; ")))
+    return f"{translated(found['text'])}{found['space']}[{extras}]"
