@@ -25,7 +25,8 @@ A server describes itself the same way at `/docs`, and for programs at `/openapi
 `?run=NAME` selects a run; without it, `default`. Errors are `application/problem+json` with a
 stable `code`, a `detail` that says what to do, and `"status_text": "error"`; an error of the 4xx
 kind has changed nothing. The `detail` is in English, or in Spanish where the request's
-`Accept-Language` prefers it; everything else is the same in both. Every reply has an `X-Request-Id`, by which the server's log knows it.
+`Accept-Language` prefers it; everything else is the same in both. Every reply has an
+`X-Request-Id`, by which the server's log knows it.
 
 With a token, every call but `GET /health` needs it: `Authorization: Bearer TOKEN`, or the token
 as the password of basic authentication.

@@ -21,6 +21,8 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Final
 
+from omega21.language import speaking
+
 FIELDS: Final = ("run", "step", "request")
 """What a line may belong to."""
 
@@ -107,7 +109,11 @@ class JsonLines(logging.Formatter):
     """Writes a record as one line of JSON, times in UTC."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Write one record."""
+        """Write one record; a log is in English, whoever is spoken to meanwhile."""
+        with speaking("en"):
+            return self._line(record)
+
+    def _line(self, record: logging.LogRecord) -> str:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         line: dict[str, object] = {
             "time": f"{stamp}.{int(record.msecs):03d}Z",
@@ -135,7 +141,8 @@ class PlainLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Write one record, trace included."""
-        return without_secrets(super().format(record))
+        with speaking("en"):
+            return without_secrets(super().format(record))
 
 
 class SharedFile(logging.Handler):

@@ -1,5 +1,7 @@
 """Which language is spoken, and to whom."""
 
+import logging
+import pickle
 import threading
 from collections.abc import Iterator
 from contextvars import copy_context
@@ -17,6 +19,8 @@ from omega21.language import (
 )
 from omega21.language.borrowed import translated
 from omega21.language.figures import decimal, grouped, moment, percent
+from omega21.logs import JsonLines, PlainLines
+from omega21.protocol.errors import OmegaError, UnknownRun, to_problem
 
 VARIABLES = ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG")
 
@@ -171,3 +175,45 @@ def test_a_library_s_sentence_is_known_by_its_shape() -> None:
         assert translated(sentence) == "Valor no válido para '--kind': 'a' no es uno de 'b', 'c'."
         assert translated("Input should be 'a', 'b' or 'c'") == "tiene que ser 'a', 'b' o 'c'"
         assert translated("nobody knows this one") == "nobody knows this one"
+
+
+def test_what_was_said_can_be_said_again_in_another_language() -> None:
+    inner = _("the batch is empty")
+    message = _("{path} is no checkpoint: {why}").format(path="a", why=inner)
+    counted = ngettext("{count} shard", "{count} shards", 2).format(count=2)
+    copied = pickle.loads(pickle.dumps(message))
+    assert (message, counted) == ("a is no checkpoint: the batch is empty", "2 shards")
+    with speaking("es"):
+        assert str(message) == str(copied) == "a no es un punto de control: el lote está vacío"
+        assert str(counted) == "2 bloques"
+        assert message == "a is no checkpoint: the batch is empty"  # as it was made
+
+
+def test_an_error_speaks_the_language_of_whoever_reads_it() -> None:
+    caught: list[OmegaError] = []
+
+    def fail() -> None:
+        caught.append(UnknownRun(_("there is no run on this machine")))
+
+    with speaking("es"):
+        beside = threading.Thread(target=fail)
+        beside.start()
+        beside.join()
+        (error,) = caught
+        assert str(error).startswith("no hay ninguna corrida en esta máquina; mira las corridas")
+        assert to_problem(error).detail == str(error)
+    assert str(error).startswith("there is no run on this machine; list the runs")
+
+
+@pytest.mark.parametrize(
+    "formatter", [JsonLines(), PlainLines()], ids=lambda each: type(each).__name__
+)
+def test_a_log_is_english_whoever_is_spoken_to(formatter: logging.Formatter) -> None:
+    with speaking("es"):
+        error = UnknownRun(_("there is no run on this machine"))
+        record = logging.LogRecord(
+            "a", logging.ERROR, "", 0, "%s", (error,), (UnknownRun, error, None)
+        )
+        line = formatter.format(record)
+    assert "there is no run on this machine; list the runs" in line
+    assert "corrida" not in line

@@ -30,7 +30,7 @@ _BROKEN_PIPE = 128 + 13
 def report(error: Exception) -> int:
     """Tell what went wrong and return the exit status."""
     if isinstance(error, OmegaError):
-        _say(str(error))
+        _say(error)
         return error.exit_code
     if isinstance(error, typer.TyperException):
         return _usage(error)
@@ -75,7 +75,7 @@ def _fault(error: Exception) -> int:
     return InternalError.exit_code
 
 
-def _say(text: str) -> None:
-    line = " ".join(text.split())
-    _log.error("%s", line)
+def _say(text: object) -> None:
+    _log.error("%s", text)  # which is English in the log, whatever it is here
+    line = " ".join(str(text).split())
     sys.stderr.write(_("error: {text}").format(text=line) + "\n")

@@ -4,7 +4,8 @@
 afterwards. Machine output (JSON, logs, codes, names on the wire) is never translated.
 
 A program chooses its language once (`choose_language`). A server speaks to many people: each
-request has its own (`speaking`), which the threads that work for it take along with the context.
+request has its own (`speaking`), which the threads that work for it take along with the context,
+and what another thread said is said again in it (`Said`).
 What nobody chose a language for, such as a library in somebody else's program, is in English.
 
     language/borrowed.py   what typer and pydantic say, which they say in English only
@@ -14,11 +15,12 @@ What nobody chose a language for, such as a library in somebody else's program, 
 
 import gettext
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
+from typing import Self
 
 LANGUAGES = ("en", "es")
 DOMAIN = "omega21"
@@ -79,14 +81,60 @@ def accepted_language(header: str) -> str:
     return best
 
 
+class Said(str):
+    """A message in the language that was spoken when it was made, which can be said again.
+
+    It is a text like any other; `str(message)` is what it says in the language spoken there: in
+    English in a log, in the caller's in a reply, whichever thread has made it.
+    """
+
+    __slots__ = ("_forms", "_number", "_values")
+
+    _forms: tuple[str, ...]
+    _number: int
+    _values: Mapping[str, object] | None
+
+    def __new__(
+        cls,
+        text: str = "",
+        *,
+        forms: tuple[str, ...] = (),
+        number: int = 1,
+        values: Mapping[str, object] | None = None,
+    ) -> Self:
+        """Make what is said now, `text`, of one form or two, and of what fills them in."""
+        said = super().__new__(cls, text)
+        said._forms, said._number, said._values = forms, number, values
+        return said
+
+    def format(self, *_args: object, **values: object) -> "Said":
+        """Fill in the placeholders, which are named."""
+        return _said(self._forms, self._number, values)
+
+    def __str__(self) -> str:
+        return _text(self._forms, self._number, self._values) if self._forms else super().__str__()
+
+
+def _said(forms: tuple[str, ...], number: int, values: Mapping[str, object] | None) -> Said:
+    return Said(_text(forms, number, values), forms=forms, number=number, values=values)
+
+
+def _text(forms: tuple[str, ...], number: int, values: Mapping[str, object] | None) -> str:
+    messages = catalogue(current_language())
+    found = messages.ngettext(*forms, number) if len(forms) == 2 else messages.gettext(*forms)
+    if values is None:
+        return found
+    return found.format(**{k: str(v) if isinstance(v, Said) else v for k, v in values.items()})
+
+
 def _(message: str) -> str:
     """Return `message` in the language that is spoken."""
-    return catalogue(current_language()).gettext(message) if message else ""
+    return _said((message,), 1, None) if message else Said()
 
 
 def ngettext(one: str, many: str, number: int) -> str:
     """Return `one` or `many`, whichever goes with `number`, in the language that is spoken."""
-    return catalogue(current_language()).ngettext(one, many, number)
+    return _said((one, many), number, None)
 
 
 def N_(message: str) -> str:

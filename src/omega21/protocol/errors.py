@@ -74,8 +74,9 @@ from omega21.protocol.messages import Reply
 class OmegaError(Exception):
     """Base of every error that omega21 raises on purpose.
 
-    `message` says what is wrong and where, `hint` what to do, both in the language that is spoken
-    where the error is raised; `retry_after` is in seconds.
+    `message` says what is wrong and where, `hint` what to do, in the language that is spoken where
+    the error is raised; `str(error)` says both, in the one spoken where it is read. `retry_after`
+    is in seconds.
     """
 
     code: ClassVar[str] = "omega21_error"
@@ -89,7 +90,11 @@ class OmegaError(Exception):
         self.message = message
         self.hint = _(self.default_hint) if hint is None else hint
         self.retry_after = retry_after
-        super().__init__(f"{message}; {self.hint}" if self.hint else message)
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        """Say what is wrong and what to do, in the language that is spoken here."""
+        return f"{self.message!s}; {self.hint!s}" if self.hint else str(self.message)
 
 
 class RequestRefused(OmegaError):
@@ -229,7 +234,7 @@ class TooManyAttempts(Unauthorized):
     code = "too_many_attempts"
     http_status = 429
     exit_code = 60
-    default_hint = "the right token opens at any time: look it up where the server was started"
+    default_hint = N_("the right token opens at any time: look it up where the server was started")
 
 
 class ForeignOrigin(RequestRefused):
@@ -467,7 +472,7 @@ class TunnelLost(ServerFailure):
 
     code = "tunnel_lost"
     exit_code = 66
-    default_hint = "check this machine's own connection to the internet, then start again"
+    default_hint = N_("check this machine's own connection to the internet, then start again")
 
 
 class LinkFailure(OmegaError):
@@ -491,7 +496,7 @@ class TunnelOffline(Unreachable):
 
     code = "tunnel_offline"
     exit_code = 67
-    default_hint = (
+    default_hint = N_(
         "start the server and its tunnel again; if it prints another address, go on there with "
         "`omega21 resume --url URL`"
     )
@@ -510,7 +515,7 @@ class TunnelLimit(LinkFailure):
 
     code = "tunnel_limit"
     exit_code = 68
-    default_hint = (
+    default_hint = N_(
         "nothing is lost: wait for the next month, or reach the server without this tunnel "
         "(`ssh -L`, a proxy of your own), then go on with `omega21 resume --url URL`"
     )
@@ -531,7 +536,7 @@ class SlowRequest(TimedOut):
     code = "slow_request"
     http_status = 408
     exit_code = 63
-    default_hint = "the link stalled or is very slow; send it again"
+    default_hint = N_("the link stalled or is very slow; send it again")
 
 
 class NotOmega21(LinkFailure):
