@@ -165,6 +165,23 @@ def website() -> Iterator[str]:
         thread.join()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--evaluate-every", "sometimes"], "--evaluate-every takes epoch, never or a number"),
+        (["--evaluate-every", "0"], "--evaluate-every takes epoch, never or a number"),
+        (["--logger", "comet"], "there is no logger 'comet'; choose one of tensorboard, mlflow"),
+        (["--logger", "nowhere:Mine"], "'nowhere:Mine' is no logger: No module named 'nowhere'"),
+    ],
+)
+def test_what_is_to_be_shown_is_checked_before_anything_is_made(
+    arguments: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["train", "--workdir", str(tmp_path), *arguments]) == 2
+    assert says in error_line(capsys)
+    assert not list(tmp_path.iterdir())
+
+
 def test_another_website_has_a_status_of_its_own(
     website: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

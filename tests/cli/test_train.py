@@ -140,6 +140,22 @@ def test_a_file_of_samples_is_trained_and_a_part_of_it_held_out(on_server: Omega
     assert done.figures["validation_samples"] == 10
 
 
+def test_a_reader_that_goes_away_ends_it_without_a_word_and_the_run_goes_on(
+    started: Start, environment: dict[str, str], server_environment: dict[str, str]
+) -> None:
+    environment |= server_environment
+    process = started(*("train", "--run", "unread", "--json", "--samples", "2000", "--quiet"))
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr is not None
+    notes = process.stderr.read()
+
+    assert process.wait() == 1
+    assert "error" not in notes
+    assert "Traceback" not in notes
+
+
 def test_every_trains_again_until_it_is_stopped(
     started: Start, environment: dict[str, str], server_environment: dict[str, str]
 ) -> None:

@@ -1,14 +1,15 @@
 """AUROC and average precision against their definitions, counted pair by pair."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from random import Random
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from omega21.data.scores import auroc, average_precision
+from omega21.data.scores import auroc, average_precision, thresholds
 from omega21.protocol.errors import InvalidSamples
 
 Scored = list[tuple[float, int]]
@@ -77,3 +78,32 @@ def test_what_cannot_be_ranked_is_named(
 ) -> None:
     with pytest.raises(InvalidSamples, match=words):
         score(scores, labels)
+
+
+def test_thresholds_count_what_each_makes_of_the_scores() -> None:
+    found = thresholds([0.1, 0.4, 0.4, 0.8, 0.9], [0, 1, 0, 0, 1])
+
+    assert found.threshold.tolist() == [0.9, 0.8, 0.4, 0.1]
+    assert found.found.tolist() == [1, 1, 2, 2]
+    assert found.false_alarms.tolist() == [0, 1, 2, 3]
+    assert found.recall.tolist() == [0.5, 0.5, 1.0, 1.0]
+    assert found.fall_out.tolist() == [0, 1 / 3, 2 / 3, 1]
+    assert found.precision.tolist() == [1.0, 0.5, 0.5, 0.4]
+    assert found.best() == 0  # 0.9 and 0.4 have the same F1 of 2/3: the higher threshold
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=60))
+def test_the_areas_under_the_curves_are_the_two_figures(samples: list[tuple[int, bool]]) -> None:
+    scores, labels = [score / 5 for score, _ in samples], [int(label) for _, label in samples]
+    assume(0 < sum(labels) < len(labels))
+    found = thresholds(scores, labels)
+
+    across, up = [0.0, *found.fall_out], [0.0, *found.recall]
+    area = sum(
+        (right - left) * (low + high) / 2
+        for (left, right), (low, high) in zip(pairwise(across), pairwise(up), strict=True)
+    )
+    assert area == pytest.approx(auroc(scores, labels))
+    gained = [now - before for before, now in pairwise([0.0, *found.recall])]
+    precision = sum(gain * found.precision[place] for place, gain in enumerate(gained))
+    assert precision == pytest.approx(average_precision(scores, labels))

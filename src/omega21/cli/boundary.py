@@ -4,8 +4,7 @@
 - a wrong option is 2, the same as `InvalidRequest`; Ctrl-C is 130, which typer sees to;
 - a file or folder of the user's that cannot be read or written is 1, and so is a question that
   was answered with no;
-- a reader of standard output that has gone away (`… | head`) is 141, as a shell has it, without a
-  word;
+- a reader of standard output that has gone away (`… | head`) is 1 too, without a word: typer's;
 - anything else is a fault of omega21's own: 55, with the trace in a file, or here with -v.
 
 The line is the same with --json: standard output stays empty, and the status says which error.
@@ -24,7 +23,6 @@ from omega21.language.borrowed import translated
 from omega21.protocol.errors import InternalError, OmegaError
 
 _log = logging.getLogger("omega21.cli")  # for its file: what is said is on standard error anyway
-_BROKEN_PIPE = 128 + 13
 
 
 def report(error: Exception) -> int:
@@ -38,10 +36,6 @@ def report(error: Exception) -> int:
         sys.stderr.write("\n")  # ends the line of the question
         _say(_("nothing was done"))
         return 1
-    if isinstance(error, BrokenPipeError):
-        # What is still in the buffer goes nowhere, or the interpreter complains at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _BROKEN_PIPE
     if isinstance(error, OSError) and error.filename is not None:
         _say(f"{error.filename}: {error.strerror}")
         return 1
