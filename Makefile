@@ -6,6 +6,7 @@
 # chaos   kill, cut and damage while runs train, and show that they come out the same
 # docs    build the documentation into site/
 # colab   make the one cell and the notebook from the sources
+# pictures  take the pictures of the dashboard that the documentation shows
 # format  write the source the way that `check` wants it
 # messages  take new messages into the translations, and compile them
 # constraints  choose every version anew
@@ -30,7 +31,7 @@ PYTHON ?= $(shell for name in python3.11 python3; do \
 export NO_MKDOCS_2_WARNING := 1
 
 .NOTPARALLEL:
-.PHONY: demo test check lint bench chaos docs colab format messages constraints clean
+.PHONY: demo test check lint bench chaos docs colab pictures format messages constraints clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -65,6 +66,9 @@ docs: $(VENV)/.tools
 
 colab: $(VENV)/.tools
 	@$(BIN)/python tools/make_colab.py
+
+pictures: $(VENV)/.tools
+	@OMEGA21_PICTURES=docs/images $(BIN)/python -m pytest --quiet tests/dashboard/test_pictures.py
 
 format: $(VENV)/.tools
 	@$(BIN)/ruff check --quiet --fix-only

@@ -51,15 +51,7 @@ async function read(reply) {
 
 const of = (run) => `/runs/${encodeURIComponent(run)}`;
 
-export async function session() {
-  try {
-    return await call("/session");
-  } catch (error) {
-    if (error.code !== "not_found") throw error;
-    return { login_needed: false, logged_in: true };
-  }
-}
-
+export const session = () => call("/session");
 export const login = (token) => call("/session", { method: "POST", body: { token } });
 export const logout = () => call("/session", { method: "DELETE" });
 export const runs = (signal) => call("/runs", { signal });

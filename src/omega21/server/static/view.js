@@ -18,8 +18,8 @@ export function showRuns(runs, chosen) {
         "aria-current": run.run === chosen ? "page" : null,
         children: [
           make("span", { class: "name", text: run.run }),
-          make("span", { class: "steps", text: steps(run) }),
-          state(run.state),
+          make("span", { class: "steps", text: run.plan_steps ? steps(run) : "" }),
+          state(run),
         ],
       });
       return make("li", { children: [link] });
@@ -29,8 +29,9 @@ export function showRuns(runs, chosen) {
 
 const steps = (run) => text("steps", { step: count(run.step), target: count(run.target) });
 
-function state(name) {
-  return make("span", { class: "state", "data-state": name, text: text(`state_${name}`) });
+function state({ state: name, plan_steps: planned }) {
+  const words = planned ? text(`state_${name}`) : text("nothing_yet");
+  return make("span", { class: "state", "data-state": name, text: words });
 }
 
 export function showHead(view) {
@@ -39,7 +40,7 @@ export function showHead(view) {
   const shown = byId("run-state");
   shown.dataset.state = position.state;
   // Set only when it is another one: a screen reader would read it again.
-  const words = text(`state_${position.state}`);
+  const words = position.plan_steps ? text(`state_${position.state}`) : text("nothing_yet");
   if (shown.textContent !== words) shown.textContent = words;
   byId("progress").value = position.target ? position.step / position.target : 0;
   byId("position").textContent = progress(position, series.pace);
