@@ -52,6 +52,7 @@ _EVERYWHERE: tuple[type[OmegaError], ...] = (
     InternalError,
     Unavailable,
 )
+_OF_STRANGERS = frozenset({401, 429})  # who guesses tokens does not fill the log
 _CLIENT_CLOSED = 499  # nobody reads it: the client has left
 
 
@@ -193,11 +194,12 @@ class LastHandler:
             )
             await reply(scope, receive, send_named)
         finally:
-            # The path alone: a query is the caller's, and may hold what is not for a log.
+            # The path alone: a query is the caller's, and may hold what is not for a log. As it was
+            # sent: decoded, it may hold line breaks.
             milliseconds = 1000 * (time.monotonic() - start)
-            logger.info(
-                "%s %s -> %d (%.0f ms)", scope["method"], scope["path"], status, milliseconds
-            )
+            path = scope["raw_path"].decode("ascii")
+            level = logging.DEBUG if status in _OF_STRANGERS else logging.INFO
+            logger.log(level, "%s %s -> %d (%.0f ms)", scope["method"], path, status, milliseconds)
 
 
 def _run_of(scope: Scope) -> str | None:
