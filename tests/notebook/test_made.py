@@ -54,6 +54,6 @@ def test_they_carry_every_file_of_the_package(path: Path) -> None:
     sources = {
         str(file.relative_to(ROOT / "src"))
         for file in (ROOT / "src" / "omega21").rglob("*")
-        if file.is_file() and "__pycache__" not in file.parts
+        if file.is_file() and "__pycache__" not in file.parts and file.suffix != ".po"
     }
     assert carried == sources

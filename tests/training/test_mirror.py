@@ -2,7 +2,11 @@
 
 import asyncio
 import shutil
+import subprocess
+import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -200,3 +204,44 @@ def test_inline_batches_after_the_checkpoint_are_left_out_and_can_come_again(
         assert (inline(engine, 1).step, inline(engine, 1).loss) == (2, at_checkpoint.loss)
         assert [inline(engine, number).loss for number in (2, 3)] == [one.loss for one in later]
         assert engine.summary("default").digest == summary.digest
+
+
+@contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Callable[[str], None]]:
+    """Mount a file system in memory at `folder`; yields what gives it another size."""
+
+    def mount(options: str) -> None:
+        command = ["mount", "-t", "tmpfs", "-o", options, "omega21-test", str(folder)]
+        subprocess.run(command, check=True, capture_output=True)
+
+    try:
+        mount(f"size={size}")
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("mounting a file system is not allowed here")
+    try:
+        yield lambda size: mount(f"remount,size={size}")
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts a file system")
+def test_a_full_mirror_costs_a_warning_and_nothing_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    drive = tmp_path / "drive"
+    drive.mkdir()
+    options = replace(OPTIONS, mirror=drive / "omega21", checkpoint_steps=1)
+    shards = cut(make_samples(8), 4)
+    with small_disk(drive, "256k") as resize, running(tmp_path / "data", options) as engine:
+        run = DrivenRun(engine)
+        run.train(shards, make_segment(shards, batch_size=4))
+        run.wait(lambda summary: summary.durable_step == 2)
+        deadline = time.monotonic() + MOST_SECONDS
+        while "has no new copy: [Errno 28]" not in caplog.text:
+            assert time.monotonic() < deadline, caplog.text
+        assert list(manifests(drive / "omega21")) == []
+
+        resize("16m")
+        run.train(shards, make_segment(shards, batch_size=4))
+        wait_for_copies(drive / "omega21")
+        assert not list((drive / "omega21" / "objects").glob("*.tmp"))

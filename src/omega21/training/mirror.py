@@ -127,7 +127,9 @@ class Mirror:
             return  # nothing has changed since
         now = time.time()
         manifest = Manifest(created_at=now, files=mirrored)
-        name = f"{int(now * 1000):015d}.json"
+        # After the newest one even where this machine's clock is behind that of the one before it.
+        after = 0 if newest is None else int(newest[0].stem) + 1
+        name = f"{max(int(now * 1000), after):015d}.json"
         _write(self.folder / "manifests" / name, [manifest.model_dump_json().encode()])
         self._tidy()
 

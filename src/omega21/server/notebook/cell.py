@@ -34,7 +34,7 @@ def run_cell(**given: Any) -> None:
         if not in_notebook():
             sys.exit(1)
     except KeyboardInterrupt:
-        _say(_("interrupted before the server listened"))
+        _say(_("stopped"))
 
 
 def prepare(
@@ -77,11 +77,16 @@ def prepare(
 
 def start(settings: ServerSettings) -> ServerProcess:
     """Start the server and print what to type elsewhere. Raises CannotServe."""
+    _say(_("starting the server; this takes some seconds"))
     server = ServerProcess(settings)
-    if settings.tunnel == "none":
-        _say(f"omega21 train {server.address} --token {settings.token}")
-    for line in server.news(wait=0 if settings.tunnel == "none" else 10):
-        _say(line)
+    try:
+        if settings.tunnel == "none":
+            _say(f"omega21 train {server.address} --token {settings.token}")
+        for line in server.news(wait=0 if settings.tunnel == "none" else 10):
+            _say(line)
+    except BaseException:  # interrupted before anybody else could stop it
+        server.stop()
+        raise
     return server
 
 
