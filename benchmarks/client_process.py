@@ -13,6 +13,7 @@ import resource
 import sys
 import tempfile
 import time
+from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -69,8 +70,8 @@ class Trained:
     first_result: float
     last_result: float
     done: float
-    steps: list[list[float]]
-    """[step, seconds since 1970 at its end, by the server]."""
+    ended_at: list[float]
+    """Seconds since 1970 at the end of step 1, 2, …, by the server."""
     uploaded: float
     bytes_sent: int
     shard_bytes: int
@@ -83,6 +84,10 @@ class Trained:
     """[step, MB in memory when it was known here]."""
     peak_memory_mb: float
     cpu_seconds: float
+
+    def seconds(self, first: int, last: int) -> float:
+        """Seconds from the end of step `first` to that of step `last`."""
+        return self.ended_at[last - 1] - self.ended_at[first - 1]
 
 
 def train(
@@ -98,7 +103,7 @@ async def _train(address: str, order: TrainOrder, *, tunnel: bool, workdir: Path
     carrier = Counted(address)
     started = time.monotonic()
     times: dict[str, float] = {}
-    steps: list[list[float]] = []
+    ended_at = array("d")  # 8 bytes a step: the client's memory is measured
     memory: list[list[float]] = []
     uploaded, late_from, late_step, shard_bytes = started, (0, 0), 0, 0
     async with AsyncClient(ELSEWHERE if tunnel else address, carrier=carrier) as client:
@@ -114,11 +119,11 @@ async def _train(address: str, order: TrainOrder, *, tunnel: bool, workdir: Path
                     if event.bytes_sent > shard_bytes:
                         shard_bytes, uploaded = event.bytes_sent, now
                         late_from = (traffic.bytes_sent, traffic.bytes_received)
-                        late_step = int(steps[-1][0]) if steps else 0
+                        late_step = len(ended_at)
                 elif isinstance(event, StepsDone):
                     times.setdefault("first_result", now)
                     times["last_result"] = now
-                    steps += [[row.step, row.ended_at] for row in event.rows]
+                    ended_at.extend(row.ended_at for row in event.rows)
                     memory.append([event.rows[-1].step, _memory_mb()])
                 elif isinstance(event, Done):
                     times["done"] = now
@@ -127,13 +132,13 @@ async def _train(address: str, order: TrainOrder, *, tunnel: bool, workdir: Path
     return Trained(
         started=started,
         **times,
-        steps=steps,
+        ended_at=ended_at.tolist(),
         uploaded=uploaded,
         bytes_sent=traffic.bytes_sent,
         shard_bytes=shard_bytes,
         bytes_received=traffic.bytes_received,
         late_bytes=late,
-        late_steps=int(steps[-1][0]) - late_step,
+        late_steps=len(ended_at) - late_step,
         requests=dict(carrier.requests),
         memory_mb=memory[:: max(1, len(memory) // 200)],
         peak_memory_mb=usage.ru_maxrss / 1024,

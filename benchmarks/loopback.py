@@ -63,7 +63,6 @@ class ServedRun:
         segment = Segment(
             samples=samples, batch_size=batch_size, epochs=epochs, source=source, shards=tuple(refs)
         )
-        self.steps_an_epoch = segment.steps_per_epoch
         client.put_segment(self.name, 0, run_id=self._id, segment=segment)
 
     def train(self, steps: int) -> float:
@@ -159,11 +158,9 @@ def whole_trainings(served: Served, *, quick: bool) -> tuple[list[Bar], dict[str
             order |= {"epochs": epochs, "validation": 0, "seed": turn}
             seen = train(served.address, order | {"model": model.model_dump()})
             bare_seconds = (before + bare.train(steps)) / 2
-            ends = {int(step): at for step, at in seen.steps}
-            firsts.append(
-                bare_seconds / (seen.last_result - seen.ready - (ends[2 * steps] - ends[steps]))
-            )
-            later.append(bare_seconds / (ends[2 * steps] - ends[steps]))
+            rest = seen.seconds(steps, epochs * steps)
+            firsts.append(bare_seconds / (seen.last_result - seen.ready - rest))
+            later.append((epochs - 1) * bare_seconds / rest)
             costs.append({"client": seen.cpu_seconds, "server": served.cpu_seconds() - cpu})
         if name == "default":
             bars.append(median_bar("default model, a client's later epochs", later, LEAST_SHARE))

@@ -42,19 +42,20 @@ MOST_REQUESTS = 1.0
 TIMES_JSON_ONE, TIMES_JSON_FIVE = 5.0, 20.0
 BATCH_SIZE = 64
 GATHERED_SECONDS = 5.0
-STARTING_REQUESTS = 12
-"""To connect, meet, make the run, plan it, raise its target, and read how it ended."""
+STARTING_REQUESTS = 14
+"""To connect, meet, make and plan the run, raise its target, see it begin, and read its end."""
 
 
 def first_epochs(served: Served, shape: Shape, *, quick: bool) -> tuple[list[Bar], dict[str, Any]]:
     """Train the default model for some epochs over the link."""
-    samples, epochs = (2000, 2) if quick else (10_000, 2)
-    steps = steps_per_epoch(samples, BATCH_SIZE)
+    epochs = 2
     bare = BareRun(ModelConfig(), samples=1024, batch_size=BATCH_SIZE)
     bare.train(3)
     bars: list[Bar] = []
     figures: dict[str, Any] = {}
-    for kind in ("simple", "neuronal"):
+    for kind, count in (("simple", 10_240), ("neuronal", 16_384)):
+        samples = count // 8 if quick else count
+        steps = steps_per_epoch(samples, BATCH_SIZE)
         over, later, seen_all = [], [], []
         for turn in range(1 if quick else 3):
             before = bare.train(steps // 2)
@@ -62,11 +63,10 @@ def first_epochs(served: Served, shape: Shape, *, quick: bool) -> tuple[list[Bar
             seen = _train_over(served, shape, order | {"validation": 0, "seed": turn})
             compute = before + bare.train(steps - steps // 2)
             limit = max(seen.shard_bytes / shape.carried_rate, compute)
-            ends = {int(step): at for step, at in seen.steps}
-            rest = ends[epochs * steps] - ends[steps]
+            rest = seen.seconds(steps, epochs * steps)
             over.append((seen.last_result - seen.started - rest) / limit)
             later.append((epochs - 1) * compute / rest)
-            seen_all.append(asdict(seen) | {"steps": None, "limit": limit, "compute": compute})
+            seen_all.append(asdict(seen) | {"ended_at": None, "limit": limit, "compute": compute})
         bound = "the link" if kind == "simple" else "computing"
         bars += [
             median_bar(

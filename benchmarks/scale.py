@@ -70,10 +70,9 @@ def long_run(steps: int) -> tuple[list[Bar], dict[str, Any]]:
             order = {"run": "long", "samples": samples, "batch_size": 1, "validation": 0}
             order |= {"epochs": -(-steps // samples), "model": SMALL.model_dump()}
             seen = train(served.address, order)
-    ends = {int(step): at for step, at in seen.steps}
-    last = max(ends)
-    early = _window(watched, ends, first=EARLY)
-    late = _window(watched, ends, first=last - WINDOW)
+    last = len(seen.ended_at)
+    early = _window(watched, seen, first=EARLY)
+    late = _window(watched, seen, first=last - WINDOW)
     client = [_client_memory(seen, step) for step in (EARLY + WINDOW, last)]
     number = f"step {last} over step {EARLY}"
     bars = [
@@ -86,13 +85,14 @@ def long_run(steps: int) -> tuple[list[Bar], dict[str, Any]]:
     return bars, {"early": early, "late": late, "client_mb": client}
 
 
-def _window(watched: Watched, ends: dict[int, float], *, first: int) -> dict[str, float]:
+def _window(watched: Watched, seen: Trained, *, first: int) -> dict[str, float]:
     last = first + WINDOW
-    start, end = watched.at(ends[first]), watched.at(ends[last])
+    start, end = (watched.at(seen.ended_at[step - 1]) for step in (first, last))
+    seconds = seen.seconds(first, last)
     return {
-        "seconds": (ends[last] - ends[first]) / WINDOW,
+        "seconds": seconds / WINDOW,
         # What was seen falls between steps: per second seen, then per step.
-        "cpu": (end[1] - start[1]) / (end[0] - start[0]) * (ends[last] - ends[first]),
+        "cpu": (end[1] - start[1]) / (end[0] - start[0]) * seconds / WINDOW,
         "mb": end[2],
     }
 

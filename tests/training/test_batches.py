@@ -1,5 +1,6 @@
 """Batches as they are read from shards, and the one that is read ahead."""
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,21 @@ class TestAhead:
         taken = ahead.take(reader, 3)
         assert reader.positions == [3]
         np.testing.assert_array_equal(taken.x, reader.read(3).x)
+        ahead.close()
+
+    def test_it_is_staged_on_the_thread_that_reads_it(self, reader: Counting) -> None:
+        """On CUDA it is pinned there, and not between two steps."""
+        threads: list[str] = []
+
+        def stage(batch: Batch) -> Batch:
+            threads.append(threading.current_thread().name)
+            return Batch(batch.x + 1, batch.y)
+
+        ahead = BatchAhead(stage)
+        ahead.prepare(reader, 3)
+        np.testing.assert_array_equal(ahead.take(reader, 3).x, reader.read(3).x + 1)
+        assert len(threads) == 1
+        assert threads[0].startswith("omega21-batches")
         ahead.close()
 
     def test_another_step_is_read_when_it_is_asked_for(

@@ -1,6 +1,7 @@
 """From a step's number to its batch: which samples, in which shards, and whether they are here."""
 
 from bisect import bisect_right
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from typing import NamedTuple
@@ -139,9 +140,13 @@ class SegmentReader:
 
 
 class BatchAhead:
-    """Reads one batch on a thread of its own, while something else is computed."""
+    """Reads one batch on a thread of its own, while something else is computed.
 
-    def __init__(self) -> None:
+    `stage` brings what was read there to where the device takes it from.
+    """
+
+    def __init__(self, stage: Callable[[Batch], Batch] = lambda batch: batch) -> None:
+        self._stage = stage
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="omega21-batches")
         self._reader: SegmentReader | None = None
         self._position = 0
@@ -150,7 +155,7 @@ class BatchAhead:
     def prepare(self, reader: SegmentReader, position: int) -> None:
         """Begin to read the batch of a step whose samples are here."""
         self._reader, self._position = reader, position
-        self._batch = self._thread.submit(reader.read, position)
+        self._batch = self._thread.submit(lambda: self._stage(reader.read(position)))
 
     def take(self, reader: SegmentReader, position: int) -> Batch:
         """Return a step's batch, the one that was prepared or else as read now.

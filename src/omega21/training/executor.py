@@ -165,7 +165,8 @@ class TorchExecutor:
     def _to_device(self, array: FloatArray) -> Tensor:
         tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
         if self._device.type == "cuda":
-            return tensor.pin_memory().to(self._device, non_blocking=True)
+            staged = tensor if tensor.is_pinned() else tensor.pin_memory()
+            return staged.to(self._device, non_blocking=True)
         return tensor.to(self._device)
 
     def _autocast(self) -> AbstractContextManager[object]:

@@ -14,6 +14,7 @@ from omega21.language import _
 from omega21.protocol.classic import Machine
 from omega21.protocol.errors import InvalidRequest
 from omega21.protocol.runs import Precision, RunConfig, Stretch
+from omega21.training.batches import Batch
 from omega21.training.options import EngineOptions
 
 _DTYPES: dict[Precision, torch.dtype] = {
@@ -77,6 +78,12 @@ class Hardware:
             torch.cuda.default_generators[self.device.index].manual_seed(number)
         elif self.device.type == "mps":
             torch.mps.manual_seed(number)
+
+    def stage(self, batch: Batch) -> Batch:
+        """Bring a batch to pinned memory, from which a CUDA device copies without blocking."""
+        if self.device.type != "cuda":
+            return batch
+        return Batch(*(torch.from_numpy(part).pin_memory().numpy() for part in batch))
 
     def memory_mb(self) -> float:
         """Return the device memory in use, in MB; 0 where there is no GPU."""

@@ -2,7 +2,8 @@
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from omega21.protocol.errors import StorageFull
 from omega21.training.ledger import Ledger
@@ -18,6 +19,23 @@ class ResultWriter:
         self._ledger = ledger
         self._changed = changed
         self._writing = threading.Lock()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="omega21-results")
+        self._begun: Future[None] | None = None
+
+    def begin_flush(self, runs: Sequence[Run]) -> None:
+        """Have what can be written of `runs` written beside whatever else is done.
+
+        Does nothing while the last such writing is under way; raises what that one raised.
+        """
+        if self._begun is not None:
+            if not self._begun.done():
+                return
+            self._begun.result()
+        self._begun = self._thread.submit(self.flush_all, runs)
+
+    def finish(self) -> None:
+        """Wait for what was begun, and begin no more."""
+        self._thread.shutdown()
 
     def flush(self, run: Run) -> None:
         """Write a run's waiting results. Raises StorageFull, and keeps them then."""

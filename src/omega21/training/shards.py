@@ -55,6 +55,7 @@ class ShardStore:
     limit: int
     clock: Callable[[], float] = time.monotonic
     _stored: dict[str, _Stored] = field(default_factory=dict)
+    _total: int = 0
     _open: OrderedDict[str, _Opened] = field(default_factory=OrderedDict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -63,7 +64,7 @@ class ShardStore:
         now = self.clock()
         for path in self.folder.glob("??/*"):
             if path.suffix == ".safetensors":
-                self._stored[path.stem] = _Stored(path.stat().st_size, now)
+                self._keep(path.stem, _Stored(path.stat().st_size, now))
             else:
                 path.unlink()  # a temporary file that a killed process left
 
@@ -107,7 +108,7 @@ class ShardStore:
                 retry_after=30,
             ) from error
         with self._lock:
-            self._stored[sha256] = _Stored(len(data), self.clock(), checked=True)
+            self._keep(sha256, _Stored(len(data), self.clock(), checked=True))
         return True
 
     def samples(self, sha256: str) -> int:
@@ -154,8 +155,7 @@ class ShardStore:
     @property
     def total_bytes(self) -> int:
         """Bytes of all shards."""
-        with self._lock:
-            return sum(stored.bytes for stored in self._stored.values())
+        return self._total
 
     def _path(self, sha256: str) -> Path:
         return self.folder / sha256[:2] / f"{sha256}.safetensors"
@@ -202,9 +202,15 @@ class ShardStore:
                 )
             )
 
+    def _keep(self, sha256: str, stored: _Stored) -> None:
+        before = self._stored.get(sha256)  # of an upload of the same shard at the same time
+        self._total += stored.bytes - (before.bytes if before else 0)
+        self._stored[sha256] = stored
+
     def _forget(self, sha256: str) -> None:
         self._open.pop(sha256, None)
-        self._stored.pop(sha256, None)
+        forgotten = self._stored.pop(sha256, None)
+        self._total -= forgotten.bytes if forgotten else 0
         self._path(sha256).unlink(missing_ok=True)
 
     def _make_room(self, size: int, kept: set[str]) -> None:

@@ -86,7 +86,7 @@ class Worker:
         self._fatal = fatal
         self._clock = Clock()
         self._conditions: dict[int, Stretch] = {}  # by run: those that this process computes under
-        self._ahead = BatchAhead()
+        self._ahead = BatchAhead(residents.hardware.stage)
         self._questions: deque[_Question] = deque()
         self._asked_last = False
         self._turn: Run | None = None
@@ -131,13 +131,15 @@ class Worker:
             while (task := self._next_task()) is not None:
                 task()
                 if time.monotonic() >= self._flush_due:
-                    self._flush_all()
-            self._flush_all()
+                    self._begin_flush()
+            self._results.finish()
+            self._results.flush_all(list(self._runs.values()))
             self._residents.save_all()
         except Exception as error:
             logger.exception("the worker has stopped")
             self._fatal(f"{type(error).__name__}: {error}")
         finally:
+            self._results.finish()
             self._ahead.close()
             self._refuse_rest()
 
@@ -157,7 +159,7 @@ class Worker:
             if due is not None and due <= now:
                 return partial(self._save, run)
         if now >= self._flush_due and any(run.pending for run in self._runs.values()):
-            return self._flush_all
+            return self._begin_flush
         return None
 
     def _idle_seconds(self, now: float) -> float | None:
@@ -419,11 +421,11 @@ class Worker:
 
     # --- leaving ---
 
-    def _flush_all(self) -> None:
+    def _begin_flush(self) -> None:
         self._flush_due = time.monotonic() + FLUSH_SECONDS
         with self._changed:
             runs = list(self._runs.values())
-        self._results.flush_all(runs)
+        self._results.begin_flush(runs)
 
     def _refuse_rest(self) -> None:
         error = Unavailable("the server is stopping", retry_after=5)
