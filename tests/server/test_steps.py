@@ -133,8 +133,9 @@ async def test_a_client_that_leaves_ends_its_wait(engine: Engine) -> None:
 
     headers = [(b"host", b"localhost")]
     scope = {
-        "type": "http", "method": "GET", "path": "/runs/default/steps", "query_string": b"wait=25",
-        "headers": headers, "http_version": "1.1", "scheme": "http", "server": ("localhost", 80),
+        "type": "http", "method": "GET", "path": "/runs/default/steps",
+        "raw_path": b"/runs/default/steps", "query_string": b"wait=25", "headers": headers,
+        "http_version": "1.1", "scheme": "http", "server": ("localhost", 80),
     }  # fmt: skip
     await app(scope, receive, send)
 

@@ -98,7 +98,7 @@ class TestTotals:
 def figures(engine: Engine, run: DrivenRun) -> dict[str, object]:
     status = engine.status(run.name)
     return status.model_dump(
-        exclude={"durable_step": True, "estadisticas": {"tiempo_transcurrido_seg"}}
+        exclude={"durable_step": True, "machine": True, "estadisticas": {"tiempo_transcurrido_seg"}}
     )
 
 
