@@ -55,7 +55,8 @@ class RunningServer:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line.startswith(LISTENING):
-            self.kill()
+            self.process.kill()
+            self._reap()
             raise AssertionError(f"the server did not start: {line!r}\n{self.log}")
         self.address = line.removeprefix(LISTENING).strip()
 

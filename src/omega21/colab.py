@@ -18,7 +18,8 @@ mientras suben y sobrevive a los cortes.
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias
 
@@ -52,8 +53,16 @@ PRESETS: Final[dict[str, dict[str, Any]]] = {
 """Ajustes con nombre: cuántas muestras, en lotes de qué tamaño, de qué tipo, qué % de anomalías."""
 
 
-_en_espanol = speaking("es")
-"""Lo que dice el cliente de debajo, y el servidor, se dice aquí en español."""
+@contextmanager
+def _en_espanol() -> Iterator[None]:
+    """Hace que lo que dicen el cliente de debajo y el servidor se diga aquí en español."""
+    with speaking("es"):
+        try:
+            yield
+        except OmegaError as error:
+            # Se lee después, donde quizá se habla otro idioma.
+            error.message, error.hint = str(error.message), str(error.hint)
+            raise
 
 
 def validar_url_colab(url: str) -> bool:
@@ -65,7 +74,7 @@ def validar_url_colab(url: str) -> bool:
     return True
 
 
-@_en_espanol
+@_en_espanol()
 def obtener_url_colab(url: str | None = None) -> str:
     """Devuelve la dirección del servidor: la que se da o la de COLAB_SERVER_URL.
 
@@ -88,7 +97,7 @@ class ClienteColabEntrenamiento:
     veces. Todo error es un OmegaError, con lo que pasa y lo que hay que hacer.
     """
 
-    @_en_espanol
+    @_en_espanol()
     def __init__(
         self,
         url: str | None = None,
@@ -121,7 +130,7 @@ class ClienteColabEntrenamiento:
         """Si `conectar` encontró el servidor y no se ha desconectado después."""
         return self._conectado
 
-    @_en_espanol
+    @_en_espanol()
     def conectar(self) -> bool:
         """Comprueba que el servidor responde y que habla el mismo protocolo.
 
@@ -137,7 +146,7 @@ class ClienteColabEntrenamiento:
             self._conectado = True
         return self._conectado
 
-    @_en_espanol
+    @_en_espanol()
     def entrenar_lote(self, muestras: Muestras, *, epocas: int = 1) -> dict[str, Any]:
         """Entrena un lote, `epocas` pasos, y devuelve el resultado del servidor.
 
@@ -148,7 +157,7 @@ class ClienteColabEntrenamiento:
         self._historial.append(resultado)
         return resultado
 
-    @_en_espanol
+    @_en_espanol()
     def entrenar_multiples_lotes(
         self, muestras: Muestras, tamano_lote: int = 64, *, epocas: int = 1
     ) -> list[dict[str, Any]]:
@@ -167,7 +176,7 @@ class ClienteColabEntrenamiento:
             for i in range(0, len(todas.y), tamano_lote)
         ]
 
-    @_en_espanol
+    @_en_espanol()
     def enviar_feedback(
         self,
         ajustes: Sequence[float],
@@ -180,22 +189,22 @@ class ClienteColabEntrenamiento:
         recibido = self._cliente.feedback(ajustes, validated=validacion, run=self.corrida)
         return recibido.model_dump()
 
-    @_en_espanol
+    @_en_espanol()
     def obtener_estado(self) -> dict[str, Any]:
         """Devuelve el estado del servidor y las estadísticas de la corrida."""
         return self._cliente.status(self.corrida).model_dump()
 
-    @_en_espanol
+    @_en_espanol()
     def obtener_info(self) -> dict[str, Any]:
         """Devuelve la arquitectura del modelo y la versión del servidor."""
         return self._cliente.info(self.corrida).model_dump()
 
-    @_en_espanol
+    @_en_espanol()
     def obtener_metricas(self) -> dict[str, Any]:
         """Devuelve las últimas pérdidas y su tendencia."""
         return self._cliente.metrics(self.corrida).model_dump()
 
-    @_en_espanol
+    @_en_espanol()
     def diagnostico(self) -> dict[str, Any]:
         """Hace que el servidor se pruebe en su dispositivo, sin tocar ninguna corrida."""
         return self._cliente.diagnose(self.corrida).model_dump()
@@ -240,7 +249,7 @@ class GeneradorDatosEntrenamiento:
         self.semilla = semilla
         self._siguiente = 0
 
-    @_en_espanol
+    @_en_espanol()
     def generar_muestras(
         self, cantidad: int, *, tipo: Kind = "simple", porcentaje_anomalias: float = 10.0
     ) -> Samples:
@@ -274,7 +283,7 @@ class GeneradorDatosEntrenamiento:
             cantidad, tipo="neuronal", porcentaje_anomalias=porcentaje_anomalias
         )
 
-    @_en_espanol
+    @_en_espanol()
     def mostrar_estadisticas(self, muestras: Muestras) -> dict[str, Any]:
         """Escribe cuántas muestras y anomalías hay y en qué rango están, y lo devuelve."""
         datos = statistics(_como_muestras(muestras))
