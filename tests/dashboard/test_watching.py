@@ -25,6 +25,16 @@ from tests.servers import RunningServer
 
 MARKUP = '<img src="x" onerror="document.title=\'owned\'"><b id="injected">bold</b>'
 
+# How many colours a picture has.
+INKED = """canvas => {
+    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    const colors = new Set();
+    for (let i = 0; i < data.length; i += 4) {
+        if (data[i + 3]) colors.add(data.slice(i, i + 3).join());
+    }
+    return colors.size;
+}"""
+
 
 def prepare(http: httpx.Client, run: str, *, seed: int) -> None:
     """Make a run of thirty steps, and train none of them."""
@@ -89,16 +99,33 @@ def test_a_drawing_has_ink(server: RunningServer, http: httpx.Client, open_page:
     train(http, "drawn", 30)
     watched = open_page(f"{server.address}/#drawn")
     watched.points("loss", 30)
-    inked = """canvas => {
-        const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-        const colors = new Set();
-        for (let i = 0; i < data.length; i += 4) {
-            if (data[i + 3]) colors.add(data.slice(i, i + 3).join());
-        }
-        return colors.size;
-    }"""
-    assert watched.page.locator('[data-chart="loss"] canvas').evaluate(inked) > 3
-    assert watched.page.locator('[data-map="coherence"] canvas').evaluate(inked) > 20
+    assert watched.page.locator('[data-chart="loss"] canvas').evaluate(INKED) > 3
+    assert watched.page.locator('[data-map="coherence"] canvas').evaluate(INKED) > 20
+
+
+def test_a_loss_that_falls_through_eight_powers_of_ten_is_drawn(
+    server: RunningServer, http: httpx.Client, open_page: Open
+) -> None:
+    prepare(http, "falling", seed=12)
+    train(http, "falling", 9)
+
+    def fall(route: Route) -> None:
+        reply = route.fetch()
+        message = reply.json()
+        for name in ("loss", "loss_min", "loss_max"):
+            message["points"][name] = [1.83399 * 10**-n for n in message["points"]["step"]]
+        route.fulfill(response=reply, json=message)
+
+    watched = open_page(server.address, goto=False)
+    watched.page.route("**/series?*", fall)
+    watched.page.goto(f"{server.address}/#falling")
+    watched.points("loss", 9)
+    expect(watched.page.locator('[data-chart="loss"] canvas')).to_be_visible()
+    expect(watched.page.locator('[data-chart="memory"]')).to_have_attribute(
+        "data-points", re.compile("[1-9]")
+    )
+    assert watched.page.locator('[data-chart="loss"] canvas').evaluate(INKED) > 3
+    watched.page.unroute_all(behavior="ignoreErrors")
 
 
 def test_a_refused_step_is_an_event(
@@ -295,6 +322,7 @@ class TestByKeyboard:
         expect(page.locator(":focus")).to_have_text("To the content")
         page.keyboard.press("Enter")
         expect(page.locator("#main")).to_be_focused()
+        expect(page.locator("#run-name")).to_have_text("keys")
 
     def test_every_stop_is_seen(self, watched: Watched) -> None:
         page = watched.page

@@ -5,6 +5,7 @@ from typing import Final
 
 from omega21.cli.numbers import clock, count, duration, number, size
 from omega21.cli.plot import Trend
+from omega21.cli.states import in_words
 from omega21.client.events import (
     Connected,
     Done,
@@ -69,7 +70,8 @@ class TrainingProgress:
                 self._status = status
             case LinkLost() | LinkRestored():
                 self._take_link(event)
-            case Done():
+            case Done(state=state):
+                self._stand(state)
                 self._is_done = True
 
     def headline(self, event: Connected | RunReady) -> str:
@@ -144,8 +146,9 @@ class TrainingProgress:
         if self._rows and self.steps_done == self.steps:
             is_over = self._is_done or self._is_stored
             return _("done") if is_over else _("scoring held-out samples")
-        state = "" if self._position is None else self._position.state
-        return "" if self._rows and state == "training" else _state(state)
+        if self._position is None or (self._rows and self._position.state == "training"):
+            return ""
+        return in_words(self._position.state)
 
     def link_text(self) -> str:
         """Say whether the server is reached."""
@@ -213,17 +216,6 @@ def traffic_text(traffic: Traffic) -> str:
         received=size(traffic.bytes_received),
         requests=count(traffic.requests),
     )
-
-
-def _state(state: str) -> str:
-    return {
-        "idle": _("idle"),
-        "training": _("training"),
-        "waiting": _("waiting for samples"),
-        "paused": _("paused"),
-        "diverged": _("diverged"),
-        "failed": _("failed"),
-    }.get(state, "")
 
 
 def _how(how: str) -> str:

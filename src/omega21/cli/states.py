@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 _WORDS: Final["dict[RunStatus, str]"] = {
     "idle": N_("idle"),
     "training": N_("training"),
-    "waiting": N_("waiting"),
+    "waiting": N_("waiting for samples"),
     "paused": N_("paused"),
     "diverged": N_("diverged"),
     "failed": N_("failed"),

@@ -246,6 +246,11 @@ byId("logout").addEventListener("click", async () => {
   await api.logout();
   askForToken();
 });
+// The address names the run: the way to the content must not go through it.
+byId("skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  byId("main").focus();
+});
 byId("retry").addEventListener("click", () => wake() || start());
 window.addEventListener("online", wake);
 window.addEventListener("hashchange", () => watch(chooseRun()));

@@ -8,6 +8,7 @@ const TABLE_ROWS = 50;
 const FEW_POINTS = 40;
 const SYNC = "steps";
 const WIDE = 200;
+const MOST_POWERS = 5;
 
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
@@ -180,7 +181,7 @@ class Chart {
         },
         {
           ...axis,
-          ...(this.isLogarithmic && { grid: { ...axis.grid, filter: powersOfTen } }),
+          ...(this.isLogarithmic && { splits: powersOfTen }),
           size: 58,
           space: 36,
           values: (_, splits) => splits.map((at) => (at === null ? "" : this.show(at))),
@@ -232,8 +233,15 @@ function spansPowers(columns) {
   return least > 0 && Math.max(...known) / least > WIDE;
 }
 
-const powersOfTen = (_, splits) =>
-  splits.map((at) => (Number.isInteger(Math.round(Math.log10(at) * 1e6) / 1e6) ? at : null));
+// The library's own marks of a logarithmic axis never end where the lowest value is tiny.
+function powersOfTen(drawing, axis, low, high) {
+  const first = Math.ceil(Math.log10(low));
+  const last = Math.floor(Math.log10(high));
+  const apart = Math.ceil((last - first + 1) / MOST_POWERS);
+  const powers = [];
+  for (let power = first; power <= last; power += apart) powers.push(Number(`1e${power}`));
+  return powers;
+}
 
 function whole() {
   const steps = [];

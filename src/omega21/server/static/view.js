@@ -18,7 +18,7 @@ export function showRuns(runs, chosen) {
         "aria-current": run.run === chosen ? "page" : null,
         children: [
           make("span", { class: "name", text: run.run }),
-          make("span", { class: "steps", text: run.plan_steps ? steps(run) : "" }),
+          make("span", { class: "steps", text: run.target ? steps(run) : "" }),
           state(run),
         ],
       });
@@ -29,10 +29,13 @@ export function showRuns(runs, chosen) {
 
 const steps = (run) => text("steps", { step: count(run.step), target: count(run.target) });
 
-function state({ state: name, plan_steps: planned }) {
-  const words = planned ? text(`state_${name}`) : text("nothing_yet");
-  return make("span", { class: "state", "data-state": name, text: words });
+function state(run) {
+  return make("span", { class: "state", "data-state": run.state, text: inWords(run) });
 }
+
+// A run that has nowhere to go yet has not arrived either.
+const inWords = ({ state: name, target }) =>
+  name === "idle" && target === 0 ? text("nothing_yet") : text(`state_${name}`);
 
 export function showHead(view) {
   const { position, series } = view;
@@ -40,7 +43,7 @@ export function showHead(view) {
   const shown = byId("run-state");
   shown.dataset.state = position.state;
   // Set only when it is another one: a screen reader would read it again.
-  const words = position.plan_steps ? text(`state_${position.state}`) : text("nothing_yet");
+  const words = inWords(position);
   if (shown.textContent !== words) shown.textContent = words;
   byId("progress").value = position.target ? position.step / position.target : 0;
   byId("position").textContent = progress(position, series.pace);
@@ -51,6 +54,7 @@ export function showHead(view) {
 }
 
 function progress(position, pace) {
+  if (!position.target) return "";
   const parts = [
     text("position", { step: count(position.step), target: count(position.target) }),
     text("position_safe", { durable: count(position.durable_step) }),
