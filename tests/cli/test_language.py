@@ -73,7 +73,10 @@ def test_no_summary_is_cut_short(language: str, monkeypatch: pytest.MonkeyPatch)
     ("arguments", "said"),
     [
         ("--nope", "No existe la opción --nope; mira omega21 --help"),
-        ("train --smples 3", "No existe la opción --smples (quizá: --preset, --samples)"),
+        (
+            "train --smples 3",
+            "No existe la opción --smples (quizá: --preset, --samples, --samples-type)",
+        ),
         ("train --samples x", "tiene que ser un número entero"),
         ("train --samples 0", "Valor no válido para '--samples' / '--muestras': tiene que ser 1"),
         ("train --anomalias 200", "tiene que ser 100 o menos"),

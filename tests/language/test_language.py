@@ -18,7 +18,7 @@ from omega21.language import (
     speaking,
 )
 from omega21.language.borrowed import translated
-from omega21.language.figures import decimal, grouped, moment, percent
+from omega21.language.figures import count, decimal, moment, number, percent
 from omega21.logs import JsonLines, PlainLines
 from omega21.protocol.errors import OmegaError, UnknownRun, to_problem
 
@@ -140,8 +140,8 @@ def test_numbers_are_written_as_in_the_country(
     assert figures == (
         decimal(0.63888, 4),
         decimal(1234.5, 2),
-        grouped(11_900_000),
-        grouped(11_900_000.5, 1),
+        count(11_900_000),
+        number(11_900_000.5, 1),
         percent(0.1234),
         percent(0.1234, 1),
     )

@@ -7,7 +7,7 @@ import typer
 
 from omega21.cli.options import Json, Quiet, RunArgument, Verbose, Workdir
 from omega21.language import _
-from omega21.language.figures import grouped
+from omega21.language.figures import count
 
 
 def export_run(
@@ -32,7 +32,7 @@ def export_run(
 
     path = output or Path(f"{checked_name(run)}.zip")
     size = export_run(checked_name(run), path, workdir=workdir)
-    rows = [(_("written"), str(path)), (_("bytes"), grouped(size))]
+    rows = [(_("written"), str(path)), (_("bytes"), count(size))]
     Output(json=json, quiet=quiet, verbose=verbose).result(
         {"run": run, "file": str(path), "bytes": size}, facts(rows)
     )

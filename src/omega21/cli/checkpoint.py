@@ -7,7 +7,7 @@ import typer
 
 from omega21.cli.options import Ca, Json, Quiet, Timeout, Token, TokenFile, Url, Verbose, Workdir
 from omega21.language import _
-from omega21.language.figures import grouped
+from omega21.language.figures import count
 
 if TYPE_CHECKING:
     from omega21.client.sync import Client
@@ -92,7 +92,7 @@ def pull(
         (_("written"), str(path)),
         (
             _("weights") if weights else _("checkpoint"),
-            _("of run {run} after step {step}").format(run=name, step=grouped(step)),
+            _("of run {run} after step {step}").format(run=name, step=count(step)),
         ),
         ("sha256", sha256),
     ]

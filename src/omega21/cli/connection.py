@@ -16,6 +16,7 @@ from omega21.client.servers import newest_address, remembered
 from omega21.client.sync import Client
 from omega21.client.unfinished import was_embedded
 from omega21.client.verifying import recorded_conditions, verify_folder
+from omega21.language import _
 from omega21.protocol.errors import InvalidRequest, UnknownRun
 from omega21.protocol.names import check_run_name
 from omega21.protocol.steps import MAX_WAIT_SECONDS
@@ -42,9 +43,9 @@ def embedded(run: str, *, workdir: Path | None, timeout: float, output: Output) 
 
     Raises NotOnThisServer without the `server` extra, Unavailable when it does not start.
     """
-    output.note("no address given: starting a server on this machine")
+    output.note(_("no address given: starting a server on this machine"))
     with EmbeddedServer(server_data_path(run, workdir)) as server:
-        output.note(f"the server listens on {server.address}")
+        output.note(_("the server listens on {address}").format(address=server.address))
         with Client(server.address, timeout=timeout) as client:
             yield client
 
@@ -66,8 +67,10 @@ def server_of_run(
         return
     if not is_here:
         raise UnknownRun(
-            f"run {run!r} was not trained on this machine: {run_folder_path(run, workdir)}",
-            hint="give the address of the server that has it, with --url or COLAB_SERVER_URL",
+            _("run {run!r} was not trained on this machine: {path}").format(
+                run=run, path=run_folder_path(run, workdir)
+            ),
+            hint=_("give the address of the server that has it, with --url or COLAB_SERVER_URL"),
         )
     timeout, output = reaching["timeout"], reaching["output"]
     with embedded(run, workdir=workdir, timeout=timeout, output=output) as client:

@@ -102,13 +102,13 @@ def results(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Save a run's results to a table, one row a step, from its folder on this machine."""
+    """Save a run's results, in its folder here, to a table."""
     from omega21.cli.connection import checked_name
-    from omega21.cli.numbers import count
     from omega21.cli.output import Output, facts
     from omega21.client.stored import newest_run, open_stored_run
     from omega21.client.tables import write_table
     from omega21.language import _
+    from omega21.language.figures import count
 
     output = Output(json=json, quiet=quiet, verbose=verbose)
     name = newest_run(workdir) if run is None else checked_name(run)

@@ -16,7 +16,7 @@ from omega21.cli.options import (
     Verbose,
 )
 from omega21.language import _
-from omega21.language.figures import grouped
+from omega21.language.figures import count
 
 
 def feedback(
@@ -80,7 +80,7 @@ def feedback(
         (
             _("feedback"),
             _("{received} received, {validated} validated").format(
-                received=grouped(figures.recibido), validated=grouped(figures.exitoso)
+                received=count(figures.recibido), validated=count(figures.exitoso)
             ),
         ),
     ]

@@ -7,7 +7,7 @@ import typer
 
 from omega21.cli.options import Json, KindName, Quiet, Verbose
 from omega21.language import _
-from omega21.language.figures import decimal, grouped, percent
+from omega21.language.figures import count, decimal, percent
 
 if TYPE_CHECKING:
     from omega21.data.samples import Statistics
@@ -72,7 +72,7 @@ def generate(
     write_data(file, made)
     document = {"file": str(file), "kind": kind, "seed": seed, "first": first, "samples": samples}
     from_where = _("{samples} ({kind}, seed {seed}, from {first})").format(
-        samples=grouped(samples), kind=kind, seed=seed, first=first
+        samples=count(samples), kind=kind, seed=seed, first=first
     )
     rows = [(_("written"), str(file)), (_("samples"), from_where)]
     if statistics:
@@ -85,8 +85,8 @@ def generate(
 def _statistics_rows(found: "Statistics") -> list[tuple[str, str]]:
     share = percent(found.anomaly_percent / 100, 1)
     return [
-        (_("normal"), grouped(found.normal)),
-        (_("anomalies"), f"{grouped(found.anomalies)} ({share})"),
+        (_("normal"), count(found.normal)),
+        (_("anomalies"), f"{count(found.anomalies)} ({share})"),
         (
             _("range"),
             _("{least} to {most}").format(

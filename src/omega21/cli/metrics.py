@@ -14,7 +14,7 @@ from omega21.cli.options import (
     Verbose,
 )
 from omega21.language import N_, _, ngettext
-from omega21.language.figures import decimal, grouped, percent
+from omega21.language.figures import count, decimal, percent
 
 if TYPE_CHECKING:
     from omega21.protocol.classic import Metrics
@@ -67,7 +67,7 @@ def metrics_rows(metrics: "Metrics") -> list[tuple[str, str]]:
         (_("trend"), _(_TRENDS[metrics.tendencia])),
         (
             _("anomalies found"),
-            anomalies.format(count=grouped(found), threshold=decimal(0.5, 1)),
+            anomalies.format(count=count(found), threshold=decimal(0.5, 1)),
         ),
         (_("feedback validated"), percent(metrics.feedback_tasa_exito)),
     ]

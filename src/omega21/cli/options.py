@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
+from omega21.language import _
+
 if TYPE_CHECKING:
     from omega21.client.orders import EvaluateEvery
     from omega21.client.pulling import Pull
@@ -131,10 +133,10 @@ def seconds(text: str, option: str, *, least: float = 0) -> float:
     """Read a length of time: 90, 90s, 30m, 1h or 1d. Raises InvalidRequest, naming `option`."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]?)", text.strip().lower())
     if found is None or found[2] not in _SECONDS:
-        raise _not_read(text, option, "a length of time, such as 90s, 30m, 1h or 1d")
+        raise _not_read(text, option, _("a length of time, such as 90s, 30m, 1h or 1d"))
     length = float(found[1]) * _SECONDS[found[2]]
     if length < least:
-        raise _not_read(text, option, f"at least {least:g} s")
+        raise _not_read(text, option, _("at least {seconds} s").format(seconds=f"{least:g}"))
     return length
 
 
@@ -142,7 +144,7 @@ def size(text: str, option: str) -> int:
     """Read a number of bytes: 500MB, 20GB. Raises InvalidRequest, naming `option`."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Z]*)", text.strip().upper())
     if found is None or found[2] not in _BYTES:
-        raise _not_read(text, option, "a number of bytes, such as 500MB or 20GB")
+        raise _not_read(text, option, _("a number of bytes, such as 500MB or 20GB"))
     return int(float(found[1]) * _BYTES[found[2]])
 
 
@@ -155,7 +157,7 @@ def evaluate_when(text: str) -> "EvaluateEvery":
         return "never"
     if re.fullmatch(r"\d{1,15}", word) and int(word) > 0:
         return int(word)
-    raise _not_read(text, "--evaluate-every", "epoch, never or a number of steps")
+    raise _not_read(text, "--evaluate-every", _("epoch, never or a number of steps"))
 
 
 def pull_policy(text: str) -> "Pull":
@@ -165,10 +167,12 @@ def pull_policy(text: str) -> "Pull":
         return _PULLS[word]
     if re.fullmatch(r"\d+(\.\d+)?", word) and float(word) > 0:
         return 60 * float(word)
-    raise _not_read(text, "--pull-checkpoints", "never, end, auto or a number of minutes")
+    raise _not_read(text, "--pull-checkpoints", _("never, end, auto or a number of minutes"))
 
 
 def _not_read(text: str, option: str, wanted: str) -> Exception:
     from omega21.protocol.errors import InvalidRequest
 
-    return InvalidRequest(f"{option} takes {wanted}, got {text!r}")
+    return InvalidRequest(
+        _("{option} takes {wanted}, got {text!r}").format(option=option, wanted=wanted, text=text)
+    )

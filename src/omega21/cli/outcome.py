@@ -2,11 +2,11 @@
 
 from rich.text import Text
 
-from omega21.cli.numbers import count, number
 from omega21.cli.output import Output, facts
 from omega21.client.events import Done
 from omega21.client.summary import Evaluation, Summary
 from omega21.language import _, ngettext
+from omega21.language.figures import count, number
 
 
 def show_outcome(done: Done, output: Output) -> None:

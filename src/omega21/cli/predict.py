@@ -18,7 +18,7 @@ from omega21.cli.options import (
     Workdir,
 )
 from omega21.language import _, ngettext
-from omega21.language.figures import decimal, grouped
+from omega21.language.figures import count, decimal
 
 if TYPE_CHECKING:
     from omega21.client.evaluation import Prediction
@@ -81,7 +81,7 @@ def predict(
         "{count} samples under the weights of step {step}; {over} over {threshold}",
         len(x),
     )
-    figures = {"count": grouped(len(x)), "step": grouped(found.step), "over": grouped(over)}
+    figures = {"count": count(len(x)), "step": count(found.step), "over": count(over)}
     output.note(note.format(**figures, threshold=decimal(0.5, 1)))
     if output_file is not None:
         _write(output_file, found)

@@ -3,7 +3,6 @@
 from collections import deque
 from typing import Final
 
-from omega21.cli.numbers import clock, count, duration, number, size
 from omega21.cli.plot import Trend
 from omega21.cli.states import in_words
 from omega21.client.events import (
@@ -21,6 +20,7 @@ from omega21.client.events import (
 from omega21.client.summary import Evaluation
 from omega21.client.traffic import Traffic
 from omega21.language import _
+from omega21.language.figures import clock, count, duration, number, size
 from omega21.protocol.classic import Status
 from omega21.protocol.runs import RunSummary
 from omega21.protocol.steps import StepRow

@@ -41,7 +41,7 @@ def report(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Write a run's report: what was trained, curves, scores, and how to repeat it.
+    """Write a run's report: curves, scores, how to repeat it.
 
     From the run folder alone; no server is asked.
     """

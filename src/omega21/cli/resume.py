@@ -22,6 +22,7 @@ from omega21.cli.options import (
     pull_policy,
     seconds,
 )
+from omega21.language import _
 
 
 def resume(
@@ -61,7 +62,7 @@ def resume(
     name = newest_unfinished(workdir).run if run is None else checked_name(run)
     order = unfinished_order(name, workdir)
     output = Output(json=json, quiet=quiet, verbose=verbose)
-    output.note(f"resuming run {name}")
+    output.note(_("resuming run {name}").format(name=name))
     job = Job(
         order=order,
         is_fresh=False,

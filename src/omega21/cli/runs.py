@@ -20,7 +20,8 @@ from omega21.cli.options import (
 )
 from omega21.cli.states import in_words
 from omega21.language import _, ngettext
-from omega21.language.figures import grouped, moment
+from omega21.language.borrowed import translated
+from omega21.language.figures import count, moment
 
 if TYPE_CHECKING:
     from omega21.client.folder import RunRecord
@@ -252,44 +253,44 @@ def _position(position: "RunSummary") -> str:
     return _("run {run}: {state}, step {step} of {target}").format(
         run=position.run,
         state=in_words(position.state),
-        step=grouped(position.step),
-        target=grouped(position.target),
+        step=count(position.step),
+        target=count(position.target),
     )
 
 
 def _server_row(run: "RunSummary") -> Sequence[str]:
     steps = (run.step, run.target, run.durable_step)
-    return (run.run, in_words(run.state), *map(grouped, steps))
+    return (run.run, in_words(run.state), *map(count, steps))
 
 
 def _folder_row(record: "RunRecord") -> Sequence[str]:
     return (
         record.run,
         moment(record.created_at),
-        grouped(record.finished_segments),
+        count(record.finished_segments),
         record.server or "-",
     )
 
 
 def _state_rows(state: "RunState") -> list[tuple[str, str]]:
     steps = _("{step} of {target}; the plan has {planned}").format(
-        step=grouped(state.step), target=grouped(state.target), planned=grouped(state.plan_steps)
+        step=count(state.step), target=count(state.target), planned=count(state.plan_steps)
     )
     missing = len(state.waiting_for)
-    shards = ngettext("{count} shard", "{count} shards", missing).format(count=grouped(missing))
+    shards = ngettext("{count} shard", "{count} shards", missing).format(count=count(missing))
     rows = [
         (_("run"), state.run),
         (_("state"), in_words(state.state)),
         (_("step"), steps),
-        (_("durable"), _("step {step}").format(step=grouped(state.durable_step))),
-        (_("segments"), grouped(state.segments)),
+        (_("durable"), _("step {step}").format(step=count(state.durable_step))),
+        (_("segments"), count(state.segments)),
         (_("waiting for"), shards),
         (_("weights"), state.weights_sha256),
         (_("made"), moment(state.created_at)),
         (_("seed"), str(state.config.seed)),
     ]
     if state.reason:
-        rows.append((_("reason"), state.reason))
+        rows.append((_("reason"), translated(state.reason)))
     return rows
 
 
@@ -297,7 +298,7 @@ def _record_rows(record: "RunRecord") -> list[tuple[str, str]]:
     return [
         (_("run"), record.run),
         (_("made"), moment(record.created_at)),
-        (_("segments trained"), grouped(record.finished_segments)),
+        (_("segments trained"), count(record.finished_segments)),
         (_("seed"), str(record.config.seed)),
         (_("server last used"), record.server or "-"),
     ]

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from omega21.cli.options import PrecisionName, Token, TokenFile, TunnelName, size
+from omega21.language import _
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -105,8 +106,8 @@ def serve(
         from omega21.training.options import EngineOptions
     except ModuleNotFoundError as error:
         raise NotOnThisServer(
-            f"a server needs {error.name}, which is not installed",
-            hint="install it with: pip install 'omega21[server]'",
+            _("a server needs {name}, which is not installed").format(name=error.name),
+            hint=_("install it with: pip install 'omega21[server]'"),
         ) from error
 
     serve_until_stopped(

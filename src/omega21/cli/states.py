@@ -1,13 +1,10 @@
 """The states of a run, as a person reads them."""
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from omega21.language import N_, _
 
-if TYPE_CHECKING:
-    from omega21.protocol.runs import RunStatus
-
-_WORDS: Final["dict[RunStatus, str]"] = {
+_WORDS: Final[dict[str, str]] = {
     "idle": N_("idle"),
     "training": N_("training"),
     "waiting": N_("waiting for samples"),
@@ -17,6 +14,6 @@ _WORDS: Final["dict[RunStatus, str]"] = {
 }
 
 
-def in_words(state: "RunStatus") -> str:
-    """Return a state's name in the language that is spoken."""
-    return _(_WORDS[state])
+def in_words(state: str) -> str:
+    """Return a state's name in the language that is spoken; one of a newer server, as it is."""
+    return _(_WORDS.get(state, state))

@@ -13,7 +13,10 @@ from omega21.cli.options import (
     TokenFile,
     Verbose,
 )
+from omega21.cli.states import in_words
 from omega21.language import _
+from omega21.language.borrowed import translated
+from omega21.language.figures import count, decimal, duration, number, size
 
 if TYPE_CHECKING:
     from omega21.protocol.classic import Status
@@ -49,41 +52,69 @@ def status_rows(status: "Status") -> list[tuple[str, str]]:
     """Name the figures of a run's status."""
     figures = status.estadisticas
     feedback = figures.feedback
-    restarts = f"{status.restarts}" + (f", last {status.last_death}" if status.last_death else "")
+    loss = _("{mean} on average, {recent} over the last 100 steps").format(
+        mean=number(figures.loss_promedio_global), recent=number(figures.loss_promedio_ultimos_100)
+    )
+    trained = _("{samples} samples in {batches} batches").format(
+        samples=count(figures.total_muestras), batches=count(figures.total_batches)
+    )
+    counted = _("{received} received, {validated} validated").format(
+        received=count(feedback.recibido), validated=count(feedback.exitoso)
+    )
+    device = _("{device}, {memory} in use").format(
+        device=figures.dispositivo, memory=size(figures.gpu_memoria_mb * 1e6)
+    )
+    cuda = _("CUDA yes") if status.cuda_available else _("CUDA no")
     return [
-        ("run", f"{status.run}: {status.state}, step {status.step} of {status.target}"),
-        ("durable", f"step {status.durable_step}"),
-        ("trained", f"{figures.total_muestras} samples in {figures.total_batches} batches"),
+        (_("run"), _position(status)),
+        (_("durable"), _("step {step}").format(step=count(status.durable_step))),
+        (_("trained"), trained),
+        (_("loss"), loss),
         (
-            "loss",
-            f"{figures.loss_promedio_global:.4f} on average, "
-            f"{figures.loss_promedio_ultimos_100:.4f} over the last 100 steps",
+            _("anomaly probability"),
+            _("{mean} on average").format(mean=number(figures.anomalia_media, 3)),
         ),
-        ("anomaly probability", f"{figures.anomalia_media:.3f} on average"),
-        ("feedback", f"{feedback.recibido} received, {feedback.exitoso} validated"),
-        ("model", status.modelo),
-        ("device", f"{figures.dispositivo}, {figures.gpu_memoria_mb:.0f} MB in use"),
-        ("torch", f"{status.torch_version}, CUDA {'yes' if status.cuda_available else 'no'}"),
-        ("up for", f"{figures.tiempo_transcurrido_seg:.0f} s"),
-        ("restarts", restarts),
-        *([("traffic", traffic_line(status.traffic))] if status.traffic else []),
+        (_("feedback"), counted),
+        (_("model"), status.modelo),
+        (_("device"), device),
+        ("torch", f"{status.torch_version}, {cuda}"),
+        (_("up for"), duration(figures.tiempo_transcurrido_seg)),
+        (_("restarts"), _restarts(status)),
+        *([(_("traffic"), traffic_line(status.traffic))] if status.traffic else []),
     ]
+
+
+def _position(status: "Status") -> str:
+    return _("{run}: {state}, step {step} of {target}").format(
+        run=status.run,
+        state=in_words(status.state),
+        step=count(status.step),
+        target=count(status.target),
+    )
+
+
+def _restarts(status: "Status") -> str:
+    if not status.last_death:
+        return count(status.restarts)
+    return _("{count}, last {reason}").format(
+        count=count(status.restarts), reason=translated(status.last_death)
+    )
 
 
 def traffic_line(traffic: "MonthTraffic") -> str:
     """Say what this month's traffic is, and what the tunnel leaves."""
-    used = _("{megabytes:.1f} MB and {requests} requests in {month}").format(
-        megabytes=traffic.bytes / 1e6, requests=traffic.requests, month=traffic.month
+    used = _("{megabytes} MB and {requests} requests in {month}").format(
+        megabytes=decimal(traffic.bytes / 1e6, 1),
+        requests=count(traffic.requests),
+        month=traffic.month,
     )
     if traffic.bytes_left is None or traffic.requests_left is None:
         return used + _at_a_time(traffic.tunnel)
-    return _(
-        "{used}; {tunnel}'s free plan leaves {megabytes:.0f} MB and {requests} requests"
-    ).format(
+    return _("{used}; {tunnel}'s free plan leaves {megabytes} MB and {requests} requests").format(
         used=used,
         tunnel=traffic.tunnel,
-        megabytes=traffic.bytes_left / 1e6,
-        requests=traffic.requests_left,
+        megabytes=decimal(traffic.bytes_left / 1e6, 0),
+        requests=count(traffic.requests_left),
     )
 
 
@@ -95,6 +126,10 @@ def _at_a_time(tunnel: "TunnelKind") -> str:
     if limits.requests_in_flight is None or limits.request_seconds is None:
         return ""
     return _(
-        "; {tunnel} carries {requests} requests at a time, of {seconds:.0f} s at most, "
+        "; {tunnel} carries {requests} requests at a time, of {seconds} s at most, "
         "and has no limit a month"
-    ).format(tunnel=tunnel, requests=limits.requests_in_flight, seconds=limits.request_seconds)
+    ).format(
+        tunnel=tunnel,
+        requests=limits.requests_in_flight,
+        seconds=decimal(limits.request_seconds, 0),
+    )

@@ -11,7 +11,6 @@ from typing import Final
 from omega21.cli.connection import checked_name, embedded
 from omega21.cli.diagnose import diagnosis_rows
 from omega21.cli.metrics import metrics_rows
-from omega21.cli.numbers import clock
 from omega21.cli.outcome import show_outcome
 from omega21.cli.output import Output, facts
 from omega21.cli.report import write_report
@@ -27,6 +26,7 @@ from omega21.client.sync import Client
 from omega21.client.unfinished import is_unfinished, way_back
 from omega21.data.files import open_data
 from omega21.language import _
+from omega21.language.figures import clock
 from omega21.protocol.errors import (
     InvalidRequest,
     LinkFailure,

@@ -17,7 +17,7 @@ from omega21.cli.options import (
     Workdir,
 )
 from omega21.language import _
-from omega21.language.figures import grouped
+from omega21.language.figures import count
 
 
 def verify(
@@ -71,5 +71,5 @@ def verify(
             "run {run}: reproduced to the bit, steps {first} to {last}, the weights were not known"
         )
     )
-    shown = text.format(run=run, first=grouped(same.first), last=grouped(same.last))
+    shown = text.format(run=run, first=count(same.first), last=count(same.last))
     output.result({**asdict(same), "reproduced": True}, shown)

@@ -16,7 +16,6 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from omega21.cli.numbers import count, number
 from omega21.cli.output import Mode, Output
 from omega21.cli.plot import curve, is_wide, sparkline
 from omega21.cli.progress import TrainingProgress, traffic_text
@@ -35,6 +34,7 @@ from omega21.client.events import (
 )
 from omega21.client.traffic import Traffic
 from omega21.language import _
+from omega21.language.figures import count, number
 
 _BAR_WIDTH: Final = 30
 _REDRAWS_PER_SECOND: Final = 8

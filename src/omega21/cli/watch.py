@@ -17,6 +17,7 @@ from omega21.cli.options import (
     Workdir,
     seconds,
 )
+from omega21.language import _
 
 if TYPE_CHECKING:
     from omega21.cli.output import Output
@@ -52,7 +53,7 @@ def watch(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Watch a run: before it begins, while it trains, and afterwards.
+    """Watch a run: before, while and after it trains.
 
     When its server is gone, what the run's folder holds is shown. Ctrl-C ends the watching; the
     run goes on.
@@ -88,14 +89,13 @@ def _address_of(run: str, workdir: Path | None) -> str:
 
     with open_stored_run(checked_name(run), workdir) as stored:
         if stored.record.server is None:
-            raise InvalidAddress(f"run {run} has not been on a server yet")
+            raise InvalidAddress(_("run {run} has not been on a server yet").format(run=run))
         return newest_address(stored.record.server_id) or stored.record.server
 
 
 def _the_run(client: "Client", workdir: Path | None, output: "Output") -> str:
     """Choose what to watch: the run that is at work, the only one, else the newest known here."""
     from omega21.client.folder import list_run_folders
-    from omega21.language import _
     from omega21.protocol.errors import InvalidRequest
 
     begun = {run.run: run for run in _begun(client, output)}
@@ -118,7 +118,6 @@ def _begun(client: "Client", output: "Output") -> "list[RunSummary]":
 
     from omega21.client.address import is_loopback
     from omega21.client.pulse import PULSE_SECONDS, PULSE_SECONDS_LOCAL
-    from omega21.language import _
 
     pause = PULSE_SECONDS_LOCAL if is_loopback(client.address) else PULSE_SECONDS
     is_told = False
@@ -138,7 +137,6 @@ def _watch_server(
     from omega21.cli.outcome import show_outcome
     from omega21.cli.view import open_view
     from omega21.client.events import Done
-    from omega21.language import _
 
     done = None
     watching = client.watch(run, workdir=workdir, patience=patience)
@@ -168,7 +166,6 @@ def _show_stored(run: str, workdir: Path | None, *, output: "Output", error: "Om
     from omega21.client.stored import open_stored_run
     from omega21.client.traffic import Traffic
     from omega21.client.unfinished import way_back
-    from omega21.language import _
 
     output.note(
         _("the server is not reached: {error}; this is what the run folder holds").format(

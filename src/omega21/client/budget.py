@@ -14,6 +14,7 @@ from omega21.client.folder import RunFolder
 from omega21.client.needs import Choice, Needed, Workload
 from omega21.client.orders import EvaluateEvery, FileFacts, TrainOrder, next_segment
 from omega21.language import _
+from omega21.language.figures import decimal
 from omega21.protocol.classic import Info
 from omega21.protocol.errors import BudgetExceeded
 from omega21.protocol.plan import PlanIndex, Segment, plan_steps
@@ -44,9 +45,9 @@ def choose(
     assert least is not None
     assert budget is not None
     raise BudgetExceeded(
-        _(
-            "the training needs about {needed:.1f} MB at the least, the budget is {budget:.1f} MB"
-        ).format(needed=least.bytes / 1e6, budget=budget / 1e6)
+        _("the training needs about {needed} MB at the least, the budget is {budget} MB").format(
+            needed=decimal(least.bytes / 1e6, 1), budget=decimal(budget / 1e6, 1)
+        )
     )
 
 
@@ -69,14 +70,14 @@ def _thriftier(wanted: Choice, *, may_change_type: bool) -> Iterator[Choice]:
 def describe(needed: Needed) -> str:
     """Say what a training needs, in one line."""
     return _(
-        "this training needs about {all:.1f} MB and {requests} requests: samples {samples:.1f} MB, "
-        "results {results:.1f} MB, checkpoints {checkpoints:.0f} MB"
+        "this training needs about {all} MB and {requests} requests: samples {samples} MB, "
+        "results {results} MB, checkpoints {checkpoints} MB"
     ).format(
-        all=needed.bytes / 1e6,
+        all=decimal(needed.bytes / 1e6, 1),
         requests=needed.requests,
-        samples=needed.samples / 1e6,
-        results=needed.results / 1e6,
-        checkpoints=needed.checkpoints / 1e6,
+        samples=decimal(needed.samples / 1e6, 1),
+        results=decimal(needed.results / 1e6, 1),
+        checkpoints=decimal(needed.checkpoints / 1e6, 0),
     )
 
 
@@ -92,9 +93,11 @@ def what_was_chosen(wanted: Choice, choice: Choice, *, budget: int) -> str:
             else _("a checkpoint is pulled only at the end")
         )
     if choice.gather != wanted.gather:
-        changes.append(_("results come every {seconds:.0f} s").format(seconds=choice.gather))
-    return _("to fit the budget of {budget:.1f} MB: {changes}").format(
-        budget=budget / 1e6, changes=", ".join(changes)
+        changes.append(
+            _("results come every {seconds} s").format(seconds=decimal(choice.gather, 0))
+        )
+    return _("to fit the budget of {budget} MB: {changes}").format(
+        budget=decimal(budget / 1e6, 1), changes=", ".join(changes)
     )
 
 
@@ -107,11 +110,11 @@ def warning(needed: Needed, traffic: MonthTraffic) -> str | None:
     if fits:
         return None
     return _(
-        "warning: {tunnel}'s free plan leaves {megabytes:.1f} MB and {requests} requests in "
+        "warning: {tunnel}'s free plan leaves {megabytes} MB and {requests} requests in "
         "{month}, which will not do; --budget chooses what is smaller"
     ).format(
         tunnel=traffic.tunnel,
-        megabytes=(left or 0) / 1e6,
+        megabytes=decimal((left or 0) / 1e6, 1),
         requests=requests_left or 0,
         month=traffic.month,
     )

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from omega21.language import _
+from omega21.language.figures import decimal
 from omega21.protocol.errors import OmegaError, StorageFull
 
 State = Literal["ok", "warning", "failed", "not checked"]
@@ -68,7 +69,7 @@ async def make_check(name: str, look: Callable[[], Awaitable[Found]]) -> Check:
 
 def disk_found(free: int, *, where: str, advice: str) -> Found:
     """Judge how much room a disk has. Raises StorageFull where there is next to none."""
-    text = _("{free:.1f} GB free in {where}").format(free=free / 1e9, where=where)
+    text = _("{free} GB free in {where}").format(free=decimal(free / 1e9, 1), where=where)
     if free < _NO_DISK:
         raise StorageFull(text, hint=advice)
     return Found(text, advice if free < _LITTLE_DISK else "", {"free": free})

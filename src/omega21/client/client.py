@@ -41,6 +41,7 @@ from omega21.client.verifying import Verification, Verified
 from omega21.client.watching import Watching
 from omega21.client.weights import SavedWeights, download_weights
 from omega21.data.samples import Samples
+from omega21.language import _
 from omega21.protocol import PROTOCOL_VERSION
 from omega21.protocol.checkpoints import CheckpointStored, RestoreCheckpoint
 from omega21.protocol.classic import (
@@ -163,8 +164,12 @@ class AsyncClient:
         info = await self.info()
         if info.protocol != PROTOCOL_VERSION:
             raise OtherVersion(
-                f"the server is omega21 {info.version} with protocol {info.protocol}, "
-                f"this client speaks protocol {PROTOCOL_VERSION}"
+                _(
+                    "the server is omega21 {version} with protocol {protocol}, this client "
+                    "speaks protocol {protocol_version}"
+                ).format(
+                    version=info.version, protocol=info.protocol, protocol_version=PROTOCOL_VERSION
+                )
             )
         self.server_id = info.server_id
         if self._on_connect is not None:
@@ -529,7 +534,9 @@ class AsyncClient:
         first = state.plan_steps - plan.segments[-1].steps + 1 if plan.segments else 0
         rows = (await self.steps(run, after=first - 1, limit=1)).steps if first else []
         if not rows:
-            raise UnknownSegment(f"run {run!r} has no results yet", hint="train it first")
+            raise UnknownSegment(
+                _("run {run!r} has no results yet").format(run=run), hint=_("train it first")
+            )
         last = (await self.steps(run, after=state.step - 1, limit=1)).steps
         return summarise(
             run,

@@ -23,6 +23,7 @@ from omega21.client.local_checks import look_at_disk, look_at_packages, look_at_
 from omega21.client.path_checks import look_at_name, look_at_tls
 from omega21.client.transport import Call
 from omega21.language import _
+from omega21.language.figures import decimal
 from omega21.protocol import PROTOCOL_VERSION
 from omega21.protocol.classic import Info, Machine, Status
 from omega21.protocol.errors import NotFound, OtherVersion, TunnelLimit
@@ -128,8 +129,8 @@ class Examination:
         async with self._client(token=None) as client:
             health = await client.health()
         kind = tunnel_of(httpx.URL(self._address).host)
-        up = _("the server answers, it has been up for {minutes:.0f} min").format(
-            minutes=health.uptime_seconds / 60
+        up = _("the server answers, it has been up for {minutes} min").format(
+            minutes=decimal(health.uptime_seconds / 60, 0)
         )
         return Found(up if kind == "none" else f"{kind}: {up}", figures={"tunnel": kind})
 
@@ -197,7 +198,9 @@ class Examination:
             raise NotChecked(_("the server has no GPU"))
         little = free < _LITTLE_MEMORY
         return Found(
-            _("{free:.1f} of {total:.1f} GB free").format(free=free / 1e9, total=total / 1e9),
+            _("{free} of {total} GB free").format(
+                free=decimal(free / 1e9, 1), total=decimal(total / 1e9, 1)
+            ),
             _("end other programs on the server's GPU (nvidia-smi shows them)") if little else "",
             {"free": free, "total": total},
         )
@@ -205,7 +208,9 @@ class Examination:
     async def _self_test(self) -> Found:
         async with self._client() as client:
             seconds = (await client.diagnose()).seconds
-        text = _("it computed forward and backward in {seconds:.2f} s").format(seconds=seconds)
+        text = _("it computed forward and backward in {seconds} s").format(
+            seconds=decimal(seconds, 2)
+        )
         return Found(text, figures={"seconds": seconds})
 
     async def _server_disk(self) -> Found:
@@ -226,7 +231,7 @@ class Examination:
                 await client.health()
                 seconds.append(time.perf_counter() - start)
         self._trip = statistics.median(seconds)
-        return Found(f"{1000 * self._trip:.0f} ms", figures={"seconds": self._trip})
+        return Found(f"{decimal(1000 * self._trip, 0)} ms", figures={"seconds": self._trip})
 
     async def _rate(self) -> Found:
         async with self._client() as client:
@@ -236,7 +241,9 @@ class Examination:
             except NotFound as error:
                 raise NotChecked(_("the server is older and cannot measure it")) from error
         return Found(
-            _("{up:.2f} MB/s up, {down:.2f} MB/s down").format(up=up / 1e6, down=down / 1e6),
+            _("{up} MB/s up, {down} MB/s down").format(
+                up=decimal(up / 1e6, 2), down=decimal(down / 1e6, 2)
+            ),
             figures={"up_bytes_per_second": up, "down_bytes_per_second": down},
         )
 
@@ -263,8 +270,8 @@ class Examination:
         ]
         if not limited:
             return Found(_("no limit known for this kind of link"))
-        text = _("{megabytes:.0f} MB and {requests} requests left this month").format(
-            megabytes=(traffic.bytes_left or 0) / 1e6, requests=traffic.requests_left
+        text = _("{megabytes} MB and {requests} requests left this month").format(
+            megabytes=decimal((traffic.bytes_left or 0) / 1e6, 0), requests=traffic.requests_left
         )
         figures = {"bytes_left": traffic.bytes_left, "requests_left": traffic.requests_left}
         if any(left == 0 for left, _all in limited):

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self
 
-from omega21.language import _, current_language
+from omega21.language import _, current_locale
 from omega21.protocol.errors import NotOnThisServer, Unavailable
 
 START_SECONDS: Final = 120.0
@@ -67,7 +67,7 @@ class EmbeddedServer:
         command += ["--port", "0", "--stop-with-stdin", *self._arguments]
         # It answers on loopback alone; a token that is there is for another server.
         environment = {name: text for name, text in os.environ.items() if name != "OMEGA21_TOKEN"}
-        environment["LANGUAGE"] = current_language()
+        environment["LANGUAGE"] = current_locale()
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 command,

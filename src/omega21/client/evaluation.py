@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from omega21.client.summary import Evaluation, Scored
 from omega21.data.samples import Samples, as_type, check_samples
 from omega21.data.scores import auroc, average_precision
+from omega21.language import _
 from omega21.protocol.compute import MAX_SHARDS_TO_COMPUTE
 from omega21.protocol.digests import tensors_sha256
 from omega21.protocol.errors import InvalidSamples, NotOmega21, PlanUnfinished
@@ -61,7 +62,7 @@ async def predict(client: "AsyncClient", run: str, *, x: NDArray[np.float32]) ->
         try:
             step = int(answer.headers["Omega21-Step"])
         except (KeyError, ValueError) as error:
-            raise NotOmega21("the reply does not name its step") from error
+            raise NotOmega21(_("the reply does not name its step")) from error
         tensors = decode_shard(answer.body, compressed=False, max_bytes=_MAX_OUTPUT_BYTES)
         return step, tensors
 
@@ -95,7 +96,7 @@ async def score(
 
     names = [name async for name in _upload(client, shards())]
     if not names:
-        raise InvalidSamples("there are no samples to evaluate")
+        raise InvalidSamples(_("there are no samples to evaluate"))
 
     async def compute(group: Sequence[str]) -> tuple[int, EvaluateReply]:
         reply = await client.compute_scores(run, group)
@@ -132,7 +133,10 @@ async def _upload(client: "AsyncClient", shards: Iterable[Tensors]) -> AsyncIter
         for name in await client.missing_shards(list(content)):
             body = await anyio.to_thread.run_sync(encode_shard, content[name])
             await client.put_shard(name, body)
-        for name, _ in group:  # equal shards have one name, and count as often as they are given
+        for (
+            name,
+            _count,
+        ) in group:  # equal shards have one name, and count as often as they are given
             yield name
 
 
@@ -147,7 +151,7 @@ async def _under_one_step(
     """Compute group after group, from the start again when the run made a step in between."""
     size = MAX_SHARDS_TO_COMPUTE
     groups = [names[start : start + size] for start in range(0, len(names), size)]
-    for _ in range(_TRIES):
+    for _try in range(_TRIES):
         parts: list[_Part] = []
         steps: set[int] = set()
         for group in groups:
@@ -159,6 +163,6 @@ async def _under_one_step(
         else:
             return steps.pop(), parts
     raise PlanUnfinished(
-        f"the weights changed while {len(names)} shards were computed",
-        hint="wait until the run is idle, or pause it",
+        _("the weights changed while {count} shards were computed").format(count=len(names)),
+        hint=_("wait until the run is idle, or pause it"),
     )

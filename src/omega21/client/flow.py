@@ -193,9 +193,11 @@ class TrainingFlow:
             await run_sync(lambda: folder.update(files=files))
         number = len(folder.segments)
         if self._finishing_only and record.finished_segments >= number:
-            raise RunFolderConflict(f"run {record.run} has been finished by another program")
+            raise RunFolderConflict(
+                _("run {run} has been finished by another program").format(run=record.run)
+            )
         if record.finished_segments < number:
-            await self._emit(Notice("the last segment is not finished: finishing it first"))
+            await self._emit(Notice(_("the last segment is not finished: finishing it first")))
             return _Chosen(number - 1, "finishing")
         facts = _facts(file, held_out=record.held_out.get(file.sha256) if file else None)
         new = next_segment(self._order, folder.segments, file=facts)
@@ -224,7 +226,13 @@ class TrainingFlow:
                 reached = folder.results.last_step
                 if futile >= FUTILE_RETURNS:
                     raise
-                await self._emit(Notice(f"sending again what the server lost: {lost.message}"))
+                await self._emit(
+                    Notice(
+                        _("sending again what the server lost: {message}").format(
+                            message=lost.message
+                        )
+                    )
+                )
                 found = await find_run(self._client, folder.record.run)
                 state = await meet(self._client, folder, state=found, emit=self._emit)
             else:
@@ -346,7 +354,11 @@ class TrainingFlow:
         count = held_out_count(folder, segment, wanted)
         if count < wanted:
             await self._emit(
-                Notice(f"validation on {count} samples: no more of this data are held out")
+                Notice(
+                    _("validation on {count} samples: no more of this data are held out").format(
+                        count=count
+                    )
+                )
             )
         if not count:
             return None

@@ -15,6 +15,8 @@ from anyio.to_thread import run_sync
 from omega21.client.conditions import note_conditions
 from omega21.client.events import Event, Notice, StateChanged, StepsDone
 from omega21.client.folder import RunFolder
+from omega21.language import _
+from omega21.language.borrowed import translated
 from omega21.logs import remember
 from omega21.protocol.digests import chain_result
 from omega21.protocol.errors import (
@@ -91,14 +93,18 @@ class Following:
         record, results = self._folder.record, self._folder.results
         is_ahead = False
         if reply.id != record.id:
-            raise OtherRun(f"the server's run {record.run!r} has another id than this one's")
+            raise OtherRun(
+                _("the server's run {run!r} has another id than this one's").format(run=record.run)
+            )
         if reply.steps:
             rows = reply.steps
             if rows[0].step > results.last_step + 1:
                 raise RunFolderConflict(
-                    f"results {results.last_step + 1} to {rows[0].step - 1} are neither here nor "
-                    "on the server, which went on from a checkpoint",
-                    hint="restore the run folder from a copy, or train another run with --run",
+                    _(
+                        "results {first} to {last} are neither here nor on the server, "
+                        "which went on from a checkpoint"
+                    ).format(first=results.last_step + 1, last=rows[0].step - 1),
+                    hint=_("restore the run folder from a copy, or train another run with --run"),
                 )
             if not _continues(results.last_digest, rows[0]):
                 rows = await self._realign(results.last_step)
@@ -127,8 +133,10 @@ class Following:
             await run_sync(lambda: self._folder.note("replaced", from_step=first, rows=kept))
             await self._emit(
                 Notice(
-                    f"from step {first} on the server computed other bits than before; "
-                    "the new results hold, the old ones are in log.jsonl"
+                    _(
+                        "from step {first} on the server computed other bits than before; the "
+                        "new results hold, the old ones are in log.jsonl"
+                    ).format(first=first)
                 )
             )
 
@@ -152,23 +160,32 @@ class Following:
         run = self._folder.record.run
         rows = (await self._client.steps(run, after=step - 1, limit=limit)).steps
         if not rows:
-            raise InternalError(f"the server does not give the result of step {step}", hint="")
+            raise InternalError(
+                _("the server does not give the result of step {step}").format(step=step), hint=""
+            )
         return rows
 
     async def _judge(self, reply: StepsReply, *, uploaded: bool) -> None:
         """Act on the state of a run that is not at its end."""
         if reply.state == "diverged":
-            raise Diverged(reply.reason or f"the run stopped at step {reply.step}")
+            raise Diverged(
+                translated(reply.reason or "")
+                or _("the run stopped at step {step}").format(step=reply.step)
+            )
         if reply.state == "failed":
             raise Unavailable(
-                f"the run failed on its server: {reply.reason or 'no reason given'}",
-                hint="restart the server, then train again",
+                _("the run failed on its server: {reason}").format(
+                    reason=translated(reply.reason or "") or _("no reason given")
+                ),
+                hint=_("restart the server, then train again"),
             )
         if reply.target < self._last_step:
             record = self._folder.record
             await self._client.advance(record.run, run_id=record.id, to=self._last_step)
         if uploaded and reply.state == "waiting" and reply.waiting_for and not reply.steps:
-            raise UnknownShard(f"the server lost {reply.waiting_for} of the run's shards")
+            raise UnknownShard(
+                _("the server lost {count} of the run's shards").format(count=reply.waiting_for)
+            )
 
 
 def _continues(digest: str | None, row: StepRow) -> bool:
@@ -185,6 +202,6 @@ def _check_chain(rows: list[StepRow]) -> None:
 
 def _broken_chain(step: int) -> InternalError:
     return InternalError(
-        f"the result of step {step} does not fit its digest",
-        hint="results were changed on the server or on their way; look at its log and its disk",
+        _("the result of step {step} does not fit its digest").format(step=step),
+        hint=_("results were changed on the server or on their way; look at its log and its disk"),
     )

@@ -37,7 +37,10 @@ async def look_at_packages() -> Found:
             hint=_("install them with: pip install omega21"),
         )
     kind = _("client and server") if versions["torch"] else _("client")
-    return Found(f"omega21 {versions['omega21']} ({kind})", figures=versions)
+    return Found(
+        _("omega21 {version} ({kind})").format(version=versions["omega21"], kind=kind),
+        figures=versions,
+    )
 
 
 def look_at_disk(folder: Path) -> Found:

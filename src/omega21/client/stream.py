@@ -11,6 +11,7 @@ from anyio.abc import TaskGroup
 
 from omega21.client.events import Event, LinkLost, LinkRestored
 from omega21.client.policy import is_link_failure
+from omega21.language import _
 from omega21.protocol.errors import OmegaError, OutOfPatience, RunFolderConflict
 
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ class EventStream(ABC):
             self._failure = self._with_hint(error)
         except (OSError, sqlite3.Error) as error:
             self._failure = RunFolderConflict(
-                f"the run folder cannot be written: {error}", hint="make room on the disk"
+                _("the run folder cannot be written: {error}").format(error=error),
+                hint=_("make room on the disk"),
             )
         finally:
             self._sending.close()
@@ -107,5 +109,8 @@ class EventStream(ABC):
         if hint is None:
             return error
         return OutOfPatience(
-            f"{error.message}; given up after {math.ceil(self._patience)} s", hint=hint
+            _("{message}; given up after {seconds} s").format(
+                message=error.message, seconds=math.ceil(self._patience)
+            ),
+            hint=hint,
         )

@@ -10,6 +10,7 @@ from omega21.client.orders import TrainOrder
 from omega21.client.pulling import Pull
 from omega21.client.stream import EventStream
 from omega21.client.unfinished import way_back
+from omega21.language import _
 from omega21.logs import bound
 
 if TYPE_CHECKING:
@@ -54,7 +55,6 @@ class Training(EventStream):
         was_reached = self._client.server_id is not None or self._finishing_only
         if not was_reached:
             return None
-        return (
-            f"nothing is lost; go on with: {way_back(self._order.run, self._workdir)} "
-            "(and --url URL where its address has changed)"
-        )
+        return _(
+            "nothing is lost; go on with: {command} (and --url URL where its address has changed)"
+        ).format(command=way_back(self._order.run, self._workdir))

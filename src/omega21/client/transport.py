@@ -27,7 +27,8 @@ from omega21.client.address import is_loopback
 from omega21.client.gateways import foreign_reply, media_type, retry_after
 from omega21.client.policy import Fatal, RetryRules, is_link_failure, judge
 from omega21.client.traffic import Traffic, TrafficBook
-from omega21.language import _, current_language
+from omega21.language import N_, _, current_language
+from omega21.language.borrowed import translated
 from omega21.logs import hide
 from omega21.protocol.errors import (
     PROBLEM_MEDIA_TYPE,
@@ -80,7 +81,9 @@ class Answer:
             return message.model_validate_json(self.body)
         except ValidationError as error:
             raise NotOmega21(
-                f"the reply is not a {message.__name__}: {error.errors()[0]['msg']}"
+                _("the reply is not a {name}: {error}").format(
+                    name=message.__name__, error=translated(error.errors()[0]["msg"])
+                )
             ) from error
 
 
@@ -239,7 +242,9 @@ class Transport:
             async for chunk in response.aiter_bytes():
                 size += len(chunk)
                 if size > MAX_REPLY_BYTES:
-                    raise NotOmega21(f"the reply has more than {MAX_REPLY_BYTES} bytes")
+                    raise NotOmega21(
+                        _("the reply has more than {most} bytes").format(most=MAX_REPLY_BYTES)
+                    )
                 chunks.append(chunk)
             body = b"".join(chunks)
         if failure := refusal(response, body):
@@ -310,16 +315,16 @@ def _in_between(error: NotOmega21) -> Unreachable:
 
 
 _MAPPED: tuple[tuple[type[Exception], type[OmegaError], str], ...] = (
-    (httpx.ConnectTimeout, Unreachable, "no connection in time"),
-    (httpx.TimeoutException, TimedOut, "no answer in time"),
-    (httpx.NetworkError, Unreachable, "the connection failed"),
-    (httpx.ProxyError, Unreachable, "the proxy refused"),
-    (httpx.RemoteProtocolError, Unreachable, "the connection was cut"),
-    (httpx.LocalProtocolError, InvalidRequest, "the request cannot be sent"),
-    (httpx.UnsupportedProtocol, InvalidAddress, "not an address"),
-    (httpx.InvalidURL, InvalidAddress, "not an address"),
-    (httpx.DecodingError, NotOmega21, "the reply cannot be decoded"),
-    (httpx.TooManyRedirects, NotOmega21, "the address sends on and on"),
+    (httpx.ConnectTimeout, Unreachable, N_("no connection in time")),
+    (httpx.TimeoutException, TimedOut, N_("no answer in time")),
+    (httpx.NetworkError, Unreachable, N_("the connection failed")),
+    (httpx.ProxyError, Unreachable, N_("the proxy refused")),
+    (httpx.RemoteProtocolError, Unreachable, N_("the connection was cut")),
+    (httpx.LocalProtocolError, InvalidRequest, N_("the request cannot be sent")),
+    (httpx.UnsupportedProtocol, InvalidAddress, N_("not an address")),
+    (httpx.InvalidURL, InvalidAddress, N_("not an address")),
+    (httpx.DecodingError, NotOmega21, N_("the reply cannot be decoded")),
+    (httpx.TooManyRedirects, NotOmega21, N_("the address sends on and on")),
 )
 """The HTTP library's exceptions, the most special first, and what they are here."""
 
@@ -341,11 +346,11 @@ def map_error(error: Exception, address: str) -> OmegaError:
         )
     # The parser's words for a first line that is not HTTP: an SSH server or a mail server.
     if isinstance(error, httpx.RemoteProtocolError) and "illegal status line" in str(error):
-        return NotOmega21(f"{address} does not speak HTTP")
+        return NotOmega21(_("{address} does not speak HTTP").format(address=address))
     for theirs, ours, words in _MAPPED:
         if isinstance(error, theirs):
             detail = f" ({error})" if str(error) else ""
-            return ours(f"{address}: {words}{detail}")
+            return ours(f"{address}: {_(words)}{detail}")
     raise error
 
 
@@ -369,9 +374,9 @@ def _tls_fault(error: BaseException | None) -> str | None:
     """What is wrong with the other side's TLS, where that is what the chain of causes says."""
     while error is not None:
         if isinstance(error, ssl.SSLCertVerificationError):
-            return f"its certificate is not valid: {error.verify_message}"
+            return _("its certificate is not valid: {reason}").format(reason=error.verify_message)
         if isinstance(error, ssl.SSLError) and error.reason == "WRONG_VERSION_NUMBER":
-            return "it does not speak TLS (https)"
+            return _("it does not speak TLS (https)")
         error = error.__cause__ or error.__context__
     return None
 

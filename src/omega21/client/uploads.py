@@ -26,6 +26,7 @@ from omega21.client.folder import RunFolder
 from omega21.client.pace import MOST, Pace
 from omega21.client.sources import SampleSource, open_source
 from omega21.data.samples import as_type
+from omega21.language import _
 from omega21.protocol.digests import tensors_sha256
 from omega21.protocol.errors import RunFolderConflict, StorageFull
 from omega21.protocol.plan import Segment, ShardRef
@@ -51,7 +52,7 @@ FULL_PATIENCE_SECONDS: Final = 7200.0
 
 def waiting_for_room(full: StorageFull) -> Notice:
     """Tell that the server is full, and that this is waited for."""
-    return Notice(f"waiting for room on the server: {full.message}")
+    return Notice(_("waiting for room on the server: {message}").format(message=full.message))
 
 
 async def when_there_is_room(
@@ -255,8 +256,10 @@ class SegmentUpload:
         name, body = self._encode(start, start + ref.samples, level=level)
         if name != ref.sha256:
             raise RunFolderConflict(
-                f"shard {ref.sha256[:12]} is gone, and its samples came out different",
-                hint="restore the run folder's shards/ from a copy",
+                _("shard {sha256} is gone, and its samples came out different").format(
+                    sha256=ref.sha256[:12]
+                ),
+                hint=_("restore the run folder's shards/ from a copy"),
             )
         return body
 

@@ -30,6 +30,7 @@ from omega21.client.stored import StoredRun, open_stored_run
 from omega21.client.stream import EventStream
 from omega21.client.summary import Evaluation
 from omega21.language import _
+from omega21.language.borrowed import translated
 from omega21.protocol.errors import Diverged, Unavailable
 from omega21.protocol.plan import PlanIndex, Segment, plan_steps
 from omega21.protocol.runs import RunState
@@ -210,9 +211,14 @@ class Watching(EventStream):
 def _judge(reply: StepsReply) -> None:
     """Raise what ended a run before its end."""
     if reply.state == "diverged":
-        raise Diverged(reply.reason or f"the run stopped at step {reply.step}")
+        raise Diverged(
+            translated(reply.reason or "")
+            or _("the run stopped at step {step}").format(step=reply.step)
+        )
     if reply.state == "failed":
         raise Unavailable(
-            _("the run failed on its server: {reason}").format(reason=reply.reason or "-"),
+            _("the run failed on its server: {reason}").format(
+                reason=translated(reply.reason or "-")
+            ),
             hint=_("restart the server, then train again"),
         )

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omega21.language import _
+from omega21.language.figures import decimal
 from omega21.protocol.errors import InvalidSamples
 from omega21.protocol.plan import SamplesType
 
@@ -36,8 +37,10 @@ def as_type(samples: Samples, samples_type: SamplesType) -> dict[str, NDArray[np
         return {"x": samples.x, "y": samples.y}
     if (np.abs(samples.x) > _LARGEST_FLOAT16).any():
         raise InvalidSamples(
-            f"a feature is beyond {_LARGEST_FLOAT16:.0f}, the largest that float16 holds",
-            hint="send these samples as float32",
+            _("a feature is beyond {most}, the largest that float16 holds").format(
+                most=decimal(_LARGEST_FLOAT16, 0)
+            ),
+            hint=_("send these samples as float32"),
         )
     return {"x": samples.x.astype(np.float16), "y": samples.y}
 

@@ -73,6 +73,14 @@ _SENTENCES: Final = (
     N_("Tuple should have at most {most} item after validation, not {count}"),
     N_("Tuple should have at most {most} items after validation, not {count}"),
     N_("'{value}' or '{other}'"),
+    # why a server's process ended, and why a run stopped: kept in English, for whoever reads it
+    N_("{moment}: killed by {signal} (out of memory?)"),
+    N_("{moment}: killed by {signal}"),
+    N_("{moment}: exit status {status}"),
+    N_("step {step}: {message}"),
+    N_("the loss or gradient of steps {first} to {last} was not finite: {message}"),
+    N_("segment {number}, samples {places}"),
+    N_("one sample does not fit in the device's memory"),
 )
 
 _NESTED: Final = {"message", "values"}

@@ -1,7 +1,8 @@
-"""Numbers and dates as the language that is spoken writes them: 0.6388 or 0,6388.
+"""Numbers, sizes, lengths and points of time for people, as the country in force writes them.
 
-Only for what people read: JSON, CSV and logs have one form everywhere. Babel is imported when the
-first figure is written, since that takes longer than starting the program.
+0.6388, or 0,6388 in Spain. Only for what people read: JSON, CSV and logs have one form everywhere.
+Babel is imported when the first figure is written, since that takes longer than starting the
+program.
 """
 
 from datetime import datetime
@@ -9,7 +10,7 @@ from functools import cache
 from math import isfinite
 from typing import TYPE_CHECKING
 
-from omega21.language import current_locale
+from omega21.language import _, current_locale
 
 if TYPE_CHECKING:
     from babel import Locale
@@ -17,18 +18,23 @@ if TYPE_CHECKING:
 
 def decimal(value: float, digits: int) -> str:
     """Write a number with `digits` decimals: 0.6388."""
-    if not isfinite(value):
-        return str(value)
-    from babel.numbers import format_decimal  # noqa: PLC0415 - see above
-
-    return str(format_decimal(value, _pattern(digits), _locale(current_locale())))
+    return _decimal(value, _pattern(digits))
 
 
-def grouped(value: float, digits: int = 0) -> str:
-    """Write a number with its thousands apart, for those that are long: 11,900,000."""
-    from babel.numbers import format_decimal  # noqa: PLC0415 - see above
+def count(value: int) -> str:
+    """Write a whole number, its thousands apart: 11,900,000."""
+    return number(value, 0)
 
-    return str(format_decimal(value, f"#,##{_pattern(digits)}", _locale(current_locale())))
+
+def number(value: float | None, digits: int = 4) -> str:
+    """Write a figure: a dash where there is none, with its power where it would round to 0."""
+    if value is None:
+        return "-"
+    if value and abs(value) < 0.5 * 10**-digits and digits > 1:
+        from babel.numbers import format_scientific  # noqa: PLC0415 - see above
+
+        return str(format_scientific(value, "0.0E0", _locale(current_locale())))
+    return _decimal(value, f"#,##{_pattern(digits)}")
 
 
 def percent(share: float, digits: int = 0) -> str:
@@ -36,17 +42,62 @@ def percent(share: float, digits: int = 0) -> str:
     from babel.numbers import format_percent  # noqa: PLC0415 - see above
 
     locale = _locale(current_locale())
-    number = f"0.{'#' * digits}" if digits else "0"
-    pattern = locale.percent_formats[None].pattern.replace("#,##0", number)
+    written = f"0.{'#' * digits}" if digits else "0"
+    pattern = locale.percent_formats[None].pattern.replace("#,##0", written)
     return format_percent(share, pattern, locale)
 
 
+def size(of_bytes: float) -> str:
+    """Write a number of bytes in the unit that fits, by thousands."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if of_bytes < 1000 or unit == "GB":
+            break
+        of_bytes /= 1000
+    return f"{number(of_bytes, 0 if unit == 'B' or of_bytes >= 100 else 1)} {unit}"
+
+
+def duration(seconds: float) -> str:
+    """Write a length of time: 12 s, 3 min 20 s, 2 h 05 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{count(whole // 3600)} h {whole % 3600 // 60:02d} min"
+
+
+def clock(seconds: float) -> str:
+    """Write a time of day, given seconds since 1970, in this machine's time zone."""
+    from babel.dates import format_time  # noqa: PLC0415 - see above
+
+    return format_time(_here(seconds), "HH:mm:ss", locale=_locale(current_locale()))
+
+
 def moment(seconds: float) -> str:
-    """Write a time, given in seconds since 1970, in this machine's time zone."""
+    """Write a day and a time, given seconds since 1970, in this machine's time zone."""
     from babel.dates import format_datetime  # noqa: PLC0415 - see above
 
-    here = datetime.fromtimestamp(seconds).astimezone()
-    return format_datetime(here, "medium", locale=_locale(current_locale()))
+    return format_datetime(_here(seconds), "medium", locale=_locale(current_locale()))
+
+
+def dated(seconds: float) -> str:
+    """Write a moment with its zone, for what may be read elsewhere: 24 November 2026, 09:05 UTC."""
+    from babel.dates import format_datetime  # noqa: PLC0415 - see above
+
+    pattern = str(_("d MMMM y, HH:mm zzz"))
+    return format_datetime(_here(seconds), pattern, locale=_locale(current_locale()))
+
+
+def _here(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds).astimezone()
+
+
+def _decimal(value: float, pattern: str) -> str:
+    if not isfinite(value):
+        return str(value)
+    from babel.numbers import format_decimal  # noqa: PLC0415 - see above
+
+    return str(format_decimal(value, pattern, _locale(current_locale())))
 
 
 def _pattern(digits: int) -> str:

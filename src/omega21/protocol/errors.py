@@ -207,7 +207,7 @@ class BudgetExceeded(RequestRefused):
     code = "budget_exceeded"
     http_status = 422
     exit_code = 84
-    default_hint = "raise --budget, or ask for fewer --samples or less --validation"
+    default_hint = N_("raise --budget, or ask for fewer --samples or less --validation")
 
 
 class KeyReused(RequestRefused):

@@ -35,6 +35,7 @@ from starlette.datastructures import Headers
 from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from omega21.language import _
 from omega21.protocol.errors import OmegaError, TooManyAttempts, Unauthorized
 from omega21.server.attempts import Attempts
 from omega21.server.origins import check_local, check_own_page, is_loopback
@@ -101,9 +102,9 @@ class Access:
         ticket = session_ticket(headers)
         if "authorization" not in headers:
             if ticket is None:
-                return Unauthorized("this server needs a token")
+                return Unauthorized(_("this server needs a token"))
             if self.tickets.is_ours(ticket):
-                return Unauthorized("the session is over", hint="log in again with the token")
+                return Unauthorized(_("the session is over"), hint=_("log in again with the token"))
         return self.wrong_token(scope)
 
     def wrong_token(self, scope: Scope) -> Unauthorized:
@@ -111,8 +112,8 @@ class Access:
         client = scope.get("client")
         wait = self.attempts.fail(client[0] if client else "")
         if wait is None:
-            return Unauthorized("this is not the server's token")
-        return TooManyAttempts("too many wrong tokens, and this is one more", retry_after=wait)
+            return Unauthorized(_("this is not the server's token"))
+        return TooManyAttempts(_("too many wrong tokens, and this is one more"), retry_after=wait)
 
     @cached_property
     def _token_digest(self) -> bytes:

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from omega21.language import _
 from omega21.protocol.errors import BodyTooLarge, Overloaded, UnsupportedEncoding
 from omega21.protocol.shards import ENCODING, MAX_SHARD_BYTES, SHARD_MEDIA_TYPE
 
@@ -47,15 +48,17 @@ async def read_body(request: Request, *, limit: int) -> bytes:
 
 def _too_large(limit: int) -> BodyTooLarge:
     return BodyTooLarge(
-        f"the body has more than {limit} bytes, the most that this call takes",
-        hint="send it in smaller pieces",
+        _("the body has more than {limit} bytes, the most that this call takes").format(
+            limit=limit
+        ),
+        hint=_("send it in smaller pieces"),
     )
 
 
 def check_parts(body: bytes, separators: bytes, *, limit: int) -> None:
     """Raise BodyTooLarge for JSON with more than `limit` of these bytes, before it is parsed."""
     if sum(body.count(separator) for separator in separators) > limit:
-        raise BodyTooLarge("the body holds more values than any message does")
+        raise BodyTooLarge(_("the body holds more values than any message does"))
 
 
 def media_type(request: Request, *allowed: str) -> str:
@@ -63,8 +66,10 @@ def media_type(request: Request, *allowed: str) -> str:
     given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if given not in allowed:
         raise UnsupportedEncoding(
-            f"the body is {given[:80] or 'of no stated type'}",
-            hint=f"send it as {' or '.join(allowed)}",
+            _("the body is {kind}").format(kind=given[:80])
+            if given
+            else _("the body is of no stated type"),
+            hint=_("send it as {names}").format(names=_(" or ").join(allowed)),
         )
     return given
 
@@ -77,8 +82,10 @@ def is_compressed(request: Request, *, allowed: bool = True) -> bool:
     if encoding == ENCODING and allowed:
         return True
     raise UnsupportedEncoding(
-        f"the body's encoding is {encoding[:40]!r}",
-        hint=f"send it {f'in {ENCODING} or ' if allowed else ''}without an encoding",
+        _("the body's encoding is {encoding!r}").format(encoding=encoding[:40]),
+        hint=_("send it in {encoding} or without an encoding").format(encoding=ENCODING)
+        if allowed
+        else _("send it without an encoding"),
     )
 
 
@@ -141,7 +148,9 @@ class BodyRoom:
             message = await receive()
             size = len(message.get("body", b""))
             if size and self._held + size > self.limit:
-                raise Overloaded("the server has no room for more uploads at once", retry_after=1)
+                raise Overloaded(
+                    _("the server has no room for more uploads at once"), retry_after=1
+                )
             held += size
             self._held += size
             return message

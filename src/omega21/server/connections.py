@@ -24,6 +24,8 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from omega21.language import _
+from omega21.language.figures import decimal
 from omega21.protocol.errors import OmegaError, Overloaded, SlowRequest
 from omega21.server.access import ADMITTED
 from omega21.server.problems import problem_response
@@ -133,7 +135,7 @@ class Connection(H11Protocol):
         """Begin, unless there is no room for one more."""
         super().connection_made(transport)
         if not self.crowd.join(self):
-            self._refuse(Overloaded("too many requests at once", retry_after=5))
+            self._refuse(Overloaded(_("too many requests at once"), retry_after=5))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
@@ -197,12 +199,18 @@ class Connection(H11Protocol):
                 self.end()
         elif self._awaited_since is not None:
             if now > self._awaited_since + limits.head_seconds:
-                self._refuse(SlowRequest(f"no request came in {limits.head_seconds:g} s"))
+                self._refuse(
+                    SlowRequest(
+                        _("no request came in {seconds} s").format(
+                            seconds=decimal(limits.head_seconds, 0)
+                        )
+                    )
+                )
         elif self._body_since is not None:
             if self.flow.read_paused:  # it is the server that does not take it
                 self._body_since, self._body_bytes = now, 0
             elif now > self._body_since + limits.grace_seconds + self._body_bytes / limits.rate:
-                self._refuse(SlowRequest("the rest of the body does not come"))
+                self._refuse(SlowRequest(_("the rest of the body does not come")))
 
     def end(self) -> None:
         """Cut the connection off at once, with whatever it holds."""

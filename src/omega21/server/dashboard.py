@@ -14,6 +14,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Header, Response
 from fastapi.responses import HTMLResponse
 
+from omega21.language import _
 from omega21.protocol.errors import NotFound
 
 _FOREVER: Final = "public, max-age=31536000, immutable"
@@ -52,7 +53,10 @@ def get_static(
     """Return a file of the page. Raises NotFound, for those of another version too."""
     content = _FILES.get(name)
     if content is None or version != VERSION:
-        raise NotFound(f"there is no {name[:80]!r} in this version", hint="load the page again")
+        raise NotFound(
+            _("there is no {name!r} in this version").format(name=name[:80]),
+            hint=_("load the page again"),
+        )
     headers = {"Cache-Control": _FOREVER, "ETag": f'"{VERSION}"'}
     if _has(if_none_match):
         return Response(status_code=304, headers=headers)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Query, Request
 from starlette.responses import StreamingResponse
 
+from omega21.language import _
 from omega21.protocol.errors import BodyTooLarge
 from omega21.protocol.link import LINK_MEDIA_TYPE, MAX_LINK_BYTES
 from omega21.server.problems import problems
@@ -38,8 +39,10 @@ async def measure_link(
         received += len(chunk)
         if received > MAX_LINK_BYTES:
             raise BodyTooLarge(
-                f"the body has more than {MAX_LINK_BYTES} bytes, the most that this call takes",
-                hint="measure with fewer",
+                _("the body has more than {limit} bytes, the most that this call takes").format(
+                    limit=MAX_LINK_BYTES
+                ),
+                hint=_("measure with fewer"),
             )
     return StreamingResponse(
         _random_bytes(down), media_type=LINK_MEDIA_TYPE, headers={"Content-Length": str(down)}

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 
+from omega21.language import _
 from omega21.protocol.errors import ForeignOrigin
 
 _PORTS = {"http": 80, "https": 443}
@@ -25,10 +26,16 @@ def check_local(headers: Headers) -> None:
     """
     host = headers.get("host", "")
     if not is_loopback(host):
-        raise ForeignOrigin(f"this server does not answer for the host {host[:80]!r}")
+        raise ForeignOrigin(
+            _("this server does not answer for the host {host!r}").format(host=host[:80])
+        )
     through = next((name for name in _PROXY_HEADERS if name in headers), None)
     if through is not None:
-        raise ForeignOrigin(f"the request came through a proxy, which its header {through} tells")
+        raise ForeignOrigin(
+            _("the request came through a proxy, which its header {through} tells").format(
+                through=through
+            )
+        )
     origin = headers.get("origin")
     if origin is not None and origin.lower() != f"http://{host.lower()}":
         raise _foreign(origin)
@@ -44,7 +51,7 @@ def check_own_page(headers: Headers, *, certainly_browser: bool) -> None:
     if headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
         raise _foreign(origin or "another site")
     if origin is None and certainly_browser:
-        raise ForeignOrigin("the request does not say which page it comes from", hint="")
+        raise ForeignOrigin(_("the request does not say which page it comes from"), hint="")
     if origin is not None and not _is_own(origin, headers):
         raise _foreign(origin)
 
@@ -67,7 +74,8 @@ def is_loopback(host: str) -> bool:
 
 def _foreign(origin: str) -> ForeignOrigin:
     return ForeignOrigin(
-        f"a page of {origin[:80]!r} may not call this server", hint="open the server's own page"
+        _("a page of {origin!r} may not call this server").format(origin=origin[:80]),
+        hint=_("open the server's own page"),
     )
 
 

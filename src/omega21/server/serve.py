@@ -97,16 +97,18 @@ def serve(options: ServeOptions) -> None:
     _start_logs(options)
     if find_spec("torch") is None or find_spec("fastapi") is None:
         raise NotOnThisServer(
-            "a server needs torch and fastapi, which are not installed",
-            hint="pip install 'omega21[server]'",
+            _("a server needs torch and fastapi, which are not installed"),
+            hint=_("install it with: pip install 'omega21[server]'"),
         )
     tunnel = None
     if options.tunnel != "none":
         tunnel, options = _behind_tunnel(options)
     if not options.token and not is_loopback_address(options.host):
         raise InvalidRequest(
-            f"{options.host} can be reached from other machines, and there is no token",
-            hint="pass --token, or bind to 127.0.0.1",
+            _("{host} can be reached from other machines, and there is no token").format(
+                host=options.host
+            ),
+            hint=_("pass --token, or bind to 127.0.0.1"),
         )
     with bind(options.host, options.port) as sock:
         serve_on = _supervise if os.name == "posix" else _serve_alone
@@ -261,15 +263,19 @@ def _end_process(reason: str) -> None:
 def bind(host: str, port: int) -> socket.socket:
     """Make a listening socket. Raises InvalidRequest when the address cannot be had."""
     if not 0 <= port <= 65_535:
-        raise InvalidRequest(f"{port} is no port", hint="ports go from 0 to 65535")
+        raise InvalidRequest(
+            _("{port} is no port").format(port=port), hint=_("ports go from 0 to 65535")
+        )
     try:
         # The protocol by its name and not 0, as `socket.create_server` has it: only then does
         # asyncio set TCP_NODELAY, without which each reply waits 40 ms for the client's ACK.
-        family, kind, protocol, _, place = socket.getaddrinfo(
+        family, kind, protocol, _name, place = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
         )[0]
     except OSError as error:
-        raise InvalidRequest(f"{host!r} is no address of this machine: {error}") from error
+        raise InvalidRequest(
+            _("{host!r} is no address of this machine: {error}").format(host=host, error=error)
+        ) from error
     sock = socket.socket(family, kind, protocol)
     try:
         if os.name == "posix":  # on Windows it would let two servers have one port
@@ -279,8 +285,10 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         sock.close()
         raise InvalidRequest(
-            f"cannot listen on {host}, port {port}: {error}",
-            hint="choose another --port; 0 finds a free one",
+            _("cannot listen on {host}, port {port}: {error}").format(
+                host=host, port=port, error=error
+            ),
+            hint=_("choose another --port; 0 finds a free one"),
         ) from error
     return sock
 

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import ValidationError
 from starlette.datastructures import Headers
 
+from omega21.language import _
 from omega21.protocol.errors import (
     BodyTooLarge,
     InvalidRequest,
@@ -118,7 +119,7 @@ async def _read_login(request: Request) -> LogIn:
         return LogIn.model_validate_json(body)
     except ValidationError as error:
         raise InvalidRequest(
-            "the body is not a login", hint='send {"token": "…"}, with the server\'s token'
+            _("the body is not a login"), hint=_('send {"token": "…"}, with the server\'s token')
         ) from error
 
 

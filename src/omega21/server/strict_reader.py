@@ -11,13 +11,14 @@ from typing import Final
 
 import h11
 
+from omega21.language import N_, _
 from omega21.protocol.errors import HeadTooLarge, RequestRefused
 
 _END_OF_HEAD: Final = re.compile(rb"\n\r?\n")
 _AMBIGUOUS_LINE: Final = re.compile(rb"(?<!\r)\n|\n[ \t]")
 _SMALL_PIECE: Final = 64
 _SMALL_PIECES: Final = 1000
-_HINT: Final = "the request is not sent as HTTP/1.1 asks for; use an HTTP library"
+_HINT: Final = N_("the request is not sent as HTTP/1.1 asks for; use an HTTP library")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,9 @@ class StrictReader(h11.Connection):
         except h11.RemoteProtocolError as error:
             if error.error_status_hint == HeadTooLarge.http_status:
                 raise self._too_large() from error
-            raise RequestRefused(f"malformed request: {error}"[:200], hint=_HINT) from error
+            raise RequestRefused(
+                _("malformed request: {error}").format(error=str(error)[:180]), hint=_(_HINT)
+            ) from error
         if isinstance(event, h11.Request):
             self._check_headers(event)
         elif isinstance(event, h11.Data):
@@ -60,21 +63,25 @@ class StrictReader(h11.Connection):
             raise self._too_large()
         if end is not None and _AMBIGUOUS_LINE.search(received, 0, size):
             raise RequestRefused(
-                "malformed request: a line that ends without a carriage return, or is folded",
-                hint=_HINT,
+                _("malformed request: a line that ends without a carriage return, or is folded"),
+                hint=_(_HINT),
             )
 
     def _check_headers(self, request: h11.Request) -> None:
         self._pieces = self._body_bytes = 0
         if len(request.headers) > self._limits.headers:
-            raise HeadTooLarge(f"the request has more than {self._limits.headers} headers")
+            raise HeadTooLarge(
+                _("the request has more than {headers} headers").format(
+                    headers=self._limits.headers
+                )
+            )
         if request.http_version not in {b"1.0", b"1.1"}:
-            raise RequestRefused("malformed request: another version of HTTP", hint=_HINT)
-        names = {name for name, _ in request.headers}
+            raise RequestRefused(_("malformed request: another version of HTTP"), hint=_(_HINT))
+        names = {name for name, _value in request.headers}
         if b"transfer-encoding" not in names:
             return
         if b"content-length" in names or request.http_version < b"1.1":
-            raise RequestRefused("malformed request: two lengths of its body", hint=_HINT)
+            raise RequestRefused(_("malformed request: two lengths of its body"), hint=_(_HINT))
 
     def _check_piece(self, size: int) -> None:
         # Each piece costs some 10 microseconds, whatever its size: a megabyte in chunks of a byte
@@ -82,9 +89,13 @@ class StrictReader(h11.Connection):
         self._pieces += 1
         self._body_bytes += size
         if self._pieces > _SMALL_PIECES and self._body_bytes < _SMALL_PIECE * self._pieces:
-            raise RequestRefused("the body comes in too many small pieces", hint="send larger ones")
+            raise RequestRefused(
+                _("the body comes in too many small pieces"), hint=_("send larger ones")
+            )
 
     def _too_large(self) -> HeadTooLarge:
         return HeadTooLarge(
-            f"the request's address and headers have more than {self._limits.size} bytes"
+            _("the request's address and headers have more than {size} bytes").format(
+                size=self._limits.size
+            )
         )

@@ -31,6 +31,7 @@ from dataclasses import dataclass, field
 from socket import socket
 from typing import TYPE_CHECKING
 
+from omega21.language import current_locale
 from omega21.protocol.errors import InvalidRequest, NotOnThisServer, RunFolderConflict
 
 if TYPE_CHECKING:
@@ -132,6 +133,7 @@ class Supervisor:
             **self.environment,
             "OMEGA21_RESTARTS": str(self.restarts),
             "OMEGA21_LAST_DEATH": self.last_death or "",
+            "LANGUAGE": current_locale(),
         }
         child = subprocess.Popen(
             [*self.command, "--socket-fd", str(descriptor)],

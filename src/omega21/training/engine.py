@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from omega21.data.durable import write_durably
+from omega21.language import _
 from omega21.protocol.checkpoints import RestoreCheckpoint
 from omega21.protocol.classic import (
     Diagnosis,
@@ -219,17 +220,25 @@ class Engine:
         check_run_name(name)
         with self._changed:
             if self._ledger.is_dead(run_id):
-                raise RunDeleted(f"the run with id {run_id} was removed")
+                raise RunDeleted(_("the run with id {run_id} was removed").format(run_id=run_id))
             if name in self._runs:
                 run = self._registry.get(name, run_id)
                 if run.config != config:
                     fields = _differing(run.config, config)
-                    raise OtherConfig(f"run {name!r} was made with another {', '.join(fields)}")
+                    raise OtherConfig(
+                        _("run {name!r} was made with another {fields}").format(
+                            name=name, fields=", ".join(fields)
+                        )
+                    )
                 return False
             if any(run.id == run_id for run in self._runs.values()):
-                raise OtherRun(f"id {run_id} belongs to another run here")
+                raise OtherRun(_("id {run_id} belongs to another run here").format(run_id=run_id))
             if len(self._runs) >= self._options.max_runs:
-                raise TooManyRuns(f"this server holds {len(self._runs)} runs, as many as it may")
+                raise TooManyRuns(
+                    _("this server holds {count} runs, as many as it may").format(
+                        count=len(self._runs)
+                    )
+                )
             self._add_run(name, run_id, config)
             return True
 
@@ -254,7 +263,9 @@ class Engine:
             self._registry.wake(name)
         self._checkpoints.remove(run.id)
         for task in waiting:  # one that was begun is settled by the worker
-            task.done.set_exception(RunDeleted(f"the run with id {run_id} was removed"))
+            task.done.set_exception(
+                RunDeleted(_("the run with id {run_id} was removed").format(run_id=run_id))
+            )
 
     def summary(self, name: str) -> RunSummary:
         """Return a run's position. Raises UnknownRun."""
@@ -335,7 +346,7 @@ class Engine:
             run = self._registry.get(name)
             known = self._ledger.feedback_by_key(run.key, key) if key is not None else None
             if known is not None and known[0] != body:
-                raise KeyReused("this Idempotency-Key came with other feedback before")
+                raise KeyReused(_("this Idempotency-Key came with other feedback before"))
             at = time.time() if known is None else known[1]
             if known is None:
                 self._ledger.add_feedback(
@@ -389,7 +400,11 @@ class Engine:
         loss, scores = answer.value
         finite = np.isfinite(scores)
         if not finite.all():
-            raise InvalidSamples(f"the score of sample {int(np.argmin(finite))} is not finite")
+            raise InvalidSamples(
+                _("the score of sample {number} is not finite").format(
+                    number=int(np.argmin(finite))
+                )
+            )
         return EvaluateReply(
             run=name,
             step=answer.step,
@@ -405,7 +420,11 @@ class Engine:
             spans = self._shards.spans(sha256)
             missing = {"x", "y"} - set(spans) if labelled else {"x"} - set(spans)
             if missing:
-                raise InvalidSamples(f"shard {sha256[:12]} has no tensor {missing.pop()!r}")
+                raise InvalidSamples(
+                    _("shard {sha256} has no tensor {name!r}").format(
+                        sha256=sha256[:12], name=missing.pop()
+                    )
+                )
             check_shape(self._shards.read(sha256, "x", rows=range(1)), width=width)
             if labelled:
                 samples = self._shards.samples(sha256)
@@ -470,7 +489,8 @@ def _lock_folder(data_dir: Path) -> FileLock:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise RunFolderConflict(
-            f"another server uses {data_dir}", hint="stop it, or choose another --data-dir"
+            _("another server uses {data_dir}").format(data_dir=data_dir),
+            hint=_("stop it, or choose another --data-dir"),
         ) from error
     return lock
 

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omega21.language import _
+from omega21.language.borrowed import translated
 from omega21.protocol.classic import Trained
 from omega21.protocol.digests import documents_sha256, tensors_sha256
 from omega21.protocol.errors import (
@@ -87,7 +88,7 @@ class InlineBatches:
         if run.diverged or run.failure:
             raise Diverged(
                 _("run {name!r} has stopped: {why}").format(
-                    name=run.name, why=run.diverged or run.failure
+                    name=run.name, why=translated(run.diverged or run.failure or "")
                 )
             )
         if run.paused:

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import torch
 
 from omega21 import logs
+from omega21.language import _
 from omega21.protocol.errors import (
     NonFinite,
     OmegaError,
@@ -112,7 +113,7 @@ class Worker:
     def check_open(self) -> None:
         """Raise Unavailable when nothing will be computed any more; the lock is held."""
         if self._stopping:
-            raise Unavailable("the server is stopping", retry_after=5)
+            raise Unavailable(_("the server is stopping"), retry_after=5)
 
     def ask(self, run: Run, question: Callable[[Executor], T]) -> "Future[T]":
         """Have `question` answered by the run's executor between two steps."""
@@ -290,7 +291,7 @@ class Worker:
     ) -> None:
         """Make a trained inline batch part of the plan, on disk and here; the lock is held."""
         if run.removed:
-            raise RunDeleted(f"run {run.name!r} was removed meanwhile")
+            raise RunDeleted(_("run {name!r} was removed meanwhile").format(name=run.name))
         self._ledger.finish_inline(
             run.key,
             task.batch,
@@ -317,12 +318,14 @@ class Worker:
                 )
                 if result.refused:
                     raise NonFinite(
-                        "the batch makes the loss or the gradient NaN or infinite "
-                        f"in epoch {index + 1} of {segment.epochs}"
+                        _(
+                            "the batch makes the loss or the gradient NaN or infinite in epoch "
+                            "{epoch} of {epochs}"
+                        ).format(epoch=index + 1, epochs=segment.epochs)
                     )
                 results.append(result)
                 if self._stopping and index + 1 < segment.steps:
-                    raise Unavailable("the server is stopping", retry_after=5)
+                    raise Unavailable(_("the server is stopping"), retry_after=5)
         except BaseException:
             if before is not None:
                 executor.restore(before)
@@ -360,7 +363,9 @@ class Worker:
             except DeviceMemoryExhausted as error:
                 if part == 1:
                     raise OutOfDeviceMemory(
-                        f"step {number}: one sample does not fit in the device's memory"
+                        _("step {number}: one sample does not fit in the device's memory").format(
+                            number=number
+                        )
                     ) from error
                 smaller = math.ceil(part / 2)
                 logger.warning("step %d does not fit; %d samples at a time", number, smaller)
@@ -428,7 +433,7 @@ class Worker:
         self._results.begin_flush(runs)
 
     def _refuse_rest(self) -> None:
-        error = Unavailable("the server is stopping", retry_after=5)
+        error = Unavailable(_("the server is stopping"), retry_after=5)
         with self._changed:
             self._stopping = True
             for question in self._questions:

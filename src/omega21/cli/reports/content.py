@@ -7,7 +7,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from omega21.cli.numbers import count, duration, moment, number, percent
 from omega21.cli.reports import charts
 from omega21.cli.reports.blocks import (
     Block,
@@ -25,6 +24,8 @@ from omega21.client.results import StoredEvaluation
 from omega21.client.stored import StoredRun
 from omega21.data.scores import Thresholds, thresholds
 from omega21.language import _
+from omega21.language.borrowed import translated
+from omega21.language.figures import count, dated, duration, number, percent
 from omega21.protocol.plan import plan_sha256, plan_steps
 
 _SHOWN: Final = 10
@@ -50,7 +51,7 @@ def make_report(stored: StoredRun) -> Report:
         step=count(stored.results.last_step), steps=count(plan_steps(stored.segments))
     )
     subtitle = _("made {moment}, {position}").format(
-        moment=moment(stored.record.created_at), position=position
+        moment=dated(stored.record.created_at), position=position
     )
     return Report(
         title=stored.record.run,
@@ -97,7 +98,7 @@ def _trained(stored: StoredRun) -> Section:
             segment.source.kind,
             "-"
             if segment.source.anomaly_percent is None
-            else percent(segment.source.anomaly_percent / 100),
+            else percent(segment.source.anomaly_percent / 100, 1),
             stored.record.files.get(segment.source.file_sha256 or "", "")
             or _("seed {seed}, from {offset} on").format(
                 seed=segment.source.seed, offset=count(segment.source.offset)
@@ -168,8 +169,8 @@ def _confusion(curve: Thresholds, best: int) -> list[Block]:
         "At the best threshold, {threshold} (highest F1): precision {precision}, recall {recall}."
     ).format(
         threshold=number(float(curve.threshold[best])),
-        precision=percent(float(curve.precision[best])),
-        recall=percent(float(curve.recall[best])),
+        precision=percent(float(curve.precision[best]), 1),
+        recall=percent(float(curve.recall[best]), 1),
     )
     rows = [
         (_("anomalies"), count(found), count(curve.anomalies - found)),
@@ -211,7 +212,7 @@ def _feedback(server: dict[str, Any]) -> Section:
                 [
                     (_("received"), count(found["recibido"])),
                     (_("validated"), count(found["exitoso"])),
-                    (_("success rate"), percent(found["tasa_exito"])),
+                    (_("success rate"), percent(found["tasa_exito"], 1)),
                 ]
             )
         ],
@@ -228,7 +229,7 @@ def _survived(stored: StoredRun, server: dict[str, Any]) -> Section:
         (_("results replaced by a replay"), count(happened["replaced"])),
     ]
     if server.get("last_death"):
-        rows.append((_("last end of the server's process"), str(server["last_death"])))
+        rows.append((_("last end of the server's process"), translated(str(server["last_death"]))))
     return Section(_("Restarts survived"), [Facts(rows)])
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from omega21.language import _
+from omega21.language.figures import decimal
 from omega21.server.notebook.problem import CannotServe
 
 LEAST_FREE_BYTES: Final = 2 * 10**9
@@ -38,9 +39,13 @@ def check_data_dir(data_dir: Path) -> None:
     if free < LEAST_FREE_BYTES:
         raise CannotServe(
             _(
-                "{folder} has {free:.1f} GB free, and a server needs {least:.0f} GB; remove files, "
+                "{folder} has {free} GB free, and a server needs {least} GB; remove files, "
                 "or choose a folder on another disk"
-            ).format(folder=data_dir, free=free / 1e9, least=LEAST_FREE_BYTES / 1e9)
+            ).format(
+                folder=data_dir,
+                free=decimal(free / 1e9, 1),
+                least=decimal(LEAST_FREE_BYTES / 1e9, 0),
+            )
         )
 
 
