@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from omega21.protocol.errors import error_classes
+from translations.catalogue import template
 
 PACKAGE = Path(__file__).parents[2] / "src" / "omega21"
 
@@ -140,3 +141,27 @@ def test_a_text_that_is_not_is_found(source: str) -> None:
 )
 def test_what_needs_no_translation_is_left(source: str) -> None:
     assert untranslated(source) == []
+
+
+def looked_up(source: str) -> Iterator[str]:
+    for call in ast.walk(ast.parse(source)):
+        if isinstance(call, ast.Call) and name_of(call.func) in {"_", "N_", "ngettext"}:
+            first = call.args[0]
+            if isinstance(first, ast.Constant) and isinstance(first.value, str):
+                yield first.value
+
+
+def test_each_text_that_is_looked_up_is_extracted() -> None:
+    """Babel does not see a call inside an f-string, which is one token to Python 3.11."""
+    known = {
+        text
+        for message in template()
+        for text in (message.id if isinstance(message.id, tuple | list) else [message.id])
+    }
+    found = {
+        text
+        for path in PACKAGE.rglob("*.py")
+        for text in looked_up(path.read_text(encoding="utf-8"))
+        if text
+    }
+    assert found - known == set()

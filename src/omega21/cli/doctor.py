@@ -146,13 +146,14 @@ def _line(check: "Check") -> "Text":
         "failed": _("failed"),
         "not checked": _("not checked"),
     }
+    width = max(map(len, states.values())) + 2
     line = Text.assemble(
-        (states[check.state].ljust(13), _STYLES[check.state]),
+        (states[check.state].ljust(width), _STYLES[check.state]),
         _label(check.name).ljust(13),
         check.found,
     )
     if check.advice:
-        line.append(f"\n{'':13}{'':13}-> {check.advice}")
+        line.append(f"\n{'':{width}}{'':13}-> {check.advice}")
     return line
 
 

@@ -23,7 +23,7 @@ from omega21.client.local_checks import look_at_disk, look_at_packages, look_at_
 from omega21.client.path_checks import look_at_name, look_at_tls
 from omega21.client.transport import Call
 from omega21.language import _
-from omega21.language.figures import decimal
+from omega21.language.figures import count, decimal
 from omega21.protocol import PROTOCOL_VERSION
 from omega21.protocol.classic import Info, Machine, Status
 from omega21.protocol.errors import NotFound, OtherVersion, TunnelLimit
@@ -175,7 +175,9 @@ class Examination:
         ahead = machine.clock - (before + after) / 2
         far = abs(ahead) > _CLOCK_SECONDS + (after - before)
         return Found(
-            _("the server's is {seconds:+.1f} s from this one's").format(seconds=ahead),
+            _("the server's is {seconds} s from this one's").format(
+                seconds=f"{'+' if ahead >= 0 else ''}{decimal(ahead, 1)}"
+            ),
             _("set the clock that is wrong; certificates and times depend on it") if far else "",
             {"seconds": ahead},
         )
@@ -271,7 +273,8 @@ class Examination:
         if not limited:
             return Found(_("no limit known for this kind of link"))
         text = _("{megabytes} MB and {requests} requests left this month").format(
-            megabytes=decimal((traffic.bytes_left or 0) / 1e6, 0), requests=traffic.requests_left
+            megabytes=decimal((traffic.bytes_left or 0) / 1e6, 0),
+            requests=count(traffic.requests_left or 0),
         )
         figures = {"bytes_left": traffic.bytes_left, "requests_left": traffic.requests_left}
         if any(left == 0 for left, _all in limited):

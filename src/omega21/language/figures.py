@@ -37,6 +37,11 @@ def number(value: float | None, digits: int = 4) -> str:
     return _decimal(value, f"#,##{_pattern(digits)}")
 
 
+def plain(value: float) -> str:
+    """Write a number with no more decimals than it has, six at most, or with its power: a tick."""
+    return number(value) if 0 < abs(value) < 1e-4 else _decimal(value, "#,##0.######")
+
+
 def percent(share: float, digits: int = 0) -> str:
     """Write a share of 1 in percent, with at most `digits` decimals: 12.5%."""
     from babel.numbers import format_percent  # noqa: PLC0415 - see above

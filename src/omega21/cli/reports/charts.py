@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from omega21.client.results import StoredEvaluation
 from omega21.data.scores import Thresholds
 from omega21.language import _
+from omega21.language.figures import plain
 
 INK: Final = "#101113"
 FAINT: Final = "#a0a1a3"
@@ -187,13 +188,19 @@ def _axes(across: str, up: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=_SIZE, layout="constrained")
     axes = figure.subplots()
     axes.set(xlabel=across, ylabel=up)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(_figures())
     return figure, axes
+
+
+def _figures() -> FuncFormatter:
+    return FuncFormatter(lambda value, _place: plain(value))
 
 
 def _logarithmic(axes: Axes) -> None:
     """Use a scale of powers of ten, written without markup."""
     axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _place: f"{value:g}"))
+    axes.yaxis.set_major_formatter(_figures())
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 

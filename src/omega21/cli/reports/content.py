@@ -197,7 +197,8 @@ def _anomalies(
     ]
     summary = ", ".join(f"{what}: {count(len(samples))}" for what, samples in groups)
     titles = (_("outcome"), _("held-out sample"), _("score"))
-    return [Text(f"{_('Anomalies')} — {summary}."), Table(titles, rows)]
+    text = _("Anomalies: {outcomes}.").format(outcomes=summary)
+    return [Text(text), Table(titles, rows)]
 
 
 def _feedback(server: dict[str, Any]) -> Section:
