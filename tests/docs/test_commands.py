@@ -31,6 +31,8 @@ TOKEN = "a-token-of-the-documentation"
 RUN_LANGUAGES = {"console", "bash", "python"}
 EXPORTED = {"COLAB_SERVER_URL", "OMEGA21_TOKEN"}
 INERT_LANGUAGES = {"text", "json"}
+SPANISH = {"README.es.md", "INSTALACION_RAPIDA.md", "GUIA_RAPIDA_COLAB.md"}
+"""Pages for readers whose system, and so whose `omega21`, speaks Spanish."""
 
 _REMOTE = "https://….ngrok-free.app"
 _LOCAL = "http://127.0.0.1:8000"
@@ -63,6 +65,7 @@ class Reader:
 
     folder: Path
     server: RunningServer
+    locale: str = "en"
     names: dict[str, object] = field(default_factory=dict)
     exported: dict[str, str] = field(default_factory=dict)
 
@@ -72,6 +75,7 @@ class Reader:
             "HOME": str(self.folder),
             "XDG_DATA_HOME": str(self.folder / "data"),
             "OMEGA21_SERVERS": str(self.folder / "servers"),
+            "LANGUAGE": self.locale,
         }
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         plain = {key: text for key, text in os.environ.items() if key != "COLAB_SERVER_URL"}
@@ -114,7 +118,7 @@ class Reader:
 def test_a_page_does_what_it_says(
     page: Path, server: RunningServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reader = Reader(tmp_path, server)
+    reader = Reader(tmp_path, server, locale="es_ES" if page.name in SPANISH else "en")
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.chdir(tmp_path)
     for block in blocks(page):
