@@ -8,7 +8,7 @@ import pytest
 from omega21.server.access import SESSION_COOKIE, Access
 from omega21.server.app import create_app
 from omega21.server.attempts import BURST
-from omega21.server.security_headers import SECURITY_HEADERS
+from omega21.server.security_headers import PAGE_HEADERS, SECURITY_HEADERS
 from omega21.training.engine import Engine
 
 pytestmark = pytest.mark.anyio
@@ -121,15 +121,19 @@ async def test_a_page_of_scripts_is_not_asked_for_a_password_by_the_browser(
     assert "Basic" in by_hand.headers["www-authenticate"]
 
 
-@pytest.mark.parametrize("path", ["/health", "/status", "/docs", "/nope", "/session"])
+@pytest.mark.parametrize("path", ["/", "/docs", "/docs/style.css", "/health", "/status", "/nope"])
 @pytest.mark.parametrize("token", ["", TOKEN])
-async def test_every_reply_has_the_headers_for_browsers(
+async def test_every_reply_has_the_headers_for_browsers_that_it_needs(
     browser: httpx.AsyncClient, path: str, token: str
 ) -> None:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     reply = await browser.get(path, headers=headers)
-    assert {name: reply.headers[name] for name in SECURITY_HEADERS} == SECURITY_HEADERS
-    assert reply.headers["cache-control"] == "no-store"
+    is_json = reply.headers["content-type"] in {"application/json", "application/problem+json"}
+    wanted = SECURITY_HEADERS if is_json else PAGE_HEADERS
+    told = {name.lower(): text for name, text in wanted.items()}
+    assert {name: reply.headers.get(name) for name in told} == told
+    assert is_json == ("permissions-policy" not in reply.headers)
+    assert reply.headers["cache-control"] == ("no-cache" if path == "/" else "no-store")
     assert "access-control-allow-origin" not in reply.headers
     assert "server" not in reply.headers
 

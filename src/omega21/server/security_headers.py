@@ -1,4 +1,4 @@
-"""What every reply tells browsers: load nothing from elsewhere, be shown by nobody, keep nothing.
+"""What replies tell browsers: load nothing from elsewhere, be shown by nobody, keep nothing.
 
 There is no header of CORS anywhere: no page of another site reads a reply, nor gets beyond its
 preflight.
@@ -10,6 +10,12 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 SECURITY_HEADERS: Final = {
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+}
+"""Of every reply. Those for programs have no more: headers count too where a tunnel has a quota."""
+
+PAGE_HEADERS: Final = SECURITY_HEADERS | {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
     "frame-ancestors 'none'",
@@ -18,10 +24,11 @@ SECURITY_HEADERS: Final = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
     "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+"""Of what a browser shows or loads into a page."""
 
+_FOR_PROGRAMS: Final = "application/"  # JSON and tensors; pages, styles, scripts, images are not
 _STORABLE: Final = "/static/"  # the same for everyone; who serves it says for how long
 
 
@@ -40,7 +47,8 @@ class SecurityHeaders:
         async def send_secured(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers.update(SECURITY_HEADERS)
+                is_page = not headers.get("content-type", _FOR_PROGRAMS).startswith(_FOR_PROGRAMS)
+                headers.update(PAGE_HEADERS if is_page else SECURITY_HEADERS)
                 if not scope["path"].startswith(_STORABLE):
                     headers.setdefault("Cache-Control", "no-store")
             await send(message)
