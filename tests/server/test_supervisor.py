@@ -193,11 +193,23 @@ def test_a_child_that_does_not_stop_is_killed(
     assert supervising._STOP_SECONDS <= 10.0
     monkeypatch.setattr(supervising, "_STOP_SECONDS", 0.05)
     ready = threading.Event()
-    deaf = READY + "time.sleep(600)"
+    deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN);" + READY
+    deaf += "time.sleep(600)"
     supervisor = supervise(sock, deaf, ready.set)
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(supervisor.run)
         assert ready.wait(60)
+        supervisor.stop()
+        assert running.result(60) == 0
+
+
+def test_a_child_that_is_still_starting_ends_at_once(
+    sock: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervising, "_STOP_SECONDS", 600.0)
+    supervisor = supervise(sock, "import time; time.sleep(600)", lambda: None)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(supervisor.run)
         supervisor.stop()
         assert running.result(60) == 0
 

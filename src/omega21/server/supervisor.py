@@ -156,6 +156,7 @@ class Supervisor:
     def _end(self, child: "subprocess.Popen[bytes]") -> int:
         assert child.stdin is not None
         child.stdin.close()
+        child.terminate()  # ends one that is still starting at once: it has done nothing yet
         try:
             return child.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
