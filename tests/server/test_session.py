@@ -138,6 +138,14 @@ async def test_every_reply_has_the_headers_for_browsers_that_it_needs(
     assert "server" not in reply.headers
 
 
+async def test_a_page_that_is_kept_keeps_its_headers(browser: httpx.AsyncClient) -> None:
+    tag = (await browser.get("/")).headers["etag"]
+    unchanged = await browser.get("/", headers={"If-None-Match": tag})
+    assert unchanged.status_code == 304
+    wanted = {name.lower(): text for name, text in PAGE_HEADERS.items()}
+    assert {name: unchanged.headers.get(name) for name in wanted} == wanted
+
+
 async def test_health_tells_nothing_but_that_it_lives(browser: httpx.AsyncClient) -> None:
     reply = await browser.get("/health")
     assert set(reply.json()) == {"alive", "timestamp", "uptime_seconds"}

@@ -47,8 +47,9 @@ class SecurityHeaders:
         async def send_secured(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                is_page = not headers.get("content-type", _FOR_PROGRAMS).startswith(_FOR_PROGRAMS)
-                headers.update(PAGE_HEADERS if is_page else SECURITY_HEADERS)
+                # A 304 has no type, and what it says of a page replaces what the browser kept.
+                to_program = headers.get("content-type", "").startswith(_FOR_PROGRAMS)
+                headers.update(SECURITY_HEADERS if to_program else PAGE_HEADERS)
                 if not scope["path"].startswith(_STORABLE):
                     headers.setdefault("Cache-Control", "no-store")
             await send(message)
