@@ -205,11 +205,10 @@ async function login(event) {
   try {
     await api.login(field.value);
   } catch (error) {
-    if (!(error instanceof api.Refused || error instanceof api.LoginNeeded)) {
-      byId("login-error").textContent = text("lost_title");
-    } else {
-      byId("login-error").textContent = error.message;
-    }
+    byId("login-error").textContent =
+      error instanceof api.LoginNeeded ? text("login_wrong")
+      : error instanceof api.Refused ? error.message
+      : text("lost_title");
     field.select();
     return;
   }

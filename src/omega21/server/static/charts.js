@@ -166,7 +166,7 @@ class Chart {
         ...(!isTime && { sync: { key: SYNC, setSeries: false } }),
       },
       scales: {
-        x: { time: false, range: (_, low, high) => (low < high ? [low, high] : [low - 1, high + 1]) },
+        x: { time: false, range: fromFirstToLast },
         y: this.isLogarithmic
           ? { distr: 3, range: (_, low, high) => [low / 1.5, high * 1.5] }
           : { range: (_, low, high) => spread(low, high, most) },
@@ -218,6 +218,13 @@ class Chart {
     ]);
     return [head, rows.reverse()];
   }
+}
+
+// Of the data itself: around a single point the library's own limits go from 0 to its double.
+function fromFirstToLast({ data: [x] }) {
+  if (!x.length) return [0, 1];
+  const [first, last] = [x[0], x.at(-1)];
+  return first < last ? [first, last] : [first - 1, last + 1];
 }
 
 function spread(low, high, most = Infinity) {
