@@ -227,6 +227,7 @@ FLAGS = {
         "--token-file",
         "--ca",
         "--bundle",
+        "--output -o",
         "--run",
         "--workdir",
         "--timeout",

@@ -57,10 +57,10 @@ def test_verbose_shows_requests_and_the_file_keeps_its_level(
 def test_the_doctor_writes_a_bundle_that_holds_what_it_found(
     on_server: Omega21, tmp_path: Path
 ) -> None:
-    done = on_server("doctor", "--bundle", "bundle.zip", "--run", "nobodys")
+    done = on_server("doctor", "--bundle", "--run", "nobodys")
     assert done.status == 0, done.stderr
-    assert "the support bundle is bundle.zip: look into it before you send it" in done.stderr
-    with zipfile.ZipFile(tmp_path / "bundle.zip") as archive:
+    assert "the support bundle is omega21-bundle.zip: look into it before you send it" in done.stderr
+    with zipfile.ZipFile(tmp_path / "omega21-bundle.zip") as archive:
         found = json.loads(archive.read("doctor.json"))
         assert json.loads(archive.read("server/info.json"))[0]["protocol"] == 1
         assert TOKEN.encode() not in b"".join(map(archive.read, archive.namelist()))
@@ -71,10 +71,10 @@ def test_the_doctor_writes_a_bundle_that_holds_what_it_found(
 def test_a_bundle_without_a_server_and_one_that_cannot_be_written(
     omega21: Omega21, tmp_path: Path
 ) -> None:
-    done = omega21("doctor", "ftp://nowhere", "--bundle", "bundle.zip")
+    done = omega21("doctor", "ftp://nowhere", "--bundle", "-o", "bundle.zip")
     assert done.status == 13
     with zipfile.ZipFile(tmp_path / "bundle.zip") as archive:
         assert not [name for name in archive.namelist() if name.startswith("server/")]
-    done = omega21("doctor", "ftp://nowhere", "--bundle", "no/where/bundle.zip")
+    done = omega21("doctor", "ftp://nowhere", "--bundle", "-o", "no/where/bundle.zip")
     assert done.status == 1
     assert "no/where" in done.stderr

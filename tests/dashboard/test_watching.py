@@ -103,7 +103,7 @@ def test_a_drawing_has_ink(server: RunningServer, http: httpx.Client, open_page:
     assert watched.page.locator('[data-map="coherence"] canvas').evaluate(INKED) > 20
 
 
-def test_a_loss_that_falls_through_eight_powers_of_ten_is_drawn(
+def test_a_loss_that_falls_through_eight_powers_of_ten_and_to_zero_is_drawn(
     server: RunningServer, http: httpx.Client, open_page: Open
 ) -> None:
     prepare(http, "falling", seed=12)
@@ -113,7 +113,9 @@ def test_a_loss_that_falls_through_eight_powers_of_ten_is_drawn(
         reply = route.fetch()
         message = reply.json()
         for name in ("loss", "loss_min", "loss_max"):
-            message["points"][name] = [1.83399 * 10**-n for n in message["points"]["step"]]
+            message["points"][name] = [
+                1.83399 * 10**-n if n < 9 else 0 for n in message["points"]["step"]
+            ]
         route.fulfill(response=reply, json=message)
 
     watched = open_page(server.address, goto=False)

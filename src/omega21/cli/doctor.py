@@ -38,13 +38,16 @@ def doctor(
     token_file: TokenFile = None,
     ca: Ca = None,
     bundle: Annotated[
-        Path | None,
+        bool,
         typer.Option(
             "--bundle",
-            metavar="FILE",
             help="Write a support bundle too: a ZIP of logs, versions and state, without secrets.",
         ),
-    ] = None,
+    ] = False,
+    output_path: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="FILE", help="Where the bundle goes."),
+    ] = Path("omega21-bundle.zip"),
     run: Annotated[
         str | None,
         typer.Option("--run", metavar="NAME", help="A run of this machine to put into it."),
@@ -80,11 +83,11 @@ def doctor(
     warnings = sum(check.state == "warning" for check in made)
     document = {"ok": not failed, "checks": [_document(check) for check in made]}
     output.result(document, _verdict(made, failed=len(failed), warnings=warnings))
-    if bundle is not None:
+    if bundle:
         from omega21.cli.bundle import bundle as write
 
         write(
-            bundle,
+            output_path,
             findings=document,
             address=address,
             run=run,
@@ -95,7 +98,7 @@ def doctor(
             timeout=timeout,
         )
         text = _("the support bundle is {path}: look into it before you send it")
-        output.note(text.format(path=bundle))
+        output.note(text.format(path=output_path))
     if failed:
         raise typer.Exit(failed[0].exit_code)
 

@@ -118,16 +118,19 @@ class Chart {
   }
 
   draw() {
-    const isLogarithmic = Boolean(this.definition.mayBeLogarithmic) && spansPowers(this.data.slice(1));
+    const [x, ...columns] = this.data;
+    const least = this.definition.mayBeLogarithmic ? leastOfPowers(columns) : null;
+    const isLogarithmic = least !== null;
+    const drawn = isLogarithmic ? [x, ...columns.map((column) => raised(column, least))] : this.data;
     if (isLogarithmic !== this.isLogarithmic) {
       this.isLogarithmic = isLogarithmic;
       this.drawing?.destroy();
       this.drawing = undefined;
     }
     if (!this.drawing) {
-      this.drawing = new uPlot(this.options(), this.data, this.plot);
+      this.drawing = new uPlot(this.options(), drawn, this.plot);
     } else {
-      this.drawing.setData(this.data);
+      this.drawing.setData(drawn);
     }
   }
 
@@ -233,12 +236,17 @@ function spread(low, high, most = Infinity) {
   return [low >= 0 ? Math.max(0, low - room) : low - room, Math.min(most, high + room)];
 }
 
-// A loss that falls through powers of ten would be a flat line at the bottom of a linear axis.
-function spansPowers(columns) {
-  const known = columns.flat().filter((value) => value !== null);
+// A loss that falls through powers of ten would be a flat line at the bottom of a linear axis: its
+// least value above zero, else null.
+function leastOfPowers(columns) {
+  const known = columns.flat().filter((value) => value > 0);
   const least = Math.min(...known);
-  return least > 0 && Math.max(...known) / least > WIDE;
+  return Math.max(...known) / least > WIDE ? least : null;
 }
+
+// A loss of exactly zero has no place on a logarithmic axis.
+const raised = (column, least) =>
+  column.map((value) => (value === null ? null : Math.max(value, least)));
 
 // The library's own marks of a logarithmic axis never end where the lowest value is tiny.
 function powersOfTen(drawing, axis, low, high) {
