@@ -53,6 +53,7 @@ thead th { color: var(--soft); font-weight: 600; font-size: .85rem; }
 pre { background: var(--page); border: 1px solid var(--line); border-radius: 8px; padding: .75rem;
   overflow-x: auto; font-size: .85rem; }
 footer { color: var(--soft); font-size: .85rem; overflow-wrap: anywhere; }
+@media (max-width: 600px) { section { padding: 1rem; } .facts th { white-space: normal; } }
 @media print { section { break-inside: avoid; } }
 """
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
