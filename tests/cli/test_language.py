@@ -159,6 +159,13 @@ def test_what_programs_read_is_the_same_in_both(omega21: Omega21, on_server: Ome
         spoken = [omega21("--lang", language, *command) for language in ("en", "es")]
         assert spoken[0].stdout == spoken[1].stdout
         json.loads(spoken[0].stdout)
+    looked = [
+        on_server("--lang", language, "doctor", "--json").figures for language in ("en", "es")
+    ]
+    told = [{c["name"]: (c["found"], c["advice"]) for c in one["checks"]} for one in looked]
+    for name in ("python", "packages", "token", "memory", "quota"):
+        assert told[0][name] == told[1][name]
+    assert told[1]["token"][0] == "accepted"
     states = [
         on_server("--lang", language, "runs", "list", "--json").figures for language in ("en", "es")
     ]

@@ -119,7 +119,8 @@ def omega21(
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit status; what goes wrong is told on standard error."""
     command = typer.main.get_command(app)
-    if choose_language(_language_asked(arguments)) != "en":
+    asked = _language_asked(arguments)
+    if choose_language(asked) != "en":
         from omega21.cli.help import translate_help
 
         translate_help(command)
@@ -128,6 +129,7 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:  # noqa: BLE001 - the boundary: every error becomes a line here
         from omega21.cli.boundary import report
 
+        choose_language(asked)  # --json had English spoken
         return report(error)
     return status if isinstance(status, int) else 0
 

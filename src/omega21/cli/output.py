@@ -16,6 +16,8 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from omega21.language import choose_language
+
 
 class Mode(Enum):
     """Whom a command speaks to."""
@@ -30,6 +32,8 @@ class Output:
 
     def __init__(self, *, json: bool = False, quiet: bool = False, verbose: bool = False) -> None:
         self.mode = Mode.JSON if json else Mode.QUIET if quiet else Mode.HUMAN
+        if json:
+            choose_language("en")  # what programs read is the same whoever runs them
         if isinstance(sys.stdout, io.TextIOWrapper):
             # A letter that the terminal's encoding lacks becomes "?" and no error, as on stderr.
             sys.stdout.reconfigure(errors="replace")
