@@ -58,7 +58,7 @@ def test_status_shows_the_month(on_server: Omega21) -> None:
     ("tunnel", "left"),
     [
         ("none", ""),
-        ("ngrok", "; ngrok's free plan leaves 958 MB and 19682 requests"),
+        ("ngrok", "; ngrok's free plan leaves 958 MB and 19,682 requests"),
         (
             "cloudflared",
             "; cloudflared carries 200 requests at a time, of 100 s at most, and has no limit a "
