@@ -137,6 +137,14 @@ def live(events: Sequence[Event], *, width: int = 80, encoding: str = "utf-8") -
     return "\n".join(line.rstrip() for line in shown.splitlines())
 
 
+def test_figures_that_do_not_fit_beside_each_other_stand_below() -> None:
+    shown = live([*BEGIN, StepsDone(rows(3, 8), position(8))], width=50)
+    assert "loss 0.4200 (first 0.4700)" in shown
+    assert "anomaly probability 0.125" in shown
+    assert "128 samples/s" in shown
+    assert max(map(len, shown.splitlines())) <= 50
+
+
 def plain(events: Sequence[Event], capsys: pytest.CaptureFixture[str]) -> list[str]:
     view = PlainView(Output())
     for event in events:

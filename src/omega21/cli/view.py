@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, Literal, Protocol
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.progress import (
@@ -203,7 +204,7 @@ class LiveView:
 
     def _figures(self, options: ConsoleOptions) -> Iterator[Text]:
         progress = self._progress
-        yield _line(progress.figures_text() or _("no results yet"), options)
+        yield from _folded(progress.figures_text() or _("no results yet"), options)
         if evaluation := progress.evaluation_text():
             aurocs = progress.aurocs.values()
             sparks = sparkline(aurocs, width=_SPARKS, ascii_only=options.ascii_only)
@@ -211,7 +212,7 @@ class LiveView:
                 f"  {sparks}" if len(aurocs) > 1 else ""
             )
         if machine := progress.machine_text():
-            yield _line(machine, options)
+            yield from _folded(machine, options)
         if self._traffic.requests:
             yield _line(traffic_text(self._traffic), options)
 
@@ -240,6 +241,18 @@ class LiveView:
         for place, line in enumerate(drawn):
             label = f"{labels.get(place, ''):>{margin}} {axis}"
             yield Text.assemble((label, "dim"), (line, "cyan"), no_wrap=True)
+
+
+def _folded(text: str, options: ConsoleOptions) -> Iterator[Text]:
+    """Lay out figures, which stand two blanks apart, in as many lines as they need."""
+    line = ""
+    for figure in text.split("  "):
+        longer = f"{line}  {figure}" if line else figure
+        if line and cell_len(longer) > options.max_width:
+            yield _line(line, options)
+            longer = figure
+        line = longer
+    yield _line(line, options)
 
 
 def _line(text: str, options: ConsoleOptions, style: str = "") -> Text:

@@ -11,7 +11,6 @@ import * as show from "./view.js";
 
 const POINTS = 300;
 const LONGEST_DELAY = 15;
-const MISSING_DELAY = 10;
 // Nobody's name, and what cannot be one.
 const NO_SUCH_RUN = new Set(["unknown_run", "invalid_request", "not_found"]);
 
@@ -19,8 +18,8 @@ const NO_SUCH_RUN = new Set(["unknown_run", "invalid_request", "not_found"]);
 // change slowly are asked for rarely, and a run at rest is looked at twice a minute.
 const IS_LOCAL = /^(localhost|127\.[\d.]+|\[::1\])$/.test(location.hostname);
 const PACE = IS_LOCAL
-  ? { gather: 0.5, slow: 10, hidden: 60, rest: 0 }
-  : { gather: 5, slow: 60, hidden: 300, rest: 30 };
+  ? { gather: 0.5, slow: 10, missing: 2, hidden: 60, rest: 0 }
+  : { gather: 5, slow: 60, missing: 10, hidden: 300, rest: 30 };
 
 const charts = new Charts(byId("charts"));
 const maps = new HeatMaps(byId("maps"));
@@ -184,7 +183,7 @@ async function waitForRun(run, signal) {
     if (runs.some((known) => known.run === run)) return watch(run);
     reveal("missing");
     show.showRuns(runs, run);
-    await pause(document.hidden ? PACE.hidden : MISSING_DELAY, signal);
+    await pause(document.hidden ? PACE.hidden : PACE.missing, signal);
   }
 }
 
