@@ -39,6 +39,7 @@ def number(value: float | None, digits: int = 4) -> str:
 
 def plain(value: float) -> str:
     """Write a number with no more decimals than it has, six at most, or with its power: a tick."""
+    value = float(f"{value:.12g}")  # 9.999999999999999e-06 is meant to be 1e-05, not 10E-6
     return number(value) if 0 < abs(value) < 1e-4 else _decimal(value, "#,##0.######")
 
 
