@@ -11,7 +11,7 @@ import pytest
 
 from omega21.cli.boundary import report
 from omega21.cli.main import run
-from tests.cli.conftest import TOKEN
+from tests.cli.conftest import TOKEN, Omega21
 from tests.servers import RunningServer
 
 CLOSED = "http://127.0.0.1:1"  # nothing listens on port 1
@@ -279,3 +279,10 @@ def test_a_fault_is_one_line_that_says_where_its_trace_is(
         assert "ZeroDivisionError" in trace.read_text()
     finally:
         trace.unlink()
+
+
+def test_what_a_server_cannot_start_with_is_one_line(omega21: Omega21) -> None:
+    refused = omega21("serve", "--host", "0.0.0.0", "--port", "0")
+    assert (refused.status, refused.stdout) == (2, "")
+    assert refused.stderr.startswith("error: 0.0.0.0 can be reached from other machines")
+    assert refused.stderr.count("\n") == 1

@@ -167,6 +167,8 @@ def _start_logs(options: ServeOptions) -> None:
     hide(options.token)
     shown = logging.StreamHandler(sys.stderr)
     shown.setFormatter(PlainLines())
+    # What the command ends on, it says on standard error itself: one line, not two.
+    shown.addFilter(lambda record: record.name != "omega21.cli")
     logging.basicConfig(level=options.log_level.upper(), handlers=[shown])
     # It has a line for each request, and the tunnel's watch asks every few seconds.
     logging.getLogger("httpx").setLevel(logging.WARNING)

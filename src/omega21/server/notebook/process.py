@@ -6,6 +6,7 @@ It stops when its standard input ends, so it never outlives the notebook's proce
 import json
 import os
 import queue
+import re
 import subprocess
 import sys
 import threading
@@ -21,6 +22,9 @@ from omega21.server.notebook.problem import CannotServe
 
 LISTENING: Final = "listening on "
 _SERVER: Final = ("-m", "omega21.server", "--stop-with-stdin")
+_ERROR: Final = re.compile(r"(?:python -m omega21\.server: )?error: (.+)")
+"""A line on which a server ends; argparse's, for an option that it does not take, has its name."""
+
 _STOP_SECONDS: Final = 20.0
 _ASK_SECONDS: Final = 30.0
 
@@ -88,13 +92,15 @@ class ServerProcess:
             raise
         if not line.startswith(LISTENING):
             self.stop()
+            self._process.stdout.close()
             raise CannotServe(self.last_error())
         return line.removeprefix(LISTENING)
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._lines.put(line.decode().strip())
+        with self._process.stdout as lines:
+            for line in lines:
+                self._lines.put(line.decode().strip())
 
     def __enter__(self) -> Self:
         return self
@@ -147,7 +153,7 @@ class ServerProcess:
         with self.log.open("rb") as log:
             log.seek(self._log_from)
             lines = log.read().decode(errors="replace").splitlines()
-        errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+        errors = [found[1] for line in lines if (found := _ERROR.fullmatch(line))]
         if errors:
             return errors[-1]
         return _("the server ended with status {status}; its log is {log}").format(
