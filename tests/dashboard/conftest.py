@@ -72,7 +72,7 @@ class Watched:
 Open = Callable[..., Watched]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     chromium = require_program("chromium")
     with sync_playwright() as playwright:
@@ -81,7 +81,7 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """One server for the tests that do not harm it."""
     folder = tmp_path_factory.mktemp("server") / "data"

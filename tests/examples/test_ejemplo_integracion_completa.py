@@ -61,6 +61,6 @@ def test_a_refused_token_is_said_in_one_line(server: RunningServer, tmp_path: Pa
     done = run_example(server.address, token="another", folder=tmp_path)
 
     assert done.returncode == 1
-    assert "this is not the server's token" in done.stderr
+    assert "este no es el token del servidor" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "informe").exists()

@@ -33,7 +33,7 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     engine = Engine(tmp_path / "data", ENGINE)
     engine.start()
     yield engine
-    assert engine.stop()
+    assert engine.stop(60)  # a step of warming up cannot be interrupted
     engine.close()
 
 

@@ -16,7 +16,7 @@ from omega21.cli.options import (
     Verbose,
     Workdir,
 )
-from omega21.language import _
+from omega21.language import _, ngettext
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -186,9 +186,11 @@ def _label(name: str) -> str:
 
 def _verdict(made: "list[Check]", *, failed: int, warnings: int) -> str:
     if failed:
-        return _("{failed} failed, {warnings} warnings").format(failed=failed, warnings=warnings)
+        return _("failed: {failed}; warnings: {warnings}").format(failed=failed, warnings=warnings)
     if warnings:
-        return _("it works, with {warnings} warnings").format(warnings=warnings)
+        return ngettext(
+            "it works, with {warnings} warning", "it works, with {warnings} warnings", warnings
+        ).format(warnings=warnings)
     if any(check.name == "address" and check.state == "not checked" for check in made):
         return _("this machine is as it should be; give an address to look at a server")
     return _("everything is as it should be")

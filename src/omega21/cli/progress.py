@@ -121,12 +121,12 @@ class TrainingProgress:
         texts = []
         if self._status is not None:
             figures = self._status.estadisticas
-            memory = size(figures.gpu_memoria_mb * 1e6)
+            memory = _memory(self._status)
             texts.append(
                 _("device {device}, {memory} in use").format(
-                    device=figures.dispositivo, memory=memory
+                    device=figures.dispositivo, memory=size(memory)
                 )
-                if figures.gpu_memoria_mb
+                if memory
                 else _("device {device}").format(device=figures.dispositivo)
             )
             if self._status.restarts:
@@ -216,6 +216,13 @@ def traffic_text(traffic: Traffic) -> str:
         received=size(traffic.bytes_received),
         requests=count(traffic.requests),
     )
+
+
+def _memory(status: Status) -> float:
+    """Bytes of the device's memory in use; without a GPU, of the server's own."""
+    if status.estadisticas.gpu_memoria_mb:
+        return status.estadisticas.gpu_memoria_mb * 1e6
+    return (status.machine and status.machine.process_memory) or 0
 
 
 def _how(how: str) -> str:

@@ -112,6 +112,9 @@ class Machine(Reply):
     device: str = Field(description="name of the GPU; cpu or mps without one")
     device_memory_total: int | None = Field(default=None, description="null without a GPU")
     device_memory_free: int | None = None
+    process_memory: int | None = Field(
+        default=None, description="that the server takes; null where its system does not tell"
+    )
     cpus: int
     disk_free: int = Field(description="where the data folder is")
     clock: float = Field(description="seconds since 1970")

@@ -78,6 +78,7 @@ STATUS = {
         "device": "NVIDIA Tesla T4",
         "device_memory_total": 15_828_320_256,
         "device_memory_free": 15_001_321_472,
+        "process_memory": 1_210_000_000,
         "cpus": 2,
         "disk_free": 80_000_000_000,
         "clock": 1_767_225_600.5,

@@ -17,7 +17,7 @@ from omega21.protocol.errors import UnknownRun
 from omega21.protocol.runs import RunStatus
 from omega21.server.services import ServicesHere
 from omega21.training.engine import Engine
-from omega21.training.memory import process_mb
+from omega21.training.memory import process_bytes
 
 router = APIRouter(include_in_schema=False)
 
@@ -76,10 +76,10 @@ class _Figures(Collector):
             "Of the device, 0 without a GPU",
             engine.hardware.memory_mb() * 1e6,
         )
-        resident = process_mb()
+        resident = process_bytes()
         if resident is not None:
             yield GaugeMetricFamily(
-                "omega21_resident_memory_bytes", "Of the server process", resident * 1e6
+                "omega21_resident_memory_bytes", "Of the server process", resident
             )
 
     def _runs(self) -> Iterator[Metric]:

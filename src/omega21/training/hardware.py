@@ -15,6 +15,7 @@ from omega21.protocol.classic import Machine
 from omega21.protocol.errors import InvalidRequest
 from omega21.protocol.runs import Precision, RunConfig, Stretch
 from omega21.training.batches import Batch
+from omega21.training.memory import process_bytes
 from omega21.training.options import EngineOptions
 
 _DTYPES: dict[Precision, torch.dtype] = {
@@ -100,6 +101,7 @@ class Hardware:
             device=self.name.removeprefix("cuda "),
             device_memory_total=total,
             device_memory_free=free,
+            process_memory=process_bytes(),
             cpus=_available_cores(),
             disk_free=shutil.disk_usage(folder).free,
             clock=time.time(),

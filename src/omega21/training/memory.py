@@ -38,7 +38,7 @@ class MemoryHistory:
             if self._samples and 0 <= now - self._samples[-1].at < self._interval:
                 return
             self._samples.append(
-                MemorySample(at=now, process_mb=process_mb(), device_mb=self._device_mb())
+                MemorySample(at=now, process_mb=_process_mb(), device_mb=self._device_mb())
             )
             if len(self._samples) > MOST_SAMPLES:
                 self._samples = self._samples[::2]
@@ -46,14 +46,19 @@ class MemoryHistory:
 
     def samples(self) -> list[MemorySample]:
         """Return the samples, oldest first, with one of now."""
-        now = MemorySample(at=self._clock(), process_mb=process_mb(), device_mb=self._device_mb())
+        now = MemorySample(at=self._clock(), process_mb=_process_mb(), device_mb=self._device_mb())
         with self._guard:
             return [*self._samples[-MOST_SAMPLES + 1 :], now]
 
 
-def process_mb() -> float | None:
-    """Return the resident memory of this process in MB; None where the system does not tell."""
+def process_bytes() -> int | None:
+    """Return the resident memory of this process; None where the system does not tell."""
     if sys.platform != "linux":
         return None
     pages = int(_STATM.read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _process_mb() -> float | None:
+    found = process_bytes()
+    return None if found is None else found / 1e6
