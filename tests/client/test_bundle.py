@@ -19,7 +19,7 @@ from tests.carriers import NGROK, TunnelCarrier
 from tests.client.runs import tiny, train
 from tests.servers import RunningServer, start_server
 
-USER = "mariasecreta"
+USER = "mariaplantada"
 TOKEN = "planted-token-1"
 PLANTED = [USER, "planted", "some-words", "203.0.113.9"]
 """Nothing of this may be in a bundle, in whatever case."""

@@ -87,13 +87,13 @@ async def test_no_step_is_logged_twice_after_a_stop_or_in_the_next_segment(
     first, second, third = Kept(), Kept(), Kept()
     async with client_of(server) as client:
         async with client.train(
-            tiny("twice", epochs=40), workdir=tmp_path, loggers=[first]
+            tiny("logged-twice", epochs=40), workdir=tmp_path, loggers=[first]
         ) as events:
             async for event in events:
                 if isinstance(event, StepsDone):
                     break
-        await train(client, tiny("twice", epochs=40), tmp_path, second)
-        await train(client, tiny("twice", samples=100), tmp_path, third)
+        await train(client, tiny("logged-twice", epochs=40), tmp_path, second)
+        await train(client, tiny("logged-twice", samples=100), tmp_path, third)
 
     assert [*first.steps(), *second.steps()] == list(range(1, 401))
     assert third.steps() == [401, 402]
