@@ -23,7 +23,7 @@ from benchmarks.processes import set_up_torch
 
 set_up_torch()
 
-from benchmarks.bare_loop import BareLoop, batches  # noqa: E402 - after torch's threads are set up
+from benchmarks.bare_loop import BareLoop, batches, in_a_thread  # noqa: E402 - after torch's threads are set up
 from omega21.data.generators import generate  # noqa: E402
 from omega21.model.corteza import build_model  # noqa: E402
 from omega21.protocol.digests import tensors_sha256  # noqa: E402
@@ -117,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     steps = 20 if options.quick else options.steps
     bare, plain, saving, costs = [], [], [], []
     for _ in range(ROUNDS):
-        bare.append(bare_seconds(steps))
+        bare.append(in_a_thread(lambda: bare_seconds(steps)))
         plain.append(engine_seconds(steps, checkpoint_seconds=_NEVER)[0])
         seconds, count = engine_seconds(steps, checkpoint_seconds=_OFTEN)
         saving.append(seconds)

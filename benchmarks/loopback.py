@@ -14,7 +14,6 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from benchmarks.processes import Served, server, set_up_torch
 
 set_up_torch()
 
-from benchmarks.bare_loop import BareLoop, batches  # noqa: E402 - after the threads are set up
+from benchmarks.bare_loop import BareLoop, batches, in_a_thread  # noqa: E402 - after the threads are set up
 from benchmarks.client_process import train  # noqa: E402
 from omega21 import Client  # noqa: E402
 from omega21.data.generators import generate  # noqa: E402
@@ -81,13 +80,14 @@ class BareRun:
 
     def __init__(self, model: ModelConfig, *, samples: int, batch_size: int) -> None:
         data = generate("simple", 0, range(samples), anomaly_percent=10)
-        self._ready = list(batches(data, batch_size=batch_size))
-        self._thread = ThreadPoolExecutor(1)  # memory and OpenMP differ between threads
-        self._loop = BareLoop(build_model(model, seed=0), OptimizerConfig(), run_seed=0)
+        self._ready = in_a_thread(lambda: list(batches(data, batch_size=batch_size)))
+        self._loop = in_a_thread(
+            lambda: BareLoop(build_model(model, seed=0), OptimizerConfig(), run_seed=0)
+        )
 
     def train(self, steps: int) -> float:
-        """Train so many steps, on a thread of its own as the server does; seconds."""
-        return self._thread.submit(self._train, steps).result()
+        """Train so many steps; seconds."""
+        return in_a_thread(lambda: self._train(steps))
 
     def _train(self, steps: int) -> float:
         started = time.perf_counter()

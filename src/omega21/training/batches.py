@@ -121,8 +121,11 @@ class SegmentReader:
         """Read single samples, the shards one after another."""
         batch = self._empty(len(places), like=int(places[0]))
         numbers = np.searchsorted(self._starts, places, side="right") - 1
-        for number in np.unique(numbers).tolist():
-            wanted = np.flatnonzero(numbers == number)
+        by_shard = np.argsort(numbers, kind="stable")
+        present, firsts = np.unique(numbers[by_shard], return_index=True)
+        ends = [*firsts[1:].tolist(), len(places)]
+        for number, first, end in zip(present.tolist(), firsts.tolist(), ends, strict=True):
+            wanted = by_shard[first:end]
             rows = places[wanted] - self._starts[number]
             sha256 = self.segment.shards[number].sha256
             batch.x[wanted] = self._shards.read_rows(sha256, "x", rows=rows)
