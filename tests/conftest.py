@@ -1,6 +1,7 @@
 """Settings of the whole suite. They come before any test imports torch or starts a process."""
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,9 @@ from hypothesis import settings
 
 # Several processes compute on few cores here; a thread that spins while it waits takes one of them.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# A shell's background job ignores Ctrl-C, and so would every program that a test starts there.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No test reads or writes what the person at this machine has remembered of servers.
 os.environ["OMEGA21_SERVERS"] = ""
