@@ -167,18 +167,7 @@ class Following:
 
     async def _judge(self, reply: StepsReply, *, uploaded: bool) -> None:
         """Act on the state of a run that is not at its end."""
-        if reply.state == "diverged":
-            raise Diverged(
-                translated(reply.reason or "")
-                or _("the run stopped at step {step}").format(step=reply.step)
-            )
-        if reply.state == "failed":
-            raise Unavailable(
-                _("the run failed on its server: {reason}").format(
-                    reason=translated(reply.reason or "") or _("no reason given")
-                ),
-                hint=_("restart the server, then train again"),
-            )
+        check_going(reply)
         if reply.target < self._last_step:
             record = self._folder.record
             await self._client.advance(record.run, run_id=record.id, to=self._last_step)
@@ -186,6 +175,22 @@ class Following:
             raise UnknownShard(
                 _("the server lost {count} of the run's shards").format(count=reply.waiting_for)
             )
+
+
+def check_going(reply: StepsReply) -> None:
+    """Raise Diverged or Unavailable where a run has ended before its end, saying why."""
+    if reply.state == "diverged":
+        raise Diverged(
+            translated(reply.reason or "")
+            or _("the run stopped at step {step}").format(step=reply.step)
+        )
+    if reply.state == "failed":
+        raise Unavailable(
+            _("the run failed on its server: {reason}").format(
+                reason=translated(reply.reason or "") or _("no reason given")
+            ),
+            hint=_("restart the server, then train again"),
+        )
 
 
 def _continues(digest: str | None, row: StepRow) -> bool:

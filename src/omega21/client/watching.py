@@ -24,17 +24,15 @@ from omega21.client.events import (
     UploadProgress,
 )
 from omega21.client.folder import run_folder_path
-from omega21.client.following import GATHER_SECONDS, GATHER_SECONDS_LOCAL
+from omega21.client.following import GATHER_SECONDS, GATHER_SECONDS_LOCAL, check_going
 from omega21.client.pulse import PULSE_SECONDS, PULSE_SECONDS_LOCAL, Pulse
 from omega21.client.stored import StoredRun, open_stored_run
 from omega21.client.stream import EventStream
 from omega21.client.summary import Evaluation
 from omega21.language import _
-from omega21.language.borrowed import translated
-from omega21.protocol.errors import Diverged, Unavailable
 from omega21.protocol.plan import PlanIndex, Segment, plan_steps
 from omega21.protocol.runs import RunState
-from omega21.protocol.steps import MAX_WAIT_SECONDS, StepsReply
+from omega21.protocol.steps import MAX_WAIT_SECONDS
 
 if TYPE_CHECKING:
     from omega21.client.client import AsyncClient
@@ -149,7 +147,7 @@ class Watching(EventStream):
             await self._tell_evaluations(ready)
             if reply.step >= ready.last_step <= after:
                 return
-            _judge(reply)
+            check_going(reply)
             if not reply.steps and reply.state in {"idle", "paused"}:
                 await anyio.sleep(self._pause)  # such a run answers at once
 
@@ -206,19 +204,3 @@ class Watching(EventStream):
             )
         state = await self._client.run_state(self._run_name)
         await self._emit(Done(summary, state, found))
-
-
-def _judge(reply: StepsReply) -> None:
-    """Raise what ended a run before its end."""
-    if reply.state == "diverged":
-        raise Diverged(
-            translated(reply.reason or "")
-            or _("the run stopped at step {step}").format(step=reply.step)
-        )
-    if reply.state == "failed":
-        raise Unavailable(
-            _("the run failed on its server: {reason}").format(
-                reason=translated(reply.reason or "-")
-            ),
-            hint=_("restart the server, then train again"),
-        )
