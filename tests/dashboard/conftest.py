@@ -55,6 +55,13 @@ class Watched:
         """Forget complaints with one of these words: those that a test has provoked."""
         self.said[:] = [line for line in self.said if not any(word in line for word in words)]
 
+    def forgive_cut(self) -> None:
+        """Forget that requests ended with a server that the test has killed, at whatever byte."""
+        self.forgive(
+            "ERR_CONNECTION", "ERR_EMPTY_RESPONSE", "ERR_CONTENT_LENGTH_MISMATCH",
+            "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_SOCKET_NOT_CONNECTED",
+        )  # fmt: skip
+
     def points(self, chart: str, count: int) -> None:
         """Wait until a chart or a map shows this many points."""
         place = f'[data-chart="{chart}"], [data-map="{chart}"]'

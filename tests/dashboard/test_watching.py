@@ -167,7 +167,7 @@ def test_a_server_that_is_gone_is_said_to_be_and_found_again(
         train(http, "cut", 12)
         watched.points("loss", 12)
         watched.points("dendrites", 12)
-    watched.forgive("ERR_CONNECTION", "ERR_EMPTY_RESPONSE")
+    watched.forgive_cut()
 
 
 def test_a_replaced_server_process_is_an_event(
@@ -180,7 +180,7 @@ def test_a_replaced_server_process_is_an_event(
     event = watched.page.locator('#events [data-kind="restarted"]')
     expect(event).to_contain_text("SIGKILL")
     expect(watched.page.locator("#link")).to_have_text("Connected")
-    watched.forgive("ERR_CONNECTION", "ERR_EMPTY_RESPONSE")  # the poll that died with it
+    watched.forgive_cut()
 
 
 def test_a_run_that_does_not_exist_is_said_and_shown_when_it_comes(
