@@ -10,7 +10,41 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from omega21.training.heap import keep_freed_memory
 from omega21.training.waiting import bound_spinning
+
+
+@dataclass(frozen=True)
+class TwoMachines:
+    """The cores of this machine, divided as if the server and the client had one each."""
+
+    far: frozenset[int]
+    """The server's, which computes."""
+    near: frozenset[int]
+    """The client's and the link's."""
+
+
+def two_machines() -> TwoMachines:
+    """Give the client a core of its own; where there is one core, or no saying, all is shared."""
+    if sys.platform != "linux":
+        cores = range(os.cpu_count() or 1)
+    else:
+        cores = sorted(os.sched_getaffinity(0))
+    return TwoMachines(frozenset(cores[:-1] or cores), frozenset(cores[-1:]))
+
+
+@contextmanager
+def on_cores(cores: frozenset[int]) -> Iterator[None]:
+    """Have the threads and processes that are started here stay on some cores. Linux alone can."""
+    if sys.platform != "linux":
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 @dataclass(frozen=True)
@@ -73,11 +107,12 @@ def run_module(module: str, *arguments: str) -> str:
 
 
 def set_up_torch() -> None:
-    """Compute as the server does: the same waiting threads, the same deterministic algorithms.
+    """Compute as the server does: the same threads, memory and deterministic algorithms.
 
     To be called before anything else imports torch.
     """
     bound_spinning()
+    keep_freed_memory()
     import torch  # noqa: PLC0415 - after its threads are set up
 
     torch.use_deterministic_algorithms(mode=True)

@@ -30,6 +30,7 @@ from omega21.protocol.tunnels import TunnelAsked, TunnelKind
 from omega21.server.access import Access, is_loopback_address
 from omega21.server.supervisor import Supervisor, child_command, die_with_parent, start_reporting
 from omega21.server.token import server_token
+from omega21.training.heap import keep_freed_memory
 from omega21.training.options import EngineOptions
 from omega21.training.waiting import bound_spinning
 
@@ -237,6 +238,7 @@ def _serve_here(
     report: bool = False,
 ) -> None:
     bound_spinning()
+    keep_freed_memory()
     from omega21.training.engine import Engine  # noqa: PLC0415
 
     engine = Engine(options.data_dir, options.engine, fatal=_end_process)
