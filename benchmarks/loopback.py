@@ -38,6 +38,8 @@ LEAST_SHARE = 0.97
 LEAST_SHARE_TINY_FIRST = 0.90
 TINY_BATCH = 128
 """With it the tiny model takes about 10 ms a step on two cores."""
+TINY_FEW = 32_768
+"""So many samples are held in memory in later epochs; a run of `rounds` slices has more."""
 
 
 class ServedRun:
@@ -51,6 +53,7 @@ class ServedRun:
         config = RunConfig(model=model, seed=0)
         self._id = client.create_run(self.name, config=config).id
         self.step = 0
+        self.samples = samples
         data = generate("simple", 0, range(samples), anomaly_percent=10)
         refs = []
         for start in range(0, samples, SHARD_SAMPLES):
@@ -125,16 +128,19 @@ def ready_samples(client: Client, *, quick: bool) -> list[Bar]:
     found = shares(bare.train, run.train, steps=steps, rounds=rounds)
     bars.append(median_bar("default model: share of the bare loop's speed", found, LEAST_SHARE))
     show(bars[-1:])
-    steps = 60 if quick else 150
-    samples = TINY_BATCH * (steps * rounds + 3)
-    tiny = ServedRun(client, TINY, samples=samples, batch_size=TINY_BATCH, epochs=3)
     bare = BareRun(TINY, samples=4096, batch_size=TINY_BATCH)
-    tiny.train(3), bare.train(3)
-    for name, least in (
-        ("tiny model, first epoch, shards ready", LEAST_SHARE_TINY_FIRST),
-        ("tiny model, later epochs", LEAST_SHARE),
+    steps = 60 if quick else 150
+    many = ServedRun(
+        client, TINY, samples=TINY_BATCH * (steps * rounds + 3), batch_size=TINY_BATCH, epochs=3
+    )
+    few = ServedRun(client, TINY, samples=TINY_FEW, batch_size=TINY_BATCH, epochs=40)
+    many.train(3), bare.train(3), few.train(TINY_FEW // TINY_BATCH)
+    for name, run, least in (
+        ("tiny model, first epoch, shards ready", many, LEAST_SHARE_TINY_FIRST),
+        (f"tiny model, later epochs of {TINY_FEW:,} samples", few, LEAST_SHARE),
+        (f"tiny model, later epochs of {many.samples:,} samples", many, LEAST_SHARE),
     ):
-        found = shares(bare.train, tiny.train, steps=steps, rounds=rounds)
+        found = shares(bare.train, run.train, steps=steps, rounds=rounds)
         bars.append(median_bar(name, found, least))
         show(bars[-1:])
     return bars

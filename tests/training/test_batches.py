@@ -1,6 +1,8 @@
 """Batches as they are read from shards, and the one that is read ahead."""
 
+import gc
 import threading
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 
 from omega21.data.order import epoch_order
 from omega21.protocol.errors import UnknownShard
-from omega21.training.batches import Batch, BatchAhead, SegmentReader
+from omega21.training.batches import Batch, BatchFeed, SegmentReader
 from omega21.training.shards import ShardStore
 from tests.training.engines import Samples, Shard, cut, make_samples, make_segment
 
@@ -37,6 +39,8 @@ def test_a_batch_is_its_samples_wherever_shards_are_cut(
         assert {batch.x.dtype.str, batch.y.dtype.str} == {"<f4"}
         np.testing.assert_array_equal(batch.x, x[order].astype(np.float32))
         np.testing.assert_array_equal(batch.y, SAMPLES.y[order])
+        if epoch == 1 and place == 0:
+            reader.hold()  # from here on they come from memory
 
 
 def test_a_shard_that_is_cut_short_on_disk_is_unknown(tmp_path: Path) -> None:
@@ -65,7 +69,7 @@ class TestAhead:
         return Counting(plain.segment, ShardStore(tmp_path, limit=10**9))
 
     def test_what_was_prepared_is_not_read_again(self, reader: Counting) -> None:
-        ahead = BatchAhead()
+        ahead = BatchFeed()
         ahead.prepare(reader, 3)
         taken = ahead.take(reader, 3)
         assert reader.positions == [3]
@@ -80,7 +84,7 @@ class TestAhead:
             threads.append(threading.current_thread().name)
             return Batch(batch.x + 1, batch.y)
 
-        ahead = BatchAhead(stage)
+        ahead = BatchFeed(stage)
         ahead.prepare(reader, 3)
         np.testing.assert_array_equal(ahead.take(reader, 3).x, reader.read(3).x + 1)
         assert len(threads) == 1
@@ -92,7 +96,7 @@ class TestAhead:
     ) -> None:
         """As when an inline batch, or another run, comes in between."""
         other = Counting(reader.segment, ShardStore(tmp_path, limit=10**9))
-        ahead = BatchAhead()
+        ahead = BatchFeed()
         ahead.prepare(reader, 3)
         np.testing.assert_array_equal(ahead.take(reader, 4).x, reader.read(4).x)
         ahead.prepare(reader, 4)
@@ -107,8 +111,63 @@ class TestAhead:
     ) -> None:
         for path in tmp_path.glob("??/*"):
             path.unlink()
-        ahead = BatchAhead()
+        ahead = BatchFeed()
         ahead.prepare(reader, 0)
         with pytest.raises(UnknownShard):
             ahead.take(reader, 0)
         ahead.close()
+
+
+class TestHeld:
+    """Later epochs read samples from memory, where there is room."""
+
+    BYTES = 29 * 4 * 1601
+
+    @pytest.fixture
+    def readers(self, tmp_path: Path) -> tuple[SegmentReader, SegmentReader]:
+        shards = cut(SAMPLES, 7)
+        return stored(tmp_path, shards), stored(tmp_path, shards)
+
+    @pytest.mark.parametrize("spare", [0, -1])
+    def test_a_segment_that_fits_until_its_last_step(
+        self, readers: tuple[SegmentReader, SegmentReader], spare: int
+    ) -> None:
+        reader, plain = readers
+        feed = BatchFeed(most_held=self.BYTES + spare)
+        for position in range(reader.segment.steps):
+            taken, expected = feed.take(reader, position), plain.read(position)
+            np.testing.assert_array_equal(taken.x, expected.x)
+            np.testing.assert_array_equal(taken.y, expected.y)
+            is_last = position == reader.segment.steps - 1
+            in_order = position < reader.segment.steps_per_epoch
+            assert reader.is_held == (spare >= 0 and not in_order and not is_last)
+        feed.close()
+
+    def test_one_at_a_time_for_as_long_as_it_is_used(
+        self, readers: tuple[SegmentReader, SegmentReader], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first, second = readers
+        now = [1000.0]
+        monkeypatch.setattr("omega21.training.batches.time.monotonic", lambda: now[0])
+        feed = BatchFeed(most_held=self.BYTES)
+        for now[0], reader, held in (
+            (1000, first, first),
+            (1001, second, first),
+            (1009, first, first),
+            (1018, second, first),
+            (1020, second, second),
+            (1021, first, second),
+        ):
+            feed.take(reader, 5)
+            assert [other.is_held for other in readers] == [other is held for other in readers]
+        feed.close()
+
+    def test_a_run_that_is_gone_holds_nothing(self, tmp_path: Path) -> None:
+        feed = BatchFeed(most_held=self.BYTES)
+        reader = stored(tmp_path, cut(SAMPLES, 7))
+        feed.take(reader, 5)
+        held = weakref.ref(reader)
+        del reader
+        gc.collect()
+        assert held() is None
+        feed.close()

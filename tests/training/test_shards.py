@@ -1,10 +1,12 @@
 """The store of shards: bounded, sound, and never half written."""
 
 import os
+import resource
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +66,15 @@ class Store:
         return [number for number, shard in enumerate(SHARDS) if shard.sha256 in files]
 
 
+def open_files(folder: Path) -> list[str]:
+    """Files below a folder that this process holds open."""
+    opened = []
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # the listing's own
+            opened.append(str(link.readlink()))
+    return [path for path in opened if path.startswith(str(folder))]
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "shards", room=3)
@@ -73,10 +84,42 @@ class TestStoring:
     def test_a_shard_is_read_by_rows(self, store: Store) -> None:
         shard = make_shard(make_samples(6))
         assert store.put(shard) is True
-        assert store.store.samples(shard.sha256) == 6
+        opened = store.store.open(shard.sha256)
+        assert opened.samples == 6
         for rows in (range(6), range(2, 4), range(5, 6), range(3, 3)):
-            got = store.store.read(shard.sha256, "x", rows=rows)
+            got = np.empty((len(rows), 1600), np.float32)
+            opened.read_into("x", rows.start, got)
             np.testing.assert_array_equal(got, shard.tensors["x"][rows.start : rows.stop])
+        np.testing.assert_array_equal(opened.read("x"), shard.tensors["x"])
+        np.testing.assert_array_equal(opened.read("x", rows=2), shard.tensors["x"][:2])
+        for _ in range(2):
+            np.testing.assert_array_equal(opened.column("y"), shard.tensors["y"])
+
+    def test_so_many_files_stay_open_and_no_more(self, tmp_path: Path) -> None:
+        store = ShardStore(tmp_path, limit=10**9, open_files=3)
+        shards = cut(make_samples(20), 2)
+        for shard in shards:
+            store.put(shard.sha256, shard.tensors, pinned=set)
+        before = open_files(tmp_path)
+        for shard in (*shards, *shards):
+            np.testing.assert_array_equal(store.open(shard.sha256).read("x"), shard.tensors["x"])
+        assert len(open_files(tmp_path)) == len(before) + 3
+        kept = [store.open(shard.sha256) for shard in shards[:5]]  # by who reads them
+        np.testing.assert_array_equal(kept[0].read("x"), shards[0].tensors["x"])
+
+    def test_a_process_that_may_open_no_more_files_loses_no_shard(self, store: Store) -> None:
+        store.put(SHARDS[0])
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        try:
+            with pytest.raises(OSError, match="Too many open files"):
+                store.store.open(SHARDS[0].sha256)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert store.here() == [0]
+        np.testing.assert_array_equal(
+            store.store.open(SHARDS[0].sha256).read("x"), SHARDS[0].tensors["x"]
+        )
 
     def test_the_same_again_changes_nothing(self, store: Store) -> None:
         assert store.put(SHARDS[0]) is True
@@ -89,7 +132,7 @@ class TestStoring:
         store.put(SHARDS[0])
         again = Store(store.folder)
         assert SHARDS[0].sha256 in again.store
-        rows = again.store.read(SHARDS[0].sha256, "y", rows=range(2))
+        rows = again.store.open(SHARDS[0].sha256).read("y")
         np.testing.assert_array_equal(rows, SHARDS[0].tensors["y"])
 
     def test_what_is_not_what_its_name_says_is_refused(self, store: Store) -> None:
@@ -124,7 +167,7 @@ class TestStoring:
         assert len(stored) == 80
         again = Store(tmp_path)
         for shard in shards:
-            rows = again.store.read(shard.sha256, "x", rows=range(2))
+            rows = again.store.open(shard.sha256).read("x")
             np.testing.assert_array_equal(rows, shard.tensors["x"])
         assert not list(tmp_path.rglob("*.tmp"))
 
@@ -144,7 +187,7 @@ class TestRoom:
 
     def test_the_least_recently_used_goes_first(self, store: Store) -> None:
         self.fill(store)
-        store.store.read(SHARDS[0].sha256, "y", rows=range(1))
+        store.store.open(SHARDS[0].sha256)
         assert SHARDS[1].sha256 in store.store  # asking counts as use
         store.clock.now += MINIMUM_AGE_SECONDS + 10
         for newcomer, left in ((3, [0, 1, 3]), (4, [1, 3, 4])):
@@ -171,7 +214,7 @@ class TestRoom:
         store.clock.now += MINIMUM_AGE_SECONDS + 10
         store.put(SHARDS[3])
         with pytest.raises(UnknownShard):
-            store.store.samples(SHARDS[0].sha256)
+            store.store.open(SHARDS[0].sha256)
         assert store.put(SHARDS[0]) is True
 
 

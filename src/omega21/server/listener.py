@@ -6,7 +6,6 @@ Its connections are ours (`connections`), which bounds what each of them may tak
 import asyncio
 import contextlib
 import logging
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from socket import socket
@@ -15,6 +14,7 @@ from typing import Final
 import uvicorn
 from starlette.types import ASGIApp
 
+from omega21 import open_files
 from omega21.server.connections import Connection, Crowd, Limits
 
 logger = logging.getLogger(__name__)
@@ -28,8 +28,8 @@ _TAKEN_AT_ONCE: Final = 64
 """Connections taken in between two looks at those that are there: those that have said something
 are heard before a flood of others can push them out."""
 
-_OTHER_FILES: Final = 512
-"""Files that may be open beside the connections: 128 shards, SQLite, and room to spare."""
+_OTHER_FILES: Final = 384
+"""Files that may be open beside connections and shards: SQLite's, and room to spare."""
 
 
 class Listener(uvicorn.Server):
@@ -83,17 +83,10 @@ class Listener(uvicorn.Server):
 
 def within_open_files(limits: Limits) -> Limits:
     """Raise this process's limit of open files for them, or lower them to what it allows."""
-    if os.name != "posix":
+    others = _OTHER_FILES + open_files.for_shards()
+    allowed = open_files.raise_limit(limits.connections + others)
+    room = max(16, allowed - others)
+    if room >= limits.connections:
         return limits
-    import resource  # noqa: PLC0415 - POSIX alone has it
-
-    wanted = limits.connections + _OTHER_FILES
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < wanted:
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    if soft >= wanted:
-        return limits
-    room = max(16, soft - _OTHER_FILES)
-    logger.warning("%d files may be open here: room for %d connections", soft, room)
+    logger.warning("%d files may be open here: room for %d connections", allowed, room)
     return replace(limits, connections=room)

@@ -1,5 +1,7 @@
 """From a step's number to its batch: which samples, in which shards, and whether they are here."""
 
+import time
+import weakref
 from bisect import bisect_right
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,15 +27,18 @@ class SegmentReader:
     """Reads the batches of one segment.
 
     Batches are defined on the segment's samples, so the result does not depend on where shards
-    are cut. The list of shards grows with `extend`.
+    are cut. The list of shards grows with `extend`. Reading every sample of a later epoch for
+    itself takes five times as long as picking them from memory, where `hold` puts them.
     """
 
     def __init__(self, segment: Segment, shards: ShardStore) -> None:
         self.segment = segment
         self._shards = shards
         self._starts: list[int] = []
+        self._start_array = np.empty(0, np.int64)  # the same
         self._listed = 0
         self._present = 0  # shards at the list's start that are known to be here
+        self._held: Batch | None = None  # all samples of the segment
         self.extend(segment)
 
     def extend(self, segment: Segment) -> None:
@@ -41,6 +46,7 @@ class SegmentReader:
         for ref in segment.shards[len(self._starts) :]:
             self._starts.append(self._listed)
             self._listed += ref.samples
+        self._start_array = np.array(self._starts)
         self.segment = segment
 
     def is_ready(self, position: int) -> bool:
@@ -77,10 +83,35 @@ class SegmentReader:
 
     def read(self, position: int) -> Batch:
         """Read the batch of a step. Raises UnknownShard where a shard has gone."""
-        epoch, start, stop = self._bounds(position)
-        if epoch == 0:
+        if self.is_in_order(position):
+            _epoch, start, stop = self._bounds(position)
             return self._read_range(start, stop)
-        return self._read_rows(self.places(position))
+        places = self.places(position)
+        if self._held is not None:
+            return Batch(*(np.take(array, places, axis=0) for array in self._held))
+        return self._read_rows(places)
+
+    def is_in_order(self, position: int) -> bool:
+        """Whether the samples of a step lie side by side: those of a first epoch."""
+        return self._bounds(position)[0] == 0
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of memory that `hold` takes. Raises UnknownShard."""
+        return self.segment.samples * 4 * (self._width(at=0) + 1)
+
+    def hold(self) -> None:
+        """Read all samples into memory. Raises UnknownShard where a shard has gone."""
+        self._held = self._read_range(0, self.segment.samples)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether all samples are in memory."""
+        return self._held is not None
+
+    def let_go(self) -> None:
+        """Give the memory back that `hold` took."""
+        self._held = None
 
     def _bounds(self, position: int) -> tuple[int, int, int]:
         segment = self.segment
@@ -110,46 +141,65 @@ class SegmentReader:
         filled = 0
         while filled < stop - start:
             ref, row = self._find(start + filled)
-            count = min(ref.samples - row, stop - start - filled)
-            rows = slice(filled, filled + count)
-            for name, out in (("x", batch.x[rows]), ("y", batch.y[rows])):
-                out[:] = self._shards.read(ref.sha256, name, rows=range(row, row + count))
-            filled += count
+            rows = slice(filled, filled + min(ref.samples - row, stop - start - filled))
+            shard = self._shards.open(ref.sha256)
+            shard.read_into("x", row, batch.x[rows])
+            shard.read_into("y", row, batch.y[rows])
+            filled = rows.stop
         return batch
 
     def _read_rows(self, places: NDArray[np.int64]) -> Batch:
-        """Read single samples, the shards one after another."""
+        """Read single samples: one call to the system each, straight to where it belongs."""
         batch = self._empty(len(places), like=int(places[0]))
-        numbers = np.searchsorted(self._starts, places, side="right") - 1
-        by_shard = np.argsort(numbers, kind="stable")
-        present, firsts = np.unique(numbers[by_shard], return_index=True)
-        ends = [*firsts[1:].tolist(), len(places)]
-        for number, first, end in zip(present.tolist(), firsts.tolist(), ends, strict=True):
-            wanted = by_shard[first:end]
-            rows = places[wanted] - self._starts[number]
-            sha256 = self.segment.shards[number].sha256
-            batch.x[wanted] = self._shards.read_rows(sha256, "x", rows=rows)
-            batch.y[wanted] = self._shards.read_rows(sha256, "y", rows=rows)
+        numbers = np.searchsorted(self._start_array, places, side="right") - 1
+        rows = (places - self._start_array[numbers]).tolist()
+        refs, open_shard = self.segment.shards, self._shards.open
+        labels = []
+        for number, row, out in zip(numbers.tolist(), rows, batch.x, strict=True):
+            shard = open_shard(refs[number].sha256)
+            shard.read_into("x", row, out)
+            labels.append(shard.column("y")[row])
+        batch.y[:] = labels
         return batch
 
     def _empty(self, samples: int, *, like: int) -> Batch:
-        ref, _ = self._find(like)
-        width = self._shards.spans(ref.sha256)["x"].shape[1]
-        return Batch(np.empty((samples, width), np.float32), np.empty(samples, np.float32))
+        shape = (samples, self._width(at=like))
+        return Batch(np.empty(shape, np.float32), np.empty(samples, np.float32))
+
+    def _width(self, *, at: int) -> int:
+        ref, _ = self._find(at)
+        return self._shards.open(ref.sha256).spans["x"].shape[1]
 
     def _find(self, index: int) -> tuple[ShardRef, int]:
         number = bisect_right(self._starts, index) - 1
         return self.segment.shards[number], index - self._starts[number]
 
 
-class BatchAhead:
-    """Reads one batch on a thread of its own, while something else is computed.
+MOST_HELD = 256 * 2**20
+"""Bytes of samples in memory: 40,000 of 1600 numbers."""
 
-    `stage` brings what was read there to where the device takes it from.
+_HELD_SECONDS = 10.0
+"""Runs that take turns do not push each other's samples out of memory in each."""
+
+
+class BatchFeed:
+    """Hands out the batches of steps, prepared where there was time for it.
+
+    One batch can be read on a thread of its own while something else is computed; `stage` brings
+    it there to where the device takes it from. The samples of one segment are held in memory while
+    its later epochs are trained, where they are at most `most_held` bytes.
     """
 
-    def __init__(self, stage: Callable[[Batch], Batch] = lambda batch: batch) -> None:
+    def __init__(
+        self,
+        stage: Callable[[Batch], Batch] = lambda batch: batch,
+        *,
+        most_held: int = MOST_HELD,
+    ) -> None:
         self._stage = stage
+        self._most_held = most_held
+        self._holder: weakref.ref[SegmentReader] | None = None
+        self._held_at = 0.0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="omega21-batches")
         self._reader: SegmentReader | None = None
         self._position = 0
@@ -158,7 +208,7 @@ class BatchAhead:
     def prepare(self, reader: SegmentReader, position: int) -> None:
         """Begin to read the batch of a step whose samples are here."""
         self._reader, self._position = reader, position
-        self._batch = self._thread.submit(lambda: self._stage(reader.read(position)))
+        self._batch = self._thread.submit(lambda: self._stage(self._read(reader, position)))
 
     def take(self, reader: SegmentReader, position: int) -> Batch:
         """Return a step's batch, the one that was prepared or else as read now.
@@ -168,7 +218,31 @@ class BatchAhead:
         batch, self._batch = self._batch, None
         if batch is not None and reader is self._reader and position == self._position:
             return batch.result()
-        return reader.read(position)
+        return self._read(reader, position)
+
+    def _read(self, reader: SegmentReader, position: int) -> Batch:
+        if reader.is_in_order(position):
+            return reader.read(position)
+        self._hold(reader)
+        batch = reader.read(position)
+        if position == reader.segment.steps - 1:
+            reader.let_go()
+        return batch
+
+    def _hold(self, reader: SegmentReader) -> None:
+        """Have the reader's samples in memory, unless another's are in use or there is no room."""
+        now = time.monotonic()
+        if not reader.is_held:
+            if reader.held_bytes > self._most_held:
+                return
+            holder = self._holder() if self._holder is not None else None
+            if holder is not None and holder.is_held:
+                if now < self._held_at + _HELD_SECONDS:
+                    return
+                holder.let_go()
+            reader.hold()
+            self._holder = weakref.ref(reader)
+        self._held_at = now
 
     def close(self) -> None:
         """End the thread."""

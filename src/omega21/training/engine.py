@@ -15,6 +15,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from omega21 import open_files
 from omega21.data.durable import write_durably
 from omega21.language import _
 from omega21.protocol.checkpoints import RestoreCheckpoint
@@ -102,7 +103,9 @@ class Engine:
         self.hardware = find_hardware(options)
         self._ledger = Ledger(data_dir / LEDGER)
         self._shards = ShardStore(
-            data_dir / "shards", statistics.disk_limit(data_dir, options.disk_limit)
+            data_dir / "shards",
+            limit=statistics.disk_limit(data_dir, options.disk_limit),
+            open_files=open_files.for_shards(),
         )
         self._registry = Registry(self._ledger)
         self._runs, self._changed = self._registry.runs, self._registry.changed
@@ -417,19 +420,17 @@ class Engine:
         with self._changed:
             width = self._registry.get(name).config.model.features
         for sha256 in shards:
-            spans = self._shards.spans(sha256)
-            missing = {"x", "y"} - set(spans) if labelled else {"x"} - set(spans)
+            shard = self._shards.open(sha256)
+            missing = ({"x", "y"} if labelled else {"x"}) - set(shard.spans)
             if missing:
                 raise InvalidSamples(
                     _("shard {sha256} has no tensor {name!r}").format(
                         sha256=sha256[:12], name=missing.pop()
                     )
                 )
-            check_shape(self._shards.read(sha256, "x", rows=range(1)), width=width)
+            check_shape(shard.read("x", rows=1), width=width)
             if labelled:
-                samples = self._shards.samples(sha256)
-                labels = self._shards.read(sha256, "y", rows=range(samples))
-                check_labels(labels, samples=samples)
+                check_labels(shard.read("y"), samples=shard.samples)
 
     def diagnose(self, name: str) -> Diagnosis:
         """Run a forward and a backward pass on the real device, touching no run."""

@@ -84,8 +84,7 @@ def diagnose(config: RunConfig, hardware: Hardware) -> Diagnosis:
 
 
 def _rows(shards: ShardStore, sha256: str, name: str) -> FloatArray:
-    rows = shards.read(sha256, name, rows=range(shards.samples(sha256)))
-    return rows.astype(np.float32, copy=False)
+    return shards.open(sha256).read(name).astype(np.float32, copy=False)
 
 
 def _fitting(compute: Callable[[int], T]) -> T:

@@ -4,13 +4,16 @@ A shard is renamed into place and synced before `put` returns. Rows are read wit
 through a memory map, so that a data set of any size does not count as this process's memory.
 """
 
+import errno
 import os
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +27,9 @@ from omega21.protocol.shards import Tensors, TensorSpan, pack, read_header, unpa
 MINIMUM_AGE_SECONDS = 3600.0
 """An unpinned shard stays at least this long after its last use."""
 
-_OPEN_FILES = 128
 _HEADER_READ = 65_536 + 8
+_MOST_KEPT = 4096
+"""Samples of the largest shard whose labels are kept in memory."""
 
 
 @dataclass
@@ -38,28 +42,70 @@ class _Stored:
     than opening the file."""
 
 
-@dataclass
-class _Opened:
-    """An open shard; closed when nothing refers to it any more."""
+class Shard:
+    """An open shard, read by rows; closed when nothing refers to it any more.
 
-    descriptor: int
-    spans: dict[str, TensorSpan]
-    samples: int
+    Its methods raise UnknownShard where the file turns out to be cut short.
+    """
+
+    def __init__(
+        self, descriptor: int, spans: dict[str, TensorSpan], *, cut_short: Callable[[], NoReturn]
+    ) -> None:
+        self.spans = spans
+        self.samples = next(iter(spans.values())).shape[0]
+        self._descriptor = descriptor
+        self._cut_short = cut_short
+        self._row_bytes = {name: span.nbytes // self.samples for name, span in spans.items()}
+        self._columns: dict[str, NDArray[np.generic]] = {}
 
     def __del__(self) -> None:
-        os.close(self.descriptor)
+        os.close(self._descriptor)
+
+    def read(self, name: str, *, rows: int | None = None) -> NDArray[np.generic]:
+        """Read the first `rows` rows of a tensor, or all of it, as a new array."""
+        span = self.spans[name]
+        out = np.empty((self.samples if rows is None else rows, *span.shape[1:]), span.dtype)
+        self.read_into(name, 0, out)
+        return out
+
+    def read_into(self, name: str, row: int, out: NDArray[np.generic]) -> None:
+        """Fill `out` with a tensor's items from a row on, converted to its type."""
+        span = self.spans[name]
+        stored = out if out.dtype == span.dtype else np.empty(out.shape, span.dtype)
+        start = span.offset + row * self._row_bytes[name]
+        if os.preadv(self._descriptor, (stored.data,), start) != stored.nbytes:
+            self._cut_short()
+        if stored is not out:
+            out[...] = stored
+
+    def column(self, name: str) -> NDArray[np.generic]:
+        """Return all of a tensor of one number a sample, such as the labels.
+
+        It is kept while the shard is open: a call to the system for each number takes longer than
+        what it reads.
+        """
+        column = self._columns.get(name)
+        if column is None:
+            column = self.read(name)
+            if self.samples <= _MOST_KEPT:
+                self._columns[name] = column
+        return column
 
 
 @dataclass
 class ShardStore:
-    """The shards of one data folder, at most `limit` bytes of them. Thread-safe."""
+    """The shards of one data folder, at most `limit` bytes of them. Thread-safe.
+
+    Those used last stay open, at most `open_files` of them.
+    """
 
     folder: Path
     limit: int
+    open_files: int = 128
     clock: Callable[[], float] = time.monotonic
     _stored: dict[str, _Stored] = field(default_factory=dict)
     _total: int = 0
-    _open: OrderedDict[str, _Opened] = field(default_factory=OrderedDict)
+    _open: OrderedDict[str, Shard] = field(default_factory=OrderedDict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def __post_init__(self) -> None:
@@ -114,46 +160,24 @@ class ShardStore:
             self._keep(sha256, _Stored(len(data), self.clock(), checked=True))
         return True
 
-    def samples(self, sha256: str) -> int:
-        """Return how many samples a shard holds. Raises UnknownShard."""
-        return self._opened(sha256).samples
-
-    def spans(self, sha256: str) -> dict[str, TensorSpan]:
-        """Return the types and shapes of a shard's tensors. Raises UnknownShard."""
-        return self._opened(sha256).spans
-
-    def read(self, sha256: str, name: str, *, rows: range) -> NDArray[np.generic]:
-        """Read consecutive rows of one tensor, as a new array. Raises UnknownShard."""
-        opened = self._opened(sha256)
-        span = opened.spans[name]
-        row = span.nbytes // opened.samples
-        out = np.empty((len(rows), *span.shape[1:]), dtype=span.dtype)
-        read = os.preadv(opened.descriptor, [out.data], span.offset + rows.start * row)
-        self._check_read(sha256, read, of=out.nbytes)
-        return out
-
-    def read_rows(self, sha256: str, name: str, *, rows: NDArray[np.int64]) -> NDArray[np.generic]:
-        """Read single rows of one tensor, as a new array. Raises UnknownShard."""
-        opened = self._opened(sha256)
-        span = opened.spans[name]
-        if len(span.shape) == 1:  # labels: the whole is less than a call to the system for each
-            return self.read(sha256, name, rows=range(opened.samples))[rows]
-        row = span.nbytes // opened.samples
-        out = np.empty((len(rows), *span.shape[1:]), dtype=span.dtype)
-        read = sum(
-            os.preadv(opened.descriptor, [out[place].data], span.offset + number * row)
-            for place, number in enumerate(rows.tolist())
-        )
-        self._check_read(sha256, read, of=out.nbytes)
-        return out
-
-    def _check_read(self, sha256: str, read: int, *, of: int) -> None:
-        if read != of:
-            with self._lock:
-                self._forget(sha256)
-            raise UnknownShard(
-                _("shard {sha256} is cut short on the server's disk").format(sha256=sha256)
-            )
+    def open(self, sha256: str) -> Shard:
+        """Return a shard to read from. Raises UnknownShard."""
+        with self._lock:
+            stored = self._stored.get(sha256)
+            if stored is None:
+                raise UnknownShard(_("shard {sha256} is not on this server").format(sha256=sha256))
+            stored.last_used = self.clock()
+            shard = self._open.get(sha256)
+            if shard is None:
+                if not stored.checked:
+                    self._check(sha256)
+                    stored.checked = True
+                shard = self._open[sha256] = self._open_file(sha256, stored)
+                if len(self._open) > self.open_files:
+                    self._open.popitem(last=False)
+            else:
+                self._open.move_to_end(sha256)
+            return shard
 
     @property
     def total_bytes(self) -> int:
@@ -163,40 +187,35 @@ class ShardStore:
     def _path(self, sha256: str) -> Path:
         return self.folder / sha256[:2] / f"{sha256}.safetensors"
 
-    def _opened(self, sha256: str) -> _Opened:
+    def _open_file(self, sha256: str, stored: _Stored) -> Shard:
+        try:
+            descriptor, stored.spans = _open_file(self._path(sha256), stored.spans)
+        except (InvalidShard, OSError) as error:
+            if _is_no_fault_of_the_file(error):
+                raise
+            self._forget(sha256)
+            raise UnknownShard(
+                _("shard {sha256} cannot be read and is gone: {error}").format(
+                    sha256=sha256, error=error
+                )
+            ) from error
+        return Shard(descriptor, stored.spans, cut_short=partial(self._cut_short, sha256))
+
+    def _cut_short(self, sha256: str) -> NoReturn:
         with self._lock:
-            opened = self._open.get(sha256)
-            if opened is not None:
-                self._open.move_to_end(sha256)
-                return opened
-            stored = self._stored.get(sha256)
-            if stored is None:
-                raise UnknownShard(_("shard {sha256} is not on this server").format(sha256=sha256))
-            stored.last_used = self.clock()
-            if not stored.checked:
-                self._check(sha256)
-                stored.checked = True
-            try:
-                opened = _open_file(self._path(sha256), stored.spans)
-                stored.spans = opened.spans
-            except (InvalidShard, OSError) as error:
-                self._forget(sha256)
-                raise UnknownShard(
-                    _("shard {sha256} cannot be read and is gone: {error}").format(
-                        sha256=sha256, error=error
-                    )
-                ) from error
-            self._open[sha256] = opened
-            if len(self._open) > _OPEN_FILES:
-                self._open.popitem(last=False)
-            return opened
+            self._forget(sha256)
+        raise UnknownShard(
+            _("shard {sha256} is cut short on the server's disk").format(sha256=sha256)
+        )
 
     def _check(self, sha256: str) -> None:
         """Compare a file that an earlier process wrote with its name; forget a damaged one."""
         try:
             tensors, _metadata = unpack(self._path(sha256).read_bytes())
             sound = tensors_sha256(tensors) == sha256
-        except (InvalidShard, OSError):
+        except (InvalidShard, OSError) as error:
+            if _is_no_fault_of_the_file(error):
+                raise
             sound = False
         if not sound:
             self._forget(sha256)
@@ -235,7 +254,9 @@ class ShardStore:
             )
 
 
-def _open_file(path: Path, spans: dict[str, TensorSpan] | None) -> _Opened:
+def _open_file(
+    path: Path, spans: dict[str, TensorSpan] | None
+) -> tuple[int, dict[str, TensorSpan]]:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         if spans is None:
@@ -244,4 +265,9 @@ def _open_file(path: Path, spans: dict[str, TensorSpan] | None) -> _Opened:
     except BaseException:
         os.close(descriptor)
         raise
-    return _Opened(descriptor, spans, next(iter(spans.values())).shape[0])
+    return descriptor, spans
+
+
+def _is_no_fault_of_the_file(error: Exception) -> bool:
+    """Whether this process, or the system, is out of something that opening a file takes."""
+    return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM)

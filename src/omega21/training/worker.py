@@ -34,7 +34,7 @@ from omega21.protocol.errors import (
     to_problem,
 )
 from omega21.protocol.runs import Stretch
-from omega21.training.batches import Batch, BatchAhead
+from omega21.training.batches import Batch, BatchFeed
 from omega21.training.executor import DeviceMemoryExhausted, Executor, StepOutcome
 from omega21.training.ledger import Ledger, Result
 from omega21.training.residents import Residents
@@ -87,7 +87,7 @@ class Worker:
         self._fatal = fatal
         self._clock = Clock()
         self._conditions: dict[int, Stretch] = {}  # by run: those that this process computes under
-        self._ahead = BatchAhead(residents.hardware.stage)
+        self._feed = BatchFeed(residents.hardware.stage)
         self._questions: deque[_Question] = deque()
         self._asked_last = False
         self._turn: Run | None = None
@@ -141,7 +141,7 @@ class Worker:
             self._fatal(f"{type(error).__name__}: {error}")
         finally:
             self._results.finish()
-            self._ahead.close()
+            self._feed.close()
             self._refuse_rest()
 
     def _next_task(self) -> Callable[[], None] | None:
@@ -228,7 +228,7 @@ class Worker:
                 return
             number, index = run.index.locate(run.step + 1)
             reader = run.readers[number]
-            batch = self._ahead.take(reader, index)
+            batch = self._feed.take(reader, index)
             self._prepare_next(run)
             position, result = self._compute(run, executor, before=run.position, batch=batch)
             with self._changed:
@@ -256,7 +256,7 @@ class Worker:
             reader = run.readers[number]
             is_next = run.step + 2 <= run.target and reader.is_ready(index)
         if is_next:
-            self._ahead.prepare(reader, index)
+            self._feed.prepare(reader, index)
 
     def _train_inline(self, run: Run, task: InlineTask) -> None:
         """Train all epochs of an inline batch, or leave everything as it was."""
