@@ -86,7 +86,7 @@ def _train(engine: Engine, steps: int) -> tuple[float, int]:
     engine.put_segment("bench", 0, run_id=run_id, segment=segment)
     _advance(engine, run_id, 2)
     saved: set[int] = set()
-    unsubscribe = engine.subscribe(lambda _: saved.add(engine.summary("bench").durable_step))
+    unsubscribe = engine.subscribe(lambda *_: saved.add(engine.summary("bench").durable_step))
     started = time.perf_counter()
     _advance(engine, run_id, 2 + steps)
     seconds = time.perf_counter() - started
@@ -97,7 +97,7 @@ def _train(engine: Engine, steps: int) -> tuple[float, int]:
 def _advance(engine: Engine, run_id: str, to: int) -> None:
     reached = threading.Event()
 
-    def look(_: str) -> None:
+    def look(_run: str, _step: int | None = None) -> None:
         if engine.summary("bench").step >= to:
             reached.set()
 

@@ -1,6 +1,7 @@
 """Long polls: what ends them, what they cost, and that a reply is small."""
 
 import json
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import anyio
@@ -119,6 +120,21 @@ class Source:
         return summary(self.step)
 
 
+def reached(step: int) -> Callable[[RunSummary], int | None]:
+    """Wait for a step."""
+    return lambda now: None if now.step >= step else step
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait for what nothing announces."""
+    while not holds():  # noqa: ASYNC110
+        await anyio.sleep(0.001)
+
+
+def is_due(watchers: Watchers[RunSummary], step: int) -> bool:
+    return bool(vars(watchers)["_due"].get("a") == step)
+
+
 @pytest.mark.anyio
 async def test_a_client_that_leaves_ends_its_wait(engine: Engine) -> None:
     app = create_app(engine, access=Access())
@@ -150,7 +166,7 @@ async def test_watchers_share_readings_and_leave_nothing_behind() -> None:
     watchers = Watchers(source.read)
     async with anyio.create_task_group() as group:
         for _ in range(64):
-            group.start_soon(lambda: watchers.wait("a", lambda now: now.step >= 100, seconds=60))
+            group.start_soon(lambda: watchers.wait("a", reached(100), seconds=60))
         await anyio.lowlevel.checkpoint()
         for step in range(1, 101):
             source.step = step
@@ -164,12 +180,46 @@ async def test_watchers_share_readings_and_leave_nothing_behind() -> None:
 
 
 @pytest.mark.anyio
+async def test_steps_that_nobody_waits_for_are_not_read() -> None:
+    source = Source()
+    watchers = Watchers(source.read)
+    async with anyio.create_task_group() as group:
+        group.start_soon(lambda: watchers.wait("a", reached(100), seconds=60))
+        await until(lambda: is_due(watchers, 100))
+        before = source.readings
+        for source.step in range(1, 100):
+            watchers.notify("a", source.step)
+            await anyio.sleep(0.001)
+        assert source.readings == before
+        watchers.notify("a")  # something else, which may answer any of them
+        await until(lambda: source.readings > before)
+        source.step = 100
+        watchers.notify("a", 100)
+
+
+@pytest.mark.anyio
+async def test_a_newcomer_is_told_of_steps_before_those_that_others_wait_for() -> None:
+    source = Source()
+    watchers = Watchers(source.read)
+    async with anyio.create_task_group() as group:
+        group.start_soon(lambda: watchers.wait("a", reached(100), seconds=60))
+        await until(lambda: is_due(watchers, 100))
+        group.start_soon(lambda: watchers.wait("a", reached(7), seconds=60))
+        await until(lambda: is_due(watchers, 7))
+        source.step = 7
+        watchers.notify("a", 7)
+        await until(lambda: len(vars(watchers)["_watchers"]["a"]) == 1)
+        source.step = 100
+        watchers.notify("a", 100)
+
+
+@pytest.mark.anyio
 async def test_a_watcher_that_gives_up_removes_only_itself() -> None:
     source = Source()
     watchers = Watchers(source.read)
     async with anyio.create_task_group() as group:
-        group.start_soon(lambda: watchers.wait("a", lambda now: now.step >= 1, seconds=60))
-        await watchers.wait("a", lambda now: now.step >= 2, seconds=0.01)
+        group.start_soon(lambda: watchers.wait("a", reached(1), seconds=60))
+        await watchers.wait("a", reached(2), seconds=0.01)
         assert len(vars(watchers)["_watchers"]["a"]) == 1
         source.step = 1
         watchers.notify("a")
@@ -180,7 +230,7 @@ async def test_a_watcher_that_gives_up_removes_only_itself() -> None:
 async def test_what_changed_before_the_watcher_came_is_seen() -> None:
     source = Source()
     source.step = 5
-    await Watchers(source.read).wait("a", lambda now: now.step >= 5, seconds=60)
+    await Watchers(source.read).wait("a", reached(5), seconds=60)
     assert source.readings == 1
 
 
@@ -188,10 +238,10 @@ async def test_what_changed_before_the_watcher_came_is_seen() -> None:
 async def test_closing_ends_every_wait_from_then_on() -> None:
     watchers = Watchers(Source().read)
     async with anyio.create_task_group() as group:
-        group.start_soon(lambda: watchers.wait("a", lambda _: False, seconds=60))
+        group.start_soon(lambda: watchers.wait("a", reached(1), seconds=60))
         await anyio.lowlevel.checkpoint()
         watchers.close()
-    await watchers.wait("a", lambda _: False, seconds=60)
+    await watchers.wait("a", reached(1), seconds=60)
 
 
 def test_gathering_goes_on_while_samples_are_on_their_way(

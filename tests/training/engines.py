@@ -100,7 +100,7 @@ def running(folder: Path, options: EngineOptions = OPTIONS) -> Iterator[Engine]:
 def wait_until(engine: Engine, run: str, holds: Callable[[RunSummary], bool]) -> RunSummary:
     """Wait until something holds of a run; each change of the run is a reason to look again."""
     changed = threading.Event()
-    unsubscribe = engine.subscribe(lambda _: changed.set())
+    unsubscribe = engine.subscribe(lambda *_: changed.set())
     try:
         while True:
             changed.clear()

@@ -77,17 +77,17 @@ async def _collect(services: Services, run: str, query: SeriesQuery) -> str:
     ends = clock() + MAX_WAIT_SECONDS
     viewers = services.viewers
 
-    def has_news(now: RunPosition) -> bool:
-        return now.mark != query.known
+    def due_with_news(now: RunPosition) -> int | None:
+        return None if now.mark != query.known else now.step + 1
 
-    def is_settled(now: RunPosition) -> bool:
-        return now.state != "training" or now.step >= now.target
+    def due_settled(now: RunPosition) -> int | None:
+        return None if now.state != "training" or now.step >= now.target else now.target
 
     if query.wait > 0:
-        await viewers.wait(run, has_news, seconds=min(query.wait, MAX_WAIT_SECONDS))
+        await viewers.wait(run, due_with_news, seconds=min(query.wait, MAX_WAIT_SECONDS))
         left = min(query.gather, ends - clock())
         if left > 0:
-            await viewers.wait(run, is_settled, seconds=left)
+            await viewers.wait(run, due_settled, seconds=left)
     return await run_sync(_read, services, run, query)
 
 

@@ -74,23 +74,23 @@ async def _collect(services: Services, run: str, query: StepsQuery) -> str:
     ends = clock() + MAX_WAIT_SECONDS
     known = await _read(services, run, query)
 
-    def has_news(now: RunSummary) -> bool:
+    def due_with_news(now: RunSummary) -> int | None:
         is_safe = now.state == "idle" and now.durable_step != known.durable_step
         is_other = (now.id, now.state) != (known.id, known.state)
-        return now.step > query.after or is_other or is_safe
+        return None if now.step > query.after or is_other or is_safe else query.after + 1
 
-    def is_gathered(now: RunSummary) -> bool:
-        enough = now.step >= min(now.target, query.after + query.most_rows)
-        return enough or now.state not in _AT_WORK
+    def due_gathered(now: RunSummary) -> int | None:
+        enough = min(now.target, query.after + query.most_rows)
+        return None if now.step >= enough or now.state not in _AT_WORK else enough
 
     watchers = services.watchers
     if not known.steps and query.wait > 0:
-        await watchers.wait(run, has_news, seconds=min(query.wait, MAX_WAIT_SECONDS))
+        await watchers.wait(run, due_with_news, seconds=min(query.wait, MAX_WAIT_SECONDS))
         known = known if watchers.closed else await _read(services, run, query)
     left = ends - clock()
     may_gather = query.gather > 0 and (known.steps or query.wait > 0)
-    if may_gather and left > 0 and not is_gathered(known):
-        await watchers.wait(run, is_gathered, seconds=min(query.gather, left))
+    if may_gather and left > 0 and due_gathered(known) is not None:
+        await watchers.wait(run, due_gathered, seconds=min(query.gather, left))
         known = known if watchers.closed else await _read(services, run, query)
     return await run_sync(_write, known)
 

@@ -205,7 +205,7 @@ def start_reporting(engine: "Engine") -> None:
         _say("alive")
         loop.call_later(HEARTBEAT_SECONDS, beat)
 
-    def on_change(_run: str) -> None:
+    def on_change(_run: str, _step: int | None = None) -> None:
         if engine.steps_done:
             unsubscribe()
             _say("step")

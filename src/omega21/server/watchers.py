@@ -1,9 +1,10 @@
 """Requests that wait until a run changes.
 
 The engine says from its threads that a run changed. For each run that somebody watches, that
-becomes one reading of its summary, at most every 20 ms, which all of the run's watchers are shown;
-a run that nobody watches costs nothing. A watcher that waits costs one entry, which it alone
-removes.
+becomes one reading of its summary, at most every 20 ms, which all of the run's watchers are shown.
+A step that none of them waits for is not read: it would take a core for a while from the threads
+that compute. A run that nobody watches costs nothing, a watcher that waits one entry, which it
+alone removes.
 """
 
 import asyncio
@@ -26,15 +27,22 @@ _Summary = TypeVar("_Summary", bound=RunSummary)
 
 
 class _Watcher(Generic[_Summary]):
-    """One request that waits, until `wanted` holds for a summary."""
+    """One request that waits, until a summary answers it.
 
-    def __init__(self, wanted: Callable[[_Summary], bool]) -> None:
-        self.wanted = wanted
+    No step before `due` does, unless something else changes too.
+    """
+
+    def __init__(self, due_after: Callable[[_Summary], int | None]) -> None:
+        self.due = 0
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._due_after = due_after
 
     def show(self, summary: _Summary) -> None:
-        if self.wanted(summary):
+        due = self._due_after(summary)
+        if due is None:
             self.end()
+        else:
+            self.due = due
 
     def end(self) -> None:
         if not self.over.done():
@@ -51,16 +59,19 @@ class Watchers(Generic[_Summary]):
         self._read = read
         self._watchers: dict[str, set[_Watcher[_Summary]]] = {}
         self._changed: set[str] = set()
+        self._due: dict[str, int] = {}
         self._read_at: dict[str, float] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._reading: set[asyncio.Task[None]] = set()
         self.closed = False
 
-    def notify(self, run: str) -> None:
-        """Say that `run` changed: from any thread, in microseconds."""
+    def notify(self, run: str, step: int | None = None) -> None:
+        """Say that `run` changed, by that step alone or otherwise: from any thread, at once."""
         loop = self._loop
         # A run in `_changed` is yet to be read, and the reading will see this change too.
         if loop is None or run not in self._watchers or run in self._changed:
+            return
+        if step is not None and step < self._due.get(run, 0):
             return
         self._changed.add(run)
         try:
@@ -68,13 +79,20 @@ class Watchers(Generic[_Summary]):
         except RuntimeError:  # the loop has closed, and its requests with it
             self._changed.discard(run)
 
-    async def wait(self, run: str, wanted: Callable[[_Summary], bool], *, seconds: float) -> None:
-        """Wait until `wanted` holds for the run's summary, it is gone, or the time is over."""
+    async def wait(
+        self, run: str, due_after: Callable[[_Summary], int | None], *, seconds: float
+    ) -> None:
+        """Wait until a summary of the run ends it, the run is gone, or the time is over.
+
+        `due_after` returns None for a summary that ends it; else the first step that may do so
+        where nothing but steps changes.
+        """
         if self.closed:
             return
         self._loop = asyncio.get_running_loop()
-        watcher = _Watcher(wanted)
+        watcher = _Watcher(due_after)
         self._watchers.setdefault(run, set()).add(watcher)
+        self._due[run] = 0
         self.notify(run)  # what changed before this watcher was here
         try:
             async with asyncio.timeout(seconds):
@@ -95,6 +113,12 @@ class Watchers(Generic[_Summary]):
         if not self._watchers[run]:
             del self._watchers[run]
             self._read_at.pop(run, None)
+            self._due.pop(run, None)
+
+    def _set_due(self, run: str) -> None:
+        # What comes to be due earlier than this does so by a change that is no step.
+        if watchers := self._watchers.get(run):
+            self._due[run] = min(watcher.due for watcher in watchers)
 
     def _end(self, run: str) -> None:
         for watcher in self._watchers.get(run, ()):
@@ -123,3 +147,4 @@ class Watchers(Generic[_Summary]):
             return
         for watcher in tuple(self._watchers.get(run, ())):
             watcher.show(summary)
+        self._set_due(run)

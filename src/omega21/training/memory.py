@@ -31,7 +31,7 @@ class MemoryHistory:
         self._samples: list[MemorySample] = []
         self._guard = threading.Lock()
 
-    def look(self, _run: str = "") -> None:
+    def look(self, _run: str = "", _step: int | None = None) -> None:
         """Take a sample if the last one is old enough; whoever changes a run may call it."""
         now = self._clock()
         with self._guard:

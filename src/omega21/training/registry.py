@@ -2,11 +2,19 @@
 
 import threading
 from collections.abc import Callable
+from typing import Protocol
 
 from omega21.language import _
 from omega21.protocol.errors import OtherRun, RunDeleted, UnknownRun
 from omega21.training.ledger import Ledger
 from omega21.training.run import Run
+
+
+class Listener(Protocol):
+    """Is told that a run changed; by `step` alone, where that is not None."""
+
+    def __call__(self, run: str, step: int | None = None, /) -> object:
+        """Take note, and return at once."""
 
 
 class Registry:
@@ -16,7 +24,7 @@ class Registry:
         self.runs: dict[str, Run] = {}
         self.changed = threading.Condition()
         self._ledger = ledger
-        self._callbacks: tuple[Callable[[str], None], ...] = ()
+        self._callbacks: tuple[Listener, ...] = ()
 
     def get(self, name: str, run_id: str | None = None) -> Run:
         """Find a run, of this id where one is given. Raises UnknownRun, RunDeleted, OtherRun."""
@@ -39,10 +47,10 @@ class Registry:
         with self.changed:
             return set[str]().union(*(run.pinned_shards() for run in self.runs.values()))
 
-    def subscribe(self, callback: Callable[[str], None]) -> Callable[[], None]:
-        """Have `callback(run)` called, from any thread, when a run has results or changes.
+    def subscribe(self, callback: Listener) -> Callable[[], None]:
+        """Have `callback` called, from any thread, when a run has results or changes.
 
-        It must return at once. Returns the function that ends the subscription.
+        Returns the function that ends the subscription.
         """
         with self.changed:
             self._callbacks = (*self._callbacks, callback)
@@ -53,10 +61,10 @@ class Registry:
 
         return unsubscribe
 
-    def notify(self, name: str) -> None:
-        """Tell the listeners that a run changed."""
+    def notify(self, name: str, step: int | None = None) -> None:
+        """Tell the listeners that a run changed, by that step alone or otherwise."""
         for callback in self._callbacks:
-            callback(name)
+            callback(name, step)
 
     def wake(self, name: str) -> None:
         """Tell the worker and the listeners that a run changed; the lock is held."""

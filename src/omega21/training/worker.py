@@ -37,6 +37,7 @@ from omega21.protocol.runs import Stretch
 from omega21.training.batches import Batch, BatchFeed
 from omega21.training.executor import DeviceMemoryExhausted, Executor, StepOutcome
 from omega21.training.ledger import Ledger, Result
+from omega21.training.registry import Listener
 from omega21.training.residents import Residents
 from omega21.training.results import ResultWriter
 from omega21.training.run import Clock, InlineTask, Position, Run, make_result
@@ -61,7 +62,7 @@ class _Question:
 class Worker:
     """Computes for all runs of an engine.
 
-    `changed` is the engine's condition; its lock guards the runs. `notify(name)` is called after
+    `changed` is the engine's condition; its lock guards the runs. `notify` is called after
     each result, outside the lock; `fatal(reason)` when this process can compute no more.
     """
 
@@ -74,7 +75,7 @@ class Worker:
         results: ResultWriter,
         residents: Residents,
         saver: Saver,
-        notify: Callable[[str], None],
+        notify: Listener,
         fatal: Callable[[str], None],
     ) -> None:
         self._runs = runs
@@ -222,6 +223,7 @@ class Worker:
             question.answer.set_exception(error)
 
     def _train_planned(self, run: Run) -> None:
+        step = None  # where the run goes on, and nothing is to be told but its step
         try:
             executor = self._residents.executor_of(run)
             if not run.can_train():  # restoring it moved it
@@ -234,6 +236,8 @@ class Worker:
             with self._changed:
                 if not run.removed:
                     self._accept(run, position, [result])
+                if run.can_train():
+                    step = run.step
         except UnknownShard as error:
             logger.warning("run %s waits for a shard again: %s", run.name, error)
             with self._changed:
@@ -241,7 +245,7 @@ class Worker:
                     reader.forget_present()
         except Exception as error:  # noqa: BLE001 - the run stops, the thread and the others do not
             self._fail(run, error)
-        self._notify(run.name)
+        self._notify(run.name, step)
 
     def _prepare_next(self, run: Run) -> None:
         """Have the batch after the next step read while a GPU computes that one.
