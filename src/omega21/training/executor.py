@@ -8,10 +8,11 @@ What decides a step's bits: the state before it, the batch, the step's number (i
 and, with the run's seed, its dropout), the size of the parts it is computed in, and the hardware.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 import torch
@@ -27,6 +28,10 @@ from omega21.training.optimizer import build_optimizer, set_learning_rate
 
 FloatArray = NDArray[np.float32]
 Arrays = dict[str, NDArray[np.generic]]
+
+
+_LOSS: Final = "loss"
+"""The loss among the named means of a step."""
 
 
 class DeviceMemoryExhausted(Exception):
@@ -103,7 +108,7 @@ class TorchExecutor:
     def step(self, batch: Batch, number: int, *, part_size: int) -> StepOutcome:
         """See `Executor.step`."""
         try:
-            loss, summary = self._gradients(batch, number, part_size)
+            means = self._gradients(batch, number, part_size)
         except torch.OutOfMemoryError as error:
             self._optimizer.zero_grad()
             self._release_memory()
@@ -112,15 +117,17 @@ class TorchExecutor:
         norm = torch.nn.utils.clip_grad_norm_(
             self._parameters, self._config.optimizer.max_grad_norm
         )
-        names = list(summary)
-        flat = torch.cat(
-            [loss.reshape(1), norm.reshape(1), *(summary[n].reshape(-1) for n in names)]
-        )
+        flat = torch.cat([norm.reshape(1), *(mean.reshape(-1) for mean in means.values())])
         values: FloatArray = flat.cpu().numpy()  # the step's one transfer from the device
-        finite = bool(np.isfinite(values[:2]).all())
+        summary, place = {}, 1
+        for name, mean in means.items():
+            summary[name] = values[place : place + mean.numel()].reshape(tuple(mean.shape))
+            place += mean.numel()
+        loss = float(summary.pop(_LOSS))
+        finite = math.isfinite(loss) and math.isfinite(values[0])
         # A gradient that overflows even unscaled is no fault of the scale: such a step is refused.
         by_scale = not finite and self._scaler.is_enabled() and self._scaler.get_scale() >= 1
-        skipped = by_scale and bool(np.isfinite(values[0]))
+        skipped = by_scale and math.isfinite(loss)
         if finite:
             set_learning_rate(self._optimizer, self._config.optimizer, number)
             self._scaler.step(self._optimizer)
@@ -129,33 +136,23 @@ class TorchExecutor:
         else:
             self._forget_unscaling()
         self._optimizer.zero_grad()
-        sizes = [summary[name].numel() for name in names]
-        pieces = np.split(values[2:], np.cumsum(sizes)[:-1])
-        means = {
-            name: piece.reshape(tuple(summary[name].shape))
-            for name, piece in zip(names, pieces, strict=True)
-        }
-        return StepOutcome(float(values[0]), finite, skipped, means)
+        return StepOutcome(loss, finite, skipped, summary)
 
-    def _gradients(
-        self, batch: Batch, number: int, part_size: int
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Accumulate the gradient of the mean loss, part by part; return it and the means."""
+    def _gradients(self, batch: Batch, number: int, part_size: int) -> dict[str, Tensor]:
+        """Accumulate the gradient of the mean loss, part by part; return named means, its too."""
         self._hardware.seed(step_seed(self._config.seed, number))
         total = len(batch.y)
-        loss = torch.zeros((), device=self._device)
-        summary: dict[str, Tensor] = {}
+        sums: dict[str, Tensor] = {}
         for x_BF, y_B in self._parts(batch, part_size):
             weight = len(y_B) / total
             with self._autocast():
                 outputs = self._model(x_BF)
             part_loss = self._model.loss(outputs, y_B)
-            self._scaler.scale(part_loss * weight if weight != 1 else part_loss).backward()
-            loss = loss + part_loss.detach() * weight
-            for name, mean in self._model.summary(outputs).items():
-                weighted = mean.detach().float() * weight
-                summary[name] = summary[name] + weighted if name in summary else weighted
-        return loss, summary
+            self._scaler.scale(_weighted(part_loss, weight)).backward()
+            for name, mean in {_LOSS: part_loss, **self._model.summary(outputs)}.items():
+                share = _weighted(mean.detach().float(), weight)
+                sums[name] = sums[name] + share if name in sums else share
+        return sums
 
     def _parts(self, batch: Batch, part_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         for start in range(0, len(batch.y), part_size):
@@ -260,6 +257,10 @@ class TorchExecutor:
 
     def _named_parameters(self) -> Sequence[tuple[str, torch.nn.Parameter]]:
         return [(n, p) for n, p in self._model.named_parameters() if p.requires_grad]
+
+
+def _weighted(mean: Tensor, weight: float) -> Tensor:
+    return mean if weight == 1 else mean * weight
 
 
 def _to_cpu(tensor: Tensor) -> NDArray[np.generic]:

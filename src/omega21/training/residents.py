@@ -55,8 +55,8 @@ class Residents:
         A run that was put away, or that an earlier process left, is restored from its newest
         whole checkpoint; its position is then that one's.
         """
-        self.hardware.apply(run.config)
         if run.executor is None or self._loaded[-1:] != [run]:
+            self.hardware.apply(run.config)
             self._loaded = [
                 r for r in self._loaded if r is not run and r.executor and not r.removed
             ]
