@@ -230,6 +230,8 @@ class SegmentUpload:
                     return None
                 else:
                     await self._wait_for_more()
+            await anyio.sleep(self._pace.next_start_in)
+            self._pace.started()
             return self._waiting.popleft()
 
     def _is_list_due(self) -> bool:
