@@ -3,7 +3,8 @@
     python -m benchmarks.bystanders [--quick] [--json FILE]
 
 Slices of steps with them and without them take turns. A watcher is a long poll for a result that
-does not come. A slow peer announces a shard and then sends some bytes a second of it.
+does not come. A slow peer announces a shard and then sends some bytes a second of it. All of them
+have a core of their own and the server the others: what they take from it is what it does for them.
 """
 
 import argparse
@@ -13,15 +14,16 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from anyio.from_thread import start_blocking_portal
 
 from benchmarks.bars import Bar, finish, median_bar, show
-from benchmarks.loopback import ServedRun, served_client, shares
-from benchmarks.processes import Served
+from benchmarks.loopback import ServedRun, shares
+from benchmarks.processes import Served, on_cores, server, two_machines
+from omega21 import Client
 from omega21.protocol.models import TINY, ModelConfig
 
 WATCHERS, SLOW_PEERS = 64, 32
@@ -100,7 +102,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     given = parser.parse_args(arguments)
     rounds = 3 if given.quick else 7
-    with served_client() as (served, client):
+    cores = two_machines()
+    with ExitStack() as held:
+        with on_cores(cores.far):
+            options = ("--checkpoint-seconds", "1e9", "--threads", str(len(cores.far)))
+            served = held.enter_context(server(*options))
+        held.enter_context(on_cores(cores.near))
+        client = held.enter_context(Client(served.address))
         run = ServedRun(client, ModelConfig(), samples=1024, batch_size=64, epochs=1000)
         run.train(3)
         bars = costs(served, run, steps=10 if given.quick else 40, rounds=rounds)

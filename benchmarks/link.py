@@ -23,6 +23,8 @@ ROUND_TRIP = 0.150
 UP_RATE = 20e6 / 8
 CHUNK = 16 * 1024
 """Bytes that leave at a time: 7 ms at 20 Mbit/s."""
+LATE = 0.01
+"""Seconds that this process may be late for bytes that waited for the wire, without its idling."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +58,7 @@ class _Uplink:
     def departure(self, size: int) -> float:
         """Take the wire for `size` bytes; when the last of them has left."""
         shape = self._shape
-        begin = max(self._free, time.monotonic())
+        begin = max(self._free, time.monotonic() - LATE)
         # The end of each period is the stall.
         period, place = divmod(begin - self._start, shape.stall_every)
         if place > shape.stall_every - shape.stall:
@@ -72,9 +74,26 @@ class ShapingProxy:
         self._port = port
         self._shape = shape
         self._uplink = _Uplink(shape)
+        self._serving: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Carry one connection, both ways, until one side ends it."""
+        """Carry one connection, both ways, until one side ends it or the proxy does."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving[task] = writer
+        try:
+            await self._serve(reader, writer)
+        finally:
+            del self._serving[task]
+
+    async def end(self) -> None:
+        """End every connection."""
+        for writer in self._serving.values():
+            writer.transport.abort()
+        if self._serving:
+            await asyncio.wait(self._serving)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._port)
         except OSError:
@@ -150,6 +169,7 @@ async def _serve(port: int, shape: Shape) -> None:
     print(server.sockets[0].getsockname()[1], flush=True)
     await over.wait()
     server.close()
+    await proxy.end()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,7 +4,9 @@
 
 20 Mbit/s up, a round trip of 150 ms, stalls (see `link`). The limit of a first epoch is the longer
 of two things: its bytes at the rate that the link carries, and its steps in the bare loop; what is
-on top of it is what the bar bounds. `simple` is bound by the link, `neuronal` by the computing.
+on top of it is what the bar bounds. `simple` is bound by the link, `neuronal` by the computing. A
+link has two ends: the client and the link have a core of their own, the server and the bare loop
+the others, since what they take from each other here they do not on two machines.
 The protocol of one JSON request a batch (`/train_layer2`) is measured over some batches, since
 each costs the same, and counted up. The client is told nothing of all this; it does as it does
 through a tunnel.
@@ -15,17 +17,26 @@ import statistics
 import sys
 import time
 import uuid
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.bars import Bar, finish, median_bar, show
-from benchmarks.processes import Served, server, set_up_torch
+from benchmarks.processes import (
+    Served,
+    TwoMachines,
+    on_cores,
+    server,
+    set_up_torch,
+    two_machines,
+)
 
 set_up_torch()
 
 import httpx  # noqa: E402 - after the threads are set up
+import torch  # noqa: E402
 
 from benchmarks.client_process import Trained, train  # noqa: E402
 from benchmarks.link import Shape, shaped_link  # noqa: E402
@@ -46,23 +57,49 @@ STARTING_REQUESTS = 14
 """To connect, meet, make and plan the run, raise its target, see it begin, and read its end."""
 
 
-def first_epochs(served: Served, shape: Shape, *, quick: bool) -> tuple[list[Bar], dict[str, Any]]:
+@dataclass(frozen=True)
+class Far:
+    """A server at the other end of a link."""
+
+    served: Served
+    shape: Shape
+    cores: TwoMachines
+
+    @contextmanager
+    def link(self) -> Iterator[int]:
+        """Run the link; the port at its near end."""
+        with on_cores(self.cores.near), shaped_link(self.served.port, self.shape) as port:
+            yield port
+
+    def train(self, order: dict[str, Any]) -> Trained:
+        """Have a client train over the link."""
+        with self.link() as port:
+            return train(f"http://127.0.0.1:{port}", order, tunnel=True)
+
+
+def first_epochs(far: Far, *, quick: bool) -> tuple[list[Bar], dict[str, Any]]:
     """Train the default model for some epochs over the link."""
     epochs = 2
-    bare = BareRun(ModelConfig(), samples=1024, batch_size=BATCH_SIZE)
-    bare.train(3)
+    with on_cores(far.cores.far):
+        bare = BareRun(ModelConfig(), samples=1024, batch_size=BATCH_SIZE)
+
+    def bare_seconds(steps: int) -> float:
+        with on_cores(far.cores.far):
+            return bare.train(steps)
+
+    bare_seconds(3)
     bars: list[Bar] = []
     figures: dict[str, Any] = {}
-    for kind, count in (("simple", 10_240), ("neuronal", 16_384)):
+    for kind, count in (("simple", 10_240), ("neuronal", 10_240)):
         samples = count // 8 if quick else count
         steps = steps_per_epoch(samples, BATCH_SIZE)
         over, later, seen_all = [], [], []
         for turn in range(1 if quick else 3):
-            before = bare.train(steps // 2)
+            before = bare_seconds(steps // 2)
             order = {"run": f"{kind}-{turn}", "kind": kind, "samples": samples, "epochs": epochs}
-            seen = _train_over(served, shape, order | {"validation": 0, "seed": turn})
-            compute = before + bare.train(steps - steps // 2)
-            limit = max(seen.shard_bytes / shape.carried_rate, compute)
+            seen = far.train(order | {"validation": 0, "seed": turn})
+            compute = before + bare_seconds(steps - steps // 2)
+            limit = max(seen.shard_bytes / far.shape.carried_rate, compute)
             rest = seen.seconds(steps, epochs * steps)
             over.append((seen.last_result - seen.started - rest) / limit)
             later.append((epochs - 1) * compute / rest)
@@ -81,11 +118,11 @@ def first_epochs(served: Served, shape: Shape, *, quick: bool) -> tuple[list[Bar
     return bars, figures
 
 
-def counted(served: Served, shape: Shape, *, quick: bool) -> tuple[list[Bar], dict[str, Any]]:
+def counted(far: Far, *, quick: bool) -> tuple[list[Bar], dict[str, Any]]:
     """Count requests, and bytes of steps whose samples are there, over some time of training."""
     samples, epochs = 2048, 20 if quick else 150
     order = {"run": "counted", "kind": "neuronal", "samples": samples, "epochs": epochs}
-    seen = _train_over(served, shape, order | {"validation": 0, "model": TINY.model_dump()})
+    seen = far.train(order | {"validation": 0, "model": TINY.model_dump()})
     shards = seen.requests["PUT shards"]
     allowed = shards + (seen.last_result - seen.ready) / GATHERED_SECONDS + STARTING_REQUESTS
     asked = sum(seen.requests.values())
@@ -103,17 +140,17 @@ def counted(served: Served, shape: Shape, *, quick: bool) -> tuple[list[Bar], di
     return bars, {"requests": seen.requests, "allowed": allowed}
 
 
-def against_json(served: Served, shape: Shape, *, quick: bool) -> tuple[list[Bar], dict[str, Any]]:
+def against_json(far: Far, *, quick: bool) -> tuple[list[Bar], dict[str, Any]]:
     """Compare with one JSON request a batch: the tiny model, the same samples."""
     samples, counted_batches = (2048, 4) if quick else (10_240, 12)
     batches = samples // BATCH_SIZE
     bars: list[Bar] = []
     figures: dict[str, Any] = {}
-    each = _json_batches(served, shape, counted_batches)
+    each = _json_batches(far, counted_batches)
     median = statistics.median(each)
     for epochs, least in ((1, TIMES_JSON_ONE), (5, TIMES_JSON_FIVE)):
         order = {"run": f"json-{epochs}", "samples": samples, "epochs": epochs, "seed": epochs}
-        seen = _train_over(served, shape, order | {"validation": 0, "model": TINY.model_dump()})
+        seen = far.train(order | {"validation": 0, "model": TINY.model_dump()})
         ours = seen.last_result - seen.started
         theirs = epochs * batches * median
         plural = "epoch" if epochs == 1 else "epochs"
@@ -123,14 +160,14 @@ def against_json(served: Served, shape: Shape, *, quick: bool) -> tuple[list[Bar
     return bars, figures | {"json_seconds_a_batch": each}
 
 
-def _json_batches(served: Served, shape: Shape, count: int) -> list[float]:
+def _json_batches(far: Far, count: int) -> list[float]:
     """Train batches one after another by JSON requests over the link; seconds of each."""
     run = f"json-{uuid.uuid4().hex[:8]}"
-    with Client(served.address) as client:
+    with Client(far.served.address) as client:
         client.create_run(run, config=RunConfig(model=TINY))
     seconds = []
     with (
-        shaped_link(served.port, shape) as port,
+        far.link() as port,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as http,
     ):
         http.get("/health").raise_for_status()  # the connection is there
@@ -147,23 +184,24 @@ def _json_batches(served: Served, shape: Shape, count: int) -> list[float]:
     return seconds
 
 
-def _train_over(served: Served, shape: Shape, order: dict[str, Any]) -> Trained:
-    with shaped_link(served.port, shape) as port:
-        return train(f"http://127.0.0.1:{port}", order, tunnel=True)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark from the command line; 1 when a bar is missed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.over_link", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer samples and rounds")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     given = parser.parse_args(arguments)
-    shape = Shape()
+    shape, cores = Shape(), two_machines()
+    threads = len(cores.far)
+    torch.set_num_threads(threads)
     bars: list[Bar] = []
-    figures: dict[str, Any] = {"link": asdict(shape)}
-    with server("--checkpoint-seconds", "1e9") as served:
+    figures: dict[str, Any] = {"link": asdict(shape), "server_cores": threads}
+    with ExitStack() as held:
+        with on_cores(cores.far):
+            options = ("--checkpoint-seconds", "1e9", "--threads", str(threads))
+            served = held.enter_context(server(*options))
+        far = Far(served, shape, cores)
         for part in (against_json, counted, first_epochs):
-            more, found = part(served, shape, quick=given.quick)
+            more, found = part(far, quick=given.quick)
             bars += more
             figures[part.__name__] = found
     return finish(bars, figures, path=given.json)
