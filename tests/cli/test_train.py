@@ -240,7 +240,10 @@ def test_the_demo_keeps_its_report_and_ends_without_a_terminal(
     assert "look at it in a browser: http://127.0.0.1:" in done.stderr
     (kept,) = tmp_path.rglob("demo.html")
     assert f"report  {kept}" in done.stdout.splitlines()
-    assert "<h1>demo</h1>" in kept.read_text(encoding="utf-8")
+    report = kept.read_text(encoding="utf-8")
+    assert "<h1>demo</h1>" in report
+    assert "omega21 train" in report
+    assert "omega21 verify" not in report  # the run itself is gone
     assert "press Enter" not in done.stderr
 
 

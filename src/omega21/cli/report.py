@@ -62,6 +62,7 @@ def write_report(
     workdir: Path | None = None,
     kind: Format = Format.HTML,
     path: Path | None = None,
+    run_is_kept: bool = True,
 ) -> Path:
     """Write a run's report, whole or not at all, and return where it is.
 
@@ -72,7 +73,7 @@ def write_report(
     from omega21.data.durable import write_durably
 
     with open_stored_run(run, workdir) as stored:
-        made = make_report(stored)
+        made = make_report(stored, run_is_kept=run_is_kept)
         suffix = "html" if kind is Format.HTML else "md"
         path = path or stored.path / f"report.{suffix}"
         if kind is Format.HTML:

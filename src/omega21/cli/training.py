@@ -171,10 +171,15 @@ def train_job(job: Job, output: Output) -> None:
         raise
 
 
-def tell_report(job: Job, output: Output, path: Path | None = None) -> None:
-    """Write the report of what was trained and say where it is; without one, say why."""
+def tell_report(job: Job, output: Output, outlives: Path | None = None) -> None:
+    """Write the report of what was trained and say where it is; without one, say why.
+
+    It lies in the run's folder, or where it outlives that.
+    """
     try:
-        path = write_report(job.order.run, workdir=job.workdir, path=path)
+        path = write_report(
+            job.order.run, workdir=job.workdir, path=outlives, run_is_kept=outlives is None
+        )
     except (OmegaError, OSError) as error:
         output.note(_("the report was not written: {reason}").format(reason=error))
     else:

@@ -32,8 +32,11 @@ _SHOWN: Final = 10
 """Most samples in a list."""
 
 
-def make_report(stored: StoredRun) -> Report:
-    """Put a run's report together; a run of which little is known has a short one."""
+def make_report(stored: StoredRun, *, run_is_kept: bool = True) -> Report:
+    """Put a run's report together; a run of which little is known has a short one.
+
+    Of a run that is not kept, nothing is promised that takes its folder.
+    """
     series, evaluations = stored.results.series(), stored.results.evaluations()
     finished = [line for line in stored.log() if line.get("what") == "finished"]
     server: dict[str, Any] = finished[-1].get("server", {}) if finished else {}
@@ -45,7 +48,7 @@ def make_report(stored: StoredRun) -> Report:
         _scores(scores, labels, curve),
         _feedback(server),
         _survived(stored, server),
-        _repeating(stored),
+        _repeating(stored, run_is_kept=run_is_kept),
     ]
     position = _("step {step} of {steps}").format(
         step=count(stored.results.last_step), steps=count(plan_steps(stored.segments))
@@ -234,7 +237,7 @@ def _survived(stored: StoredRun, server: dict[str, Any]) -> Section:
     return Section(_("Restarts survived"), [Facts(rows)])
 
 
-def _repeating(stored: StoredRun) -> Section:
+def _repeating(stored: StoredRun, *, run_is_kept: bool) -> Section:
     config = stored.record.config
     facts = [
         (_("seed"), str(config.seed)),
@@ -281,8 +284,9 @@ def _repeating(stored: StoredRun) -> Section:
     blocks.append(Commands(commands(stored.record, stored.segments)))
     if left_out := reservation(stored.record, stored.segments):
         blocks.append(Text(_("The commands leave out: {what}.").format(what=left_out)))
-    blocks.append(Text(_("Execute it again and compare every result:")))
-    blocks.append(Commands([f"omega21 verify {stored.record.run}"]))
+    if run_is_kept:
+        blocks.append(Text(_("Execute it again and compare every result:")))
+        blocks.append(Commands([f"omega21 verify {stored.record.run}"]))
     return Section(_("Reproducing it"), blocks)
 
 
