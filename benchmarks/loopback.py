@@ -53,7 +53,6 @@ class ServedRun:
         config = RunConfig(model=model, seed=0)
         self._id = client.create_run(self.name, config=config).id
         self.step = 0
-        self.samples = samples
         data = generate("simple", 0, range(samples), anomaly_percent=10)
         refs = []
         for start in range(0, samples, SHARD_SAMPLES):
@@ -128,20 +127,21 @@ def ready_samples(client: Client, *, quick: bool) -> list[Bar]:
     found = shares(bare.train, run.train, steps=steps, rounds=rounds)
     bars.append(median_bar("default model: share of the bare loop's speed", found, LEAST_SHARE))
     show(bars[-1:])
-    bare = BareRun(TINY, samples=4096, batch_size=TINY_BATCH)
     steps = 60 if quick else 150
-    many = ServedRun(
-        client, TINY, samples=TINY_BATCH * (steps * rounds + 3), batch_size=TINY_BATCH, epochs=3
-    )
-    few = ServedRun(client, TINY, samples=TINY_FEW, batch_size=TINY_BATCH, epochs=40)
-    many.train(3), bare.train(3), few.train(TINY_FEW // TINY_BATCH)
-    for name, run, least in (
-        ("tiny model, first epoch, shards ready", many, LEAST_SHARE_TINY_FIRST),
-        (f"tiny model, later epochs of {TINY_FEW:,} samples", few, LEAST_SHARE),
-        (f"tiny model, later epochs of {many.samples:,} samples", many, LEAST_SHARE),
-    ):
+    for samples, epochs in ((TINY_BATCH * (steps * rounds + 3), 2), (TINY_FEW, 40)):
+        run = ServedRun(client, TINY, samples=samples, batch_size=TINY_BATCH, epochs=epochs)
+        bare = BareRun(TINY, samples=samples, batch_size=TINY_BATCH)
+        run.train(3), bare.train(3)
+        if samples > TINY_FEW:
+            found = shares(bare.train, run.train, steps=steps, rounds=rounds)
+            name = "tiny model, first epoch, shards ready"
+            bars.append(median_bar(name, found, LEAST_SHARE_TINY_FIRST))
+            show(bars[-1:])
+        else:
+            run.train(samples // TINY_BATCH)
         found = shares(bare.train, run.train, steps=steps, rounds=rounds)
-        bars.append(median_bar(name, found, least))
+        name = f"tiny model, later epochs of {samples:,} samples"
+        bars.append(median_bar(name, found, LEAST_SHARE))
         show(bars[-1:])
     return bars
 
@@ -153,7 +153,7 @@ def whole_trainings(served: Served, *, quick: bool) -> tuple[list[Bar], dict[str
         ("default", ModelConfig(), 64, 1024 if quick else 4096, 2),
         ("tiny", TINY, TINY_BATCH, 8192 if quick else 32_768, 2),
     ):
-        bare = BareRun(model, samples=1024, batch_size=batch)
+        bare = BareRun(model, samples=samples, batch_size=batch)
         bare.train(3)
         steps = -(-samples // batch)
         firsts, later, costs = [], [], []

@@ -28,7 +28,7 @@ class SegmentReader:
 
     Batches are defined on the segment's samples, so the result does not depend on where shards
     are cut. The list of shards grows with `extend`. Reading every sample of a later epoch for
-    itself takes five times as long as picking them from memory, where `hold` puts them.
+    itself takes several times as long as picking them from memory, where `hold` puts them.
     """
 
     def __init__(self, segment: Segment, shards: ShardStore) -> None:
