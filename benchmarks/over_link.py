@@ -90,14 +90,14 @@ def first_epochs(far: Far, *, quick: bool) -> tuple[list[Bar], dict[str, Any]]:
     bare_seconds(3)
     bars: list[Bar] = []
     figures: dict[str, Any] = {}
-    for kind, count in (("simple", 10_240), ("neuronal", 10_240)):
+    for kind, count in (("simple", 10_240), ("neuronal", 16_384)):
         samples = count // 8 if quick else count
         steps = steps_per_epoch(samples, BATCH_SIZE)
         over, later, seen_all = [], [], []
         for turn in range(1 if quick else 3):
             before = bare_seconds(steps // 2)
             order = {"run": f"{kind}-{turn}", "kind": kind, "samples": samples, "epochs": epochs}
-            seen = far.train(order | {"validation": 0, "seed": turn})
+            seen = far.train(order | {"validation": 0, "seed": 100 + turn})
             compute = before + bare_seconds(steps - steps // 2)
             limit = max(seen.shard_bytes / far.shape.carried_rate, compute)
             rest = seen.seconds(steps, epochs * steps)

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import anyio
 import httpx
 import pytest
 
 from omega21 import AsyncClient
+from omega21.client.events import RunReady, UploadProgress
 from tests.carriers import NGROK, TunnelCarrier
 from tests.client.runs import done, tiny, train
 from tests.servers import RunningServer
@@ -44,3 +46,30 @@ async def test_lists_double_so_that_a_few_are_enough(server: RunningServer, tmp_
         assert after >= 2 * before
     uploads = [asked for asked in carrier.requests if asked.startswith("PUT /shards/")]
     assert len(uploads) == len(set(uploads)) == SHARDS
+
+
+class SlowToAdvance(TunnelCarrier):
+    """Holds the answer that raises the target back until a shard is on its way."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(address)
+        self.shard_sent = anyio.Event()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if "/shards/" in request.url.path:
+            self.shard_sent.set()
+        response = await super().handle_async_request(request)
+        if request.url.path.endswith("/advance"):
+            await self.shard_sent.wait()
+        return response
+
+
+async def test_samples_go_up_while_the_target_is_raised_and_are_told_after(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    carrier = SlowToAdvance(server.address)
+    async with AsyncClient(ADDRESS, token=server.token, carrier=carrier) as client:
+        events = await train(client, tiny("soon", samples=512, validation=0), workdir=tmp_path)
+    kinds = [type(event) for event in events]
+    assert kinds.index(RunReady) < kinds.index(UploadProgress)
+    assert done(events).summary.samples == 512

@@ -140,6 +140,7 @@ async def within_budget(
     wanted: Choice,
     path: Path,
     info: Info,
+    traffic: MonthTraffic | None,
     state: RunState | None,
     file: FileFacts | None,
     files: Mapping[str, str],
@@ -150,8 +151,7 @@ async def within_budget(
     Before anything is made or changed. On loopback, where no tunnel counts, only for a budget.
     Raises BudgetExceeded.
     """
-    local = is_loopback(client.address)
-    if local and order.budget is None:
+    if is_loopback(client.address) and order.budget is None:
         return wanted
     held = await run_sync(_look_into, path)
     may_change_type = order.samples_type is None
@@ -180,7 +180,6 @@ async def within_budget(
     choice, needed = await run_sync(
         partial(choose, workload, wanted, budget=order.budget, may_change_type=may_change_type)
     )
-    traffic = None if local else (await client.status()).traffic
     for text in _said(wanted, choice, needed=needed, budget=order.budget, traffic=traffic):
         await emit(Notice(text))
     return choice

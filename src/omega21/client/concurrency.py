@@ -2,11 +2,14 @@
 
 import sqlite3
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, TypeVar
 
 import anyio
 
 from omega21.protocol.errors import OmegaError
+
+_First = TypeVar("_First")
+_Second = TypeVar("_Second")
 
 EXPECTED: Final = (OmegaError, OSError, sqlite3.Error)
 """What can go wrong without a fault of omega21's own: the server, the link, this machine's disk."""
@@ -32,3 +35,20 @@ async def together(*tasks: Callable[[], Awaitable[None]]) -> None:
             group.start_soon(guarded, task)
     if failures:
         raise failures[0]
+
+
+async def both(
+    first: Callable[[], Awaitable[_First]], second: Callable[[], Awaitable[_Second]]
+) -> tuple[_First, _Second]:
+    """Ask two things at once, and return both answers; fails as `together` does."""
+    firsts: list[_First] = []
+    seconds: list[_Second] = []
+
+    async def ask_first() -> None:
+        firsts.append(await first())
+
+    async def ask_second() -> None:
+        seconds.append(await second())
+
+    await together(ask_first, ask_second)
+    return firsts[0], seconds[0]

@@ -15,12 +15,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import anyio
 from anyio.to_thread import run_sync
 
 from omega21.client.address import is_loopback
 from omega21.client.alongside import Alongside
 from omega21.client.budget import within_budget
-from omega21.client.concurrency import together
+from omega21.client.concurrency import both, together
 from omega21.client.conditions import changed_at, note_conditions
 from omega21.client.evaluating import Evaluating, held_out_count, note_evaluation
 from omega21.client.evaluation import score
@@ -60,6 +61,7 @@ from omega21.protocol.errors import (
 )
 from omega21.protocol.plan import PlanIndex, plan_steps
 from omega21.protocol.runs import RunState
+from omega21.protocol.traffic import MonthTraffic
 
 if TYPE_CHECKING:
     from omega21.client.client import AsyncClient
@@ -111,7 +113,7 @@ class TrainingFlow:
         self._loggers = loggers
         self._emit = emit
         self._start = time.monotonic()
-        self._is_ready = False
+        self._was_ready = False
 
     async def run(self, patient: "AsyncClient") -> None:
         """Connect, then train through `patient`, which outlasts a broken link."""
@@ -124,8 +126,8 @@ class TrainingFlow:
         self._client.server_id = info.server_id
         await self._emit(Connected(self._client.address, info))
         self._client = patient
-        state = await find_run(patient, order.run)
-        await self._choose_within_budget(info, state=state, file=file)
+        state, traffic = await both(lambda: find_run(patient, order.run), self._traffic)
+        await self._choose_within_budget(info, traffic=traffic, state=state, file=file)
         folder = await open_folder(
             self._path, run=order.run, config=config, state=state, emit=self._emit
         )
@@ -149,8 +151,19 @@ class TrainingFlow:
             finally:
                 feeds.finish(STOP_SECONDS)  # nothing is left to wait for where it came to its end
 
+    async def _traffic(self) -> MonthTraffic | None:
+        """Ask what this month's tunnel has carried; None where there is none, on this machine."""
+        if is_loopback(self._client.address):
+            return None
+        return (await self._client.status()).traffic
+
     async def _choose_within_budget(
-        self, info: Info, *, state: RunState | None, file: _File | None
+        self,
+        info: Info,
+        *,
+        traffic: MonthTraffic | None,
+        state: RunState | None,
+        file: _File | None,
     ) -> None:
         wanted = Choice(pull=self._pull, gather=self._gather)
         choice = await within_budget(
@@ -159,6 +172,7 @@ class TrainingFlow:
             wanted=wanted,
             path=self._path,
             info=info,
+            traffic=traffic,
             state=state,
             file=_facts(file, held_out=None),
             files={} if file is None else {file.sha256: str(file.path)},
@@ -241,24 +255,55 @@ class TrainingFlow:
     async def _session(
         self, folder: RunFolder, chosen: _Chosen, *, state: RunState, feeds: Feeds
     ) -> None:
-        """Bring the plan to the server, raise the target, and upload while results come in."""
+        """Bring the plan to the server, then raise the target and follow; upload beside both."""
+        is_ready = anyio.Event()
+
+        async def emit_when_ready(event: Event) -> None:
+            await is_ready.wait()
+            await self._emit(event)
+
         segments = folder.segments[: chosen.number + 1]
         first_steps, end = PlanIndex(segments).first_steps, plan_steps(segments)
         uploads: list[SegmentUpload] = []
         for number, segment in enumerate(segments):
             is_trained = first_steps[number] + segment.steps - 1 <= state.step
             if number >= state.segments or not is_trained:
-                upload = SegmentUpload(self._client, folder, number=number, emit=self._emit)
+                upload = SegmentUpload(self._client, folder, number=number, emit=emit_when_ready)
                 await upload.prepare()
                 await upload.announce()
                 uploads.append(upload)
         state = await restore(self._client, folder, state=state, emit=self._emit)
         for upload in uploads:
             upload.skip(samples_done(segments, upload.number, step=state.durable_step))
+        alongside = self._alongside(folder, chosen, first_step=first_steps[-1], feeds=feeds)
+        following = Following(
+            self._client, folder, last_step=end, gather=self._gather, emit=alongside.tell
+        )
+
+        async def bring_up() -> None:
+            await self._upload(folder, uploads)
+            following.uploaded = True
+
+        async def follow() -> None:
+            await self._raise_target(folder, chosen, first_step=first_steps[-1], to=end)
+            is_ready.set()
+            await following.run()
+            alongside.stop()
+
+        async def go_alongside() -> None:
+            await is_ready.wait()
+            await alongside.run()
+
+        await together(bring_up, follow, go_alongside)
+
+    async def _raise_target(
+        self, folder: RunFolder, chosen: _Chosen, *, first_step: int, to: int
+    ) -> None:
+        """Have the server train, and tell, once, that the run is ready."""
         run, run_id = folder.record.run, folder.record.id
-        position = await self._client.advance(run, run_id=run_id, to=end)
-        if not self._is_ready:
-            self._is_ready = True
+        position = await self._client.advance(run, run_id=run_id, to=to)
+        if not self._was_ready:
+            self._was_ready = True
             await self._emit(
                 RunReady(
                     how=chosen.how,
@@ -266,32 +311,22 @@ class TrainingFlow:
                     run_id=run_id,
                     number=chosen.number,
                     segment=folder.segments[chosen.number],
-                    first_step=first_steps[-1],
-                    last_step=end,
+                    first_step=first_step,
+                    last_step=to,
                     position=position,
                 )
             )
-        alongside = self._alongside(folder, chosen, first_step=first_steps[-1], feeds=feeds)
-        following = Following(
-            self._client, folder, last_step=end, gather=self._gather, emit=alongside.tell
-        )
 
-        async def upload_all() -> None:
-            start = time.monotonic()
-            for upload in uploads:
-                if segments[upload.number].samples > upload.skipped_samples:
-                    await upload.run()
-            following.uploaded = True
-            sent = sum(upload.bytes_sent for upload in uploads)
-            if sent >= MEASURED_BYTES and not is_loopback(self._client.address):
-                uplink = sent / (time.monotonic() - start)
-                await run_sync(lambda: folder.update(uplink=uplink))
-
-        async def follow() -> None:
-            await following.run()
-            alongside.stop()
-
-        await together(upload_all, follow, alongside.run)
+    async def _upload(self, folder: RunFolder, uploads: Sequence[SegmentUpload]) -> None:
+        """Bring up what the server lacks, and note how fast that went."""
+        start = time.monotonic()
+        for upload in uploads:
+            if upload.segment.samples > upload.skipped_samples:
+                await upload.run()
+        sent = sum(upload.bytes_sent for upload in uploads)
+        if sent >= MEASURED_BYTES and not is_loopback(self._client.address):
+            uplink = sent / (time.monotonic() - start)
+            await run_sync(lambda: folder.update(uplink=uplink))
 
     def _alongside(
         self, folder: RunFolder, chosen: _Chosen, *, first_step: int, feeds: Feeds

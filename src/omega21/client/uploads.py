@@ -155,7 +155,6 @@ class SegmentUpload:
         """
         if not self._announced:
             await self.announce()
-        await self._tell()
         await together(self._make, *[self._carry] * MOST)
 
     def skip(self, samples: int) -> None:
@@ -180,6 +179,7 @@ class SegmentUpload:
     # --- making -----------------------------------------------------------------------------------
 
     async def _make(self) -> None:
+        await self._tell()
         while self._made_samples < self.segment.samples:
             await self._make_one()
             await self._tell()
