@@ -1,11 +1,11 @@
-"""What checkpoints cost the training, and that the engine costs nothing beside them.
+"""What checkpoints cost the training.
 
     python -m benchmarks.checkpointing [--steps N] [--json FILE]
 
-The default model on the CPU, its shards on disk, batches of 64. Three ways in turn: the bare loop
-on ready-made batches; the engine; the engine with a checkpoint every two seconds. What one
-checkpoint costs is the time of the third over the second, by their number; at the default cadence
-of one in 30 s that is the share of the time that training stalls.
+The default model on the CPU, its shards on disk, batches of 64, in an engine without checkpoints and
+in one with a checkpoint every two seconds, in turn. What one checkpoint costs is the difference, by
+their number; at the default cadence of one in 30 s that is the share of the time that training
+stalls.
 """
 
 import argparse
@@ -23,11 +23,8 @@ from benchmarks.processes import set_up_torch
 
 set_up_torch()
 
-from benchmarks.bare_loop import BareLoop, batches, in_a_thread  # noqa: E402 - after torch's threads are set up
-from omega21.data.generators import generate  # noqa: E402
-from omega21.model.corteza import build_model  # noqa: E402
+from omega21.data.generators import generate  # noqa: E402 - after torch's threads are set up
 from omega21.protocol.digests import tensors_sha256  # noqa: E402
-from omega21.protocol.models import ModelConfig, OptimizerConfig  # noqa: E402
 from omega21.protocol.plan import Segment, ShardRef, Source  # noqa: E402
 from omega21.protocol.runs import RunConfig  # noqa: E402
 from omega21.protocol.shards import SHARD_SAMPLES, encode_shard  # noqa: E402
@@ -38,19 +35,7 @@ BATCH_SIZE = 64
 SAMPLES = 1024
 ROUNDS = 3
 MOST_STALL_PERCENT = 5.0
-LEAST_SHARE_OF_BARE_LOOP = 0.97
 _OFTEN, _NEVER = 2.0, 1e9
-
-
-def bare_seconds(steps: int) -> float:
-    """Train the bare loop; seconds."""
-    samples = generate("simple", 0, range(SAMPLES), anomaly_percent=10)
-    ready = list(batches(samples, batch_size=BATCH_SIZE, epochs=-(-steps * BATCH_SIZE // SAMPLES)))
-    loop = BareLoop(build_model(ModelConfig(), seed=0), OptimizerConfig(), run_seed=0)
-    loop.train(ready[:2])
-    started = time.perf_counter()
-    loop.train(ready[:steps])
-    return time.perf_counter() - started
 
 
 def engine_seconds(steps: int, *, checkpoint_seconds: float) -> tuple[float, int]:
@@ -115,24 +100,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args(arguments)
     steps = 20 if options.quick else options.steps
-    bare, plain, saving, costs = [], [], [], []
+    plain, saving, costs = [], [], []
     for _ in range(ROUNDS):
-        bare.append(in_a_thread(lambda: bare_seconds(steps)))
         plain.append(engine_seconds(steps, checkpoint_seconds=_NEVER)[0])
         seconds, count = engine_seconds(steps, checkpoint_seconds=_OFTEN)
         saving.append(seconds)
         costs.append((seconds - plain[-1]) / max(1, count))
     cadence = EngineOptions().checkpoint_seconds
-    shares = [alone / engine for alone, engine in zip(bare, plain, strict=True)]
     stalls = [100 * cost / cadence for cost in costs]
-    bars = [
-        median_bar("engine, share of the bare loop's speed", shares, LEAST_SHARE_OF_BARE_LOOP),
-        median_bar("checkpoints, percent of the time", stalls, MOST_STALL_PERCENT, most=True),
-    ]
+    bars = [median_bar("checkpoints, percent of the time", stalls, MOST_STALL_PERCENT, most=True)]
     show(bars)
     print(f"  one checkpoint costs {statistics.median(costs):.2f} s")
     figures = {
-        "seconds": {"bare": bare, "engine": plain, "engine, checkpoints": saving},
+        "seconds": {"without": plain, "with": saving},
         "seconds_per_checkpoint": costs,
     }
     return finish(bars, figures, path=options.json)
