@@ -2,10 +2,10 @@
 
     python -m benchmarks.checkpointing [--steps N] [--json FILE]
 
-The default model on the CPU, its shards on disk, batches of 64, in an engine without checkpoints and
-in one with a checkpoint every two seconds, in turn. What one checkpoint costs is the difference, by
-their number; at the default cadence of one in 30 s that is the share of the time that training
-stalls.
+The default model on the CPU, its shards on disk, batches of 64, in an engine without checkpoints
+and in one with a checkpoint every two seconds, in turn. What one checkpoint costs is the
+difference, by their number; at the default cadence of one in 30 s that is the share of the time
+that training stalls.
 """
 
 import argparse
