@@ -41,7 +41,8 @@ MAX_MISSING: Final = 1000
 """A reply that names this many missing shards may have left out others."""
 
 LISTING_SHARE: Final = 10
-"""Between two lists at least ten times what the last one took, unless all shards are made."""
+"""Between two lists at least ten times what the last one took, unless all shards are made.
+Not so before the second one: the first holds a single shard, and the link is idle after it."""
 
 FULL_SECONDS: Final = 5.0
 """Pause when the server has no room and does not say for how long."""
@@ -128,7 +129,7 @@ class SegmentUpload:
 
         On disk here before it is sent, and there when this returns.
         """
-        start = time.monotonic()
+        start, is_first = time.monotonic(), not self._announced
         made, self._made = self._made, []
         if made:
             shards = (*self.segment.shards, *made)
@@ -145,7 +146,7 @@ class SegmentUpload:
         self._sort(new, set(missing))
         now = time.monotonic()
         self._pace.asked(now - start)
-        self._next_list_at = now + LISTING_SHARE * (now - start)
+        self._next_list_at = now + (1 if is_first else LISTING_SHARE) * (now - start)
 
     async def run(self) -> None:
         """Make, list and carry up what is left of the segment.
