@@ -37,9 +37,10 @@ def logger(tmp_path: Path) -> Iterator[logging.Logger]:
 
 
 @pytest.fixture
-def secret() -> Iterator[str]:
-    yield "a-very-secret-word"
-    logs._hidden.clear()
+def secret(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A word that a test may hide, beside a part of it that is hidden too."""
+    monkeypatch.setattr(logs, "_hidden", {"secret"})
+    return "a-very-secret-word"
 
 
 def lines(tmp_path: Path) -> list[dict[str, Any]]:

@@ -86,7 +86,7 @@ def hide(secret: str | None) -> None:
 
 def without_secrets(text: str) -> str:
     """Replace what was hidden, and whatever looks like a token, a cookie or a password."""
-    for secret in _hidden:
+    for secret in sorted(_hidden, key=len, reverse=True):  # one may be a part of another
         text = text.replace(secret, "***")
     for pattern in _SECRETS:
         text = pattern.sub(r"\1***", text)

@@ -285,16 +285,15 @@ class TrainingFlow:
             following.uploaded = True
 
         async def follow() -> None:
-            await self._raise_target(folder, chosen, first_step=first_steps[-1], to=end)
-            is_ready.set()
             await following.run()
             alongside.stop()
 
-        async def go_alongside() -> None:
-            await is_ready.wait()
-            await alongside.run()
+        async def train() -> None:
+            await self._raise_target(folder, chosen, first_step=first_steps[-1], to=end)
+            is_ready.set()
+            await together(follow, alongside.run)
 
-        await together(bring_up, follow, go_alongside)
+        await together(bring_up, train)
 
     async def _raise_target(
         self, folder: RunFolder, chosen: _Chosen, *, first_step: int, to: int
