@@ -14,7 +14,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from anyio.from_thread import start_blocking_portal
 
 from benchmarks.bars import Bar, finish, median_bar, show
 from benchmarks.loopback import ServedRun, shares
-from benchmarks.processes import Served, on_cores, server, two_machines
+from benchmarks.processes import Served, far_server, on_cores, two_machines
 from omega21 import Client
 from omega21.protocol.models import TINY, ModelConfig
 
@@ -103,12 +103,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     rounds = 3 if given.quick else 7
     cores = two_machines()
-    with ExitStack() as held:
-        with on_cores(cores.far):
-            options = ("--checkpoint-seconds", "1e9", "--threads", str(len(cores.far)))
-            served = held.enter_context(server(*options))
-        held.enter_context(on_cores(cores.near))
-        client = held.enter_context(Client(served.address))
+    with (
+        far_server(cores) as served,
+        on_cores(cores.near),
+        Client(served.address) as client,
+    ):
         run = ServedRun(client, ModelConfig(), samples=1024, batch_size=64, epochs=1000)
         run.train(3)
         bars = costs(served, run, steps=10 if given.quick else 40, rounds=rounds)

@@ -18,7 +18,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,8 @@ from benchmarks.bars import Bar, finish, median_bar, show
 from benchmarks.processes import (
     Served,
     TwoMachines,
+    far_server,
     on_cores,
-    server,
     set_up_torch,
     two_machines,
 )
@@ -195,10 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(threads)
     bars: list[Bar] = []
     figures: dict[str, Any] = {"link": asdict(shape), "server_cores": threads}
-    with ExitStack() as held:
-        with on_cores(cores.far):
-            options = ("--checkpoint-seconds", "1e9", "--threads", str(threads))
-            served = held.enter_context(server(*options))
+    with far_server(cores) as served:
         far = Far(served, shape, cores)
         for part in (against_json, counted, first_epochs):
             more, found = part(far, quick=given.quick)

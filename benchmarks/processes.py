@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,6 +98,16 @@ def server(*arguments: str) -> Iterator[Served]:
             yield Served(address, int(address.rpartition(":")[2]), process.pid)
         finally:
             process.stdin.close()
+
+
+@contextmanager
+def far_server(cores: TwoMachines) -> Iterator[Served]:
+    """Run a server on its own machine's cores, which checkpoints only where it has to."""
+    threads = str(len(cores.far))
+    with ExitStack() as held:
+        with on_cores(cores.far):
+            served = held.enter_context(server("--checkpoint-seconds", "1e9", "--threads", threads))
+        yield served
 
 
 def run_module(module: str, *arguments: str) -> str:
