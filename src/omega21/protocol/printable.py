@@ -1,0 +1,34 @@
+"""Text that somebody else wrote, made safe to show in a terminal, a browser or a log."""
+
+import unicodedata
+from typing import Final
+
+_UNSEEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+"""Controls, formats (the bidirectional ones among them), lone surrogates, private use, separators."""
+_JOINERS: Final = "\u200c\u200d"
+"""Persian and Indic words, and emoji, are written with these; they change no order and no line."""
+
+
+def printable(text: str, *, most: int | None = None) -> str:
+    r"""Return the text on one line with every control and bidirectional character as its escape.
+
+    An escape is written as Python writes it: `\x1b`, `\n`, `\u202e`. Nothing else changes, so text
+    that is harmless comes out as it went in. Longer than `most` characters, it is cut there and
+    ends in an ellipsis.
+    """
+    if most is not None and len(text) > most:
+        text = text[: most - 1] + "…"
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_shown(character) for character in text)
+
+
+def printable_lines(text: str) -> str:
+    """Return the text as `printable` does, line by line: its line breaks stay."""
+    return "\n".join(printable(line) for line in text.split("\n"))
+
+
+def _shown(character: str) -> str:
+    if unicodedata.category(character) in _UNSEEN and character not in _JOINERS:
+        return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+    return character
