@@ -3,6 +3,7 @@
 # check   everything that a change has to pass: lint, then test
 # lint    format, lint, types, import contracts, documentation
 # bench   measure, and print each figure beside its bar
+# gpu     what only a GPU can show, on this machine's
 # chaos   kill, cut and damage while runs train, and show that they come out the same
 # docs    build the documentation into site/
 # colab   make the one cell and the notebook from the sources
@@ -31,7 +32,7 @@ PYTHON ?= $(shell for name in python3.11 python3; do \
 export NO_MKDOCS_2_WARNING := 1
 
 .NOTPARALLEL:
-.PHONY: demo test check lint bench chaos docs colab pictures format messages constraints clean
+.PHONY: demo test check lint bench gpu chaos docs colab pictures format messages constraints clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -56,6 +57,10 @@ lint: $(VENV)/.tools
 
 bench: $(VENV)/.tools
 	@$(BIN)/python -m benchmarks
+
+# Computes with the torch that is there: ours would be the CPU's.
+gpu:
+	@tools/gpu
 
 chaos: $(VENV)/.tools
 	@$(BIN)/python -m chaos

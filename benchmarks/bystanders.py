@@ -24,7 +24,8 @@ from benchmarks.bars import Bar, finish, median_bar, show
 from benchmarks.loopback import ServedRun, shares
 from benchmarks.processes import Served, far_server, on_cores, two_machines
 from omega21 import Client
-from omega21.protocol.models import TINY, ModelConfig
+from omega21.protocol.models import TINY
+from omega21.protocol.runs import RunConfig
 
 WATCHERS, SLOW_PEERS = 64, 32
 LEAST_SHARE = 0.97
@@ -108,10 +109,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         on_cores(cores.near),
         Client(served.address) as client,
     ):
-        run = ServedRun(client, ModelConfig(), samples=1024, batch_size=64, epochs=1000)
+        run = ServedRun(client, RunConfig(seed=0), samples=1024, batch_size=64, epochs=1000)
         run.train(3)
         bars = costs(served, run, steps=10 if given.quick else 40, rounds=rounds)
-        tiny = ServedRun(client, TINY, samples=1024, batch_size=64, epochs=10_000)
+        tiny = ServedRun(
+            client, RunConfig(model=TINY, seed=0), samples=1024, batch_size=64, epochs=10_000
+        )
         tiny.train(3)
         with beside(_upload_slowly, SLOW_PEERS, port=served.port, run=tiny.name):
             waits = []

@@ -46,11 +46,10 @@ class ServedRun:
     """A run of generated samples on a server, advanced slice by slice."""
 
     def __init__(
-        self, client: Client, model: ModelConfig, *, samples: int, batch_size: int, epochs: int
+        self, client: Client, config: RunConfig, *, samples: int, batch_size: int, epochs: int
     ) -> None:
         self._client = client
         self.name = f"bench-{uuid.uuid4().hex[:8]}"
-        config = RunConfig(model=model, seed=0)
         self._id = client.create_run(self.name, config=config).id
         self.step = 0
         data = generate("simple", 0, range(samples), anomaly_percent=10)
@@ -121,7 +120,7 @@ def ready_samples(client: Client, *, quick: bool) -> list[Bar]:
     """Compare slices whose samples are on the server."""
     rounds, bars = (3, []) if quick else (9, [])
     samples, steps = 4096, 8 if quick else 30
-    run = ServedRun(client, ModelConfig(), samples=samples, batch_size=64, epochs=12)
+    run = ServedRun(client, RunConfig(seed=0), samples=samples, batch_size=64, epochs=12)
     bare = BareRun(ModelConfig(), samples=samples, batch_size=64)
     run.train(3), bare.train(3)
     found = shares(bare.train, run.train, steps=steps, rounds=rounds)
@@ -129,7 +128,8 @@ def ready_samples(client: Client, *, quick: bool) -> list[Bar]:
     show(bars[-1:])
     steps = 60 if quick else 150
     for samples, epochs in ((TINY_BATCH * (steps * rounds + 3), 2), (TINY_FEW, 40)):
-        run = ServedRun(client, TINY, samples=samples, batch_size=TINY_BATCH, epochs=epochs)
+        config = RunConfig(model=TINY, seed=0)
+        run = ServedRun(client, config, samples=samples, batch_size=TINY_BATCH, epochs=epochs)
         bare = BareRun(TINY, samples=samples, batch_size=TINY_BATCH)
         run.train(3), bare.train(3)
         if samples > TINY_FEW:

@@ -57,16 +57,17 @@ class Served:
 
     def memory_mb(self) -> float:
         """MB in memory of the process that computes; Linux alone tells."""
-        pages = int(Path(f"/proc/{self._worker()}/statm").read_text(encoding="ascii").split()[1])
+        pages = int(Path(f"/proc/{self.worker()}/statm").read_text(encoding="ascii").split()[1])
         return pages * resource.getpagesize() / 2**20
 
     def cpu_seconds(self) -> float:
         """CPU time of the process that computes."""
-        fields = Path(f"/proc/{self._worker()}/stat").read_text(encoding="ascii").rsplit(")", 1)[1]
+        fields = Path(f"/proc/{self.worker()}/stat").read_text(encoding="ascii").rsplit(")", 1)[1]
         user, system = fields.split()[11:13]
         return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
-    def _worker(self) -> int:
+    def worker(self) -> int:
+        """Return the process that computes: the supervisor's child, or itself."""
         pid = self.supervisor
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
         return int(children[0]) if children else pid
