@@ -4,7 +4,7 @@ import unicodedata
 from typing import Final
 
 _UNSEEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
-"""Controls, formats (the bidirectional ones among them), lone surrogates, private use, separators."""
+"""Controls, formats (the bidirectional among them), lone surrogates, private use, separators."""
 _JOINERS: Final = "\u200c\u200d"
 """Persian and Indic words, and emoji, are written with these; they change no order and no line."""
 
