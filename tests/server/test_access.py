@@ -211,6 +211,41 @@ def test_without_a_token_loopback_is_served(host: str) -> None:
         "127.0.0.1@example.com",
         "[::1",
         "::1",
+        "evil.example\\@127.0.0.1",
+        "evil@localhost",
+        "@127.0.0.1",
+        "user:word@127.0.0.1:8000",
+        "[::1].evil",
+        "[::1]evil:80",
+        "[::1]:",
+        "[::1%25lo]",
+        "[127.0.0.1]",
+        "[localhost]",
+        "[::1]]",
+        "127.0.0.1/",
+        "127.0.0.1/evil.example",
+        "127.0.0.1#",
+        "127.0.0.1?x",
+        "127.0.0.1\\",
+        "127.0.0.1 evil.example",
+        "127.0.0.1\tevil.example",
+        "127.0.0.1,evil.example",
+        "127.0.0.1;",
+        "127.0.0.1%00",
+        "127.0.0.1.",
+        "127.0.0.1:",
+        "127.0.0.1:+80",
+        "127.0.0.1:8_0",
+        "127.0.0.1:80:80",
+        "127.0.0.1:99999",
+        "127.0.0.1:port",
+        "127.1",
+        "127.0.0.01",
+        "2130706433",
+        "0x7f000001",
+        "localhost.",
+        "http://127.0.0.1",
+        "//127.0.0.1",
     ],
 )
 def test_without_a_token_another_host_is_refused(host: str) -> None:
@@ -223,6 +258,30 @@ def test_without_a_token_another_host_is_refused(host: str) -> None:
 )
 def test_without_a_token_another_origin_is_refused(origin: str) -> None:
     assert check(Access(), origin=origin) is ForeignOrigin
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site", "another"])
+@pytest.mark.parametrize(
+    ("method", "mode", "may"),
+    [
+        ("POST", "navigate", False),
+        ("PUT", "no-cors", False),
+        ("DELETE", "cors", False),
+        ("GET", "no-cors", False),
+        ("GET", "navigate", True),
+    ],
+)
+def test_without_a_token_a_page_of_another_site_may_link_and_no_more(
+    site: str, method: str, mode: str, may: bool
+) -> None:
+    refused = check(Access(), method=method, sec_fetch_site=site, sec_fetch_mode=mode)
+    assert refused is (None if may else ForeignOrigin)
+
+
+@pytest.mark.parametrize("site", ["same-origin", "none"])
+def test_without_a_token_our_own_pages_are_served(site: str) -> None:
+    headers = {"sec_fetch_site": site, "sec_fetch_mode": "cors"}
+    assert check(Access(), method="POST", **headers) is None
 
 
 @pytest.mark.parametrize("header", ["x_forwarded_for", "x_forwarded_host", "forwarded"])

@@ -254,6 +254,50 @@ HOST = b"GET / HTTP/1.1\r\nHost: x\r\n"
 LONG = b"X-Long: " + b"x" * 20_000 + b"\r\n"
 CHUNKS = b"POST /body HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
 BYTES = b"POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n"
+NOT_PLAIN_FRAMING = (
+    b"Content-Length: 4 ",
+    b"Content-Length: 4\t",
+    b"Content-Length:  4",
+    b"Content-Length:\t4",
+    b"Content-Length: 4, 4",
+    b"Content-Length: 4,4",
+    b"Content-Length: 4,",
+    b"Content-Length: 04",
+    b"Content-Length: 00",
+    b"Content-Length: -0",
+    b"Content-Length: 4_0",
+    b"Content-Length: ",
+    b"Content-Length: 4;",
+    b"Content-Length: " + b"1" * 17,
+    b"Content-Length: 4\r\nContent-Length: 4",
+    b"Content-Length: 4\r\ncontent-length: 4",
+    b"Transfer-Encoding: chunked ",
+    b"Transfer-Encoding:\tchunked",
+    b"Transfer-Encoding: chunked, chunked",
+    b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+    b"Transfer-Encoding: ",
+    b"Transfer-Encoding: chunked;q=1",
+)
+NOT_PLAIN_CHUNKS = (
+    b"4 \r\nabcd\r\n0\r\n\r\n",
+    b"4\t\r\nabcd\r\n0\r\n\r\n",
+    b" 4\r\nabcd\r\n0\r\n\r\n",
+    b"0x4\r\nabcd\r\n0\r\n\r\n",
+    b"+4\r\nabcd\r\n0\r\n\r\n",
+    b"-4\r\nabcd\r\n0\r\n\r\n",
+    b"4\nabcd\r\n0\r\n\r\n",
+    b"4\r\nabcd\n0\r\n\r\n",
+    b"4\r\nabcd\r\n0\n\r\n",
+    b"4\r\nabcd\r\n0\r\n\n",
+    b"4\r\nabcd\r\n0\r\nA: b\n\r\n",
+    b"4\r\nabcd\r\n0\r\nA: b\r\n c\r\n\r\n",
+    b"4;a=b \r\nabcd\r\n0\r\n\r\n",
+    b"4;a\rb\r\nabcd\r\n0\r\n\r\n",
+    b"4;" + b"a" * 2000,
+    b"0\r\nA: " + b"b" * 2000,
+    b"000000004\r\nabcd\r\n0\r\n\r\n",
+    b"\r\n4\r\nabcd\r\n0\r\n\r\n",
+)
 
 
 @pytest.mark.parametrize(
@@ -290,6 +334,14 @@ BYTES = b"POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n"
         pytest.param(CHUNKS + b"\r\n" + b"f" * 30 + b"\r\n", 400, id="a-huge-chunk"),
         pytest.param(CHUNKS + b"\r\n3;\n=\r\nabc", 400, id="line-feed-in-an-extension"),
         pytest.param(CHUNKS + b"\r\n" + b"1\r\nx\r\n" * 3000, 400, id="a-byte-a-chunk"),
+        *(
+            pytest.param(HOST + line + b"\r\n\r\nabcd", 400, id=f"framing-{number}")
+            for number, line in enumerate(NOT_PLAIN_FRAMING)
+        ),
+        *(
+            pytest.param(CHUNKS + b"\r\n" + body, 400, id=f"chunks-{number}")
+            for number, body in enumerate(NOT_PLAIN_CHUNKS)
+        ),
     ],
 )
 def test_what_two_readers_could_read_otherwise_is_refused(
@@ -342,10 +394,17 @@ def test_more_than_was_announced_is_another_request_that_is_refused(reader: Serv
         assert read_reply(connection)[0] == 400
 
 
-def test_a_head_that_comes_byte_by_byte_is_read(reader: Served) -> None:
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        pytest.param(HOST + b"\r\n", id="a-head"),
+        pytest.param(CHUNKS + b"\r\n3;a=b\r\nabc\r\n0\r\nT: x\r\n\r\n", id="chunks"),
+    ],
+)
+def test_what_comes_byte_by_byte_is_read(reader: Served, request_bytes: bytes) -> None:
     with closing(reader.connect()) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for byte in HOST + b"\r\n":
+        for byte in request_bytes:
             connection.send(bytes([byte]))
         assert read_reply(connection) == (200, b"ok")
 

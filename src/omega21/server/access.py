@@ -10,8 +10,8 @@ Covered here
 - Pages of other sites: what a browser sends along by itself, a cookie or a basic password, changes
   something only where the request comes from one of the server's own pages (`origins`).
 - Without a token: the Host must be a loopback one, so that a name which an attacker points at
-  127.0.0.1 is refused (DNS rebinding); an Origin, which browsers send, must be the server's own;
-  and nothing that a proxy or a tunnel passed on is answered.
+  127.0.0.1 is refused (DNS rebinding); what browsers send along, an Origin or a Sec-Fetch-Site,
+  must tell of the server's own page; and nothing that a proxy or a tunnel passed on is answered.
 - What is refused is refused before a byte of the body is read, and says nothing of the server.
 
 Not covered
@@ -38,7 +38,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from omega21.language import _
 from omega21.protocol.errors import OmegaError, TooManyAttempts, Unauthorized
 from omega21.server.attempts import Attempts
-from omega21.server.origins import check_local, check_own_page, is_loopback
+from omega21.server.origins import check_local, check_own_page, is_loopback_name
 from omega21.server.problems import problem_response
 from omega21.server.tickets import Tickets
 
@@ -76,7 +76,7 @@ class Access:
         headers = Headers(scope=scope)
         if self.token is None:
             if scope["path"] != _HEALTH:
-                check_local(headers)
+                check_local(headers, method=scope["method"])
         elif not is_open(scope):
             means = self.means(headers)
             if means is None:
@@ -174,7 +174,7 @@ def session_ticket(headers: Headers) -> str | None:
 
 def is_loopback_address(host: str) -> bool:
     """Whether binding to `host` keeps other machines out."""
-    return is_loopback(f"[{host}]" if ":" in host else host)
+    return is_loopback_name(host)
 
 
 def _digest(secret: bytes) -> bytes:

@@ -8,7 +8,8 @@ what keeps it out is that it has no token.
 """
 
 import ipaddress
-from urllib.parse import urlsplit
+import re
+from typing import Final
 
 from starlette.datastructures import Headers
 
@@ -16,13 +17,21 @@ from omega21.language import _
 from omega21.protocol.errors import ForeignOrigin
 
 _PORTS = {"http": 80, "https": 443}
+_AUTHORITY: Final = re.compile(
+    r"(?:(?P<name>[a-z0-9_.-]+)|\[(?P<v6>[0-9a-f:.]+)\])(?::(?P<port>[0-9]{1,5}))?"
+)
+"""What names a place in `Host` and `Origin`, in small letters: a name or an address, and a port."""
+
+_ALIKE: Final = frozenset({"same-origin", "none"})  # this page itself, or the reader's own typing
+_READING: Final = frozenset({"GET", "HEAD"})
 _PROXY_HEADERS = ("forwarded", "x-forwarded-for", "x-forwarded-host", "cf-connecting-ip")
 
 
-def check_local(headers: Headers) -> None:
+def check_local(headers: Headers, *, method: str) -> None:
     """Raise ForeignOrigin unless the request is made on this machine, and by no other's page.
 
-    What a proxy or a tunnel passed on is not, even where it says that the host is loopback.
+    What a proxy or a tunnel passed on is not, even where it says that the host is loopback. What
+    another site's page may do is link to one of ours.
     """
     host = headers.get("host", "")
     if not is_loopback(host):
@@ -39,6 +48,9 @@ def check_local(headers: Headers) -> None:
     origin = headers.get("origin")
     if origin is not None and origin.lower() != f"http://{host.lower()}":
         raise _foreign(origin)
+    follows_link = method in _READING and headers.get("sec-fetch-mode") == "navigate"
+    if headers.get("sec-fetch-site", "none") not in _ALIKE and not follows_link:
+        raise _foreign(origin or "another site")
 
 
 def check_own_page(headers: Headers, *, certainly_browser: bool) -> None:
@@ -48,7 +60,7 @@ def check_own_page(headers: Headers, *, certainly_browser: bool) -> None:
     has to tell.
     """
     origin = headers.get("origin")
-    if headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
+    if headers.get("sec-fetch-site", "none") not in _ALIKE:
         raise _foreign(origin or "another site")
     if origin is None and certainly_browser:
         raise ForeignOrigin(_("the request does not say which page it comes from"), hint="")
@@ -65,9 +77,16 @@ def came_by_https(headers: Headers) -> bool:
 
 def is_loopback(host: str) -> bool:
     """Whether `host`, as in a header, is a name of the machine for itself."""
+    place = _place(host, "http")
+    return place is not None and is_loopback_name(place[0])
+
+
+def is_loopback_name(name: str) -> bool:
+    """Whether a name or an address, without a port, is the machine's for itself."""
+    if name.lower() == "localhost":
+        return True
     try:
-        name = urlsplit(f"//{host}").hostname
-        return name == "localhost" or ipaddress.ip_address(name or "").is_loopback
+        return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
 
@@ -92,15 +111,21 @@ def _is_own(origin: str, headers: Headers) -> bool:
 
 
 def _place(authority: str, scheme: str) -> tuple[str, int] | None:
-    """Return name and port of `name` or `name:port`; None for anything else."""
+    """Return name and port of what names a place and nothing beside it; None for anything else.
+
+    Read by its grammar and not as a part of a URL: what a URL has room for, a user, a path, or a
+    backslash that some take for a slash, makes one name look like another.
+    """
+    found = _AUTHORITY.fullmatch(authority.lower())
+    port = int(found["port"] or _PORTS[scheme]) if found is not None else 0
+    if found is None or port > 65_535:
+        return None
+    if found["name"] is not None:
+        return found["name"], port
     try:
-        parts = urlsplit(f"//{authority}")
-        port = parts.port or _PORTS[scheme]
+        return str(ipaddress.IPv6Address(found["v6"])), port
     except ValueError:
         return None
-    if not parts.hostname or parts.netloc != authority or "@" in authority:
-        return None
-    return parts.hostname.lower(), port
 
 
 def _forwarded(headers: Headers, name: str) -> str:

@@ -16,6 +16,15 @@ from omega21.protocol.errors import HeadTooLarge, RequestRefused
 
 _END_OF_HEAD: Final = re.compile(rb"\n\r?\n")
 _AMBIGUOUS_LINE: Final = re.compile(rb"(?<!\r)\n|\n[ \t]")
+_FRAMING: Final = re.compile(rb"\n(?:content-length|transfer-encoding)[ \t]*:[^\n]*", re.IGNORECASE)
+_PLAIN_FRAMING: Final = re.compile(
+    rb"\n(?:content-length: ?(?:0|[1-9][0-9]{0,15})|transfer-encoding: ?chunked)\r", re.IGNORECASE
+)
+_CHUNK_LINE: Final = re.compile(rb"[0-9a-f]{1,8}(?:;[ -~]*[!-~])?\r\n", re.IGNORECASE)
+_CHUNK_LINE_BEGUN: Final = re.compile(rb"(?:[0-9a-f]{1,8}(?:;[ -~]*)?\r?)?", re.IGNORECASE)
+_LAST_CHUNK: Final = re.compile(rb"0+[;\r]")
+_LONGEST_CHUNK_LINE: Final = 1024  # the lines after the last one included
+_END_OF_CHUNK: Final = b"\r\n"
 _SMALL_PIECE: Final = 64
 _SMALL_PIECES: Final = 1000
 _HINT: Final = N_("the request is not sent as HTTP/1.1 asks for; use an HTTP library")
@@ -37,11 +46,16 @@ class StrictReader(h11.Connection):
         self._limits = limits
         self._pieces = 0
         self._body_bytes = 0
+        self._chunk_line: bytes | None = None  # what goes before the next chunk's length, if any
 
     def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
         """Return the next event, as h11 does."""
         if self.their_state is h11.IDLE:
             self._check_lines(self.trailing_data[0])
+        elif self._chunk_line is not None and self.their_state is h11.SEND_BODY:
+            if not self._begins_chunk(self._chunk_line):
+                return h11.NEED_DATA
+            self._chunk_line = None
         try:
             event = super().next_event()
         except h11.RemoteProtocolError as error:
@@ -54,6 +68,7 @@ class StrictReader(h11.Connection):
             self._check_headers(event)
         elif isinstance(event, h11.Data):
             self._check_piece(len(event.data))
+            self._chunk_line = _END_OF_CHUNK if event.chunk_end else None
         return event
 
     def _check_lines(self, received: bytes) -> None:
@@ -66,6 +81,21 @@ class StrictReader(h11.Connection):
                 _("malformed request: a line that ends without a carriage return, or is folded"),
                 hint=_(_HINT),
             )
+        framing = _FRAMING.findall(received, 0, size) if end is not None else []
+        if len(framing) > 1 or not all(map(_PLAIN_FRAMING.fullmatch, framing)):
+            raise RequestRefused(
+                _("malformed request: the length of its body is not said once and plainly"),
+                hint=_(_HINT),
+            )
+
+    def _begins_chunk(self, before: bytes) -> bool:
+        is_plain = _is_chunk_plain(before, self.trailing_data[0])
+        if is_plain is False:
+            raise RequestRefused(
+                _("malformed request: a chunk of the body does not begin with its length alone"),
+                hint=_(_HINT),
+            )
+        return is_plain is True
 
     def _check_headers(self, request: h11.Request) -> None:
         self._pieces = self._body_bytes = 0
@@ -79,7 +109,9 @@ class StrictReader(h11.Connection):
             raise RequestRefused(_("malformed request: another version of HTTP"), hint=_(_HINT))
         names = {name for name, _value in request.headers}
         if b"transfer-encoding" not in names:
+            self._chunk_line = None
             return
+        self._chunk_line = b""
         if b"content-length" in names or request.http_version < b"1.1":
             raise RequestRefused(_("malformed request: two lengths of its body"), hint=_(_HINT))
 
@@ -99,3 +131,21 @@ class StrictReader(h11.Connection):
                 size=self._limits.size
             )
         )
+
+
+def _is_chunk_plain(before: bytes, received: bytes) -> bool | None:
+    """Whether a chunk begins as it should; None while that cannot be told yet."""
+    if not received.startswith(before):
+        return None if before.startswith(received) else False
+    rest = received[len(before) : len(before) + _LONGEST_CHUNK_LINE]
+    may_go_on = None if len(rest) < _LONGEST_CHUNK_LINE else False
+    line, ends, after = rest.partition(b"\n")
+    if not ends:
+        return may_go_on if _CHUNK_LINE_BEGUN.fullmatch(rest) else False
+    if not _CHUNK_LINE.fullmatch(line + ends):
+        return False
+    if not _LAST_CHUNK.match(line):
+        return True
+    if _AMBIGUOUS_LINE.search(after):  # in the lines that may come after the last chunk
+        return False
+    return True if after.startswith(b"\r\n") or b"\r\n\r\n" in after else may_go_on
