@@ -39,8 +39,9 @@ def table(report: Mapping[str, Any]) -> str:
             f"| {bar['name']} | {_number(bar['value'])} | {sign} {_number(bar['bar'])} "
             f"| {spread} | {met} |"
         )
+    device = f"{report['device']}, " if "device" in report else ""
     where = (
-        f"{machine['cores']} cores of {machine['processor']}, Python {machine['python']}, "
+        f"{device}{machine['cores']} cores of {machine['processor']}, Python {machine['python']}, "
         f"torch {versions['torch']}, omega21 {versions['omega21']}; "
         f"load at the end {machine['load']:.1f}."
     )
