@@ -36,10 +36,11 @@ from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from omega21.language import _
-from omega21.protocol.errors import OmegaError, TooManyAttempts, Unauthorized
+from omega21.protocol.errors import ForeignOrigin, OmegaError, TooManyAttempts, Unauthorized
 from omega21.server.attempts import Attempts
 from omega21.server.origins import check_local, check_own_page, is_loopback_name
 from omega21.server.problems import problem_response
+from omega21.server.strangers import mark_stranger
 from omega21.server.tickets import Tickets
 
 SESSION_COOKIE: Final = "omega21_session"
@@ -83,6 +84,16 @@ class Access:
                 raise self.refusal(scope)
             if means != "bearer" and scope["method"] not in _READING:
                 check_own_page(headers, certainly_browser=means == "cookie")
+
+    def is_owner(self, scope: Scope) -> bool:
+        """Whether a request that may go on shows what `check` asks for where it does ask."""
+        if self.token is not None:
+            return self.means(Headers(scope=scope)) is not None
+        try:
+            check_local(Headers(scope=scope), method=scope["method"])
+        except ForeignOrigin:
+            return False
+        return True
 
     def means(self, headers: Headers) -> Means | None:
         """Tell by what the request is let in, whatever else it carries; None for nothing."""
@@ -137,6 +148,7 @@ class AccessControl:
                 reply = problem_response(error, challenge(error, Headers(scope=scope)))
                 await reply(scope, receive, send)
                 return
+            mark_stranger(is_one=not self.access.is_owner(scope))
             if not is_open(scope):
                 scope.get("extensions", {}).get(ADMITTED, _no_listener)()
         await self.app(scope, receive, send)

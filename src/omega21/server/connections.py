@@ -30,6 +30,7 @@ from omega21.protocol.errors import OmegaError, Overloaded, SlowRequest
 from omega21.server.access import ADMITTED
 from omega21.server.problems import problem_response
 from omega21.server.security_headers import SECURITY_HEADERS
+from omega21.server.strangers import mark_stranger
 from omega21.server.strict_reader import HeadLimits, StrictReader
 
 _LINGER_SECONDS: Final = 2.0
@@ -147,6 +148,7 @@ class Connection(H11Protocol):
         if self._lingers_until is not None:
             return
         self._body_bytes += len(data)
+        mark_stranger(is_one=True)  # until a request is let in, which its own task notes
         super().data_received(data)
 
     def handle_events(self) -> None:
@@ -164,6 +166,9 @@ class Connection(H11Protocol):
             self._body_since = None
         elif self._body_since is None:
             self._body_since, self._body_bytes = self.loop.time(), 0
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Log nothing: who asks for a WebSocket is answered like anybody else."""
 
     def on_response_complete(self) -> None:
         """Go on with the next request, unless this one has not even been sent to its end."""

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 
 from omega21 import open_files
 from omega21.server.connections import Connection, Crowd, Limits
+from omega21.server.strangers import quiet_strangers
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +74,7 @@ class Listener(uvicorn.Server):
         """Look after the connections once a second, beside what uvicorn does."""
         if counter % 10 == 0:
             self.crowd.sweep(asyncio.get_running_loop().time())
+            quiet_strangers.tell()
         return await super().on_tick(counter)
 
     @contextlib.contextmanager

@@ -36,6 +36,8 @@ from omega21.protocol.errors import (
     Unavailable,
     to_problem,
 )
+from omega21.protocol.printable import printable
+from omega21.server.strangers import is_strangers
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +54,8 @@ _EVERYWHERE: tuple[type[OmegaError], ...] = (
     InternalError,
     Unavailable,
 )
-_OF_STRANGERS = frozenset({401, 429})  # who guesses tokens does not fill the log
+_LONGEST_SHOWN = 300  # of a path in the log
+_LONGEST_OF_STRANGERS = 80
 _CLIENT_CLOSED = 499  # nobody reads it: the client has left
 
 
@@ -186,7 +189,7 @@ class LastHandler:
         try:
             await self.app(scope, receive, send_named)
         except Exception:
-            logger.exception("request %s, %s %s", request_id, scope["method"], scope["path"])
+            logger.exception("request %s, %s", request_id, _shown(scope))
             if started:
                 raise  # too late for another answer: the server cuts the connection
             reply = problem_response(
@@ -194,18 +197,26 @@ class LastHandler:
             )
             await reply(scope, receive, send_named)
         finally:
-            # The path alone: a query is the caller's, and may hold what is not for a log. As it was
-            # sent: decoded, it may hold line breaks.
             milliseconds = 1000 * (time.monotonic() - start)
-            path = scope["raw_path"].decode("ascii")
-            level = logging.DEBUG if status in _OF_STRANGERS else logging.INFO
-            logger.log(level, "%s %s -> %d (%.0f ms)", scope["method"], path, status, milliseconds)
+            line = "%s -> %d (%.0f ms)"
+            logger.info(line, _shown(scope), status, milliseconds, extra={"status": status})
+
+
+def _shown(scope: Scope) -> str:
+    """Return a request's method and path for the log; a stranger's is cut short.
+
+    As they were sent: decoded, a path may hold line breaks. Without the query, which is the
+    caller's and may hold what is not for a log.
+    """
+    call = f"{scope['method']} {scope['raw_path'].decode('ascii', 'backslashreplace')}"
+    most = _LONGEST_OF_STRANGERS if is_strangers() else _LONGEST_SHOWN
+    return call if len(call) <= most else f"{call[:most]}…"
 
 
 def _run_of(scope: Scope) -> str | None:
     """Return the run that a request is about, as it names it; None where it names none."""
     first, _, rest = scope["path"].removeprefix("/").partition("/")
     if first == "runs":
-        return rest.partition("/")[0][:80] or None
+        return printable(rest.partition("/")[0], most=80) or None
     named = parse_qs(scope["query_string"].decode("latin-1")).get("run")
-    return named[0][:80] if named else None
+    return printable(named[0], most=80) if named else None

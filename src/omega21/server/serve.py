@@ -28,6 +28,7 @@ from omega21.logs import SERVER_LOG, PlainLines, hide, log_to_file
 from omega21.protocol.errors import InvalidRequest, NotOnThisServer
 from omega21.protocol.tunnels import TunnelAsked, TunnelKind
 from omega21.server.access import Access, is_loopback_address
+from omega21.server.strangers import quiet_strangers
 from omega21.server.supervisor import Supervisor, child_command, die_with_parent, start_reporting
 from omega21.server.token import server_token
 from omega21.training.heap import keep_freed_memory
@@ -174,6 +175,8 @@ def _start_logs(options: ServeOptions) -> None:
     # It has a line for each request, and the tunnel's watch asks every few seconds.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     log_to_file(options.data_dir / SERVER_LOG, level=options.log_level)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(quiet_strangers)
 
 
 def _supervise(options: ServeOptions, sock: socket.socket, tunnel: "Tunnel | None") -> None:
@@ -327,6 +330,7 @@ def run_server(
     finally:
         if engine.stop(_STOP_SECONDS):
             engine.close()
+        quiet_strangers.tell(at_last=True)
         logger.info("stopped")
 
 

@@ -1,0 +1,87 @@
+"""What strangers may put into the log: a few lines, and how many more there were.
+
+Anybody who reaches the port can make requests, as fast as the line is. A line for each would push
+the owner's lines out of the log, and fill the disk behind a standard error that is kept. So what is
+logged while a request is at work that nothing has let in yet is passed on a few times and counted
+from then on. `Connection` marks what it reads as a stranger's, `AccessControl` what it lets in as
+the owner's.
+"""
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from omega21 import logs
+
+BURST: Final = 20
+"""Lines of strangers that are logged at once; as many again of warnings and errors."""
+
+SECONDS_EACH: Final = 300.0
+"""For each of them this much time has to pass, once the burst is used up; and between two counts
+of those that were not logged."""
+
+logger = logging.getLogger(__name__)
+_PASSES: Final = "omega21_passes"
+
+
+def mark_stranger(*, is_one: bool) -> None:
+    """Note for the rest of this task whether a stranger has caused what is logged."""
+    logs.remember(stranger=is_one)
+
+
+def is_strangers() -> bool:
+    """Whether a stranger has caused what is being done."""
+    return logs.current().get("stranger") is True
+
+
+@dataclass
+class QuietStrangers:
+    """A filter of log records, to be shared by all handlers. `clock` is in seconds. Thread-safe."""
+
+    clock: Callable[[], float] = time.monotonic
+    _paid_off_at: dict[bool, float] = field(default_factory=dict)  # by whether it is a warning
+    _untold: Counter[str] = field(default_factory=Counter)
+    _untold_since: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is logged; the same for each handler that asks."""
+        passes: bool | None = getattr(record, _PASSES, None)
+        if passes is None:
+            passes = not is_strangers() or self._take(record)
+            setattr(record, _PASSES, passes)
+        return passes
+
+    def tell(self, *, at_last: bool = False) -> None:
+        """Log how many records were not, if it is time for that; `at_last`, however new they are.
+
+        Called about once a second, and at the end.
+        """
+        with self._lock:
+            is_due = at_last or self.clock() >= self._untold_since + SECONDS_EACH
+            if not self._untold or not is_due:
+                return
+            counts, self._untold = self._untold, Counter()
+        kinds = ", ".join(f"{kind}: {count}" for kind, count in counts.most_common())
+        logger.info("%d more requests without the token (%s)", counts.total(), kinds)
+
+    def _take(self, record: logging.LogRecord) -> bool:
+        is_warning = record.levelno >= logging.WARNING
+        now = self.clock()
+        with self._lock:
+            paid_off_at = max(now, self._paid_off_at.get(is_warning, now)) + SECONDS_EACH
+            if paid_off_at <= now + BURST * SECONDS_EACH:
+                self._paid_off_at[is_warning] = paid_off_at
+                return True
+            if not self._untold:
+                self._untold_since = now
+            self._untold[str(getattr(record, "status", record.levelname.lower()))] += 1
+        return False
+
+
+quiet_strangers: Final = QuietStrangers()
+"""That of this process, which logs to one place."""
