@@ -1,9 +1,15 @@
 """A run's state as a file: down to the client, and up again to another server."""
 
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path as FilePath
 from typing import Annotated, Literal
 
+import anyio
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import FileResponse
+from starlette.types import Receive, Scope, Send
 
 from omega21.language import _
 from omega21.protocol.checkpoints import PIECE_BYTES, CheckpointStored, RestoreCheckpoint
@@ -78,9 +84,33 @@ def _weights(engine: Engine, run: str) -> Response:
 
 
 def _checkpoint(engine: Engine, run: str, *, step: int | None) -> Response:
-    checkpoint = engine.checkpoint(run, step=step)
-    headers = {STEP_HEADER: str(checkpoint.step), "ETag": f'"{checkpoint.sha256}"'}
-    return FileResponse(checkpoint.path, headers=headers, media_type=SHARD_MEDIA_TYPE)
+    while True:
+        checkpoint = engine.checkpoint(run, step=step)
+        headers = {STEP_HEADER: str(checkpoint.step), "ETag": f'"{checkpoint.sha256}"'}
+        try:
+            return OpenFile(checkpoint.path, headers=headers, media_type=SHARD_MEDIA_TYPE)
+        except FileNotFoundError:  # removed or replaced in between: it is not found again
+            continue
+
+
+class OpenFile(FileResponse):
+    """A file as it is now, whatever is done with its name before it is sent."""
+
+    def __init__(self, path: FilePath, *, headers: dict[str, str], media_type: str) -> None:
+        self._file = path.open("rb")
+        found = os.fstat(self._file.fileno())
+        super().__init__(path, headers=headers, media_type=media_type, stat_result=found)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it, whole or a part."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._file.close()
+
+    @asynccontextmanager
+    async def _open_file(self) -> "AsyncIterator[anyio.AsyncFile[bytes]]":
+        yield anyio.wrap_file(self._file)
 
 
 @router.put(

@@ -106,7 +106,7 @@ class CheckpointStore:
 
         Only seal, size and record are looked at here; `read` checks the content.
         """
-        for seal_path in sorted((self.folder / run_id).glob("*.json"), reverse=True):
+        for seal_path in self._seals(run_id):
             try:
                 yield _open(seal_path)
             except InvalidCheckpoint as error:
@@ -133,9 +133,10 @@ class CheckpointStore:
 
     def discard(self, checkpoint: Checkpoint) -> None:
         """Set a damaged checkpoint aside, so that it is not tried again."""
-        checkpoint.path.with_suffix(".json").unlink(missing_ok=True)
-        if checkpoint.path.exists():
-            checkpoint.path.replace(checkpoint.path.with_suffix(".damaged"))
+        with self._lock:
+            checkpoint.path.with_suffix(".json").unlink(missing_ok=True)
+            if checkpoint.path.exists():
+                checkpoint.path.replace(checkpoint.path.with_suffix(".damaged"))
 
     def tidy(self, run_id: str) -> None:
         """Remove all but the newest checkpoints, and what a kill or damage left behind."""
@@ -143,14 +144,18 @@ class CheckpointStore:
         now = time.monotonic()
         with self._lock:
             self._pulled = {path: end for path, end in self._pulled.items() if end > now}
-            seals = sorted(folder.glob("*.json"), reverse=True)
+            seals = self._seals(run_id)
             kept = {path.stem for path in [*self._pulled, *seals[:KEEP]]}
             for path in seals:  # the seal first: a file without one is no checkpoint
                 if path.stem not in kept:
                     path.unlink()
-            for path in folder.iterdir():
+            for path in _listed(folder):
                 if path.stem not in kept or path.suffix == ".damaged":
                     path.unlink(missing_ok=True)
+
+    def _seals(self, run_id: str) -> list[Path]:
+        found = [path for path in _listed(self.folder / run_id) if path.suffix == ".json"]
+        return sorted(found, reverse=True)
 
     def keep_while_pulled(self, checkpoint: Checkpoint) -> None:
         """Keep a checkpoint until 15 minutes from now, since somebody is pulling it."""
@@ -166,7 +171,15 @@ class CheckpointStore:
 
     def run_ids(self) -> list[str]:
         """Return the ids of the runs that have a folder here."""
-        return [path.name for path in self.folder.glob("*")]
+        return [path.name for path in _listed(self.folder)]
+
+
+def _listed(folder: Path) -> list[Path]:
+    """Return what is in a folder, which may be removed at any time: nothing then."""
+    try:
+        return list(folder.iterdir())
+    except FileNotFoundError:
+        return []
 
 
 class _Digesting:

@@ -1,9 +1,10 @@
 """Pieces of checkpoints on their way up, named by their content."""
 
 import hashlib
+import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from omega21.data.durable import write_durably
@@ -24,9 +25,16 @@ _KEEP_SECONDS = 24 * 3600.0
 
 @dataclass
 class PieceStore:
-    """The folder of pieces; those of a day ago that nobody put together are removed."""
+    """The folder of pieces, all of them at most as long as a checkpoint. Thread-safe.
+
+    Those of a day ago that nobody put together are removed at the start.
+    """
 
     folder: Path
+    _sizes: dict[str, int] = field(
+        default_factory=dict
+    )  # of those here, and of those being written
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -34,6 +42,8 @@ class PieceStore:
         for path in self.folder.iterdir():
             if path.suffix == ".tmp" or path.stat().st_mtime < oldest:
                 path.unlink()
+            else:
+                self._sizes[path.name] = path.stat().st_size
 
     def put(self, sha256: str, body: bytes) -> CheckpointStored:
         """Store a piece under its name; on return it is on disk.
@@ -52,12 +62,17 @@ class PieceStore:
                 _("piece {sha256} is not what its name says").format(sha256=sha256[:12]),
                 hint=_("it was damaged on its way; send it again"),
             )
-        total = sum(path.stat().st_size for path in self.folder.iterdir())
-        if total + len(body) > MAX_CHECKPOINT_BYTES:
-            raise StorageFull(_("too many pieces of checkpoints wait here"), retry_after=60)
+        with self._lock:
+            others = sum(size for name, size in self._sizes.items() if name != sha256)
+            if others + len(body) > MAX_CHECKPOINT_BYTES:
+                raise StorageFull(_("too many pieces of checkpoints wait here"), retry_after=60)
+            is_new = sha256 not in self._sizes
+            self._sizes[sha256] = len(body)
         try:
             write_durably(self.folder / sha256, [body])
         except OSError as error:
+            if is_new:
+                self._drop(sha256)
             raise StorageFull(
                 _("the piece was not written: {error}").format(error=error), retry_after=30
             ) from error
@@ -95,4 +110,9 @@ class PieceStore:
     def forget(self, request: RestoreCheckpoint) -> None:
         """Remove the pieces of a checkpoint that was taken over."""
         for sha256 in request.pieces:
+            self._drop(sha256)
+
+    def _drop(self, sha256: str) -> None:
+        with self._lock:
             (self.folder / sha256).unlink(missing_ok=True)
+            self._sizes.pop(sha256, None)

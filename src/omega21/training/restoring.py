@@ -1,5 +1,7 @@
 """Checkpoints that leave for the client, and those that come back from it."""
 
+import threading
+
 from omega21.language import _
 from omega21.protocol.checkpoints import (
     CheckpointRecord,
@@ -43,6 +45,7 @@ class Restoring:
         self._pieces = pieces
         self._residents = residents
         self._worker = worker
+        self._restoring = threading.Lock()
 
     def newest(self, name: str, *, step: int | None = None) -> Checkpoint:
         """Return a run's newest checkpoint, or that of a step; it is kept while it is pulled.
@@ -67,11 +70,19 @@ class Restoring:
     def restore(self, name: str, request: RestoreCheckpoint) -> None:
         """Make a run go on from a checkpoint put together from its pieces. Durable.
 
-        Raises UnknownRun, OtherRun, InvalidCheckpoint, Conflict when it does not go past the
-        run's step; nothing is changed then.
+        Raises UnknownRun, OtherRun, RunDeleted, InvalidCheckpoint, Conflict when it does not go
+        past the run's step; nothing is changed then.
         """
         run = self._registry.get(name, request.run_id)
         record = self._pieces.record(request)
+        # One after the other: the second of two alike would write over what the first has made
+        # the run's newest, from pieces that the first removes.
+        with self._restoring:
+            self._take_over(run, record, request)
+        self._ledger.add_event(run.key, "restored", f"step {record.step}", durable=True)
+        self._registry.notify(name)
+
+    def _take_over(self, run: Run, record: CheckpointRecord, request: RestoreCheckpoint) -> None:
         with self._registry.changed:
             self._check_goes_on(run, record)
         try:
@@ -82,6 +93,7 @@ class Restoring:
             ) from error
 
         def go_on(_executor: Executor) -> None:
+            self._registry.get(run.name, run.id)  # it may have been removed meanwhile
             if run.position.digest == record.digest:
                 return  # it was put away, and has just been restored from this checkpoint
             with self._registry.changed:
@@ -96,14 +108,15 @@ class Restoring:
         try:
             self._worker.ask(run, go_on).result()
         except OmegaError:
-            if run.step != checkpoint.step:
+            if run.removed:
+                self._checkpoints.remove(run.id)
+            elif run.step != checkpoint.step:
                 self._checkpoints.forget(checkpoint)
             raise
         self._pieces.forget(request)
-        self._ledger.add_event(run.key, "restored", f"step {record.step}", durable=True)
-        self._registry.notify(name)
 
     def _check_goes_on(self, run: Run, record: CheckpointRecord) -> None:
+        self._registry.get(run.name, run.id)
         if record.run_id != run.id or record.config != run.config:
             raise InvalidCheckpoint(_("the checkpoint is of another run or configuration"))
         if record.step > run.index.steps or record.plan_sha256 != trained_plan_sha256(

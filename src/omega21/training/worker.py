@@ -269,6 +269,7 @@ class Worker:
             trained = self._try_inline(run, task)
             if trained is None:
                 with self._changed:
+                    self._check_is_here(run)  # else nobody would come back to the task
                     task.begun = False
                 return
             position, results = trained
@@ -300,8 +301,7 @@ class Worker:
         self, run: Run, task: InlineTask, *, position: Position, results: list[Result]
     ) -> None:
         """Make a trained inline batch part of the plan, on disk and here; the lock is held."""
-        if run.removed:
-            raise RunDeleted(_("run {name!r} was removed meanwhile").format(name=run.name))
+        self._check_is_here(run)
         self._ledger.finish_inline(
             run.key,
             task.batch,
@@ -313,6 +313,10 @@ class Worker:
         run.add_segment(task.reader)
         run.target = run.index.steps
         self._accept(run, position, [])
+
+    def _check_is_here(self, run: Run) -> None:
+        if run.removed:
+            raise RunDeleted(_("run {name!r} was removed meanwhile").format(name=run.name))
 
     def _try_inline(self, run: Run, task: InlineTask) -> tuple[Position, list[Result]] | None:
         executor = self._residents.executor_of(run)
