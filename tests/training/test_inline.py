@@ -122,6 +122,39 @@ def test_one_whose_run_is_removed_meanwhile_is_told_so(engine: Engine, run: Driv
     assert engine.train_inline(other.name, *BATCH, epochs=1, key=None).step == 1
 
 
+def test_one_that_a_question_goes_before_is_told_of_a_removal(
+    engine: Engine, run: DrivenRun
+) -> None:
+    """Two batches wait, and questions between them; the run goes before the second one's turn."""
+    first_asked, may_answer, asked_again, may_end = (threading.Event() for _ in range(4))
+
+    def hold(asked: threading.Event, release: threading.Event) -> int:
+        asked.set()
+        assert release.wait(60)
+        return 0
+
+    with ThreadPoolExecutor(4) as threads:
+        threads.submit(engine._ask, run.name, lambda _: hold(first_asked, may_answer))
+        assert first_asked.wait(60)
+        batches = []
+        for number in range(2):  # accepted one after the other, while the worker is held
+            batches.append(
+                threads.submit(engine.train_inline, run.name, *BATCH, epochs=1, key=str(number))
+            )
+            while len(engine._runs[run.name].inline) <= number:
+                assert not batches[-1].done(), batches[-1].result()
+        threads.submit(engine._ask, run.name, lambda _: hold(asked_again, may_end))
+        while not engine._worker._questions:
+            assert not asked_again.is_set()
+        may_answer.set()
+        assert asked_again.wait(60)
+        engine.remove_run(run.name, run.id)
+        may_end.set()
+        assert batches[0].result(60).step == 1
+        with pytest.raises(RunDeleted):
+            batches[1].result(60)
+
+
 def test_one_that_a_stop_interrupts_is_trained_by_the_next_engine(tmp_path: Path) -> None:
     engine = Engine(tmp_path, OPTIONS)
     engine.start()

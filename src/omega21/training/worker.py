@@ -176,25 +176,22 @@ class Worker:
             self._saver.save(run, run.executor)
 
     def _choose(self) -> Callable[[], None] | None:
-        training = self._choose_training()
-        if self._questions and (training is None or not self._asked_last):
+        waiting = (run for run in self._runs.values() if run.can_train_inline())
+        inline = next(waiting, None)
+        chosen = self._choose_run() if inline is None else inline
+        if self._questions and (chosen is None or not self._asked_last):
             self._asked_last = True
             question = self._questions.popleft()
             named = partial(self._answer, question)
             return partial(_under, {**question.asked_by, "run": question.run.name}, named)
         self._asked_last = False
-        return training
-
-    def _choose_training(self) -> Callable[[], None] | None:
-        for run in self._runs.values():
-            if run.can_train_inline():
-                task = run.inline[0]
-                task.begun = True
-                return partial(_under, _names(run), partial(self._train_inline, run, task))
-        chosen = self._choose_run()
         if chosen is None:
             return None
-        return partial(_under, _names(chosen), partial(self._train_planned, chosen))
+        if inline is None:
+            return partial(_under, _names(chosen), partial(self._train_planned, chosen))
+        task = chosen.inline[0]
+        task.begun = True  # only where it is trained now: from here on it is settled by this thread
+        return partial(_under, _names(chosen), partial(self._train_inline, chosen, task))
 
     def _choose_run(self) -> Run | None:
         now = time.monotonic()
