@@ -17,7 +17,6 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
@@ -25,11 +24,23 @@ from typing import TYPE_CHECKING
 
 from omega21.language import _
 from omega21.logs import SERVER_LOG, PlainLines, hide, log_to_file
-from omega21.protocol.errors import InvalidRequest, NotOnThisServer
+from omega21.protocol.errors import InvalidRequest, NotOnThisServer, ServerFailure
 from omega21.protocol.tunnels import TunnelAsked, TunnelKind
 from omega21.server.access import Access, is_loopback_address
+from omega21.server.starting import (
+    check_token,
+    make_data_dir,
+    open_standard_files,
+    start_errors,
+)
 from omega21.server.strangers import quiet_strangers
-from omega21.server.supervisor import Supervisor, child_command, die_with_parent, start_reporting
+from omega21.server.supervisor import (
+    Supervisor,
+    child_command,
+    describe,
+    die_with_parent,
+    start_reporting,
+)
 from omega21.server.token import server_token
 from omega21.training.heap import keep_freed_memory
 from omega21.training.options import EngineOptions
@@ -92,10 +103,13 @@ def serve(options: ServeOptions) -> None:
     Prints one line on standard output when it listens, and behind a tunnel another one, which
     trains from elsewhere when it is copied; logs go to standard error and to the data folder.
     Raises InvalidRequest for an address that cannot be bound or is open to others without a token,
-    NotOnThisServer without the `server` extra, TunnelNotSetUp, TunnelRefused, TunnelLost,
-    SystemExit with a child's status when the child finds its configuration wrong, and, without a
-    supervisor, what `Engine` raises.
+    NotOnThisServer without the `server` extra, RunFolderConflict or StorageFull for a data folder
+    that cannot be one, TunnelNotSetUp, TunnelRefused, TunnelLost, SystemExit with a child's status
+    when it has ended before it answered, having said why, and, without a supervisor, what
+    `start_errors` makes of that.
     """
+    open_standard_files()
+    check_token(options.token)
     _start_logs(options)
     if find_spec("torch") is None or find_spec("fastapi") is None:
         raise NotOnThisServer(
@@ -113,6 +127,7 @@ def serve(options: ServeOptions) -> None:
             hint=_("pass --token, or bind to 127.0.0.1"),
         )
     with bind(options.host, options.port) as sock:
+        make_data_dir(options.data_dir)
         serve_on = _supervise if os.name == "posix" else _serve_alone
         serve_on(options, sock, tunnel)
 
@@ -128,6 +143,7 @@ def _behind_tunnel(options: ServeOptions) -> "tuple[Tunnel, ServeOptions]":
             ),
             hint=_("leave --host out, or use --tunnel none"),
         )
+    make_data_dir(options.data_dir)
     tunnel = choose_tunnel(
         options.tunnel, cloudflared=options.cloudflared, folder=options.data_dir / "programs"
     )
@@ -199,6 +215,11 @@ def _supervise(options: ServeOptions, sock: socket.socket, tunnel: "Tunnel | Non
             if said.public is None:
                 return
         status = supervisor.run()
+    if status < 0:
+        raise ServerFailure(
+            _("the server process ended before it answered: {how}").format(how=describe(status)),
+            hint=_("its log in {folder} has more").format(folder=options.data_dir / "logs"),
+        )
     if status:
         sys.exit(status)
 
@@ -242,18 +263,31 @@ def _serve_here(
 ) -> None:
     bound_spinning()
     keep_freed_memory()
-    from omega21.training.engine import Engine  # noqa: PLC0415
+    answers = threading.Event()
+    with start_errors(options.data_dir, is_over=answers.is_set):
+        engine = _engine_class()(options.data_dir, options.engine, fatal=_end_process)
+        engine.start()
 
-    engine = Engine(options.data_dir, options.engine, fatal=_end_process)
-    engine.start()
-    run_server(
-        sock,
-        engine,
-        Access(token=options.token),
-        tunnel=_kind(options),
-        stop_with_stdin=options.stop_with_stdin or report,
-        on_listening=partial(start_reporting, engine) if report else on_listening,
-    )
+        def on_answering() -> None:
+            answers.set()
+            start_reporting(engine) if report else on_listening()
+
+        run_server(
+            sock,
+            engine,
+            Access(token=options.token),
+            tunnel=_kind(options),
+            stop_with_stdin=options.stop_with_stdin or report,
+            on_listening=on_answering,
+        )
+
+
+def _engine_class() -> "type[Engine]":
+    try:
+        from omega21.training.engine import Engine  # noqa: PLC0415
+    except OSError as error:  # a library of torch's that this system cannot load
+        raise ImportError(str(error)) from error
+    return Engine
 
 
 def _kind(options: ServeOptions) -> TunnelKind:
@@ -279,18 +313,20 @@ def bind(host: str, port: int) -> socket.socket:
         family, kind, protocol, _name, place = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
         )[0]
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise InvalidRequest(
             _("{host!r} is no address of this machine: {error}").format(host=host, error=error)
         ) from error
-    sock = socket.socket(family, kind, protocol)
+    sock: socket.socket | None = None
     try:
+        sock = socket.socket(family, kind, protocol)
         if os.name == "posix":  # on Windows it would let two servers have one port
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(place)
         sock.listen(_BACKLOG)
     except OSError as error:
-        sock.close()
+        if sock is not None:
+            sock.close()
         raise InvalidRequest(
             _("cannot listen on {host}, port {port}: {error}").format(
                 host=host, port=port, error=error
@@ -301,8 +337,12 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def address(sock: socket.socket) -> str:
-    """Return the URL of a listening socket."""
+    """Return the URL by which a client on this machine reaches a listening socket.
+
+    0.0.0.0 is every address to a server and none to a client, which sends no token there.
+    """
     host, port = sock.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - the other way
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 

@@ -8,8 +8,10 @@ system and wait; none is refused. The child reports on a pipe, one word a line:
     alive    every few seconds, from the loop that answers requests
 
 A child that says nothing for a while hangs and is killed. A child that ends is started again,
-after a pause that grows while children die without training a step, to at most 30 s. Only a child
-that finds its configuration wrong is not: that would be wrong the next time too.
+after a pause that grows while children die without training a step, to at most 30 s. Only where no
+child has ever answered is none started again: somebody is there who started the server and can mend
+what keeps it from starting, and it would keep the next child from it too. Later, what does so (a
+full disk, a device that is gone) may pass, and nobody may be there.
 
 The child reads its end of a pipe from the parent and stops when that closes, so it never outlives
 its parent, however the parent ends.
@@ -32,7 +34,6 @@ from socket import socket
 from typing import TYPE_CHECKING
 
 from omega21.language import current_locale
-from omega21.protocol.errors import InvalidRequest, NotOnThisServer, RunFolderConflict
 
 if TYPE_CHECKING:
     from omega21.training.engine import Engine
@@ -44,10 +45,6 @@ _STOP_SECONDS = 10.0
 _LONGEST_PAUSE = 30.0
 _FIRST_PAUSE = 0.5
 _PR_SET_PDEATHSIG = 1
-
-CONFIGURATION_ERRORS = frozenset(
-    cls.exit_code for cls in (InvalidRequest, RunFolderConflict, NotOnThisServer)
-)
 
 logger = logging.getLogger(__name__)
 
@@ -83,16 +80,19 @@ class Supervisor:
         self._events.put("stop")
 
     def run(self) -> int:
-        """Keep a child running; return the status to exit with."""
+        """Keep a child running until told to stop; return 0 then.
+
+        Return the first one's status if it has never answered: negative where a signal ended it.
+        """
         while True:
             status = self._run_child()
             if self._stopping:
                 return 0
-            if status in CONFIGURATION_ERRORS and not self._was_ready:
+            if not self._was_ready:
                 return status
-            self.last_death = f"{time.strftime('%Y-%m-%d %H:%M:%S')}: {_describe(status)}"
+            self.last_death = f"{time.strftime('%Y-%m-%d %H:%M:%S')}: {describe(status)}"
             self.restarts += 1
-            logger.warning("the server process ended: %s", _describe(status))
+            logger.warning("the server process ended: %s", describe(status))
             if not self._wait_before_restart():
                 return 0
 
@@ -177,7 +177,8 @@ class Supervisor:
         return True
 
 
-def _describe(status: int) -> str:
+def describe(status: int) -> str:
+    """Say how a process ended, by its status."""
     if status >= 0:
         return f"exit status {status}"
     try:

@@ -488,6 +488,11 @@ def _lock_folder(data_dir: Path) -> FileLock:
     lock = FileLock(data_dir / "lock", thread_local=False)
     try:
         lock.acquire(timeout=0)
+    except NotImplementedError as error:
+        raise RunFolderConflict(
+            _("the file system of {data_dir} has no locks").format(data_dir=data_dir),
+            hint=_("choose a --data-dir on a disk of this machine"),
+        ) from error
     except Timeout as error:
         raise RunFolderConflict(
             _("another server uses {data_dir}").format(data_dir=data_dir),

@@ -1,0 +1,111 @@
+"""What keeps a server from starting, each as one line that says what to do."""
+
+import errno
+import logging
+import os
+import sqlite3
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from pydantic import ValidationError
+
+from omega21.language import N_, _
+from omega21.protocol.errors import (
+    InvalidRequest,
+    NotOnThisServer,
+    OmegaError,
+    RunFolderConflict,
+    ServerFailure,
+    StorageFull,
+)
+from omega21.protocol.printable import printable
+
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_ELSEWHERE: Final = N_("choose another --data-dir")
+_LONGEST_REASON: Final = 300
+
+
+def open_standard_files() -> None:
+    """Open those of the three standard files that are closed, as empty ones.
+
+    The next file to be opened would take their numbers: a listening socket that is number 0 is
+    what a child would then read as its standard input.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
+def check_token(token: str | None) -> None:
+    """Raise InvalidRequest for a token that is none: blank, or that no header can carry."""
+    if token is not None and (token != token.strip() or not token.isprintable() or not token):
+        raise InvalidRequest(
+            _("the token is blank, or has spaces around it or characters that cannot be sent"),
+            hint=_("take a long random one, or leave it out: `--tunnel` makes one by itself"),
+        )
+
+
+def make_data_dir(folder: Path) -> None:
+    """Make the data folder, and try whether it can be written to.
+
+    Raises RunFolderConflict, StorageFull.
+    """
+    with start_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"x")
+
+
+@contextmanager
+def start_errors(data_dir: Path, *, is_over: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """Raise what keeps a server from starting as an OmegaError, until the start `is_over`."""
+    try:
+        yield
+    except OmegaError:
+        raise
+    except Exception as error:
+        if is_over():
+            raise
+        raise _in_a_line(data_dir, error) from error
+
+
+def _in_a_line(data_dir: Path, error: Exception) -> OmegaError:
+    reason = printable(" ".join(str(error).split()), most=_LONGEST_REASON)
+    match error:
+        case ImportError():
+            return NotOnThisServer(
+                _("a package that a server needs cannot be loaded: {reason}").format(reason=reason),
+                hint=_("install it with: pip install 'omega21[server]'"),
+            )
+        case OSError(errno=number) if number in _FULL:
+            return StorageFull(
+                _("{folder} has no room: {reason}").format(folder=data_dir, reason=reason),
+                hint=_("make room on its disk, or choose another --data-dir"),
+            )
+        case OSError():
+            return RunFolderConflict(
+                _("{folder} cannot be the data folder: {reason}").format(
+                    folder=data_dir, reason=reason
+                ),
+                hint=_(_ELSEWHERE),
+            )
+        case sqlite3.Error() | ValidationError() | UnicodeError():
+            return RunFolderConflict(
+                _("{folder} is damaged: {reason}").format(folder=data_dir, reason=reason),
+                hint=_("restore it, or use another --data-dir"),
+            )
+    # The trace goes to the log's file alone, as of all that a command ends on.
+    logging.getLogger("omega21.cli").error("the server does not start", exc_info=error)
+    return ServerFailure(
+        _("the server does not start: {kind}: {reason}").format(
+            kind=type(error).__name__, reason=reason
+        ),
+        hint=_("its log in {folder} has more").format(folder=data_dir / "logs"),
+    )
