@@ -5,6 +5,7 @@ real. Pauses are short here: how long they are is looked at, not waited for.
 """
 
 import asyncio
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -153,6 +154,71 @@ async def test_who_failed_is_told_apart(
         reached = await asyncio.to_thread(check_reached, public.address, port=1)
         assert reached.outcome == "server_down"
         assert len(public.requests or []) == before
+
+
+UNREADABLE = [
+    {"NO_PROXY": "[::1]"},
+    {"NO_PROXY": "localhost,[fe80::1"},
+    {"HTTPS_PROXY": "ftp://127.0.0.1:9"},
+    {"ALL_PROXY": "http://127.0.0.1:port"},
+    {"SSL_CERT_FILE": "/gone.pem"},
+]
+
+
+def clear(environment: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE"):
+        environment.delenv(name, raising=False)
+        environment.delenv(name.lower(), raising=False)
+
+
+@dataclass
+class Looked(Provider):
+    """A provider that tells when it has been asked for its state so often."""
+
+    times: int = 10
+    looked: threading.Event = field(default_factory=threading.Event)
+    breaks: bool = False
+
+    def state(self) -> TunnelState:
+        self.times -= 1
+        if self.times <= 0:
+            self.looked.set()
+        if self.breaks:
+            raise RuntimeError("the provider's own program is broken")
+        return super().state()
+
+
+def hold(provider: Looked, *, port: int) -> None:
+    """Watch a tunnel for some looks at it; it has to be held all the while."""
+    watch = TunnelWatch(provider, port, lambda _: None, FAST)
+    try:
+        assert watch.open() == "http://127.0.0.1:9"
+        assert provider.looked.wait(60)
+        assert provider.is_open
+        assert provider.opened == 1
+    finally:
+        watch.close()
+
+
+@pytest.mark.parametrize("settings", UNREADABLE, ids=str)
+def test_an_environment_that_cannot_be_read_closes_no_tunnel(
+    server: RunningServer,
+    settings: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clear(monkeypatch)
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    for name, text in settings.items():
+        monkeypatch.setenv(name, text)
+    hold(Looked(["http://127.0.0.1:9"]), port=server.port)
+    assert "whether http://127.0.0.1:9 is reached is not known" in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+def test_a_provider_that_breaks_is_asked_again(caplog: pytest.LogCaptureFixture) -> None:
+    hold(Looked(["http://127.0.0.1:9"], breaks=True, times=3), port=1)
+    assert "looking after the tunnel failed" in caplog.text
 
 
 def test_requests_through_the_tunnel_stay_within_a_quota() -> None:

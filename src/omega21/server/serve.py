@@ -144,11 +144,12 @@ def _behind_tunnel(options: ServeOptions) -> "tuple[Tunnel, ServeOptions]":
             hint=_("leave --host out, or use --tunnel none"),
         )
     make_data_dir(options.data_dir)
-    tunnel = choose_tunnel(
-        options.tunnel, cloudflared=options.cloudflared, folder=options.data_dir / "programs"
-    )
-    assert tunnel is not None
-    token = options.token or server_token(options.data_dir)
+    with start_errors(options.data_dir):
+        tunnel = choose_tunnel(
+            options.tunnel, cloudflared=options.cloudflared, folder=options.data_dir / "programs"
+        )
+        assert tunnel is not None
+        token = options.token or server_token(options.data_dir)
     hide(token)
     return tunnel, replace(options, tunnel=tunnel.kind, token=token)
 

@@ -16,6 +16,7 @@ import httpx
 from omega21.data.durable import write_durably
 from omega21.language import _
 from omega21.protocol.errors import TunnelLost, TunnelNotSetUp
+from omega21.server.tunnels.outside import outside_client
 
 NAME: Final = "cloudflared"
 _MAX_BYTES: Final = 200 * 2**20  # a release has about 40 MB
@@ -57,7 +58,7 @@ def _download(given: str, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         write_durably(path, _checked(url, sha256))
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise TunnelLost(
             _("{url} was not downloaded: {reason}").format(url=url, reason=error)
         ) from error
@@ -68,7 +69,10 @@ def _download(given: str, folder: Path) -> Path:
 def _checked(url: str, sha256: str) -> Iterator[bytes]:
     """Yield what is at `url`; raises at its end unless it is what was named."""
     hasher, size = hashlib.sha256(), 0
-    with httpx.stream("GET", url, follow_redirects=True, timeout=60) as reply:
+    with (
+        outside_client(seconds=60, follow_redirects=True) as http,
+        http.stream("GET", url) as reply,
+    ):
         if not reply.is_success:
             raise TunnelLost(
                 _("{url} was not downloaded: {reason}").format(

@@ -6,6 +6,8 @@ from typing import Final, Literal
 import httpx
 
 from omega21.protocol.classic import Health
+from omega21.protocol.errors import TunnelNotSetUp
+from omega21.server.tunnels.outside import outside_client
 
 _SECONDS: Final = 20.0
 _QUOTA_CODES: Final = ("ERR_NGROK_725", "ERR_NGROK_727", "ERR_NGROK_734")
@@ -14,9 +16,13 @@ _HEADERS: Final = {"ngrok-skip-browser-warning": "1", "user-agent": "omega21-ser
 
 @dataclass(frozen=True)
 class Reached:
-    """What came of a request. `tunnel_lost`: a new tunnel may help; `quota`: none of ours does."""
+    """What came of a request.
 
-    outcome: Literal["reached", "server_down", "quota", "tunnel_lost"]
+    `tunnel_lost`: a new tunnel may help; `quota`: none of ours does; `not_asked`: nothing was sent,
+    since this process's environment does not let it.
+    """
+
+    outcome: Literal["reached", "server_down", "quota", "tunnel_lost", "not_asked"]
     reason: str = ""
 
 
@@ -25,21 +31,24 @@ def check_reached(public: str, *, port: int) -> Reached:
 
     One request through the tunnel, which counts towards its quota.
     """
-    local = _ask(f"http://127.0.0.1:{port}", trust_env=False)
+    with httpx.Client(timeout=_SECONDS, trust_env=False) as direct:
+        local = _ask(direct, f"http://127.0.0.1:{port}")
     if local is not None:
         return Reached("server_down", local)
-    reason = _ask(public, trust_env=True)
+    try:
+        with outside_client(seconds=_SECONDS) as http:
+            reason = _ask(http, public)
+    except TunnelNotSetUp as error:
+        return Reached("not_asked", str(error))
     if reason is None:
         return Reached("reached")
     return Reached("quota" if reason in _QUOTA_CODES else "tunnel_lost", reason)
 
 
-def _ask(address: str, *, trust_env: bool) -> str | None:
+def _ask(http: httpx.Client, address: str) -> str | None:
     """Return why `/health` was not answered by an omega21 server, None when it was."""
     try:
-        reply = httpx.get(
-            f"{address}/health", headers=_HEADERS, timeout=_SECONDS, trust_env=trust_env
-        )
+        reply = http.get(f"{address}/health", headers=_HEADERS)
     except httpx.HTTPError as error:
         return str(error) or type(error).__name__
     code = reply.headers.get("ngrok-error-code")

@@ -88,14 +88,24 @@ class TunnelWatch:
             self._first.put(error)
             return
         self._first.put(self._address)
+        pause = self.every.state
         try:
             while not self._stop.is_set():
-                reason = self._watch()
-                if reason is not None:
-                    logger.warning("the tunnel is opened again: %s", reason)
-                    self._open_again()
+                try:
+                    self._hold()
+                except Exception:
+                    # Whatever it is, it is no reason to close a tunnel that may well be open.
+                    logger.exception("looking after the tunnel failed; it is tried again")
+                    self._stop.wait(pause)
+                    pause = min(self.every.longest_pause, 2 * pause)
         finally:
             self.tunnel.close()
+
+    def _hold(self) -> None:
+        reason = self._watch()
+        if reason is not None:
+            logger.warning("the tunnel is opened again: %s", reason)
+            self._open_again()
 
     def _watch(self) -> str | None:
         """Return why the tunnel has to be opened again, None when told to stop."""
@@ -129,6 +139,10 @@ class TunnelWatch:
                     "the tunnel's quota is used up (%s): nobody reaches this server until it is "
                     "renewed; another kind of tunnel would help",
                     reached.reason,
+                )
+            case "not_asked":
+                logger.warning(
+                    "whether %s is reached is not known: %s", self._address, reached.reason
                 )
             case "server_down":
                 logger.debug("the server does not answer: %s", reached.reason)

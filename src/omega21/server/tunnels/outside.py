@@ -1,0 +1,28 @@
+"""Requests to the outside, by the proxies and certificates that the environment names."""
+
+from typing import Final
+
+import httpx
+
+from omega21.language import N_, _
+from omega21.protocol.errors import TunnelNotSetUp
+from omega21.protocol.printable import printable
+
+_HINT: Final = N_("look at HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR")
+
+
+def outside_client(*, seconds: float, follow_redirects: bool = False) -> httpx.Client:
+    """Return a client; nothing is sent yet.
+
+    Raises TunnelNotSetUp for an environment that cannot be read: a proxy that is no address or of
+    a kind that is not installed, certificates that are not there.
+    """
+    try:
+        return httpx.Client(timeout=seconds, follow_redirects=follow_redirects, trust_env=True)
+    except (httpx.InvalidURL, ValueError, ImportError, OSError) as error:
+        raise TunnelNotSetUp(
+            _("the environment names proxies or certificates that cannot be used: {error}").format(
+                error=printable(str(error), most=300)
+            ),
+            hint=_(_HINT),
+        ) from error
