@@ -2,33 +2,33 @@
 
 import hashlib
 import os
-import zipfile
-import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from omega21.data.npz import read_npz
+from omega21.data.safetensors_file import FileTensor, read_safetensors
 from omega21.data.samples import FEATURES, Samples, check_samples
 from omega21.language import N_, _
-from omega21.protocol.errors import InvalidDataFile, InvalidSamples, InvalidShard
-from omega21.protocol.shards import pack, read_header
+from omega21.protocol.errors import InvalidDataFile, InvalidSamples
+from omega21.protocol.shards import pack
 
 _SUFFIX_HINT: Final = N_("a data set is a .npz or .safetensors file with tensors x and y")
 _CHECKED_ROWS: Final = 4096  # rows looked at together: 26 MB of float32
-_HEADER_READ: Final = 128 * 1024  # more than the longest header that is taken
+_Tensor = NDArray[Any] | FileTensor
+_Reader = Callable[[Path, Sequence[str]], Mapping[str, _Tensor]]
 
 
 class DataFile:
     """A file of samples, opened by `open_data`.
 
-    A `.safetensors` file is mapped into memory: reading some rows touches these alone. A `.npz`
-    file is read whole, since it cannot be mapped.
+    Of a `.safetensors` file rows are read as they are asked for; a `.npz` file is read whole.
     """
 
-    def __init__(self, path: Path, *, x: NDArray[Any], y: NDArray[Any]) -> None:
+    def __init__(self, path: Path, *, x: _Tensor, y: _Tensor) -> None:
         self.path = path
         self._x = x
         self._y = y
@@ -115,7 +115,7 @@ def _write(file: BinaryIO, suffix: str, samples: Samples) -> None:
         file.write(pack({"x": samples.x, "y": samples.y}))
 
 
-def _read_tensors(path: Path, wanted: tuple[str, ...]) -> Mapping[str, NDArray[Any]]:
+def _read_tensors(path: Path, wanted: tuple[str, ...]) -> Mapping[str, _Tensor]:
     """Read a file in the format that its ending names; all of `wanted` are in it."""
     read = _READERS.get(path.suffix.lower())
     if read is None:
@@ -124,7 +124,12 @@ def _read_tensors(path: Path, wanted: tuple[str, ...]) -> Mapping[str, NDArray[A
         )
     if not path.is_file():
         raise InvalidDataFile(_("there is no file {path}").format(path=path))
-    tensors = read(path)
+    try:
+        tensors = read(path, wanted)
+    except OSError as error:
+        raise InvalidDataFile(
+            _("{path} cannot be read: {reason}").format(path=path, reason=error.strerror or error)
+        ) from error
     missing = [name for name in wanted if name not in tensors]
     if missing:
         raise InvalidDataFile(
@@ -134,7 +139,7 @@ def _read_tensors(path: Path, wanted: tuple[str, ...]) -> Mapping[str, NDArray[A
     return tensors
 
 
-def _check_form(x: NDArray[Any], y: NDArray[Any]) -> None:
+def _check_form(x: _Tensor, y: _Tensor) -> None:
     """Check types and shapes: x [n, 1600], y [n], numbers, n at least 1."""
     for name, tensor in (("x", x), ("y", y)):
         if tensor.dtype.kind not in "fiub":
@@ -162,38 +167,4 @@ def _check_form(x: NDArray[Any], y: NDArray[Any]) -> None:
         raise InvalidSamples(_("the data set holds no samples"))
 
 
-def _read_npz(path: Path) -> Mapping[str, NDArray[Any]]:
-    try:
-        with path.open("rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            if isinstance(archive, np.ndarray):
-                raise InvalidDataFile(
-                    _("{name} is not a .npz file but a single tensor").format(name=path.name)
-                )
-            return {name: archive[name] for name in ("x", "y") if name in archive}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise InvalidDataFile(
-            _("{name} is not a .npz file of plain tensors").format(name=path.name)
-        ) from error
-
-
-def _read_safetensors(path: Path) -> Mapping[str, NDArray[Any]]:
-    try:
-        with path.open("rb") as file:
-            start = file.read(_HEADER_READ)
-        spans, _metadata = read_header(start, path.stat().st_size)
-    except InvalidShard as error:
-        raise InvalidDataFile(
-            _("{name} is not a safetensors file: {error}").format(
-                name=path.name, error=error.message
-            )
-        ) from error
-    return {
-        name: np.memmap(path, dtype=span.dtype, mode="r", offset=span.offset, shape=span.shape)
-        if span.nbytes
-        else np.empty(span.shape, span.dtype)
-        for name, span in spans.items()
-    }
-
-
-_READERS: Final = {".npz": _read_npz, ".safetensors": _read_safetensors}
+_READERS: Final[Mapping[str, _Reader]] = {".npz": read_npz, ".safetensors": read_safetensors}
