@@ -96,7 +96,7 @@ def serve(
     error. Ctrl-C or SIGTERM lets it finish the step under way and write a checkpoint. A process
     that dies is replaced, and goes on from its newest checkpoint.
     """
-    from omega21.cli.servers import read_token
+    from omega21.cli.servers import given_token
     from omega21.protocol.errors import NotOnThisServer
 
     limit = None if disk_limit is None else size(disk_limit, "--disk-limit")
@@ -115,7 +115,7 @@ def serve(
             data_dir=data_dir,
             host=host,
             port=port,
-            token=(token or None) if token_file is None else read_token(token_file),
+            token=given_token(token, token_file),
             engine=EngineOptions(
                 device=device,
                 precision=precision,

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import Final, TypedDict, Unpack
 
 from omega21.cli.output import Output
 from omega21.client.address import parse_address
@@ -21,6 +21,11 @@ from omega21.client.servers import RememberedServer, remember, remembered
 from omega21.client.sync import Client
 from omega21.language import _
 from omega21.protocol.errors import InvalidRequest, OmegaError, Unauthorized
+from omega21.protocol.token import optional_token, token_of_file
+from omega21.protocol.token_text import Token
+
+GIVEN: Final = "--token (OMEGA21_TOKEN)"
+"""Where a token comes from that is in no file; the two are one option."""
 
 _log = logging.getLogger("omega21")
 
@@ -62,8 +67,8 @@ def find_server(address: str | None, **reaching: Unpack[Reaching]) -> Server | N
             reaching["output"].note(text)
     else:
         return None
-    file, ca = reaching.get("token_file"), reaching.get("ca")
-    token = reaching.get("token") if file is None else read_token(file)
+    ca = reaching.get("ca")
+    token = given_token(reaching.get("token"), reaching.get("token_file"))
     known = next((one for one in servers if one.address == address), None)
     return Server(
         address=address,
@@ -74,21 +79,25 @@ def find_server(address: str | None, **reaching: Unpack[Reaching]) -> Server | N
     )
 
 
-def read_token(path: Path) -> str:
+def read_token(path: Path) -> Token:
     """Return the token that a file holds. Raises InvalidRequest when it holds none."""
     try:
-        token = path.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else _("it is no text")
+        data = path.read_bytes()
+    except OSError as error:
         raise InvalidRequest(
-            _("--token-file {path} cannot be read: {why}").format(path=path, why=why)
+            _("--token-file {path} cannot be read: {why}").format(path=path, why=error.strerror)
         ) from error
-    if not token or len(token.split()) > 1:
-        raise InvalidRequest(
-            _("--token-file {path} does not hold a token").format(path=path),
-            hint=_("it has one line, the token that the server printed"),
-        )
-    return token
+    return token_of_file(data, source=f"--token-file {path}")
+
+
+def given_token(token: str | None, file: Path | None) -> Token | None:
+    """Return the token of this command: the file's, else that of the flag or the environment.
+
+    None where there is none. Raises InvalidRequest for what is no token.
+    """
+    if file is not None:
+        return read_token(file)
+    return optional_token(token, source=GIVEN)
 
 
 @contextmanager
@@ -125,10 +134,10 @@ def _with_token(server: Server) -> Server:
         else:
             return server
     try:
-        token = getpass.getpass(asked, stream=sys.stderr).strip()
+        typed = getpass.getpass(asked, stream=sys.stderr).strip()
     except EOFError:
         return server
-    return replace(server, token=token or None)
+    return replace(server, token=optional_token(typed, source=_("what was typed")))
 
 
 def _keep(server: Server, server_id: str | None) -> None:

@@ -79,6 +79,7 @@ from omega21.protocol.shards import (
     encode_shard,
 )
 from omega21.protocol.steps import MAX_ROWS, EvaluateReply, StepRow, StepsReply
+from omega21.protocol.token import optional_token
 
 _Message = TypeVar("_Message", bound=BaseModel)
 _SHARD_HEADERS = {"Content-Type": SHARD_MEDIA_TYPE, "Content-Encoding": ENCODING}
@@ -107,6 +108,7 @@ class AsyncClient:
         carrier: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.address = parse_address(address)
+        token = optional_token(token, source=_("the client's token"))
         check_encrypted(self.address, token)
         self.server_id: str | None = None
         self._on_connect = on_connect

@@ -13,6 +13,7 @@ from typing import get_args
 from omega21.language import _, language_of_locale, speaking
 from omega21.protocol.errors import OmegaError
 from omega21.protocol.runs import PrecisionAsked
+from omega21.protocol.token import optional_token
 from omega21.protocol.tunnels import TunnelAsked
 from omega21.server.serve import LOG_LEVELS, ServeOptions, serve, serve_child
 from omega21.training.options import EngineOptions
@@ -47,7 +48,7 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[ServeOptions, i
         data_dir=given.data_dir,
         host=given.host,
         port=given.port,
-        token=os.environ.get("OMEGA21_TOKEN") or None,
+        token=optional_token(os.environ.get("OMEGA21_TOKEN"), source="OMEGA21_TOKEN"),
         engine=EngineOptions(
             device=given.device,
             precision=given.precision,

@@ -24,11 +24,16 @@ from typing import TYPE_CHECKING
 
 from omega21.language import _
 from omega21.logs import SERVER_LOG, PlainLines, hide, log_to_file
-from omega21.protocol.errors import InvalidRequest, NotOnThisServer, ServerFailure
+from omega21.protocol.errors import (
+    InvalidRequest,
+    NotOnThisServer,
+    RunFolderConflict,
+    ServerFailure,
+)
+from omega21.protocol.token import parse_token
 from omega21.protocol.tunnels import TunnelAsked, TunnelKind
 from omega21.server.access import Access, is_loopback_address
 from omega21.server.starting import (
-    check_token,
     make_data_dir,
     open_standard_files,
     start_errors,
@@ -77,6 +82,11 @@ class ServeOptions:
     log_level: str = "info"
     stop_with_stdin: bool = False
 
+    def __post_init__(self) -> None:
+        """Refuse what is no token, whoever made the settings. Raises InvalidRequest."""
+        if self.token is not None:
+            parse_token(self.token, source="--token (OMEGA21_TOKEN)")
+
     def child_arguments(self) -> list[str]:
         """Return the command-line options that give a child these settings; never the token."""
         engine = self.engine
@@ -109,7 +119,6 @@ def serve(options: ServeOptions) -> None:
     `start_errors` makes of that.
     """
     open_standard_files()
-    check_token(options.token)
     _start_logs(options)
     if find_spec("torch") is None or find_spec("fastapi") is None:
         raise NotOnThisServer(
@@ -149,9 +158,19 @@ def _behind_tunnel(options: ServeOptions) -> "tuple[Tunnel, ServeOptions]":
             options.tunnel, cloudflared=options.cloudflared, folder=options.data_dir / "programs"
         )
         assert tunnel is not None
-        token = options.token or server_token(options.data_dir)
+        token = options.token or _kept_token(options.data_dir)
     hide(token)
     return tunnel, replace(options, tunnel=tunnel.kind, token=token)
+
+
+def _kept_token(data_dir: Path) -> str:
+    """Return the token of the data folder. Raises RunFolderConflict where its file holds none."""
+    try:
+        return server_token(data_dir)
+    except ValueError as error:
+        raise RunFolderConflict(
+            str(error), hint=_("remove it, and another one is made at the next start")
+        ) from error
 
 
 @dataclass

@@ -15,7 +15,6 @@ from pydantic import ValidationError
 
 from omega21.language import N_, _
 from omega21.protocol.errors import (
-    InvalidRequest,
     NotOnThisServer,
     OmegaError,
     RunFolderConflict,
@@ -41,15 +40,6 @@ def open_standard_files() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
             setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
-
-
-def check_token(token: str | None) -> None:
-    """Raise InvalidRequest for a token that is none: blank, or that no header can carry."""
-    if token is not None and (token != token.strip() or not token.isprintable() or not token):
-        raise InvalidRequest(
-            _("the token is blank, or has spaces around it or characters that cannot be sent"),
-            hint=_("take a long random one, or leave it out: `--tunnel` makes one by itself"),
-        )
 
 
 def make_data_dir(folder: Path) -> None:

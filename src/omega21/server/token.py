@@ -5,28 +5,21 @@ from pathlib import Path
 from typing import Final
 
 from omega21.data.durable import write_durably
-from omega21.language import _
-from omega21.protocol.errors import RunFolderConflict
+from omega21.protocol.token_text import Token, check_token_file
 
 TOKEN_FILE: Final = "token"  # noqa: S105 - the file's name
 _BYTES: Final = 32
 
 
-def server_token(data_dir: Path) -> str:
+def server_token(data_dir: Path) -> Token:
     """Return the token kept in `data_dir`, made and on disk when there was none.
 
-    Only the user can read its file. Raises RunFolderConflict for one that holds no token.
+    Only the user can read its file. Raises ValueError for a file that holds something else.
     """
     path = data_dir / TOKEN_FILE
     if path.exists():
-        token = path.read_text(encoding="utf-8", errors="replace").strip()
-        if not token or not token.isascii() or not token.isprintable():
-            raise RunFolderConflict(
-                _("{path} does not hold a token").format(path=path),
-                hint=_("remove it, and another one is made at the next start"),
-            )
-        return token
+        return check_token_file(path.read_bytes(), source=str(path))
     data_dir.mkdir(parents=True, exist_ok=True)
-    token = secrets.token_urlsafe(_BYTES)
+    token = Token(secrets.token_urlsafe(_BYTES))
     write_durably(path, f"{token}\n".encode("ascii"), private=True)
     return token

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from omega21.language import _, choose_language
+from omega21.protocol.token_text import check_token
 from omega21.server.notebook.machine import check_data_dir, default_data_dir, has_gpu
 from omega21.server.notebook.problem import CannotServe
 from omega21.server.notebook.process import ServerProcess, ServerSettings
@@ -57,22 +58,33 @@ def prepare(
     check_data_dir(folder)
     if not has_gpu():
         _say(_("no GPU here: steps are computed on the CPU; choose a runtime with a GPU for more"))
-    authtoken = None if tunnel in {"none", "cloudflared"} else find_authtoken()
-    if tunnel == "ngrok":
-        authtoken = authtoken or ask_authtoken()
+    token, authtoken = _tokens(folder, tunnel)
     installed = install_lacking(*(["tunnel"] if authtoken else []), log=folder / "pip.log")
     if installed:
         _say(_("installed: {names}").format(names=", ".join(installed)))
     place = mirror or os.environ.get("OMEGA21_MIRROR")
     return ServerSettings(
         data_dir=folder,
-        token=os.environ.get("OMEGA21_TOKEN") or server_token(folder),
+        token=token,
         tunnel=tunnel,
         authtoken=authtoken,
         cloudflared=cloudflared or os.environ.get("OMEGA21_CLOUDFLARED") or None,
         mirror=Path(place) if place else None,
         port=port,
     )
+
+
+def _tokens(folder: Path, tunnel: str) -> tuple[str, str | None]:
+    """Return the server's token and ngrok's, if any. Raises CannotServe for what is no token."""
+    try:
+        given = os.environ.get("OMEGA21_TOKEN")
+        token = check_token(given, source="OMEGA21_TOKEN") if given else server_token(folder)
+        authtoken = None if tunnel in {"none", "cloudflared"} else find_authtoken()
+        if tunnel == "ngrok":
+            authtoken = authtoken or ask_authtoken()
+    except ValueError as error:
+        raise CannotServe(str(error)) from error
+    return token, authtoken
 
 
 def start(settings: ServerSettings) -> ServerProcess:

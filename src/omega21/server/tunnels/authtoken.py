@@ -11,20 +11,21 @@ import sys
 from typing import Any, Final
 
 from omega21.language import _
+from omega21.protocol.token_text import check_token
 
 VARIABLE: Final = "NGROK_AUTHTOKEN"
 
 
 def find_authtoken() -> str | None:
     """Return the token of the environment or of Colab's secrets, None where there is none."""
-    return os.environ.get(VARIABLE, "").strip() or _colab_secret()
+    return _checked(os.environ.get(VARIABLE)) or _colab_secret()
 
 
 def ask_authtoken() -> str | None:
     """Ask a person for the token; None where nobody can be asked, or they gave none."""
     if not (sys.stdin.isatty() or in_notebook()):
         return None
-    return getpass.getpass(_("ngrok's authtoken (it is not shown): ")).strip() or None
+    return _checked(getpass.getpass(_("ngrok's authtoken (it is not shown): ")))
 
 
 def in_notebook() -> bool:
@@ -43,4 +44,10 @@ def _colab_secret() -> str | None:
         secret: str = userdata.get(VARIABLE)
     except missing:  # there is none, or this notebook was not given access to it
         return None
-    return secret.strip() or None
+    return _checked(secret)
+
+
+def _checked(text: str | None) -> str | None:
+    """Return a token as it may be sent; None for none. Raises ValueError."""
+    text = text and text.strip()
+    return check_token(text, source=VARIABLE) if text else None

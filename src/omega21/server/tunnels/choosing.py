@@ -17,17 +17,20 @@ def choose_tunnel(asked: TunnelAsked, *, cloudflared: str | None, folder: Path) 
     """Make the tunnel that was asked for, not open yet; None for `none`.
 
     `cloudflared` is the path or URL of its program, where it is not on PATH; a download goes to
-    `folder`. Raises TunnelNotSetUp when what it needs is not here, TunnelLost.
+    `folder`. Raises TunnelNotSetUp when what it needs is not here, or is no token, TunnelLost.
     """
-    match asked:
-        case "none":
-            return None
-        case "ngrok":
-            return _ngrok()
-        case "cloudflared":
-            return _cloudflared(cloudflared, folder)
-        case "auto":
-            return _any(cloudflared, folder)
+    try:
+        match asked:
+            case "none":
+                return None
+            case "ngrok":
+                return _ngrok()
+            case "cloudflared":
+                return _cloudflared(cloudflared, folder)
+            case "auto":
+                return _any(cloudflared, folder)
+    except ValueError as error:
+        raise TunnelNotSetUp(str(error)) from error
 
 
 def _ngrok() -> Tunnel:

@@ -1,0 +1,31 @@
+"""A token as a program is given it: what is none is refused where it comes in, and not shown."""
+
+from omega21.language import _
+from omega21.protocol.errors import InvalidRequest
+from omega21.protocol.token_text import Token, check_token, check_token_file
+
+
+def parse_token(text: str, *, source: str) -> Token:
+    """Return the token that `text` is. Raises InvalidRequest, which names the `source` alone."""
+    try:
+        return check_token(text, source=source)
+    except ValueError as error:
+        raise _refused(error) from None
+
+
+def optional_token(text: str | None, *, source: str) -> Token | None:
+    """Return the token, None where there is no text or an empty one. Raises InvalidRequest."""
+    return parse_token(text, source=source) if text else None
+
+
+def token_of_file(data: bytes, *, source: str) -> Token:
+    """Return the token that a file's bytes are. Raises InvalidRequest."""
+    try:
+        return check_token_file(data, source=source)
+    except ValueError as error:
+        raise _refused(error) from None
+
+
+def _refused(error: ValueError) -> InvalidRequest:
+    hint = _("a token is one word of ASCII characters: copy it anew from where it was made")
+    return InvalidRequest(str(error), hint=hint)
