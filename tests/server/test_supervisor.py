@@ -6,6 +6,7 @@ a server says.
 
 import os
 import select
+import signal
 import socket
 import sys
 import threading
@@ -154,11 +155,44 @@ def test_the_longest_pause_is_half_a_minute() -> None:
     assert supervising._LONGEST_PAUSE == 30.0
 
 
-def test_it_gives_up_on_an_error_in_its_own_configuration(sock: socket.socket) -> None:
-    code = f"import sys; sys.exit({InvalidRequest.exit_code})"
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        (f"import sys; sys.exit({InvalidRequest.exit_code})", InvalidRequest.exit_code),
+        ("import sys; sys.exit(55)", 55),
+        ("raise SystemExit('no room')", 1),
+        ("import os; os._exit(1)", 1),
+        ("print('alive', flush=True); import os; os._exit(3)", 3),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL),
+    ],
+)
+def test_a_child_that_never_answered_is_not_started_again(
+    sock: socket.socket, code: str, status: int
+) -> None:
     supervisor = supervise(sock, code, lambda: None)
-    assert supervisor.run() == InvalidRequest.exit_code
+    assert supervisor.run() == status
     assert supervisor.restarts == 0
+
+
+def test_a_child_that_hangs_before_it_answers_is_not_started_again(
+    sock: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervising, "_START_SECONDS", 0.05)
+    supervisor = supervise(sock, "import time; time.sleep(600)", lambda: None)
+    assert supervisor.run() == -signal.SIGKILL
+    assert supervisor.restarts == 0
+
+
+def test_one_that_cannot_start_after_another_has_worked_is_tried_again(
+    sock: socket.socket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A disk that is full meanwhile may have room again, and nobody may be there to see it."""
+    mark = tmp_path / "was here"
+    first = f"import pathlib, sys; mark = pathlib.Path({str(mark)!r}); new = not mark.exists();"
+    first += "mark.touch(); new and print('ready', flush=True); sys.exit(51)"
+    supervisor = supervise(sock, first, lambda: None)
+    assert len(pauses_of(supervisor, monkeypatch, tries=4)) == 4
+    assert supervisor.restarts == 4
 
 
 def test_the_same_status_of_a_child_that_has_worked_is_a_crash(
