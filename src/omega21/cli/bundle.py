@@ -39,5 +39,10 @@ def _server(address: str | None, **reaching: Unpack[Reaching]) -> Iterator[Clien
 
 def _asking_once(server: Server) -> Client:
     return Client(
-        server.address, token=server.token, timeout=server.timeout, attempts=1, ca=server.ca
+        server.address,
+        token=server.token,
+        proof_needed=not server.is_token_remembered,
+        timeout=server.timeout,
+        attempts=1,
+        ca=server.ca,
     )

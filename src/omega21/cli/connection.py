@@ -10,6 +10,7 @@ from typing import Final, Unpack
 from omega21.cli.options import DEFAULT_ADDRESS
 from omega21.cli.output import Output
 from omega21.cli.servers import Reaching, find_server, opened
+from omega21.client.address import FoundAddress
 from omega21.client.embedded import EmbeddedServer
 from omega21.client.folder import read_run_folder, run_folder_path, server_data_path
 from omega21.client.servers import newest_address, remembered
@@ -129,7 +130,8 @@ def last_address(run: str, workdir: Path | None) -> str | None:
     record, _ = read_run_folder(path)
     if was_embedded(record, workdir):
         return None
-    return newest_address(record.server_id) or record.server
+    address = newest_address(record.server_id, last=record.server) or record.server
+    return None if address is None else FoundAddress(address)
 
 
 def address_to_train(
@@ -146,7 +148,7 @@ def address_to_train(
     path = run_folder_path(run, workdir)
     if (path / "run.json").exists() and was_embedded(read_run_folder(path)[0], workdir):
         return None
-    return next((server.address for server in remembered()), None)
+    return next((FoundAddress(server.address) for server in remembered()), None)
 
 
 def checked_name(run: str) -> str:

@@ -124,6 +124,7 @@ def _examination(
     return Examination(
         server.address,
         token=server.token,
+        proof_needed=not server.is_token_remembered,
         ca=server.ca,
         known_id=next(known, None),
         folder=folder,

@@ -4,6 +4,8 @@ Which: the one named (argument, --url, COLAB_SERVER_URL), else the one used last
 With which token: --token-file, else --token or OMEGA21_TOKEN, else the one remembered for this very
 address, else, on a terminal, where the server asks for one, the user is asked.
 A server that let a command in is remembered with its token, for its address alone.
+Where it goes: only to a server that proved that it knows it (`proof`), once for each address; and
+one that is given in this command only to an address that is, or that it is remembered for.
 """
 
 import getpass
@@ -15,12 +17,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, TypedDict, Unpack
 
+import typer
+
 from omega21.cli.output import Output
-from omega21.client.address import parse_address
+from omega21.client.address import FoundAddress, parse_address
 from omega21.client.servers import RememberedServer, remember, remembered
 from omega21.client.sync import Client
 from omega21.language import _
-from omega21.protocol.errors import InvalidRequest, OmegaError, Unauthorized
+from omega21.protocol.errors import InvalidAddress, InvalidRequest, OmegaError, Unauthorized
 from omega21.protocol.token import optional_token, token_of_file
 from omega21.protocol.token_text import Token
 
@@ -58,6 +62,7 @@ def find_server(address: str | None, **reaching: Unpack[Reaching]) -> Server | N
     Raises InvalidAddress, InvalidRequest for a token's file that holds none.
     """
     servers = remembered()
+    is_named = address is not None and not isinstance(address, FoundAddress)
     if address is not None:
         address = parse_address(address)
     elif servers:
@@ -70,13 +75,38 @@ def find_server(address: str | None, **reaching: Unpack[Reaching]) -> Server | N
     ca = reaching.get("ca")
     token = given_token(reaching.get("token"), reaching.get("token_file"))
     known = next((one for one in servers if one.address == address), None)
+    remembered_token = known.token if known else None
+    if token and token != remembered_token and not is_named:
+        # It is for the server that the user has in mind, which may not be this one.
+        token = None if known and not known.token else _confirmed(token, address)
     return Server(
         address=address,
-        token=token or (known.token if known else None),
+        token=token or remembered_token,
         ca=ca or (Path(known.ca) if known and known.ca else None),
         timeout=reaching.get("timeout", 60.0),
-        is_token_remembered=not token and known is not None and known.token is not None,
+        is_token_remembered=remembered_token is not None and token in (None, remembered_token),
     )
+
+
+def _confirmed(token: Token, address: str) -> Token:
+    """Return the token if the user wants it sent to an address that is not from this command.
+
+    Raises InvalidAddress where the user does not, or cannot be asked.
+    """
+    asked = _("{address} was not given in this command. Send the token there?")
+    if is_asking() and typer.confirm(asked.format(address=address), err=True):
+        return token
+    raise InvalidAddress(
+        _("the token is not sent to {address}, which was not given in this command").format(
+            address=address
+        ),
+        hint=_("if it is your server's, give it in the command or in COLAB_SERVER_URL"),
+    )
+
+
+def is_asking() -> bool:
+    """Whether there is somebody who can be asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def read_token(path: Path) -> Token:
@@ -107,22 +137,23 @@ def opened(server: Server) -> Iterator[Client]:
     with Client(
         server.address,
         token=server.token,
+        proof_needed=not server.is_token_remembered,
         timeout=server.timeout,
         attempts=server.attempts,
         ca=server.ca,
-        on_connect=lambda info: _keep(server, info.server_id),
+        on_connect=lambda info: _keep(server, client, info.server_id),
     ) as client:
         try:
             yield client
         except Unauthorized as error:
             raise _explained(error, server) from error
         if client.traffic.answers:
-            _keep(server, client.server_id)
+            _keep(server, client, client.server_id)
 
 
 def _with_token(server: Server) -> Server:
     """Ask the user for the token, where there is a user, none is given and the server wants one."""
-    if server.token or not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if server.token or not is_asking():
         return server
     with Client(server.address, timeout=server.timeout, attempts=1, ca=server.ca) as client:
         try:
@@ -140,9 +171,10 @@ def _with_token(server: Server) -> Server:
     return replace(server, token=optional_token(typed, source=_("what was typed")))
 
 
-def _keep(server: Server, server_id: str | None) -> None:
+def _keep(server: Server, client: Client, server_id: str | None) -> None:
+    token = server.token if client.sends_token else None  # one that it does not know is not its own
     try:
-        remember(server.address, token=server.token, ca=server.ca, server_id=server_id)
+        remember(server.address, token=token, ca=server.ca, server_id=server_id)
     except OSError as error:
         # What was asked for is done all the same.
         _log.warning("the server is not remembered: %s: %s", error.filename, error.strerror)

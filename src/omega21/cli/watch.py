@@ -83,6 +83,7 @@ def watch(
 def _address_of(run: str, workdir: Path | None) -> str:
     """Return where a run was last; one started here for the run may be up at this moment."""
     from omega21.cli.connection import checked_name
+    from omega21.client.address import FoundAddress
     from omega21.client.servers import newest_address
     from omega21.client.stored import open_stored_run
     from omega21.protocol.errors import InvalidAddress
@@ -90,7 +91,8 @@ def _address_of(run: str, workdir: Path | None) -> str:
     with open_stored_run(checked_name(run), workdir) as stored:
         if stored.record.server is None:
             raise InvalidAddress(_("run {run} has not been on a server yet").format(run=run))
-        return newest_address(stored.record.server_id) or stored.record.server
+        last = stored.record.server
+        return FoundAddress(newest_address(stored.record.server_id, last=last) or last)
 
 
 def _the_run(client: "Client", workdir: Path | None, output: "Output") -> str:

@@ -13,6 +13,12 @@ ALLOW_HTTP: Final = "OMEGA21_ALLOW_HTTP"
 """The variable that allows to send a token without encryption."""
 
 
+class FoundAddress(str):
+    """An address that was looked up here, in a run's folder: no one gave it in this command."""
+
+    __slots__ = ()
+
+
 def parse_address(text: str) -> str:
     """Return the address in its normal form: scheme, host, port and path, no slash at the end.
 

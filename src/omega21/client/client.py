@@ -94,6 +94,9 @@ class AsyncClient:
     byte; one that may succeed later is tried `attempts` times. `on_connect` is called by `connect`,
     with what the server says of itself. Raises InvalidAddress, also for a token that would go over
     the network in the clear.
+
+    With `proof_needed` the token is sent only after the server has proven that it knows it, which
+    takes one request more; a server that does not is Unauthorized.
     """
 
     def __init__(
@@ -101,6 +104,7 @@ class AsyncClient:
         address: str,
         *,
         token: str | None = None,
+        proof_needed: bool = False,
         timeout: float = TIMEOUT_SECONDS,
         attempts: int = 5,
         ca: Path | None = None,
@@ -115,6 +119,7 @@ class AsyncClient:
         self.transport = Transport(
             self.address,
             token=token,
+            proof_needed=proof_needed,
             timeout=timeout,
             rules=RetryRules(attempts=attempts),
             ca=ca,
@@ -145,6 +150,11 @@ class AsyncClient:
         other = copy(self)
         other.transport = self.transport.with_rules(RetryRules(patience=patience))
         return other
+
+    @property
+    def sends_token(self) -> bool:
+        """Whether the server gets the token: it does not before a proof that is needed."""
+        return self.transport.sends_token
 
     @property
     def traffic(self) -> Traffic:

@@ -51,6 +51,7 @@ class Examination:
         address: str | None,
         *,
         token: str | None = None,
+        proof_needed: bool = False,
         ca: Path | None = None,
         known_id: str | None = None,
         folder: Path,
@@ -59,6 +60,7 @@ class Examination:
         self._given = address
         self._address = address or ""
         self._token = token
+        self._proof_needed = proof_needed
         self._ca = ca
         self._known_id = known_id
         self._folder = folder
@@ -289,6 +291,7 @@ class Examination:
         return AsyncClient(
             self._address,
             token=self._token if token == "" else token,
+            proof_needed=self._proof_needed,
             timeout=self._timeout,
             attempts=1,
             ca=self._ca,

@@ -86,11 +86,24 @@ def remembered(folder: Path | None = None) -> list[RememberedServer]:
     return sorted(servers, key=lambda server: server.used_at, reverse=True)
 
 
-def newest_address(server_id: str | None) -> str | None:
-    """Return the address at which a server was met last, wherever it was before."""
+def newest_address(server_id: str | None, *, last: str | None = None) -> str | None:
+    """Return the address at which a server was met last, wherever it was before.
+
+    A server tells its id, and another one can tell the same: where the one at `last` is known, it
+    is only found where its token opened too.
+    """
     if server_id is None:
         return None
-    return next((one.address for one in remembered() if one.server_id == server_id), None)
+    servers = remembered()
+    known = next((one for one in servers if one.address == last), None)
+    return next(
+        (
+            one.address
+            for one in servers
+            if one.server_id == server_id and (known is None or one.token == known.token)
+        ),
+        None,
+    )
 
 
 def forget(address: str | None = None) -> int:

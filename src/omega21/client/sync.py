@@ -70,6 +70,7 @@ class Client:
         address: str,
         *,
         token: str | None = None,
+        proof_needed: bool = False,
         timeout: float = TIMEOUT_SECONDS,
         attempts: int = 5,
         ca: Path | None = None,
@@ -78,6 +79,7 @@ class Client:
         self._client = AsyncClient(
             address,
             token=token,
+            proof_needed=proof_needed,
             timeout=timeout,
             attempts=attempts,
             ca=ca,
@@ -111,6 +113,11 @@ class Client:
     def server_id(self) -> str | None:
         """Which server it is, once connected."""
         return self._client.server_id
+
+    @property
+    def sends_token(self) -> bool:
+        """See `AsyncClient.sends_token`."""
+        return self._client.sends_token
 
     @property
     def traffic(self) -> Traffic:

@@ -26,6 +26,7 @@ from pydantic import BaseModel, ValidationError
 from omega21.client.address import is_loopback
 from omega21.client.gateways import foreign_reply, media_type, retry_after
 from omega21.client.policy import Fatal, RetryRules, is_link_failure, judge
+from omega21.client.proving import ServerProof
 from omega21.client.traffic import Traffic, TrafficBook
 from omega21.language import N_, _, current_language
 from omega21.language.borrowed import translated
@@ -42,6 +43,7 @@ from omega21.protocol.errors import (
     from_problem,
 )
 from omega21.protocol.link import LINK_MEDIA_TYPE
+from omega21.protocol.proof import TokenProof
 
 TIMEOUT_SECONDS = 60.0
 CONNECT_SECONDS = 15.0
@@ -65,6 +67,7 @@ class Call:
     query: Mapping[str, str | int | float] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None
+    is_anonymous: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +139,7 @@ class Transport:
         address: str,
         *,
         token: str | None = None,
+        proof_needed: bool = False,
         timeout: float = TIMEOUT_SECONDS,
         rules: RetryRules | None = None,
         ca: Path | None = None,
@@ -147,8 +151,8 @@ class Transport:
         self._rules = rules or RetryRules()
         headers = {"ngrok-skip-browser-warning": "1", "User-Agent": "omega21"}
         hide(token)
-        if token:
-            headers["Authorization"] = f"Bearer {token}"
+        self._authorization = {"Authorization": f"Bearer {token}"} if token else {}
+        self._proof = ServerProof(token) if token and proof_needed else None
         local = is_loopback(address)
         self.book = None if local else TrafficBook(httpx.URL(address).host, self.traffic)
         self._http = httpx.AsyncClient(
@@ -161,6 +165,11 @@ class Transport:
             verify=True if ca is None else trusting(ca),
             transport=carrier,
         )
+
+    @property
+    def sends_token(self) -> bool:
+        """Whether requests carry the token: not before a proof that is needed."""
+        return bool(self._authorization) and (self._proof is None or self._proof.is_proven)
 
     async def aclose(self) -> None:
         """Close the connections, and keep what was counted."""
@@ -194,6 +203,8 @@ class Transport:
         failures = 0
         while True:
             try:
+                if self._proof is not None:
+                    await self._proof.settle(self._ask_proof)
                 got = await attempt()
             except OmegaError as error:
                 failures += 1
@@ -203,6 +214,16 @@ class Transport:
                 self.link.up()
                 return got
             await anyio.sleep(delay)
+
+    async def _ask_proof(self, path: str, body: bytes) -> TokenProof:
+        call = Call(
+            method="POST",
+            path=path,
+            headers={"Content-Type": "application/json"},
+            body=body,
+            is_anonymous=True,
+        )
+        return (await self._attempt(call)).read(TokenProof)
 
     async def _receive(self, call: Call, sink: Sink) -> httpx.Headers:
         async with self._exchange(call) as response:
@@ -255,12 +276,17 @@ class Transport:
     async def _exchange(self, call: Call) -> AsyncIterator[httpx.Response]:
         """Send a request and open its reply; count it, log it, map what the library raises."""
         start = time.monotonic()
+        shows_token = self.sends_token and not call.is_anonymous
         try:
             request = self._http.build_request(
                 call.method,
                 self.address + call.path,
                 params=dict(call.query) or None,
-                headers={"Accept-Language": current_language(), **call.headers},
+                headers={
+                    "Accept-Language": current_language(),
+                    **(self._authorization if shows_token else {}),
+                    **call.headers,
+                },
                 content=call.body,
             )
             self.traffic.requests += 1

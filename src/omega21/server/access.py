@@ -4,7 +4,8 @@ Covered here
 - With a token, a request needs it as `Authorization: Bearer TOKEN`, as the password of basic
   authentication (older clients, browsers), or as a session's cookie (`session`, `tickets`). The
   token is compared in constant time, whatever its length. Open are only `GET /health`, the calls
-  of `/session`, and the dashboard's page and static files, which hold no data.
+  of `/session`, `POST /proof` (`proof`), and the dashboard's page and static files, which hold no
+  data.
 - Guessing: after twenty wrong tokens a peer is answered 429 until a while has passed (`attempts`).
   The right token is looked at first, so that nobody is locked out by somebody else's guesses.
 - Pages of other sites: what a browser sends along by itself, a cookie or a basic password, changes
@@ -28,7 +29,7 @@ import binascii
 import hashlib
 import hmac
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Final, Literal
 
 from starlette.datastructures import Headers
@@ -37,6 +38,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from omega21.language import _
 from omega21.protocol.errors import ForeignOrigin, OmegaError, TooManyAttempts, Unauthorized
+from omega21.protocol.proof import PROOF_PATH, Prover
 from omega21.server.attempts import Attempts
 from omega21.server.origins import check_local, check_own_page, is_loopback_name
 from omega21.server.problems import problem_response
@@ -65,12 +67,21 @@ class Access:
 
     token: str | None = field(default=None, repr=False)
     attempts: Attempts = field(default_factory=Attempts, repr=False)
+    proofs: Attempts = field(
+        default_factory=partial(Attempts, seconds_each=0.1, of_what="challenges"), repr=False
+    )
 
     @cached_property
     def tickets(self) -> Tickets:
         """The tickets of browsers' sessions; only where there is a token."""
         assert self.token is not None
         return Tickets(self.token)
+
+    @cached_property
+    def prover(self) -> Prover:
+        """What proves that the token is known here; only where there is one."""
+        assert self.token is not None
+        return Prover(self.token)
 
     def check(self, scope: Scope) -> None:
         """Raise Unauthorized, TooManyAttempts or ForeignOrigin unless the request may go on."""
@@ -161,7 +172,7 @@ def _no_listener() -> None:
 def is_open(scope: Scope) -> bool:
     """Whether the request needs no token."""
     path = scope["path"]
-    if path == SESSION_PATH:
+    if path == SESSION_PATH or (path == PROOF_PATH and scope["method"] == "POST"):
         return True
     is_page = path == _PAGE or (path.startswith(_STATIC) and ".." not in path)
     return scope["method"] in _READING and (path == _HEALTH or is_page)

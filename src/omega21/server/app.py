@@ -17,6 +17,7 @@ from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddle
 from omega21.protocol.classic import TrainLayer2
 from omega21.protocol.errors import Problem
 from omega21.protocol.link import LINK_MEDIA_TYPE
+from omega21.protocol.proof import ProveToken
 from omega21.protocol.session import LogIn
 from omega21.protocol.shards import SHARD_MEDIA_TYPE
 from omega21.protocol.tunnels import TunnelKind
@@ -32,6 +33,7 @@ from omega21.server import (
     plan,
     problems,
     prometheus,
+    proof,
     runs,
     session,
     shards,
@@ -58,6 +60,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     checkpoint.router,
     logs.router,
     session.router,
+    proof.router,
     evaluations.router,
     history.router,
     link.router,
@@ -129,6 +132,7 @@ class Application(FastAPI):
                     [
                         (TrainLayer2, "validation"),
                         (LogIn, "validation"),
+                        (ProveToken, "validation"),
                         (Problem, "serialization"),
                     ],
                     ref_template="#/components/schemas/{model}",

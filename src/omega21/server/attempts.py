@@ -34,6 +34,8 @@ class Attempts:
     """
 
     clock: Callable[[], float] = time.monotonic
+    seconds_each: float = SECONDS_EACH
+    of_what: str = "wrong tokens"
     _paid_off_at: OrderedDict[str, float] = field(default_factory=OrderedDict)
     _logged_at: float | None = None
 
@@ -41,10 +43,10 @@ class Attempts:
         """Count a failure; return how many seconds to wait when there were too many of them."""
         now = self.clock()
         name = _network(peer)
-        paid_off_at = max(now, self._paid_off_at.pop(name, now)) + SECONDS_EACH
-        wait = paid_off_at - now - BURST * SECONDS_EACH
+        paid_off_at = max(now, self._paid_off_at.pop(name, now)) + self.seconds_each
+        wait = paid_off_at - now - BURST * self.seconds_each
         if wait > 0:
-            paid_off_at -= SECONDS_EACH  # refused unseen, so not one more to pay off
+            paid_off_at -= self.seconds_each  # refused unseen, so not one more to pay off
         self._paid_off_at[name] = paid_off_at
         if len(self._paid_off_at) > _PEERS:
             self._paid_off_at.popitem(last=False)
@@ -56,7 +58,7 @@ class Attempts:
     def _log(self, peer: str, now: float) -> None:
         if self._logged_at is None or now - self._logged_at >= _LOG_SECONDS:
             self._logged_at = now
-            logger.warning("many wrong tokens from %s: answered with 429 for now", peer or "?")
+            logger.warning("many %s from %s: refused for now", self.of_what, peer or "?")
 
 
 def _network(peer: str) -> str:

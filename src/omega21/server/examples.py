@@ -156,6 +156,8 @@ RUN_STATE = RUN_SUMMARY | {
     "created_at": 1738324800.0,
 }
 LOG_IN = {"token": "the-token-that-the-server-printed"}
+PROVE_TOKEN = {"share": "5e" * 256}
+TOKEN_PROOF = {"token_needed": True, "share": "a3" * 256, "proof": "c4" * 32}
 SESSION_STATE = {"login_needed": True, "logged_in": False}
 RUN_REMOVED = {"run": "mi-corrida", "id": _RUN_ID}
 ADVANCE = {"run_id": _RUN_ID, "to": 8}

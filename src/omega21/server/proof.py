@@ -1,0 +1,87 @@
+"""The call by which a caller finds out that the server knows the token, before it is sent.
+
+It is answered to everybody, so it costs little (10 ms) and is answered ten times a second to one
+peer. It helps guessing no more than a wrong token does: one request tests one guess.
+"""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import ValidationError
+
+from omega21.language import _
+from omega21.protocol.errors import (
+    BodyTooLarge,
+    InvalidRequest,
+    OmegaError,
+    Unavailable,
+    UnsupportedEncoding,
+)
+from omega21.protocol.proof import PROOF_PATH, ProveToken, TokenProof
+from omega21.server import examples
+from omega21.server.access import Access
+from omega21.server.bodies import JSON_MEDIA_TYPE, is_compressed, media_type, read_body
+from omega21.server.examples import reply
+from omega21.server.problems import problem_response, problems
+
+router = APIRouter(tags=["session"])
+
+_LIMIT = 4096  # bytes: it is read before anybody has shown a token
+
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            JSON_MEDIA_TYPE: {
+                "schema": {"$ref": "#/components/schemas/ProveToken"},
+                "example": examples.PROVE_TOKEN,
+            }
+        },
+    }
+}
+
+
+async def _access(request: Request) -> Access:
+    access: Access = request.app.state.access
+    return access
+
+
+@router.post(
+    PROOF_PATH,
+    response_model=TokenProof,
+    openapi_extra=_BODY,
+    responses=reply(examples.TOKEN_PROOF) | problems(BodyTooLarge, UnsupportedEncoding),
+)
+async def prove_token(
+    request: Request, access: Annotated[Access, Depends(_access)]
+) -> TokenProof | Response:
+    """Prove that the server knows the token, without either side sending it; needs no token.
+
+    One exchange of SPAKE2. A server without a token says so, and proves nothing.
+    """
+    try:
+        share = await _read_share(request)
+        if access.token is None:
+            return TokenProof(token_needed=False)
+        client = request.client
+        wait = access.proofs.fail(client.host if client else "")
+        if wait is not None:
+            raise Unavailable(_("too many ask for a proof of the token"), retry_after=wait)
+        proof = access.prover.answer(share)
+        if proof is None:
+            raise InvalidRequest(_("the share is no element of the group"))
+    except OmegaError as error:
+        return problem_response(error)
+    return proof
+
+
+async def _read_share(request: Request) -> ProveToken:
+    media_type(request, JSON_MEDIA_TYPE)
+    is_compressed(request, allowed=False)
+    body = await read_body(request, limit=_LIMIT)
+    try:
+        return ProveToken.model_validate_json(body)
+    except ValidationError as error:
+        raise InvalidRequest(
+            _("the body is not a challenge"), hint=_('send {"share": "…"}, 512 hexadecimal digits')
+        ) from error
