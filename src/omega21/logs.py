@@ -21,6 +21,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Final
 
+from omega21.data.durable import make_private_folder
 from omega21.language import speaking
 
 FIELDS: Final = ("run", "step", "request")
@@ -169,7 +170,7 @@ class SharedFile(logging.Handler):
     def _append(self, line: bytes) -> None:
         if self._is_full(len(line)):
             self._rename(len(line))
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_private_folder(self.path.parent)
         descriptor = os.open(self.path, _APPEND, 0o600)
         try:
             os.write(descriptor, line)

@@ -147,4 +147,7 @@ def _language_asked(arguments: Sequence[str]) -> str | None:
 
 def main() -> None:
     """Run the command line of this process."""
+    from omega21.data.durable import keep_to_user
+
+    keep_to_user()
     sys.exit(run(sys.argv[1:]))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from omega21.client.folder import RunFolder, run_folder_path
-from omega21.data.durable import sync_folder
+from omega21.data.durable import make_private_folder, open_private, sync_folder
 from omega21.language import _
 from omega21.protocol.errors import InvalidDataFile, OmegaError, RunFolderConflict
 
@@ -43,7 +43,10 @@ def export_run(run: str, path: Path, *, workdir: Path | None = None) -> int:
     part = path.with_name(f".{path.name}.part")
     with RunFolder.open(folder):
         try:
-            with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
+            with (
+                open_private(part, "wb") as file,
+                zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
+            ):
                 for name in _members(folder):
                     _add(archive, folder / name, f"{run}/{name}")
             part.replace(path)
@@ -71,7 +74,8 @@ def import_run(path: Path, *, workdir: Path | None = None) -> Path:
                 hint=_("nothing was changed; import it with another --workdir, or remove that run"),
             )
         parent = target.parent
-        parent.mkdir(parents=True, exist_ok=True)
+        if not parent.exists():
+            make_private_folder(parent)
         needed = sum(member.file_size for member in archive.infolist())
         if needed > shutil.disk_usage(parent).free:
             raise RunFolderConflict(
@@ -138,8 +142,8 @@ def _extract(archive: zipfile.ZipFile, folder: Path, path: Path) -> None:
     """Write an archive's files, whose names are checked; their sums are checked by reading."""
     for member in archive.infolist():
         target = folder / member.filename
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with archive.open(member) as source, target.open("xb") as sink:
+        make_private_folder(target.parent)
+        with archive.open(member) as source, open_private(target, "xb") as sink:
             shutil.copyfileobj(source, sink, 2**20)
         if target.stat().st_size != member.file_size:
             raise _refused(path, _("{filename} is cut short").format(filename=member.filename))
@@ -147,7 +151,7 @@ def _extract(archive: zipfile.ZipFile, folder: Path, path: Path) -> None:
 
 def _check_folder(folder: Path, run: str, path: Path) -> None:
     """Open what was extracted as the run folder that it is to be. Raises RunFolderConflict."""
-    (folder / "shards").mkdir(exist_ok=True)
+    make_private_folder(folder / "shards")
     try:
         with RunFolder.open(folder) as opened:
             named = opened.record.run

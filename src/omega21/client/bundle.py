@@ -66,7 +66,7 @@ def write_bundle(
                 archive.writestr(name, scrubber.text(text))
             else:
                 archive.writestr(name, json.dumps(scrubber.document(text), indent=1, default=str))
-    write_durably(path, buffer.getvalue(), private=True)
+    write_durably(path, buffer.getvalue())
 
 
 def _parts(

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self
 
+from omega21.data.durable import make_private_folder, open_private
 from omega21.language import _, current_locale
 from omega21.protocol.errors import NotOnThisServer, Unavailable
 
@@ -62,13 +63,13 @@ class EmbeddedServer:
                     "install it with: pip install 'omega21[server]' (or give a server's address)"
                 ),
             )
-        self._data_dir.mkdir(parents=True, exist_ok=True)
+        make_private_folder(self._data_dir)
         command = [sys.executable, "-m", "omega21.server", "--data-dir", str(self._data_dir)]
         command += ["--port", "0", "--stop-with-stdin", *self._arguments]
         # It answers on loopback alone; a token that is there is for another server.
         environment = {name: text for name, text in os.environ.items() if name != "OMEGA21_TOKEN"}
         environment["LANGUAGE"] = current_locale()
-        with self.log_path.open("ab") as log:
+        with open_private(self.log_path, "ab") as log:
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,

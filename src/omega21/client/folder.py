@@ -27,7 +27,7 @@ from pydantic import Field, ValidationError
 
 from omega21.client.orders import EvaluateEvery
 from omega21.client.results import Results
-from omega21.data.durable import append_durably, write_durably
+from omega21.data.durable import append_durably, make_private_folder, write_durably
 from omega21.language import _
 from omega21.protocol.errors import RunFolderConflict
 from omega21.protocol.messages import Document
@@ -87,12 +87,12 @@ class RunFolder:
 
         Raises RunFolderConflict when one is there.
         """
-        path.mkdir(parents=True, exist_ok=True)
+        make_private_folder(path)
         with ExitStack() as stack:
             _hold(path, stack)
             if (path / "run.json").exists():
                 raise RunFolderConflict(_("there is a run in {path} already").format(path=path))
-            (path / "shards").mkdir(exist_ok=True)
+            make_private_folder(path / "shards")
             _write(path / "plan.json", _StoredPlan())
             # Last, because it is what makes the folder a run's.
             _write(path / "run.json", record)
@@ -110,6 +110,7 @@ class RunFolder:
         """
         with ExitStack() as stack:
             _hold(path, stack)
+            make_private_folder(path)  # an older omega21 let others in
             folder = cls(path, record=_read(path / "run.json", RunRecord), held=stack)
             folder._held = stack.pop_all()
         return folder
@@ -234,7 +235,7 @@ def _hold(path: Path, stack: ExitStack) -> None:
         raise RunFolderConflict(_("there is no run folder {path}").format(path=path))
     import filelock  # noqa: PLC0415 - a tenth of what importing the client costs
 
-    lock = filelock.FileLock(path / ".lock", thread_local=False)
+    lock = filelock.FileLock(path / ".lock", thread_local=False, mode=0o600)
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout as error:

@@ -28,7 +28,7 @@ from omega21.client.checkpoints import (
 from omega21.client.events import Event, Notice
 from omega21.client.folder import RunFolder
 from omega21.client.transport import Call
-from omega21.data.durable import sync_folder
+from omega21.data.durable import make_private_folder, open_private, sync_folder
 from omega21.language import _
 from omega21.language.figures import decimal
 from omega21.protocol.errors import InvalidCheckpoint, NotOmega21, UnknownCheckpoint
@@ -88,7 +88,7 @@ class _Part:
             self.path = self._folder / f"{step:0{_DIGITS}d}.{sha256}.part"
         assert self.path is not None
         kept = self._kept() if status == httpx.codes.PARTIAL_CONTENT else 0
-        self._file = self.path.open("r+b" if self.path.exists() else "wb")
+        self._file = open_private(self.path, "r+b" if self.path.exists() else "wb")
         self._file.truncate(kept)
         self._file.seek(kept)
 
@@ -126,7 +126,7 @@ async def pull_checkpoint(
     `not_before`. Older checkpoints there are removed. Raises UnknownCheckpoint, InvalidCheckpoint
     when what arrived is not what the server named.
     """
-    await run_sync(lambda: folder.mkdir(parents=True, exist_ok=True))
+    await run_sync(make_private_folder, folder)
     part = _Part(run, folder)
     with closing(part):
         for path in await run_sync(lambda: sorted(folder.glob("*.part"), reverse=True)):

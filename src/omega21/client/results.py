@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omega21.client.summary import Evaluation, Scored
+from omega21.data.durable import make_private_file
 from omega21.language import _
 from omega21.protocol.digests import CHAIN_START
 from omega21.protocol.errors import RunFolderConflict
@@ -105,6 +106,8 @@ class Results:
         self._lock = threading.Lock()
         mode = "ro" if read_only else "rwc"
         try:
+            if not read_only:
+                make_private_file(path)
             self._db = sqlite3.connect(
                 f"{path.resolve().as_uri()}?mode={mode}",
                 uri=True,

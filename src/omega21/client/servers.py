@@ -15,7 +15,7 @@ from typing import Final
 import platformdirs
 from pydantic import Field, ValidationError
 
-from omega21.data.durable import write_durably
+from omega21.data.durable import make_private_folder, write_durably
 from omega21.language import _
 from omega21.protocol.errors import InvalidRequest
 from omega21.protocol.messages import Document
@@ -66,9 +66,9 @@ def remember(
         server_id=server_id,
         used_at=time.time(),
     )
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private_folder(folder)
     data = server.model_dump_json(indent=1).encode()
-    write_durably(_file(folder, address), data, private=True)
+    write_durably(_file(folder, address), data)
     for old in remembered(folder)[MOST_REMEMBERED:]:
         _file(folder, old.address).unlink(missing_ok=True)
 

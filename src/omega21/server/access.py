@@ -68,7 +68,10 @@ class Access:
     token: str | None = field(default=None, repr=False)
     attempts: Attempts = field(default_factory=Attempts, repr=False)
     proofs: Attempts = field(
-        default_factory=partial(Attempts, seconds_each=0.1, of_what="challenges"), repr=False
+        default_factory=partial(
+            Attempts, seconds_each=0.1, warning="many challenges from %s: answered with 503 for now"
+        ),
+        repr=False,
     )
 
     @cached_property

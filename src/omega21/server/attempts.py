@@ -35,7 +35,7 @@ class Attempts:
 
     clock: Callable[[], float] = time.monotonic
     seconds_each: float = SECONDS_EACH
-    of_what: str = "wrong tokens"
+    warning: str = "many wrong tokens from %s: answered with 429 for now"
     _paid_off_at: OrderedDict[str, float] = field(default_factory=OrderedDict)
     _logged_at: float | None = None
 
@@ -58,7 +58,7 @@ class Attempts:
     def _log(self, peer: str, now: float) -> None:
         if self._logged_at is None or now - self._logged_at >= _LOG_SECONDS:
             self._logged_at = now
-            logger.warning("many %s from %s: refused for now", self.of_what, peer or "?")
+            logger.warning(self.warning, peer or "?")
 
 
 def _network(peer: str) -> str:

@@ -22,6 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from omega21.data.durable import keep_to_user
 from omega21.language import _
 from omega21.logs import SERVER_LOG, PlainLines, hide, log_to_file
 from omega21.protocol.errors import (
@@ -118,6 +119,7 @@ def serve(options: ServeOptions) -> None:
     when it has ended before it answered, having said why, and, without a supervisor, what
     `start_errors` makes of that.
     """
+    keep_to_user()
     open_standard_files()
     _start_logs(options)
     if find_spec("torch") is None or find_spec("fastapi") is None:
@@ -268,6 +270,7 @@ def _watched(tunnel: "Tunnel | None", said: _Said, held: ExitStack) -> "TunnelWa
 
 def serve_child(options: ServeOptions, descriptor: int) -> None:
     """Do the work on the listening socket that a supervisor handed on."""
+    keep_to_user()
     _start_logs(options)
     die_with_parent()
     with socket.socket(fileno=descriptor) as sock:

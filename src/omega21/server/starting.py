@@ -13,6 +13,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
+from omega21.data.durable import make_private_folder
 from omega21.language import N_, _
 from omega21.protocol.errors import (
     NotOnThisServer,
@@ -48,7 +49,7 @@ def make_data_dir(folder: Path) -> None:
     Raises RunFolderConflict, StorageFull.
     """
     with start_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private_folder(folder)
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"x")
 

@@ -4,7 +4,7 @@ import secrets
 from pathlib import Path
 from typing import Final
 
-from omega21.data.durable import write_durably
+from omega21.data.durable import make_private_folder, write_durably
 from omega21.protocol.token_text import Token, check_token_file
 
 TOKEN_FILE: Final = "token"  # noqa: S105 - the file's name
@@ -19,7 +19,7 @@ def server_token(data_dir: Path) -> Token:
     path = data_dir / TOKEN_FILE
     if path.exists():
         return check_token_file(path.read_bytes(), source=str(path))
-    data_dir.mkdir(parents=True, exist_ok=True)
+    make_private_folder(data_dir)
     token = Token(secrets.token_urlsafe(_BYTES))
-    write_durably(path, f"{token}\n".encode("ascii"), private=True)
+    write_durably(path, f"{token}\n".encode("ascii"))
     return token

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from omega21.client.folder import RunFolder
 from omega21.client.loggers import LoggedRun, Logger, LoggerChoice, Point, open_logger
 from omega21.client.results import Results, StoredEvaluation
-from omega21.data.durable import write_durably
+from omega21.data.durable import make_private_folder, write_durably
 from omega21.language import _
 from omega21.protocol.plan import Segment
 from omega21.protocol.steps import StepRow
@@ -93,7 +93,7 @@ class Feed:
         self, logger: Logger, points: Sequence[Point], *, cursor: tuple[int, int]
     ) -> None:
         step, evaluated = cursor
-        self._path.parent.mkdir(exist_ok=True)
+        make_private_folder(self._path.parent)
         write_durably(self._path, json.dumps({"step": step, "evaluated": evaluated}).encode())
         logger.log(points)
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import IO, Final
 
 from omega21.client.loggers import LoggedRun, Logger, Point
+from omega21.data.durable import make_private_folder, open_private
 
 _POLYNOMIAL: Final = 0x82F63B78
 _VERSION: Final = b"brain.Event:2"
@@ -29,10 +30,10 @@ class TensorBoard:
     def start(self, run: LoggedRun) -> None:
         """Begin a file, under a name that no other has."""
         folder = run.folder / "tensorboard"
-        folder.mkdir(exist_ok=True)
+        make_private_folder(folder)
         now = time.time_ns()
         name = f"events.out.tfevents.{now // 10**9:010d}.{socket.gethostname()}.{os.getpid()}.{now}"
-        self._file = (folder / name).open("xb")
+        self._file = open_private(folder / name, "xb")
         self._write([_field(1, 1, struct.pack("<d", now / 1e9)) + _bytes(3, _VERSION)])
 
     def log(self, points: Sequence[Point]) -> None:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from omega21.data.durable import make_private_folder
 from omega21.language import _
 from omega21.language.figures import decimal
 from omega21.server.notebook.problem import CannotServe
@@ -34,7 +35,7 @@ def check_data_dir(data_dir: Path) -> None:
                 "choose a folder on the machine's own disk, and the drive as the mirror"
             ).format(folder=data_dir, kind=kind)
         )
-    data_dir.mkdir(parents=True, exist_ok=True)
+    make_private_folder(data_dir)
     free = shutil.disk_usage(data_dir).free
     if free < LEAST_FREE_BYTES:
         raise CannotServe(

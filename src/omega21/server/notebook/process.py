@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from omega21.data.durable import open_private
 from omega21.language import _
 from omega21.server.notebook.problem import CannotServe
 
@@ -70,7 +71,7 @@ class ServerProcess:
         self.settings = settings
         self.log = settings.data_dir / "notebook.log"
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-        with self.log.open("ab") as log:
+        with open_private(self.log, "ab") as log:
             self._log_from = log.tell()
             self._process = subprocess.Popen(
                 [sys.executable, *_SERVER, *settings.arguments()],
