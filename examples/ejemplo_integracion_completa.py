@@ -1,6 +1,6 @@
 """Una integración completa en trece pasos, de la dirección del servidor al informe.
 
-    python examples/ejemplo_integracion_completa.py URL --token TOKEN
+    python examples/ejemplo_integracion_completa.py URL
 
 Sin URL usa COLAB_SERVER_URL, y sin token, OMEGA21_TOKEN. Escribe `informe.json` e `informe.md` en
 la carpeta de `--salida`. Es un punto de partida para programas propios: cópialo y cambia el paso 6

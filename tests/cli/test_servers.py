@@ -145,7 +145,7 @@ def test_the_token_of_another_server_is_named_as_such(
         assert run(["status"]) == 18
         line = capsys.readouterr().err
         assert f"{other.address} does not take the token remembered for it" in line
-        assert "--token or OMEGA21_TOKEN" in line
+        assert "OMEGA21_TOKEN or --token-file" in line
         used(other, token="a-third-token")
         assert run(["status", "--quiet"]) == 0
 

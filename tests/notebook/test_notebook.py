@@ -72,7 +72,7 @@ def environment(bare: BarePython, home: Path, **more: str) -> dict[str, str]:
     return {**kept, **bare.environment, "HOME": str(home), **more}
 
 
-def client(line: str, *more: str, home: Path) -> subprocess.CompletedProcess[str]:
+def client(line: str, *more: str, home: Path, token: str) -> subprocess.CompletedProcess[str]:
     """Type a line that a notebook showed into the shell of another home."""
     home.mkdir(exist_ok=True)
     program, *arguments = shlex.split(line)
@@ -83,7 +83,7 @@ def client(line: str, *more: str, home: Path) -> subprocess.CompletedProcess[str
         capture_output=True,
         text=True,
         cwd=home,
-        env={**os.environ, "HOME": str(home), "XDG_DATA_HOME": str(home)},
+        env={**os.environ, "HOME": str(home), "XDG_DATA_HOME": str(home), "OMEGA21_TOKEN": token},
     )
 
 
@@ -105,10 +105,11 @@ async def test_one_cell_serves_a_fresh_client_through_tls_with_a_token(
         assert "fastapi" in await live.line("installed: ")
         line = await live.line("omega21 train ")
         token = server_token(home / "omega21-data")
-        assert line == f"omega21 train {proxy.address} --token {token}"
+        assert line == f"omega21 train {proxy.address}"
+        assert await live.line("token: ") == f"token: {token}"
 
         order = ("--run", "here", "--samples", "32", "--batch-size", "16", "--validation", "8")
-        trained = client(line, *order, "--ca", str(proxy.ca), home=tmp_path / "pc")
+        trained = client(line, *order, "--ca", str(proxy.ca), home=tmp_path / "pc", token=token)
         assert trained.returncode == 0, trained.stderr
         assert "made: 32 samples" in trained.stdout + trained.stderr
         await live.shows("here: idle, step 2 of 2")
@@ -142,11 +143,12 @@ async def test_the_notebook_does_the_same_in_steps(
     async with live_notebook(notebook, kernel=kernel, folder=tmp_path, environment=given) as live:
         assert "error" not in await live.run(prepare)
         assert str(tmp_path / "drive") in await live.run(mirror)
-        line = (await live.run(start)).splitlines()[-1]
+        line, shown = (await live.run(start)).splitlines()[-2:]
+        token = shown.removeprefix("token: ")
         live.begin(watch)
         await live.shows("waiting for a run")
         order = ("--run", "drawn", "--samples", "32", "--batch-size", "16", "--validation", "0")
-        trained = client(line, *order, home=tmp_path / "pc")
+        trained = client(line, *order, home=tmp_path / "pc", token=token)
         assert trained.returncode == 0, trained.stderr
         await live.picture()
         await live.interrupt()

@@ -82,7 +82,7 @@ def test_a_second_server_on_the_same_folder_is_refused(own: RunningServer) -> No
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
 def test_no_address_of_others_without_a_token(tmp_path: Path, host: str) -> None:
-    with pytest.raises(InvalidRequest, match="there is no token; pass --token"):
+    with pytest.raises(InvalidRequest, match="there is no token; give one in OMEGA21_TOKEN"):
         serve(ServeOptions(data_dir=tmp_path / "data", host=host, port=0))
     assert not (tmp_path / "data").exists()
 

@@ -29,8 +29,9 @@ from tests.tunnels import FakeCloudflared, FakeNgrok
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 AUTHTOKEN = "an-authtoken-of-ngrok"
-TRAIN_LINE = re.compile(r"omega21 train (\S+) --token (\S+)\n")
-RESUME_LINE = re.compile(r"omega21 resume --url (\S+) --token (\S+)\n")
+TRAIN_LINE = re.compile(r"omega21 train (\S+)\n")
+TOKEN_LINE = re.compile(r"token: (\S+)\n")
+RESUME_LINE = re.compile(r"omega21 resume --url (\S+)\n")
 
 
 @pytest.fixture
@@ -59,6 +60,13 @@ def read(pattern: re.Pattern[str], line: str) -> tuple[str, ...]:
     return found.groups()
 
 
+def read_lines(pattern: re.Pattern[str], server: RunningServer) -> tuple[str, str]:
+    """Read the line to copy, and the token after it, which is no part of it."""
+    (address,) = read(pattern, next_line(server))
+    (token,) = read(TOKEN_LINE, next_line(server))
+    return address, token
+
+
 def arguments_of(process: int) -> str:
     return Path(f"/proc/{process}/cmdline").read_text(encoding="utf-8")
 
@@ -79,7 +87,7 @@ async def test_a_client_trains_through_the_tunnel_over_a_crash_and_a_new_address
     environment = {"PYTHONPATH": str(ngrok.folder), "NGROK_AUTHTOKEN": AUTHTOKEN}
     options = ("--tunnel", "ngrok", "--threads", "1")
     with start_server(tmp_path / "data", *options, environment=environment) as server:
-        public, token = read(TRAIN_LINE, next_line(server))
+        public, token = read_lines(TRAIN_LINE, server)
         assert token == server_token(server.data_dir)
         async with httpx.AsyncClient() as anybody:
             for place in (public, server.address):
@@ -92,7 +100,7 @@ async def test_a_client_trains_through_the_tunnel_over_a_crash_and_a_new_address
             assert done(await train(client, again, workdir=tmp_path / "runs")).state.step == 1
 
         ngrok.stop_session()
-        moved, again_token = read(RESUME_LINE, next_line(server))
+        moved, again_token = read_lines(RESUME_LINE, server)
         assert moved != public
         assert again_token == token
         async with AsyncClient(moved, token=token) as client:
@@ -111,7 +119,7 @@ def test_a_token_of_ones_own_is_kept_behind_a_tunnel(tmp_path: Path, ngrok: Fake
     with start_server(
         data, "--tunnel", "auto", token="of-ones-own", environment=environment
     ) as server:
-        _, token = read(TRAIN_LINE, next_line(server))
+        _, token = read_lines(TRAIN_LINE, server)
         assert token == "of-ones-own"
         assert not (data / "token").exists()
 
@@ -124,12 +132,12 @@ def test_a_quick_tunnel_is_opened_again_when_its_program_dies_and_ends_with_the_
 ) -> None:
     options = ("--tunnel", "cloudflared", "--cloudflared", str(cloudflared.path))
     with start_server(tmp_path / "data", *options) as server:
-        public, _ = read(TRAIN_LINE, next_line(server))
+        public, _ = read_lines(TRAIN_LINE, server)
         assert public == "https://quick-words-1.trycloudflare.com"
         assert f"http://127.0.0.1:{server.port}" in cloudflared.options(1)
 
         cloudflared.kill()
-        moved, _ = read(RESUME_LINE, next_line(server))
+        moved, _ = read_lines(RESUME_LINE, server)
         assert moved == "https://quick-words-2.trycloudflare.com"
 
         program = cloudflared.open_process()

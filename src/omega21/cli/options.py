@@ -40,7 +40,7 @@ Token = Annotated[
     typer.Option(
         metavar="TOKEN",
         envvar="OMEGA21_TOKEN",
-        help="The token that the server asks for; better in the environment than here.",
+        help="The server's token; others can read it here, so better let it be asked for.",
     ),
 ]
 TokenFile = Annotated[

@@ -41,7 +41,7 @@ def parse_address(text: str) -> str:
     if url.userinfo:
         raise InvalidAddress(
             _("the address holds a user name or a token"),
-            hint=_("pass the token with --token or OMEGA21_TOKEN: addresses end up in logs"),
+            hint=_("pass the token in OMEGA21_TOKEN or --token-file: addresses end up in logs"),
         )
     if (url.port or 0) > 65_535:
         raise InvalidAddress(_("{given} has a port beyond 65535").format(given=_shown(given)))

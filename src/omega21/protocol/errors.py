@@ -225,7 +225,9 @@ class Unauthorized(RequestRefused):
     code = "unauthorized"
     http_status = 401
     exit_code = 18
-    default_hint = N_("pass the token that the server was started with: --token or OMEGA21_TOKEN")
+    default_hint = N_(
+        "pass the token that the server was started with: OMEGA21_TOKEN or --token-file"
+    )
 
 
 class TooManyAttempts(Unauthorized):

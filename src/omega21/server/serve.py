@@ -135,7 +135,7 @@ def serve(options: ServeOptions) -> None:
             _("{host} can be reached from other machines, and there is no token").format(
                 host=options.host
             ),
-            hint=_("pass --token, or bind to 127.0.0.1"),
+            hint=_("give one in OMEGA21_TOKEN or --token-file, or bind to 127.0.0.1"),
         )
     with bind(options.host, options.port) as sock:
         make_data_dir(options.data_dir)
@@ -195,8 +195,9 @@ class _Said:
         self._line(f"resume --url {public}")
 
     def _line(self, command: str) -> None:
-        # The only place that shows the token; whole, however narrow the terminal is.
-        print(f"omega21 {command} --token {self.token}", flush=True)  # noqa: T201
+        # The only place that shows the token, whole. Not among the command's arguments, which
+        # every user of a machine can read and a shell keeps: the command asks for it.
+        print(f"omega21 {command}\ntoken: {self.token}", flush=True)  # noqa: T201
 
 
 def _start_logs(options: ServeOptions) -> None:
