@@ -23,6 +23,7 @@ from typing import Final
 
 from omega21.data.durable import make_private_folder
 from omega21.language import speaking
+from omega21.protocol.printable import printable, printable_lines
 
 FIELDS: Final = ("run", "step", "request")
 """What a line may belong to."""
@@ -126,7 +127,9 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info and record.exc_info[1] is not None:
             line["trace"] = without_secrets("".join(traceback.format_exception(record.exc_info[1])))
-        return json.dumps(line, ensure_ascii=False, default=str)
+        text = json.dumps(line, ensure_ascii=False, default=str)
+        # A log is read in terminals too: what would act on one is escaped, as JSON has it.
+        return "".join(each if printable(each) == each else json.dumps(each)[1:-1] for each in text)
 
 
 class PlainLines(logging.Formatter):
@@ -143,7 +146,7 @@ class PlainLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Write one record, trace included."""
         with speaking("en"):
-            return without_secrets(super().format(record))
+            return printable_lines(without_secrets(super().format(record)))
 
 
 class SharedFile(logging.Handler):

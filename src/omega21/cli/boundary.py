@@ -10,17 +10,23 @@
 The line is the same with --json: standard output stays empty, and the status says which error.
 """
 
+import errno
 import logging
 import os
 import sys
 import tempfile
 import traceback
+from typing import Final
 
 import typer
 
 from omega21.language import _
 from omega21.language.borrowed import translated
 from omega21.protocol.errors import InternalError, OmegaError
+from omega21.protocol.printable import printable, printable_lines
+
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""What a write to a stream says that goes into a full disk, which has no file name to it."""
 
 _log = logging.getLogger("omega21.cli")  # for its file: what is said is on standard error anyway
 
@@ -39,6 +45,9 @@ def report(error: Exception) -> int:
     if isinstance(error, OSError) and error.filename is not None:
         _say(f"{error.filename}: {error.strerror}")
         return 1
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        _say(_("standard output: {error}").format(error=error.strerror))
+        return 1
     return _fault(error)
 
 
@@ -56,7 +65,7 @@ def _fault(error: Exception) -> int:
     from omega21.cli.output import is_verbose
 
     if is_verbose():
-        sys.stderr.write(trace)
+        sys.stderr.write(printable_lines(trace))
         where = _("the trace is above")
     else:
         handle, path = tempfile.mkstemp(prefix="omega21-", suffix=".log")
@@ -71,5 +80,5 @@ def _fault(error: Exception) -> int:
 
 def _say(text: object) -> None:
     _log.error("%s", text)  # which is English in the log, whatever it is here
-    line = " ".join(str(text).split())
+    line = printable(" ".join(str(text).split()))
     sys.stderr.write(_("error: {text}").format(text=line) + "\n")

@@ -4,6 +4,8 @@ Commands import late: this file and those that it names load typer and nothing o
 server or the model, so that `omega21 --help` answers at once.
 """
 
+import io
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Literal
@@ -145,9 +147,28 @@ def _language_asked(arguments: Sequence[str]) -> str | None:
     return None
 
 
+def _make_streams_safe() -> None:
+    """Give standard streams that are closed a place, and letters that one lacks a "?".
+
+    A closed one would lend its number to the next file or socket that is opened.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            assert opened == number
+    sys.stdin = sys.stdin or open(0, encoding="utf-8")  # noqa: SIM115 - it stays
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8")  # noqa: SIM115 - it stays
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8")  # noqa: SIM115 - it stays
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
 def main() -> None:
     """Run the command line of this process."""
     from omega21.data.durable import keep_to_user
 
+    _make_streams_safe()
     keep_to_user()
     sys.exit(run(sys.argv[1:]))

@@ -4,7 +4,6 @@ Results go to standard output, so that it can be piped; progress, notices and hi
 error. NO_COLOR and TERM=dumb are honoured by rich.
 """
 
-import io
 import json
 import logging
 import sys
@@ -12,11 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from omega21.language import choose_language
+from omega21.protocol.printable import printable, printable_lines
 
 
 class Mode(Enum):
@@ -27,6 +28,21 @@ class Mode(Enum):
     QUIET = "quiet"
 
 
+class SafeConsole(Console):
+    """A console that shows control and bidirectional characters as their escapes.
+
+    Whatever is printed passes here as segments, tables and live views included. What rich itself
+    sends to the terminal, colours and moves of the cursor, is no text of a segment, and stays.
+    """
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """Render something into segments whose text is harmless."""
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else printable_lines(text), style, control)
+
+
 class Output:
     """Standard output and standard error of one command."""
 
@@ -34,11 +50,8 @@ class Output:
         self.mode = Mode.JSON if json else Mode.QUIET if quiet else Mode.HUMAN
         if json:
             choose_language("en")  # what programs read is the same whoever runs them
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            # A letter that the terminal's encoding lacks becomes "?" and no error, as on stderr.
-            sys.stdout.reconfigure(errors="replace")
-        self.results = Console(soft_wrap=False, highlight=False)
-        self.notes = Console(stderr=True, highlight=False)
+        self.results = SafeConsole(soft_wrap=False, highlight=False)
+        self.notes = SafeConsole(stderr=True, highlight=False)
         if verbose:
             logger = logging.getLogger("omega21")
             logger.setLevel(min(logging.INFO, logger.level or logging.INFO))
@@ -76,11 +89,11 @@ class Output:
     def note(self, text: str) -> None:
         """Say something beside the result, in one line that is never broken."""
         if self.mode is not Mode.QUIET:
-            self.notes.print(Text(text), soft_wrap=True)
+            self.notes.print(Text(printable(text)), soft_wrap=True)
 
     def confirmed(self, question: str) -> bool:
         """Ask on standard error; anything but a yes on standard input is a no."""
-        sys.stderr.write(f"{question} [y/N] ")
+        sys.stderr.write(f"{printable(question)} [y/N] ")
         sys.stderr.flush()
         return sys.stdin.readline().strip().lower() in {"y", "yes", "s", "sí", "si"}
 
@@ -107,7 +120,7 @@ def is_verbose() -> bool:
 def facts(rows: Sequence[tuple[str, str]]) -> Text:
     """Lay out names and values in two columns, a line for each."""
     width = max(len(name) for name, _ in rows) + 2
-    lines = [Text.assemble((name.ljust(width), "dim"), value) for name, value in rows]
+    lines = [Text.assemble((name.ljust(width), "dim"), printable(value)) for name, value in rows]
     return Text("\n").join(lines)
 
 
@@ -117,5 +130,5 @@ def listing(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
     for title in titles:
         table.add_column(title, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     return table

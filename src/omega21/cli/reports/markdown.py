@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from omega21.cli.reports import charts
 from omega21.cli.reports.blocks import Block, Charts, Commands, Facts, Report, Table, Text
+from omega21.protocol.printable import printable
 
 
 def write_markdown(report: Report, stem: str) -> tuple[str, dict[str, bytes]]:
@@ -29,7 +30,7 @@ def _block(block: Block, stem: str, images: dict[str, bytes]) -> Iterator[str]:
         case Text(text):
             yield _plain(text)
         case Commands(lines):
-            yield "\n".join(f"    {line}" for line in lines)
+            yield "\n".join(f"    {printable(line)}" for line in lines)
         case Charts(drawn):
             for chart in drawn:
                 name = f"{stem}-{chart.name}.png"
@@ -45,4 +46,4 @@ def _rows(titles: Sequence[str], *rows: Sequence[str]) -> str:
 
 def _plain(text: str) -> str:
     """Take from a text whatever Markdown or HTML would read as markup."""
-    return re.sub(r"([\\`*_{}\[\]<>#|!&~$])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\`*_{}\[\]<>#|!&~$])", r"\\\1", printable(" ".join(text.split())))
