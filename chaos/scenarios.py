@@ -12,7 +12,7 @@ from pathlib import Path
 
 import anyio
 
-from chaos import disks, kills, machines, races
+from chaos import disks, hostile, kills, machines, races
 from chaos.stage import Stage, set_stage
 from chaos.workload import Outcome, Verdict
 
@@ -61,7 +61,7 @@ class Scenario:
     needs: Callable[[Path], AbstractContextManager[Needs]] = _nothing
 
 
-# Of 223 faults without the one scenario that not every machine can play.
+# Of 239 faults without the one scenario that not every machine can play.
 SCENARIOS = (
     Scenario("child", kills.child_killed, 20),
     Scenario("server", kills.server_killed, 8),
@@ -74,6 +74,7 @@ SCENARIOS = (
     Scenario("damaged", machines.damaged, 6),
     Scenario("refused", disks.write_refused, 8),
     Scenario("races", races.on_one_server, 1),
+    Scenario("hostile", hostile.hostile_server, 16),
     Scenario("storm", kills.all_at_once, 12),
     Scenario("clock", machines.clock_jumps, 12, _clock),
     Scenario("disk", disks.disk_full, 8, _small_disk),

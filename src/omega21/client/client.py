@@ -21,7 +21,7 @@ from pydantic import BaseModel, ValidationError
 from omega21.client.address import check_encrypted, parse_address
 from omega21.client.checkpoints import HeldCheckpoint
 from omega21.client.conditions import changed_at
-from omega21.client.evaluation import Prediction, predict, score
+from omega21.client.evaluation import MAX_OUTPUT_BYTES, Prediction, predict, score
 from omega21.client.loggers import LoggerChoice
 from omega21.client.orders import TrainOrder
 from omega21.client.policy import RetryRules
@@ -55,9 +55,9 @@ from omega21.protocol.classic import (
     Trained,
 )
 from omega21.protocol.compute import ComputeRequest
-from omega21.protocol.errors import InvalidRequest, OtherVersion, UnknownSegment
+from omega21.protocol.errors import InvalidReply, InvalidRequest, OtherVersion, UnknownSegment
 from omega21.protocol.evaluations import EvaluationRow, EvaluationsReply, RecordEvaluation
-from omega21.protocol.logs import LogLines
+from omega21.protocol.logs import MAX_LOG_BYTES, LogLines
 from omega21.protocol.names import DEFAULT_RUN, check_run_name
 from omega21.protocol.plan import Plan, PutSegment, SamplesType, Segment, SegmentStored
 from omega21.protocol.runs import (
@@ -84,6 +84,9 @@ from omega21.protocol.token import optional_token
 _Message = TypeVar("_Message", bound=BaseModel)
 _SHARD_HEADERS = {"Content-Type": SHARD_MEDIA_TYPE, "Content-Encoding": ENCODING}
 _MISSING_AT_ONCE = 10_000
+_MAX_LOG_REPLY = 4 * MAX_LOG_BYTES  # quotes are escaped in it, and in lines that quote
+_MAX_PLAN_REPLY = 12 * 2**20
+"""A plan of 130,000 shards, which are 33 million samples."""
 
 
 class AsyncClient:
@@ -149,6 +152,15 @@ class AsyncClient:
         """
         other = copy(self)
         other.transport = self.transport.with_rules(RetryRules(patience=patience))
+        return other
+
+    def hurried(self, patience: float) -> Self:
+        """Return a client over the same connections whose calls wait `patience` seconds at most.
+
+        Each is tried as often as this one's; it does not outlast a broken link.
+        """
+        other = copy(self)
+        other.transport = self.transport.waiting_at_most(patience)
         return other
 
     @property
@@ -220,7 +232,7 @@ class AsyncClient:
 
     async def logs(self, lines: int = 1000) -> LogLines:
         """Return the newest lines of the server's log, each a JSON object, oldest first."""
-        call = Call(method="GET", path="/logs", query={"lines": lines})
+        call = Call(method="GET", path="/logs", query={"lines": lines}, most=_MAX_LOG_REPLY)
         return (await self.transport.send(call)).read(LogLines)
 
     # --- inline batches and feedback --------------------------------------------------------------
@@ -308,7 +320,8 @@ class AsyncClient:
 
     async def plan(self, run: str) -> Plan:
         """Return a run's plan."""
-        return await self._get(f"{_path(run)}/plan", Plan)
+        call = Call(method="GET", path=f"{_path(run)}/plan", most=_MAX_PLAN_REPLY)
+        return (await self.transport.send(call)).read(Plan)
 
     async def put_segment(
         self, run: str, number: int, *, run_id: str, segment: Segment
@@ -351,7 +364,9 @@ class AsyncClient:
             "vectors": int(vectors),
         }
         call = Call(method="GET", path=f"{_path(run)}/steps", query=query)
-        return (await self.transport.send(call)).read(StepsReply)
+        reply = (await self.transport.send(call)).read(StepsReply)
+        _check_rows(reply, after=after, limit=limit)
+        return reply
 
     async def history(self, run: str, *, after: int = 0) -> AsyncGenerator[StepRow, None]:
         """Yield every result that there is now, ascending."""
@@ -385,7 +400,7 @@ class AsyncClient:
     async def compute_predictions(self, run: str, shards: Sequence[str]) -> Answer:
         """Return the outputs for at most 8 shards on the server, as a safetensors body."""
         body = ComputeRequest(shards=list(shards))
-        return await self._send_json("POST", f"{_path(run)}/predict", body)
+        return await self._send_json("POST", f"{_path(run)}/predict", body, most=MAX_OUTPUT_BYTES)
 
     async def compute_scores(self, run: str, shards: Sequence[str]) -> EvaluateReply:
         """Return scores and loss for at most 8 shards on the server."""
@@ -575,6 +590,7 @@ class AsyncClient:
         *,
         query: dict[str, str] | None = None,
         headers: dict[str, str] | None = None,
+        most: int | None = None,
     ) -> Answer:
         call = Call(
             method=method,
@@ -582,8 +598,26 @@ class AsyncClient:
             query=query or {},
             headers={"Content-Type": "application/json", **(headers or {})},
             body=body.model_dump_json().encode(),
+            most=most,
         )
         return await self.transport.send(call)
+
+
+def _check_rows(reply: StepsReply, *, after: int, limit: int) -> None:
+    """Raise InvalidReply unless rows come after the cursor, ascending and not too many."""
+    steps = [row.step for row in reply.steps]
+    if not steps:
+        return
+    if steps[0] <= after or steps != list(range(steps[0], steps[0] + len(steps))):
+        raise InvalidReply(
+            _("the results after step {after} are not ascending: they begin with {step}").format(
+                after=after, step=steps[0]
+            )
+        )
+    if len(steps) > limit:
+        raise InvalidReply(
+            _("{found} results came, {limit} were asked for").format(found=len(steps), limit=limit)
+        )
 
 
 def check(run: str) -> str:

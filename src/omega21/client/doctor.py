@@ -254,7 +254,14 @@ class Examination:
     async def _measure(self, client: AsyncClient, *, body: bytes = b"", down: int = 0) -> float:
         """Return the bytes per second of one transfer, less the round trip that any call takes."""
         headers = {"Content-Type": LINK_MEDIA_TYPE}
-        call = Call(method="POST", path="/link", query={"down": down}, headers=headers, body=body)
+        call = Call(
+            method="POST",
+            path="/link",
+            query={"down": down},
+            headers=headers,
+            body=body,
+            most=LINK_BYTES,
+        )
         start = time.perf_counter()
         await client.transport.send(call)
         seconds = time.perf_counter() - start

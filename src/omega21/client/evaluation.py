@@ -13,13 +13,21 @@ import anyio
 import numpy as np
 from numpy.typing import NDArray
 
+from omega21.client.arriving import step_of
 from omega21.client.summary import Evaluation, Scored
 from omega21.data.samples import Samples, as_type, check_samples
 from omega21.data.scores import auroc, average_precision
 from omega21.language import _
+from omega21.protocol.classic import COHERENCE, DENDRITES
 from omega21.protocol.compute import MAX_SHARDS_TO_COMPUTE
 from omega21.protocol.digests import tensors_sha256
-from omega21.protocol.errors import InvalidSamples, NotOmega21, PlanUnfinished
+from omega21.protocol.errors import (
+    BodyTooLarge,
+    InvalidReply,
+    InvalidSamples,
+    InvalidShard,
+    PlanUnfinished,
+)
 from omega21.protocol.plan import SamplesType
 from omega21.protocol.shards import SHARD_SAMPLES, Tensors, decode_shard, encode_shard
 from omega21.protocol.steps import EvaluateReply
@@ -31,7 +39,10 @@ ALARM_PROBABILITY: Final = 0.5
 """A sample with a higher anomaly probability counts as found, as in the server's metrics."""
 
 _TRIES: Final = 3
-_MAX_OUTPUT_BYTES: Final = 64 * 2**20
+MAX_OUTPUT_BYTES: Final = 64 * 2**20
+_OUTPUTS: Final = {"anomaly_prob": (), "dendrites": (DENDRITES,), "coherence": (COHERENCE,)}
+"""What a prediction consists of, and the shape of each for one sample."""
+
 _Part = TypeVar("_Part")
 
 
@@ -59,19 +70,46 @@ async def predict(client: "AsyncClient", run: str, *, x: NDArray[np.float32]) ->
 
     async def compute(group: Sequence[str]) -> tuple[int, dict[str, NDArray[np.generic]]]:
         answer = await client.compute_predictions(run, group)
-        try:
-            step = int(answer.headers["Omega21-Step"])
-        except (KeyError, ValueError) as error:
-            raise NotOmega21(_("the reply does not name its step")) from error
-        tensors = decode_shard(answer.body, compressed=False, max_bytes=_MAX_OUTPUT_BYTES)
-        return step, tensors
+        step = step_of(answer.headers)
+        if step is None:
+            raise InvalidReply(_("the reply does not name its step"))
+        return step, _outputs(answer.body)
 
     step, parts = await _under_one_step(names, compute=compute)
+    _check_count(sum(len(part["anomaly_prob"]) for part in parts), len(x))
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return Prediction(
         step,
         *(joined[name].astype(np.float32) for name in ("anomaly_prob", "dendrites", "coherence")),
     )
+
+
+def _outputs(body: bytes) -> dict[str, NDArray[np.generic]]:
+    """Read the outputs of some shards. Raises InvalidReply when they are something else."""
+    try:
+        tensors = decode_shard(body, compressed=False, max_bytes=MAX_OUTPUT_BYTES)
+    except (InvalidShard, BodyTooLarge) as error:
+        raise InvalidReply(
+            _("the outputs cannot be read: {why}").format(why=error.message)
+        ) from error
+    for name, width in _OUTPUTS.items():
+        shape = tensors[name].shape[1:] if name in tensors else None
+        if shape != width:
+            raise InvalidReply(
+                _("the outputs cannot be read: {why}").format(
+                    why=_("{name} is missing or has another shape").format(name=name)
+                )
+            )
+    return tensors
+
+
+def _check_count(found: int, expected: int) -> None:
+    if found != expected:
+        raise InvalidReply(
+            _("the server computed {found} samples, {expected} were asked for").format(
+                found=found, expected=expected
+            )
+        )
 
 
 async def score(
@@ -103,8 +141,8 @@ async def score(
         return reply.step, reply
 
     step, replies = await _under_one_step(names, compute=compute)
-    scores = np.concatenate([reply.score_array() for reply in replies])
-    y = np.concatenate(labels)
+    scores, y = _joined(replies), np.concatenate(labels)
+    _check_count(len(scores), len(y))
     alarms = scores > ALARM_PROBABILITY
     both = bool(y.any()) and not bool(y.all())
     evaluation = Evaluation(
@@ -118,6 +156,17 @@ async def score(
         average_precision=average_precision(scores, y) if both else None,
     )
     return Scored(evaluation, scores, y)
+
+
+def _joined(replies: Sequence[EvaluateReply]) -> NDArray[np.float32]:
+    """Join the scores of replies. Raises InvalidReply when they are none."""
+    try:
+        scores = np.concatenate([reply.score_array() for reply in replies])
+    except ValueError as error:
+        raise InvalidReply(_("the scores cannot be read: {why}").format(why=error)) from error
+    if not np.isfinite(scores).all():
+        raise InvalidReply(_("the scores cannot be read: {why}").format(why=_("not finite")))
+    return scores
 
 
 def _parts(tensor: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:

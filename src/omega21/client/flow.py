@@ -115,14 +115,14 @@ class TrainingFlow:
         self._start = time.monotonic()
         self._was_ready = False
 
-    async def run(self, patient: "AsyncClient") -> None:
-        """Connect, then train through `patient`, which outlasts a broken link."""
+    async def run(self, patient: "AsyncClient", *, first: "AsyncClient") -> None:
+        """Connect by `first`, then train through `patient`, which outlasts a broken link."""
         order, config = self._order, self._order.config()
         check_loggers(self._loggers)
         file = await run_sync(_look_at, order.data) if order.data is not None else None
         next_segment(order, (), file=_facts(file, held_out=None))  # refuse before anything is made
         # A server that this run was on may be away for a while; a new address is wrong or right.
-        info = await (patient if self._finishing_only else self._client).connect()
+        info = await (patient if self._finishing_only else first).connect()
         self._client.server_id = info.server_id
         await self._emit(Connected(self._client.address, info))
         self._client = patient

@@ -6,6 +6,7 @@ comes to other bits: then the first step that differs is looked up by bisection,
 there on replace the old ones, which go to the log.
 """
 
+import struct
 from collections.abc import Awaitable, Callable
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
@@ -196,7 +197,10 @@ def check_going(reply: StepsReply) -> None:
 def _continues(digest: str | None, row: StepRow) -> bool:
     """Whether a row's digest follows from the one before it."""
     counted = None if row.refused or row.skipped else row.loss
-    return digest is not None and chain_result(digest, row.step, counted) == row.digest
+    try:
+        return digest is not None and chain_result(digest, row.step, counted) == row.digest
+    except (ValueError, OverflowError, struct.error):
+        return False  # a digest, step or loss that no server computes
 
 
 def _check_chain(rows: list[StepRow]) -> None:

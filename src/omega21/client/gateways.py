@@ -31,6 +31,7 @@ _RATE_SECONDS: Final = 60.0
 _SERVER_DOWN: Final = frozenset({502, 503, 520, 521, 522, 523, 525, 526})
 _TIMED_OUT: Final = frozenset({504, 524})
 _LOGIN_NEEDED: Final = 511
+_SECONDS: Final = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +70,11 @@ def retry_after(response: httpx.Response) -> float | None:
     text = response.headers.get("retry-after")
     if text is None:
         return None
-    try:
-        return max(0.0, float(text))
-    except ValueError:
-        pass
+    if _SECONDS.fullmatch(text):
+        return float(text)
     try:
         return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, OverflowError, OSError):
         return None
 
 

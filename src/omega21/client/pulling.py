@@ -17,6 +17,7 @@ import httpx
 from anyio.to_thread import run_sync
 
 from omega21.client.address import is_loopback
+from omega21.client.arriving import announced_bytes, check_room, step_of, too_long
 from omega21.client.checkpoints import (
     HeldCheckpoint,
     checkpoint_folder,
@@ -50,6 +51,7 @@ DURABLE_SECONDS: Final = 120.0
 """Longest wait for the server to write its checkpoint of the last step."""
 
 _DIGITS: Final = 12
+_PART: Final = re.compile(r"[0-9]{12,16}\.[0-9a-f]{64}\.part")
 
 
 class _Part:
@@ -60,6 +62,7 @@ class _Part:
         self._address = f"/runs/{run}/checkpoint"
         self._folder = folder
         self._file: IO[bytes] | None = None
+        self._left = 0
         self.path: Path | None = None
         self.step, self.sha256 = 0, ""
 
@@ -80,14 +83,20 @@ class _Part:
         return Call(method="GET", path=self._address, query=query, headers=headers)
 
     def begin(self, status: int, headers: httpx.Headers) -> None:
-        """Open the file that the reply belongs to, where the reply goes on."""
+        """Open the file that the reply belongs to, where the reply goes on.
+
+        Raises InvalidCheckpoint where it is too large or of no size, OSError without room for it.
+        """
         step, sha256 = _named(headers)
+        size = announced_bytes(headers)
         if (step, sha256) != (self.step, self.sha256) or status != httpx.codes.PARTIAL_CONTENT:
             self.drop()
             self.step, self.sha256 = step, sha256
             self.path = self._folder / f"{step:0{_DIGITS}d}.{sha256}.part"
         assert self.path is not None
         kept = self._kept() if status == httpx.codes.PARTIAL_CONTENT else 0
+        self._left = size - kept
+        check_room(self._folder, self._left)
         self._file = open_private(self.path, "r+b" if self.path.exists() else "wb")
         self._file.truncate(kept)
         self._file.seek(kept)
@@ -95,6 +104,9 @@ class _Part:
     def write(self, chunk: bytes) -> None:
         """Append what came."""
         assert self._file is not None
+        self._left -= len(chunk)
+        if self._left < 0:
+            raise too_long()
         self._file.write(chunk)
 
     def close(self) -> None:
@@ -129,7 +141,7 @@ async def pull_checkpoint(
     await run_sync(make_private_folder, folder)
     part = _Part(run, folder)
     with closing(part):
-        for path in await run_sync(lambda: sorted(folder.glob("*.part"), reverse=True)):
+        for path in await run_sync(_parts_in, folder):
             if part.path is None and int(path.name.partition(".")[0]) >= not_before:
                 part.take_up(path)
             else:
@@ -141,7 +153,17 @@ async def pull_checkpoint(
                 raise
             part.drop()  # the server has a newer one by now
             await client.transport.download(part.call, part)
+        except InvalidCheckpoint:
+            part.drop()
+            raise
     return await run_sync(_take, part)
+
+
+def _parts_in(folder: Path) -> list[Path]:
+    """Return what earlier attempts left, the newest first."""
+    return sorted(
+        (path for path in folder.glob("*.part") if _PART.fullmatch(path.name)), reverse=True
+    )
 
 
 def _take(part: _Part) -> HeldCheckpoint:
@@ -166,10 +188,10 @@ def _take(part: _Part) -> HeldCheckpoint:
 
 
 def _named(headers: httpx.Headers) -> tuple[int, str]:
-    step, sha256 = headers.get("Omega21-Step", ""), headers.get("ETag", "").strip('"')
-    if not step.isdecimal() or not re.fullmatch(SHA256_PATTERN, sha256):
+    step, sha256 = step_of(headers), headers.get("ETag", "").strip('"')
+    if step is None or not re.fullmatch(SHA256_PATTERN, sha256):
         raise NotOmega21(_("a checkpoint came without its step or digest"))
-    return int(step), sha256
+    return step, sha256
 
 
 async def wait_until_durable(client: "AsyncClient", run: str, step: int) -> bool:

@@ -49,7 +49,7 @@ class Training(EventStream):
             emit=self._emit,
         )
         with bound(run=self._order.run):
-            await flow.run(patient)
+            await flow.run(patient, first=self._client.hurried(self._patience))
 
     def _hint(self) -> str | None:
         was_reached = self._client.server_id is not None or self._finishing_only

@@ -15,7 +15,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, Self, TypeVar
 
@@ -24,6 +24,16 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from omega21.client.address import is_loopback
+from omega21.client.arriving import (
+    ACCEPTED_ENCODINGS,
+    Deadline,
+    check_numbers,
+    check_values,
+    encoding_of,
+    is_telling,
+    not_asked_for,
+    read_body,
+)
 from omega21.client.gateways import foreign_reply, media_type, retry_after
 from omega21.client.policy import Fatal, RetryRules, is_link_failure, judge
 from omega21.client.proving import ServerProof
@@ -34,6 +44,7 @@ from omega21.logs import hide
 from omega21.protocol.errors import (
     PROBLEM_MEDIA_TYPE,
     InvalidAddress,
+    InvalidReply,
     InvalidRequest,
     NotOmega21,
     OmegaError,
@@ -47,10 +58,15 @@ from omega21.protocol.proof import TokenProof
 
 TIMEOUT_SECONDS = 60.0
 CONNECT_SECONDS = 15.0
-MAX_REPLY_BYTES = 256 * 2**20
-"""Most bytes of a reply that is read into memory, as decompressed."""
+MAX_REPLY_BYTES = 4 * 2**20
+"""Most bytes of a reply that is read into memory, as decompressed, unless its call says more."""
+
+ALIVE_BYTES = 64 * 2**10
+"""A download that has brought so much reaches its server, even if it breaks afterwards."""
 
 _OURS = frozenset({"application/json", "application/vnd.safetensors", LINK_MEDIA_TYPE})
+
+_KEY = "Idempotency-Key"
 
 _log = logging.getLogger("omega21.http")
 _jitter = random.SystemRandom()
@@ -68,6 +84,8 @@ class Call:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None
     is_anonymous: bool = False
+    most: int | None = None
+    """Most bytes of the reply; None for `MAX_REPLY_BYTES`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,17 +95,30 @@ class Answer:
     status: int
     headers: httpx.Headers
     body: bytes
+    most: int = MAX_REPLY_BYTES
 
     def read(self, message: type[_Reply]) -> _Reply:
-        """Read the body as `message`, leniently. Raises NotOmega21 when it is something else."""
+        """Read the body as `message`, leniently. Raises InvalidReply when it is something else."""
+        check_values(self.body, most=self.most)
         try:
-            return message.model_validate_json(self.body)
+            reply = message.model_validate_json(self.body)
         except ValidationError as error:
-            raise NotOmega21(
+            raise InvalidReply(
                 _("the reply is not a {name}: {error}").format(
-                    name=message.__name__, error=translated(error.errors()[0]["msg"])
+                    name=message.__name__, error=_first_fault(error)
                 )
-            ) from error
+            ) from None  # its own text would quote the whole reply
+        check_numbers(reply)
+        return reply
+
+
+def _first_fault(error: ValidationError) -> str:
+    """Say what is wrong first, and where, without making objects of a million faults."""
+    if not is_telling(error.error_count()):
+        return _("{count} faults").format(count=error.error_count())
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {translated(first['msg'])}" if where else translated(first["msg"])
 
 
 class Sink(Protocol):
@@ -150,11 +181,13 @@ class Transport:
         self.link = Link()
         self._rules = rules or RetryRules()
         headers = {"ngrok-skip-browser-warning": "1", "User-Agent": "omega21"}
+        headers["Accept-Encoding"] = ACCEPTED_ENCODINGS
         hide(token)
         self._authorization = {"Authorization": f"Bearer {token}"} if token else {}
         self._proof = ServerProof(token) if token and proof_needed else None
         local = is_loopback(address)
         self.book = None if local else TrafficBook(httpx.URL(address).host, self.traffic)
+        self._seconds = timeout + min(timeout, CONNECT_SECONDS)
         self._http = httpx.AsyncClient(
             base_url=address,
             headers=headers,
@@ -184,12 +217,16 @@ class Transport:
         other.link = Link()
         return other
 
+    def waiting_at_most(self, seconds: float) -> Self:
+        """Return a transport as this one, whose calls wait no longer than this between attempts."""
+        return self.with_rules(replace(self._rules, in_all=min(seconds, self._rules.in_all)))
+
     async def send(self, call: Call) -> Answer:
         """Send a call, again where that helps, and return its answer.
 
         Raises the OmegaError that the server described, or a LinkFailure.
         """
-        return await self._persist(lambda: self._attempt(call))
+        return await self._persist(lambda: self._attempt(call), keyed=_KEY in call.headers)
 
     async def download(self, make_call: Callable[[], Call], sink: Sink) -> httpx.Headers:
         """Hand a reply's bytes to `sink` as they come, and return its headers.
@@ -199,8 +236,10 @@ class Transport:
         """
         return await self._persist(lambda: self._receive(make_call(), sink))
 
-    async def _persist(self, attempt: Callable[[], Awaitable[_Got]]) -> _Got:
-        failures = 0
+    async def _persist(
+        self, attempt: Callable[[], Awaitable[_Got]], *, keyed: bool = False
+    ) -> _Got:
+        failures, waited = 0, 0.0
         while True:
             try:
                 if self._proof is not None:
@@ -208,11 +247,12 @@ class Transport:
                 got = await attempt()
             except OmegaError as error:
                 failures += 1
-                delay = self._after(error, failures)
+                delay = self._after(error, failures, keyed=keyed, waited=waited)
             else:
                 self.traffic.answers += 1
                 self.link.up()
                 return got
+            waited += delay
             await anyio.sleep(delay)
 
     async def _ask_proof(self, path: str, body: bytes) -> TokenProof:
@@ -226,57 +266,59 @@ class Transport:
         return (await self._attempt(call)).read(TokenProof)
 
     async def _receive(self, call: Call, sink: Sink) -> httpx.Headers:
-        async with self._exchange(call) as response:
+        async with self._exchange(call) as (response, deadline):
             if not response.is_success:
-                body = await response.aread()
+                body = await read_body(response, most=0, deadline=deadline)
                 raise refusal(response, body) or NotOmega21(f"HTTP {response.status_code}")
             if failure := refusal(response, b""):
                 raise failure
-            self.link.up()
+            if encoding := encoding_of(response):
+                raise not_asked_for(encoding)
             sink.begin(response.status_code, response.headers)
+            received = 0
             async for chunk in response.aiter_raw():
+                deadline.received(len(chunk))
                 sink.write(chunk)
+                received += len(chunk)
+                if received > ALIVE_BYTES:
+                    self.link.up()
         return response.headers
 
-    def _after(self, error: OmegaError, failures: int) -> float:
+    def _after(self, error: OmegaError, failures: int, *, keyed: bool, waited: float) -> float:
         """Note a failure; return the seconds to wait before the next attempt, or raise it."""
-        if isinstance(error, NotOmega21) and self.traffic.answers:
+        is_foreign = not isinstance(error, InvalidReply) and self.traffic.answers > 0
+        if isinstance(error, NotOmega21) and is_foreign:
             error = _in_between(error)
         if is_link_failure(error):
             self.link.down(error)
         else:
             self.link.up()
-        verdict = judge(error)
+        verdict = judge(error, keyed=keyed)
         if isinstance(verdict, Fatal):
             raise error
-        if self._rules.gives_up(verdict, failures, down_for=self.link.down_for()):
+        down_for = self.link.down_for()
+        if self._rules.gives_up(verdict, failures, down_for=down_for):
             raise error
         delay = self._rules.delay(failures, chance=_jitter.random(), at_least=verdict.at_least)
+        delay = self._rules.within_patience(delay, verdict, down_for=down_for, waited=waited)
         _log.info("again in %.1f s: %s", delay, error)
         return delay
 
     async def _attempt(self, call: Call) -> Answer:
         """Send a call once."""
-        async with self._exchange(call) as response:
-            chunks: list[bytes] = []
-            size = 0
-            async for chunk in response.aiter_bytes():
-                size += len(chunk)
-                if size > MAX_REPLY_BYTES:
-                    raise NotOmega21(
-                        _("the reply has more than {most} bytes").format(most=MAX_REPLY_BYTES)
-                    )
-                chunks.append(chunk)
-            body = b"".join(chunks)
+        most = MAX_REPLY_BYTES if call.most is None else call.most
+        async with self._exchange(call) as (response, deadline):
+            body = await read_body(response, most=most, deadline=deadline)
         if failure := refusal(response, body):
             raise failure
-        return Answer(response.status_code, response.headers, body)
+        return Answer(response.status_code, response.headers, body, most)
 
     @asynccontextmanager
-    async def _exchange(self, call: Call) -> AsyncIterator[httpx.Response]:
+    async def _exchange(self, call: Call) -> AsyncIterator[tuple[httpx.Response, Deadline]]:
         """Send a request and open its reply; count it, log it, map what the library raises."""
         start = time.monotonic()
         shows_token = self.sends_token and not call.is_anonymous
+        deadline = Deadline(self._seconds, sent=len(call.body or b""))
         try:
             request = self._http.build_request(
                 call.method,
@@ -292,18 +334,26 @@ class Transport:
             self.traffic.requests += 1
             sent = _header_bytes(request.headers) + len(call.body or b"")
             self.traffic.bytes_sent += sent
-            response = await self._http.send(request, stream=True)
-            try:
-                yield response
-            finally:
-                received = _header_bytes(response.headers) + response.num_bytes_downloaded
-                self.traffic.bytes_received += received
-                await response.aclose()
-                if self.book is not None:
-                    self.book.write_when_due()
+            with deadline.scope:
+                response = await self._http.send(request, stream=True)
+                try:
+                    yield response, deadline
+                finally:
+                    received = _header_bytes(response.headers) + response.num_bytes_downloaded
+                    self.traffic.bytes_received += received
+                    await response.aclose()
+                    if self.book is not None:
+                        self.book.write_when_due()
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             _log.info("%s %s failed: %s", call.method, call.path, type(error).__name__)
             raise map_error(error, self.address) from error
+        if deadline.scope.cancelled_caught:
+            _log.info("%s %s failed: too slow", call.method, call.path)
+            raise TimedOut(
+                _("{address}: the answer comes too slowly to be waited for").format(
+                    address=self.address
+                )
+            )
         milliseconds = 1000 * (time.monotonic() - start)
         _log.info(
             "%s %s -> %d (%d bytes up, %d down, %.0f ms)",

@@ -24,6 +24,7 @@ from omega21.client.concurrency import together
 from omega21.client.events import Event, Notice, UploadProgress
 from omega21.client.folder import RunFolder
 from omega21.client.pace import MOST, Pace
+from omega21.client.policy import asked_wait
 from omega21.client.sources import SampleSource, open_source
 from omega21.data.samples import as_type
 from omega21.language import _
@@ -68,10 +69,11 @@ async def when_there_is_room(
         try:
             return await send()
         except StorageFull as full:
-            if time.monotonic() >= give_up_at:
+            left = give_up_at - time.monotonic()
+            if left <= 0:
                 raise
             await tell(full)
-            await anyio.sleep(full.retry_after or FULL_SECONDS)
+            await anyio.sleep(min(asked_wait(full.retry_after) or FULL_SECONDS, left))
 
 
 class SegmentUpload:

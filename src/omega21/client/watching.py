@@ -62,10 +62,11 @@ class Watching(EventStream):
         self._pause = PULSE_SECONDS_LOCAL if local else PULSE_SECONDS
 
     async def _produce(self, patient: "AsyncClient") -> None:
-        info = await self._client.connect()
-        patient.server_id = info.server_id
+        first = self._client.hurried(self._patience)
+        info = await first.connect()
+        self._client.server_id = patient.server_id = info.server_id
         await self._emit(Connected(self._client.address, info))
-        state = await self._client.run_state(self._run_name)
+        state = await first.run_state(self._run_name)
         self._client = patient
         with ExitStack() as held:
             segments = await self._planned()

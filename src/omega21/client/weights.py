@@ -1,16 +1,26 @@
 """Saving a run's weights on this machine."""
 
+import os
+import threading
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import anyio
-from safetensors.numpy import load
+import httpx
+import numpy as np
 
+from omega21.client.arriving import announced_bytes, check_room, step_of, too_long
 from omega21.client.transport import Call, Transport
-from omega21.data.durable import write_durably
+from omega21.data.durable import open_private, sync_folder
 from omega21.language import _
+from omega21.protocol.checkpoints import MAX_HEADER_BYTES, MAX_TENSORS
 from omega21.protocol.digests import tensors_sha256
-from omega21.protocol.errors import NotOmega21
+from omega21.protocol.errors import InvalidCheckpoint, InvalidShard, NotOmega21
+from omega21.protocol.printable import printable
+from omega21.protocol.shards import read_header
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,22 +35,90 @@ class SavedWeights:
 async def download_weights(transport: Transport, run: str, *, path: Path) -> SavedWeights:
     """Save the weights after the last step applied; checked and on disk when it returns.
 
-    Raises NotOmega21 when what arrives does not have the digest that it came with.
+    Raises NotOmega21 when what arrives does not have the digest that it came with, and
+    InvalidCheckpoint when it holds no weights.
     """
-    query = {"part": "weights"}
-    answer = await transport.send(Call(method="GET", path=f"/runs/{run}/checkpoint", query=query))
-    step = answer.headers.get("Omega21-Step", "")
-    named = answer.headers.get("ETag", "").strip('"')
-    found = await anyio.to_thread.run_sync(_digest, answer.body)
-    if not step.isdecimal() or found != named:
-        raise NotOmega21(
-            _("the weights have the digest {found}, the server named {named!r}").format(
-                found=found, named=named
+    call = Call(
+        method="GET",
+        path=f"/runs/{run}/checkpoint",
+        query={"part": "weights"},
+        headers={"Accept-Encoding": "identity"},
+    )
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    try:
+        with closing(_Arriving(temporary)) as arriving:
+            headers = await transport.download(lambda: call, arriving)
+        step = step_of(headers)
+        found = await anyio.to_thread.run_sync(tensors_sha256_of, temporary)
+        named = headers.get("ETag", "").strip('"')
+        if step is None or found != named:
+            raise NotOmega21(
+                _("the weights have the digest {found}, the server named {named!r}").format(
+                    found=found, named=printable(named, most=80)
+                )
             )
+        await anyio.to_thread.run_sync(_rename(temporary, path))
+    finally:
+        temporary.unlink(missing_ok=True)
+    return SavedWeights(path, step, found)
+
+
+class _Arriving:
+    """A file that arrives whole: the sink of a download, which begins anew where it breaks."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: IO[bytes] | None = None
+        self._left = 0
+
+    def begin(self, _status: int, headers: httpx.Headers) -> None:
+        self.close()
+        self._left = announced_bytes(headers)
+        check_room(self._path.parent, self._left)
+        self._file = open_private(self._path, "wb")
+
+    def write(self, chunk: bytes) -> None:
+        assert self._file is not None
+        self._left -= len(chunk)
+        if self._left < 0:
+            raise too_long()
+        self._file.write(chunk)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self._file = None
+
+
+def _rename(temporary: Path, path: Path) -> Callable[[], None]:
+    def rename() -> None:
+        temporary.replace(path)
+        sync_folder(path.parent)
+
+    return rename
+
+
+def tensors_sha256_of(path: Path) -> str:
+    """Digest the tensors of a safetensors file, a piece at a time. Raises InvalidCheckpoint."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(MAX_HEADER_BYTES + 8)
+    try:
+        spans, _metadata = read_header(
+            start, size, max_header=MAX_HEADER_BYTES, max_tensors=MAX_TENSORS
         )
-    await anyio.to_thread.run_sync(write_durably, path, answer.body)
-    return SavedWeights(path, int(step), found)
-
-
-def _digest(body: bytes) -> str:
-    return tensors_sha256(load(body))
+    except InvalidShard as error:
+        raise InvalidCheckpoint(
+            _("the weights cannot be read: {why}").format(why=printable(error.message)),
+            hint=_("nothing was kept of them; look at the server and what is in between"),
+        ) from error
+    return tensors_sha256(
+        {
+            name: np.memmap(path, span.dtype, "r", offset=span.offset, shape=span.shape)
+            if span.nbytes
+            else np.empty(span.shape, span.dtype)
+            for name, span in spans.items()
+        }
+    )

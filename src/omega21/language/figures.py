@@ -15,6 +15,9 @@ from omega21.language import _, current_locale
 if TYPE_CHECKING:
     from babel import Locale
 
+_LAST_MOMENT = 253_402_000_000.0
+"""Seconds since 1970 up to some days before the end of the year 9999."""
+
 
 def decimal(value: float, digits: int) -> str:
     """Write a number with `digits` decimals: 0.6388."""
@@ -95,7 +98,8 @@ def dated(seconds: float) -> str:
 
 
 def _here(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds).astimezone()
+    # Another machine's clock may say anything; the calendar ends with the year 9999.
+    return datetime.fromtimestamp(min(max(0.0, seconds), _LAST_MOMENT)).astimezone()
 
 
 def _decimal(value: float, pattern: str) -> str:

@@ -54,6 +54,7 @@
         ├── TimedOut
         │   └── SlowRequest           a request that the server gave up waiting for
         ├── NotOmega21                another service, a router's page, a tunnel's own page
+        │   └── InvalidReply          … or a server whose reply is too large or not what it says
         ├── OtherVersion              an omega21 that speaks another protocol
         └── UnknownProblem            a code that this version does not know
 
@@ -547,6 +548,14 @@ class NotOmega21(LinkFailure):
     code = "not_omega21"
     exit_code = 73
     default_hint = N_("check the address: another service, a router or the tunnel itself answered")
+
+
+class InvalidReply(NotOmega21):
+    """A reply that is too large, wrongly encoded, or not what was asked for."""
+
+    code = "invalid_reply"
+    exit_code = 77
+    default_hint = N_("check the address, and that the server is the one that you started")
 
 
 class OtherVersion(LinkFailure):

@@ -1,0 +1,218 @@
+"""A reply as it arrives: decoded here, within bounds of size, of memory and of time.
+
+Nothing that a server sends is trusted to be small, quick or what was asked for. A body is read up
+to a bound, decoded up to a bound, and its values are counted before they become objects, which
+take some twenty times the bytes of their text.
+"""
+
+import errno
+import math
+import os
+import re
+import shutil
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import anyio
+import httpx
+import zstandard
+from pydantic import BaseModel
+
+from omega21.language import _
+from omega21.protocol.checkpoints import MAX_CHECKPOINT_BYTES
+from omega21.protocol.errors import InvalidCheckpoint, InvalidReply
+from omega21.protocol.printable import printable
+
+ACCEPTED_ENCODINGS: Final = "gzip, zstd"
+"""What is asked for, and all that is decoded."""
+
+MAX_ERROR_BYTES: Final = 32 * 2**10
+"""Most bytes that are read of a reply that is no success."""
+
+BYTES_PER_VALUE: Final = 20
+"""A reply of so many bytes at most may hold one value for each of these."""
+
+SENT_BYTES_PER_SECOND: Final = 2 * 2**10
+RECEIVED_BYTES_PER_SECOND: Final = 8 * 2**10
+"""A call that comes along more slowly than this, beyond its time-out, is given up."""
+
+_WINDOW_BYTES: Final = 8 * 2**20
+_DECODED_AT_ONCE: Final = 64 * 2**10
+_MAX_INTEGER: Final = 2**63
+_LARGEST_ERROR_COUNT: Final = 100
+_STEP: Final = re.compile(r"[0-9]{1,16}")
+_RANGE: Final = re.compile(r"bytes [0-9]{1,15}-[0-9]{1,15}/([0-9]{1,15})")
+_LENGTH: Final = re.compile(r"[0-9]{1,15}")
+
+
+class Deadline:
+    """The end of a call: its time-out, and more time for each byte that goes or comes.
+
+    Enter `scope`; it is cancelled at the deadline. A time-out of silence alone never ends a reply
+    that drips.
+    """
+
+    def __init__(self, seconds: float, *, sent: int) -> None:
+        self._at = anyio.current_time() + seconds + sent / SENT_BYTES_PER_SECOND
+        self.scope = anyio.CancelScope(deadline=self._at)
+
+    def received(self, size: int) -> None:
+        """Note so many bytes more."""
+        self._at += size / RECEIVED_BYTES_PER_SECOND
+        self.scope.deadline = self._at
+
+
+async def read_body(response: httpx.Response, *, most: int, deadline: Deadline) -> bytes:
+    """Read and decode a reply; of one that is no success, the beginning.
+
+    Raises InvalidReply for a longer one, and for an encoding that was not asked for.
+    """
+    if not response.is_success:
+        most = MAX_ERROR_BYTES
+    body = bytearray()
+    async for chunk in response.aiter_raw():
+        deadline.received(len(chunk))
+        body += chunk
+        if len(body) > most:
+            break
+    if not response.is_success:
+        return _beginning(bytes(body[:most]), encoding_of(response))
+    decoded = b"" if len(body) > most else decode(bytes(body), encoding_of(response), most=most)
+    if len(body) > most or len(decoded) > most:
+        raise InvalidReply(_("the reply has more than {most} bytes").format(most=most))
+    return decoded
+
+
+def encoding_of(response: httpx.Response) -> str:
+    """Return a reply's content encoding; empty for none."""
+    text: str = response.headers.get("content-encoding", "").strip().lower()
+    return "" if text == "identity" else text
+
+
+def decode(body: bytes, encoding: str, *, most: int) -> bytes:
+    """Undo an encoding, up to one byte more than `most`. Raises InvalidReply."""
+    if not encoding or not body:
+        return body
+    try:
+        if encoding == "gzip":
+            return zlib.decompressobj(wbits=31).decompress(body, most + 1)
+        if encoding == "zstd":
+            return _from_zstd(body, most + 1)
+    except (zlib.error, zstandard.ZstdError, MemoryError) as error:
+        raise InvalidReply(_("the reply cannot be decoded")) from error
+    raise not_asked_for(encoding)
+
+
+def not_asked_for(encoding: str) -> InvalidReply:
+    """Describe a reply in an encoding that the request did not name."""
+    return InvalidReply(
+        _("the reply is encoded as {encoding}, which was not asked for").format(
+            encoding=printable(encoding, most=40)
+        ),
+        hint=_("something between here and the server changes its replies: a proxy, a scanner"),
+    )
+
+
+def _from_zstd(body: bytes, most: int) -> bytes:
+    decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW_BYTES)
+    decoded = bytearray()
+    with decompressor.stream_reader(body) as reader:
+        while len(decoded) < most:
+            piece = reader.read(min(_DECODED_AT_ONCE, most - len(decoded)))
+            if not piece:
+                break
+            decoded += piece
+    return bytes(decoded)
+
+
+def _beginning(body: bytes, encoding: str) -> bytes:
+    """Decode what there is of an error's body; it need not be readable to be an error."""
+    try:
+        return decode(body, encoding, most=MAX_ERROR_BYTES)[:MAX_ERROR_BYTES]
+    except InvalidReply:
+        return b""
+
+
+def check_values(body: bytes, *, most: int) -> None:
+    """Raise InvalidReply where JSON has more values than a reply of `most` bytes may hold."""
+    values = body.count(b",") + body.count(b"{") + body.count(b"[")
+    if values > most // BYTES_PER_VALUE:
+        raise InvalidReply(
+            _("the reply has more than {most} values").format(most=most // BYTES_PER_VALUE)
+        )
+
+
+def is_telling(errors: int) -> bool:
+    """Whether so many errors of a reply are few enough to be made into objects."""
+    return errors <= _LARGEST_ERROR_COUNT
+
+
+def check_numbers(reply: BaseModel) -> None:
+    """Raise InvalidReply, naming the field, where a reply has a number that is none."""
+    for name, value in reply.__dict__.items():
+        for number in _numbers(value):
+            if not _is_number(number):
+                raise InvalidReply(
+                    _("the field {field} of the reply is out of range").format(field=name)
+                )
+
+
+def _is_number(value: float) -> bool:
+    if isinstance(value, int):
+        return -_MAX_INTEGER <= value < _MAX_INTEGER
+    return math.isfinite(value)
+
+
+def _numbers(value: object) -> Iterator[float]:
+    if isinstance(value, int | float):
+        yield value
+    elif isinstance(value, BaseModel):
+        for field in value.__dict__.values():
+            yield from _numbers(field)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _numbers(item)
+
+
+def step_of(headers: httpx.Headers) -> int | None:
+    """Return the step that a reply names; None where it names none."""
+    text: str = headers.get("Omega21-Step", "")
+    return int(text) if _STEP.fullmatch(text) else None
+
+
+def announced_bytes(headers: httpx.Headers) -> int:
+    """Return how large a file is that begins to arrive, or goes on to.
+
+    Raises InvalidCheckpoint where the reply does not say so, or says too much.
+    """
+    ranged = _RANGE.fullmatch(headers.get("Content-Range", ""))
+    text = ranged[1] if ranged else headers.get("Content-Length", "")
+    if not _LENGTH.fullmatch(text):
+        raise InvalidCheckpoint(
+            _("a file came without its size"),
+            hint=_("something between here and the server changes its replies: a proxy, a scanner"),
+        )
+    if int(text) > MAX_CHECKPOINT_BYTES:
+        raise InvalidCheckpoint(
+            _("a file of {size} bytes was announced, at most {most} are taken").format(
+                size=int(text), most=MAX_CHECKPOINT_BYTES
+            ),
+            hint=_("nothing was kept of it; look at the server"),
+        )
+    return int(text)
+
+
+def check_room(folder: Path, size: int) -> None:
+    """Raise OSError where a folder's disk has no room for so many bytes."""
+    if shutil.disk_usage(folder).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+
+
+def too_long() -> InvalidCheckpoint:
+    """Describe a file that is larger than was said of it."""
+    return InvalidCheckpoint(
+        _("more bytes of a file came than were announced"),
+        hint=_("nothing was kept of it; look at the server"),
+    )
