@@ -61,7 +61,7 @@ def integrar(opciones: argparse.Namespace) -> None:
 
     # Al salir del bloque se cierra la conexión; lo entrenado queda en el servidor.
     with ClienteColabEntrenamiento(url, token=opciones.token) as cliente:
-        anunciar(2, "cliente", f"corrida {cliente.corrida!r}")
+        anunciar(2, "cliente", f"ejecución {cliente.corrida!r}")
         informe = entrenar_y_observar(cliente, opciones)
 
     rutas = escribir_informe(informe, opciones.salida)
@@ -101,7 +101,7 @@ def entrenar_y_observar(
     anunciar(8, "análisis", f"pérdida {analisis['primera']:.4f} → {analisis['ultima']:.4f}")
 
     estado = informe["estado"] = cliente.obtener_estado()
-    anunciar(9, "estado", f"{estado['estadisticas']['total_muestras']} muestras en la corrida")
+    anunciar(9, "estado", f"{estado['estadisticas']['total_muestras']} muestras en la ejecución")
 
     metricas = informe["metricas"] = cliente.obtener_metricas()
     anunciar(10, "métricas", f"tendencia: {metricas['tendencia']}")
@@ -153,7 +153,7 @@ def en_markdown(informe: dict[str, Any]) -> str:
         "Tendencia": informe["metricas"]["tendencia"],
         "Feedback con éxito": f"{feedback['exitoso']} de {feedback['recibido']}",
     }
-    lineas = [f"# Informe de la corrida {informe['corrida']}", "", informe["fecha"], ""]
+    lineas = [f"# Informe de la ejecución {informe['corrida']}", "", informe["fecha"], ""]
     lineas += ["| dato | valor |", "|---|---|"]
     lineas += [f"| {nombre} | {valor} |" for nombre, valor in filas.items()]
     lineas += ["", "## Lotes", "", "| paso | muestras | pérdida | anomalía |", "|---|---|---|---|"]

@@ -191,7 +191,7 @@ class ClienteColabEntrenamiento:
 
     @_en_espanol()
     def obtener_estado(self) -> dict[str, Any]:
-        """Devuelve el estado del servidor y las estadísticas de la corrida."""
+        """Devuelve el estado del servidor y las estadísticas de la ejecución."""
         return self._cliente.status(self.corrida).model_dump()
 
     @_en_espanol()
@@ -206,7 +206,7 @@ class ClienteColabEntrenamiento:
 
     @_en_espanol()
     def diagnostico(self) -> dict[str, Any]:
-        """Hace que el servidor se pruebe en su dispositivo, sin tocar ninguna corrida."""
+        """Hace que el servidor se pruebe en su dispositivo, sin tocar ninguna ejecución."""
         return self._cliente.diagnose(self.corrida).model_dump()
 
     def obtener_historial(self) -> list[dict[str, Any]]:

@@ -88,7 +88,7 @@ def test_no_summary_is_cut_short(language: str, monkeypatch: pytest.MonkeyPatch)
         ("status a b", "Sobran argumentos (b)"),
         ("tran", "No existe la orden 'tran'. ¿Querías decir 'train'?"),
         ("frobnicate", "No existe la orden 'frobnicate'"),
-        ("runs show", "Falta el argumento 'CORRIDA'"),
+        ("runs show", "Falta el argumento 'EJECUCIÓN'"),
         ("runs --json list", "--json: va detrás de 'omega21 runs list'"),
     ],
 )
@@ -128,7 +128,7 @@ def test_an_error_is_spanish_and_its_status_the_same(omega21: Omega21) -> None:
         omega21("--lang", "es", "runs", "show", "nothing"),
     ):
         assert spoken.status == english.status == 21
-        assert "no hay ninguna corrida 'nothing' en esta máquina" in spoken.stderr
+        assert "no hay ninguna ejecución 'nothing' en esta máquina" in spoken.stderr
         assert "da su dirección con --url" in spoken.stderr
     assert "there is no run 'nothing' on this machine" in english.stderr
 
@@ -138,7 +138,7 @@ def test_an_error_of_the_server_comes_in_the_language_of_the_command(on_server: 
     spanish = on_server("--lang", "es", "status", "--run", "nothing")
     assert spanish.status == english.status == 21
     assert "no run 'nothing' on this server; list the runs" in english.stderr
-    assert "no hay ninguna corrida 'nothing' en este servidor; mira las corridas" in spanish.stderr
+    assert "no hay ninguna ejecución 'nothing' en este servidor; mira las ejecuciones" in spanish.stderr
 
 
 def test_a_table_has_spanish_words_and_numbers(omega21: Omega21) -> None:

@@ -53,7 +53,7 @@ def test_the_thirteen_steps_are_taken_and_reported(server: RunningServer, tmp_pa
     assert report["datos"]["porcentaje_anomalias"] == pytest.approx(10, abs=2.1)
 
     text = (tmp_path / "informe" / "informe.md").read_text(encoding="utf-8")
-    assert text.startswith("# Informe de la corrida default\n")
+    assert text.startswith("# Informe de la ejecución default\n")
     assert all(f"| {batch['loss']:.4f} |" in text for batch in report["lotes"])
 
 

@@ -200,7 +200,7 @@ def test_an_error_speaks_the_language_of_whoever_reads_it() -> None:
         beside.start()
         beside.join()
         (error,) = caught
-        assert str(error).startswith("no hay ninguna corrida en esta máquina; mira las corridas")
+        assert str(error).startswith("no hay ninguna ejecución en esta máquina; mira las ejecuciones")
         assert to_problem(error).detail == str(error)
     assert str(error).startswith("there is no run on this machine; list the runs")
 
@@ -216,4 +216,4 @@ def test_a_log_is_english_whoever_is_spoken_to(formatter: logging.Formatter) -> 
         )
         line = formatter.format(record)
     assert "there is no run on this machine; list the runs" in line
-    assert "corrida" not in line
+    assert "ejecución" not in line

@@ -40,7 +40,7 @@ REFUSED: list[tuple[str, str, dict[str, Any], str, str]] = [
     (
         *("GET", "/runs/nothing", {}),
         "no run 'nothing' on this server; list the runs with `omega21 runs`, or create it",
-        "no hay ninguna corrida 'nothing' en este servidor; mira las corridas con `omega21 runs`, "
+        "no hay ninguna ejecución 'nothing' en este servidor; mira las ejecuciones con `omega21 runs`, "
         "o créala",
     ),
     ("GET", "/nowhere", {}, "there is no GET /nowhere; see", "no existe GET /nowhere; mira"),
@@ -98,7 +98,7 @@ def test_a_problem_speaks_the_language_asked_for(
 
 def test_the_client_asks_in_the_language_that_it_speaks(spanish_server: RunningServer) -> None:
     with Client(spanish_server.address) as client:
-        with speaking("es"), pytest.raises(UnknownRun, match="no hay ninguna corrida 'nada'"):
+        with speaking("es"), pytest.raises(UnknownRun, match="no hay ninguna ejecución 'nada'"):
             client.run_state("nada")
         with pytest.raises(UnknownRun, match="no run 'nothing' on this server"):
             client.run_state("nothing")

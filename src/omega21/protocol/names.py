@@ -33,7 +33,7 @@ def check_run_name(name: str) -> str:
     return name
 
 
-RunName = Annotated[str, AfterValidator(check_run_name), Field(examples=["mi-corrida"])]
+RunName = Annotated[str, AfterValidator(check_run_name), Field(examples=["mi-ejecucion"])]
 RunId = Annotated[
     str,
     Field(

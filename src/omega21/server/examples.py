@@ -123,7 +123,7 @@ METRICS = {
 
 CREATE_RUN = {"id": _RUN_ID, "config": {"precision": "auto", "seed": 42}}
 RUN_SUMMARY = {
-    "run": "mi-corrida",
+    "run": "mi-ejecucion",
     "id": _RUN_ID,
     "state": "training",
     "step": 3,
@@ -159,7 +159,7 @@ LOG_IN = {"token": "the-token-that-the-server-printed"}
 PROVE_TOKEN = {"share": "5e" * 256}
 TOKEN_PROOF = {"token_needed": True, "share": "a3" * 256, "proof": "c4" * 32}
 SESSION_STATE = {"login_needed": True, "logged_in": False}
-RUN_REMOVED = {"run": "mi-corrida", "id": _RUN_ID}
+RUN_REMOVED = {"run": "mi-ejecucion", "id": _RUN_ID}
 ADVANCE = {"run_id": _RUN_ID, "to": 8}
 CONTROL = {"run_id": _RUN_ID, "generation": 1, "paused": True}
 
@@ -176,7 +176,7 @@ _SEGMENT = {
 }
 PUT_SEGMENT = {"run_id": _RUN_ID, "segment": _SEGMENT}
 SEGMENT_STORED = RUN_SUMMARY | {"missing": [_OTHER_SHARD]}
-PLAN = {"run": "mi-corrida", "id": _RUN_ID, "segments": [_SEGMENT]}
+PLAN = {"run": "mi-ejecucion", "id": _RUN_ID, "segments": [_SEGMENT]}
 
 SHARD_STORED = {"sha256": _SHARD, "samples": 256, "bytes": 1_639_424, "stored": True}
 MISSING_REQUEST = {"shards": [_SHARD, _OTHER_SHARD]}
@@ -198,7 +198,7 @@ STEPS_REPLY = RUN_SUMMARY | {
 
 COMPUTE = {"shards": [_SHARD]}
 EVALUATE_REPLY = {
-    "run": "mi-corrida",
+    "run": "mi-ejecucion",
     "step": 8,
     "samples": 2,
     "loss": 0.125,
@@ -217,7 +217,7 @@ _FIGURES = {
 }
 RECORD_EVALUATION = {"run_id": _RUN_ID} | _FIGURES
 EVALUATION = {"number": 1, "at": 1738324800.0} | _FIGURES
-EVALUATIONS_REPLY = {"run": "mi-corrida", "evaluations": [EVALUATION]}
+EVALUATIONS_REPLY = {"run": "mi-ejecucion", "evaluations": [EVALUATION]}
 
 SERIES_REPLY = RUN_SUMMARY | {
     "mark": "4f1c6e0a.training.3.8.0.0.4.2",
@@ -239,13 +239,13 @@ SERIES_REPLY = RUN_SUMMARY | {
     },
 }
 FEEDBACK_HISTORY = {
-    "run": "mi-corrida",
+    "run": "mi-ejecucion",
     "statistics": _FEEDBACK,
     "feedback": [{"at": 1738324800.0, "validated": True, "adjustments": _DENDRITES}],
 }
 EVENTS_REPLY = {
     "events": [
-        {"at": 1738324800.0, "kind": "refused", "run": "mi-corrida", "step": 3, "count": 1},
+        {"at": 1738324800.0, "kind": "refused", "run": "mi-ejecucion", "step": 3, "count": 1},
         {"at": 1738324700.0, "kind": "restarted", "detail": "killed by SIGKILL (out of memory?)"},
     ]
 }
