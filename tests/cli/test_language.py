@@ -138,7 +138,10 @@ def test_an_error_of_the_server_comes_in_the_language_of_the_command(on_server: 
     spanish = on_server("--lang", "es", "status", "--run", "nothing")
     assert spanish.status == english.status == 21
     assert "no run 'nothing' on this server; list the runs" in english.stderr
-    assert "no hay ninguna ejecución 'nothing' en este servidor; mira las ejecuciones" in spanish.stderr
+    assert (
+        "no hay ninguna ejecución 'nothing' en este servidor; mira las ejecuciones"
+        in spanish.stderr
+    )
 
 
 def test_a_table_has_spanish_words_and_numbers(omega21: Omega21) -> None:
