@@ -40,8 +40,8 @@ REFUSED: list[tuple[str, str, dict[str, Any], str, str]] = [
     (
         *("GET", "/runs/nothing", {}),
         "no run 'nothing' on this server; list the runs with `omega21 runs`, or create it",
-        "no hay ninguna ejecución 'nothing' en este servidor; mira las ejecuciones con `omega21 runs`, "
-        "o créala",
+        "no hay ninguna ejecución 'nothing' en este servidor; mira las ejecuciones con "
+        "`omega21 runs`, o créala",
     ),
     ("GET", "/nowhere", {}, "there is no GET /nowhere; see", "no existe GET /nowhere; mira"),
     (
