@@ -30,7 +30,7 @@ from omega21.client.address import parse_address
 from omega21.client.presets import PRESETS as _PRESETS
 from omega21.client.sync import Client
 from omega21.data.generators import generate
-from omega21.data.samples import FEATURES, Samples, check_samples, statistics
+from omega21.data.samples import FEATURES, Samples, as_samples, check_samples, statistics
 from omega21.language import speaking
 from omega21.protocol.errors import InvalidAddress, InvalidRequest, InvalidSamples, OmegaError
 from omega21.protocol.names import DEFAULT_RUN
@@ -306,12 +306,19 @@ def _como_muestras(muestras: Muestras) -> Samples:
 
     Lanza InvalidSamples, con el número de la primera muestra que no sirve.
     """
-    if not isinstance(muestras, Samples):
-        muestras = _de_diccionarios(muestras)
-    if len(muestras.y) == 0:
+    if isinstance(muestras, tuple):
+        return as_samples(muestras)
+    if not isinstance(muestras, Sequence) or not all(isinstance(m, Mapping) for m in muestras):
+        raise InvalidSamples(
+            f"las muestras son una lista de diccionarios o un par (x, y), "
+            f"no {type(muestras).__name__}",
+            hint='cada una es {"input_data": [1600 números], "anomaly_label": 0 o 1}',
+        )
+    if not muestras:
         raise InvalidSamples("el lote está vacío", hint="envía al menos una muestra")
-    check_samples(muestras)
-    return muestras
+    datos = _de_diccionarios(muestras)
+    check_samples(datos)
+    return datos
 
 
 def _de_diccionarios(muestras: Sequence[Muestra]) -> Samples:

@@ -40,7 +40,7 @@ from omega21.client.unfinished import unfinished_order
 from omega21.client.verifying import Verification, Verified
 from omega21.client.watching import Watching
 from omega21.client.weights import SavedWeights, download_weights
-from omega21.data.samples import Samples
+from omega21.data.samples import Samples, as_features, as_samples
 from omega21.language import _
 from omega21.protocol import PROTOCOL_VERSION
 from omega21.protocol.checkpoints import CheckpointStored, RestoreCheckpoint
@@ -245,6 +245,7 @@ class AsyncClient:
         The batch is on the server's disk before it is trained. It is trained once, however often
         the request has to be sent: `key` names it (drawn at random when not given).
         """
+        samples = as_samples(samples)
         call = Call(
             method="POST",
             path="/train_layer2",
@@ -409,7 +410,7 @@ class AsyncClient:
 
     async def predict(self, run: str, x: NDArray[np.float32]) -> Prediction:
         """Compute the model's outputs for x [n, 1600], all under the weights of one step."""
-        return await predict(self, check(run), x=x)
+        return await predict(self, check(run), x=as_features(x))
 
     async def evaluate(
         self,
@@ -422,7 +423,7 @@ class AsyncClient:
 
         They go up as `samples_type`; float16 is about half the bytes, and rounds them.
         """
-        blocks = [samples] if isinstance(samples, Samples) else samples
+        blocks = [Samples(*samples)] if isinstance(samples, tuple) else samples
         return (await score(self, check(run), blocks=blocks, samples_type=samples_type)).evaluation
 
     async def record_evaluation(

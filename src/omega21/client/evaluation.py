@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from omega21.client.arriving import step_of
 from omega21.client.summary import Evaluation, Scored
-from omega21.data.samples import Samples, as_type, check_samples
+from omega21.data.samples import Samples, as_samples, as_type
 from omega21.data.scores import auroc, average_precision
 from omega21.language import _
 from omega21.protocol.classic import COHERENCE, DENDRITES
@@ -62,10 +62,9 @@ class Prediction:
 async def predict(client: "AsyncClient", run: str, *, x: NDArray[np.float32]) -> Prediction:
     """Compute outputs for x [n, 1600].
 
-    Raises InvalidSamples, and PlanUnfinished when training changed the weights between the parts
+    Raises PlanUnfinished when training changed the weights between the parts
     again and again.
     """
-    check_samples(Samples(x, np.zeros(len(x), np.float32)))
     names = [name async for name in _upload(client, ({"x": part} for part in _parts(x)))]
 
     async def compute(group: Sequence[str]) -> tuple[int, dict[str, NDArray[np.generic]]]:
@@ -127,8 +126,8 @@ async def score(
 
     def shards() -> Iterator[Tensors]:
         for block in blocks:
-            check_samples(block)
-            for x, y in zip(_parts(block.x), _parts(block.y), strict=True):
+            samples = as_samples(block)
+            for x, y in zip(_parts(samples.x), _parts(samples.y), strict=True):
                 labels.append(y)
                 yield as_type(Samples(x, y), samples_type)
 

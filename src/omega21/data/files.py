@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from omega21.data.npz import read_npz
 from omega21.data.safetensors_file import FileTensor, read_safetensors
-from omega21.data.samples import FEATURES, Samples, check_samples
+from omega21.data.samples import Samples, check_form, check_samples
 from omega21.language import N_, _
-from omega21.protocol.errors import InvalidDataFile, InvalidSamples
+from omega21.protocol.errors import InvalidDataFile
 from omega21.protocol.shards import pack
 
 _SUFFIX_HINT: Final = N_("a data set is a .npz or .safetensors file with tensors x and y")
@@ -70,7 +70,7 @@ def open_data(path: str | Path) -> DataFile:
     """
     path = Path(path)
     tensors = _read_tensors(path, ("x", "y"))
-    _check_form(tensors["x"], tensors["y"])
+    check_form(tensors["x"], tensors["y"], error=InvalidDataFile)
     return DataFile(path, x=tensors["x"], y=tensors["y"])
 
 
@@ -82,7 +82,7 @@ def read_features(path: str | Path) -> NDArray[np.float32]:
     path = Path(path)
     x = _read_tensors(path, ("x",))["x"]
     labels = np.zeros(len(x) if x.ndim else 0, dtype=np.float32)
-    _check_form(x, labels)
+    check_form(x, labels, error=InvalidDataFile)
     return DataFile(path, x=x, y=labels).read(slice(None)).x
 
 
@@ -97,7 +97,7 @@ def write_data(path: str | Path, samples: Samples) -> None:
         raise InvalidDataFile(
             _("{name} has an unknown ending").format(name=path.name), hint=_(_SUFFIX_HINT)
         )
-    _check_form(samples.x, samples.y)
+    check_form(samples.x, samples.y)
     check_samples(samples)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -137,34 +137,6 @@ def _read_tensors(path: Path, wanted: tuple[str, ...]) -> Mapping[str, _Tensor]:
             hint=_(_SUFFIX_HINT),
         )
     return tensors
-
-
-def _check_form(x: _Tensor, y: _Tensor) -> None:
-    """Check types and shapes: x [n, 1600], y [n], numbers, n at least 1."""
-    for name, tensor in (("x", x), ("y", y)):
-        if tensor.dtype.kind not in "fiub":
-            raise InvalidDataFile(
-                _("tensor {name} holds {dtype}, not numbers").format(name=name, dtype=tensor.dtype)
-            )
-    if x.ndim != 2 or y.ndim != 1:
-        raise InvalidDataFile(
-            _("x has shape {x} and y {y}").format(x=list(x.shape), y=list(y.shape)),
-            hint=_("x has one row of {features} features for each sample, y one label").format(
-                features=FEATURES
-            ),
-        )
-    if x.shape[1] != FEATURES:
-        raise InvalidSamples(
-            _("expected {features} features, got {got}").format(features=FEATURES, got=x.shape[1])
-        )
-    if len(x) != len(y):
-        raise InvalidSamples(
-            _("x has {samples} samples, y has {labels} labels").format(
-                samples=len(x), labels=len(y)
-            )
-        )
-    if len(x) == 0:
-        raise InvalidSamples(_("the data set holds no samples"))
 
 
 _READERS: Final[Mapping[str, _Reader]] = {".npz": read_npz, ".safetensors": read_safetensors}

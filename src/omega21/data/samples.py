@@ -1,13 +1,14 @@
 """What a sample is in memory, and the figures that describe a set of them."""
 
-from typing import Final, NamedTuple
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from omega21.language import _
 from omega21.language.figures import decimal
-from omega21.protocol.errors import InvalidSamples
+from omega21.protocol.errors import InvalidSamples, OmegaError
 from omega21.protocol.plan import SamplesType
 
 FEATURES: Final = 1600
@@ -25,6 +26,86 @@ class Samples(NamedTuple):
 
     x: NDArray[np.float32]
     y: NDArray[np.float32]
+
+
+class Shaped(Protocol):
+    """What has rows of one type: an array, or a tensor in a file."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of its items."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its dimensions."""
+
+
+def as_samples(given: Iterable[Any]) -> Samples:
+    """Return (x, y) as samples to send: arrays or lists of numbers, of any type and layout.
+
+    Raises InvalidSamples for what is not two of them, or not fit for training.
+    """
+    parts = [] if isinstance(given, np.ndarray | str | bytes | dict) else list(given)
+    if len(parts) != 2:
+        raise InvalidSamples(
+            _("samples are a pair (x, y), got {kind}").format(kind=type(given).__name__),
+            hint=_("pass Samples(x, y): x [n, {features}], y [n]").format(features=FEATURES),
+        )
+    x, y = _numbers("x", parts[0]), _numbers("y", parts[1])
+    check_form(x, y)
+    with np.errstate(over="ignore"):  # what float32 cannot hold is named by the check
+        samples = Samples(
+            np.ascontiguousarray(x, dtype=np.float32), np.ascontiguousarray(y, dtype=np.float32)
+        )
+    check_samples(samples)
+    return samples
+
+
+def as_features(x: Any) -> NDArray[np.float32]:
+    """Return x [n, 1600] as `as_samples` does, for samples that need no labels."""
+    features = _numbers("x", x)
+    return as_samples((features, np.zeros(len(features) if features.ndim else 0))).x
+
+
+def _numbers(name: str, given: Any) -> NDArray[Any]:
+    try:
+        return np.asarray(given)
+    except (TypeError, ValueError) as error:  # rows of different lengths
+        raise InvalidSamples(
+            _("{name} is no array of numbers: {reason}").format(name=name, reason=error),
+            hint=_("give every sample {features} numbers").format(features=FEATURES),
+        ) from error
+
+
+def check_form(x: Shaped, y: Shaped, *, error: type[OmegaError] = InvalidSamples) -> None:
+    """Check types and shapes: x [n, 1600], y [n], numbers, n at least 1.
+
+    Raises `error` for another type or another number of dimensions, else InvalidSamples.
+    """
+    for name, tensor in (("x", x), ("y", y)):
+        if tensor.dtype.kind not in "fiub":
+            raise error(
+                _("tensor {name} holds {dtype}, not numbers").format(name=name, dtype=tensor.dtype)
+            )
+    if len(x.shape) != 2 or len(y.shape) != 1:
+        raise error(
+            _("x has shape {x} and y {y}").format(x=list(x.shape), y=list(y.shape)),
+            hint=_("x has one row of {features} features for each sample, y one label").format(
+                features=FEATURES
+            ),
+        )
+    if x.shape[1] != FEATURES:
+        raise InvalidSamples(
+            _("expected {features} features, got {got}").format(features=FEATURES, got=x.shape[1])
+        )
+    if x.shape[0] != y.shape[0]:
+        raise InvalidSamples(
+            _("x has {samples} samples, y has {labels} labels").format(
+                samples=x.shape[0], labels=y.shape[0]
+            )
+        )
+    if x.shape[0] == 0:
+        raise InvalidSamples(_("the data set holds no samples"))
 
 
 def as_type(samples: Samples, samples_type: SamplesType) -> dict[str, NDArray[np.generic]]:
