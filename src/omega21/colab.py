@@ -308,7 +308,8 @@ def _como_muestras(muestras: Muestras) -> Samples:
     """
     if isinstance(muestras, tuple):
         return as_samples(muestras)
-    if not isinstance(muestras, Sequence) or not all(isinstance(m, Mapping) for m in muestras):
+    dadas: Any = muestras  # lo que sea: las anotaciones no obligan a nadie
+    if not isinstance(dadas, Sequence) or not all(isinstance(m, Mapping) for m in dadas):
         raise InvalidSamples(
             f"las muestras son una lista de diccionarios o un par (x, y), "
             f"no {type(muestras).__name__}",
@@ -316,7 +317,7 @@ def _como_muestras(muestras: Muestras) -> Samples:
         )
     if not muestras:
         raise InvalidSamples("el lote está vacío", hint="envía al menos una muestra")
-    datos = _de_diccionarios(muestras)
+    datos = _de_diccionarios(dadas)
     check_samples(datos)
     return datos
 

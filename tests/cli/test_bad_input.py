@@ -242,8 +242,8 @@ def test_another_seed_is_another_run(
 
 
 def test_a_file_that_cannot_be_written_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["generate", "no/such/folder.npz", "--samples", "1"]) == 1
-    assert "No such file or directory" in error_line(capsys)
+    assert run(["generate", "no/such/folder.npz", "--samples", "1"]) == 2
+    assert "there is no folder no/such" in error_line(capsys)
 
 
 @pytest.mark.parametrize("command", [["train", "--workdir", "w"], ["serve"]])

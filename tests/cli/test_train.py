@@ -22,7 +22,7 @@ Start = Callable[..., subprocess.Popen[str]]
 FIGURES = [
     *("run", "steps", "samples", "batch_size", "epochs", "kind", "seed"),
     *("loss_first", "loss_last", "auroc", "average_precision", "validation_samples"),
-    *("seconds", "samples_per_second", "weights_sha256"),
+    *("seconds", "samples_per_second", "weights_sha256", "non_finite_steps"),
     *("deterministic", "conditions_changed_at"),
 ]
 TINY = ("--samples", "48", "--batch-size", "16", "--validation", "40")

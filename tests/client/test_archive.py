@@ -8,7 +8,6 @@ import pytest
 
 from omega21.client.archive import export_run, import_run
 from omega21.client.folder import RunFolder, RunRecord
-from omega21.client.results import Results
 from omega21.protocol.digests import CHAIN_START, chain_result
 from omega21.protocol.errors import InvalidDataFile, OmegaError, RunFolderConflict
 from omega21.protocol.runs import RunConfig
@@ -128,24 +127,3 @@ def _rewrite(archive: Path, harm: str) -> None:
     with zipfile.ZipFile(archive, "w") as opened:
         for name, data in content.items():
             opened.writestr(name, data)
-
-
-def test_results_of_the_first_format_are_read_on(tmp_path: Path) -> None:
-    path = tmp_path / "results.sqlite"
-    digest = chain_result(CHAIN_START, 1, 0.5)
-    results = Results(path)
-    results.put([StepRow(step=1, loss=0.5, samples=4, digest=digest, ended_at=2.0, seconds=0.1)])
-    newer = ("stretches", "weights", "evaluations", "scores")
-    drop = " ".join(f"DROP TABLE {table};" for table in newer)
-    results._db.executescript(f"DROP VIEW results; {drop} PRAGMA user_version = 1;")
-    results.close()
-    looked_at = Results(path, read_only=True)
-    seen = (looked_at.last_step, looked_at.stretches(), looked_at.evaluations())
-    looked_at.close()
-    again = Results(path)
-    again.put_weights(1, "c" * 64)
-    found = (again.last_step, again.stretches(), again.weights(up_to=9))
-    again.close()
-
-    assert seen == (1, [], [])
-    assert found == (1, [], (1, "c" * 64))

@@ -123,13 +123,14 @@ def test_fields_of_a_later_version_of_this_format_are_passed_over(tmp_path: Path
         assert folder.record == record()
 
 
-def test_newer_results_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("other", [3, 99])
+def test_results_of_another_format_are_refused(tmp_path: Path, other: int) -> None:
     import sqlite3
 
     database = sqlite3.connect(tmp_path / "results.sqlite")
-    database.execute("PRAGMA user_version = 7")
+    database.execute(f"PRAGMA user_version = {other}")
     database.close()
-    with pytest.raises(RunFolderConflict, match="format 7"):
+    with pytest.raises(RunFolderConflict, match=f"format {other}"):
         Results(tmp_path / "results.sqlite")
 
 

@@ -1,6 +1,5 @@
 """Steps that are not finite: no-ops in a plan, errors inline, and ten in a row stop a run."""
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -73,10 +72,7 @@ class TestTenInARow:
         run.advance(36)
         summary = run.wait(lambda summary: summary.state == "diverged")
         assert summary.step == 12
-        assert summary.reason is not None
-        assert "segment 0" in summary.reason
-        first, last = map(int, re.findall(r"samples (\d+) to (\d+)", summary.reason)[0])
-        assert (first, last) == (8, 47)
+        assert summary.reason == "the loss or gradient of steps 3 to 12 was not finite"
 
     def test_nine_do_not(self, run: DrivenRun) -> None:
         nine, sound = spoil(make_samples(36), *range(1, 36, 4)), make_samples(4)
@@ -95,20 +91,6 @@ class TestTenInARow:
         assert summary.step == 11
         assert summary.reason is not None
         assert "steps 2 to 11" in summary.reason
-        assert "segment 1, samples 0 to 15; segment 2, samples 0 to 23" in summary.reason
-
-    def test_in_a_later_epoch_the_samples_are_named_as_the_segment_holds_them(
-        self, run: DrivenRun
-    ) -> None:
-        samples = spoil(make_samples(12), 2, 3)
-        shards = cut(samples, 12)
-        segment = make_segment(shards, batch_size=12, epochs=20)
-        run.plan_whole(shards, segment)
-        run.advance(20)
-        summary = run.wait(lambda summary: summary.state == "diverged")
-        assert summary.step == 10
-        assert summary.reason is not None
-        assert "segment 0, samples 0 to 11" in summary.reason
 
     def test_a_replay_decides_alike(self, tmp_path: Path) -> None:
         samples = diverging()

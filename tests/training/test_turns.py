@@ -166,13 +166,16 @@ class TestQuestions:
             with pytest.raises(InvalidSamples, match="expected 1600 features, got 8"):
                 ask(run.name, [narrow.sha256])
 
-    def test_samples_that_cannot_be_scored_are_named(self, engine: Engine, run: DrivenRun) -> None:
+    def test_a_sample_without_a_finite_score_is_told_among_the_others(
+        self, engine: Engine, run: DrivenRun
+    ) -> None:
         x, y = make_samples(3)
         x[1, 1] = np.nan
         shard = make_shard(Samples(x, y))
         run.upload([shard])
-        with pytest.raises(InvalidSamples, match="score of sample 1 is not finite"):
-            engine.evaluate(run.name, [shard.sha256])
+        reply = engine.evaluate(run.name, [shard.sha256])
+        assert np.isfinite(reply.score_array()).tolist() == [True, False, True]
+        assert reply.loss is None
 
     def test_labels_that_are_none_are_refused(self, engine: Engine, run: DrivenRun) -> None:
         x, _ = make_samples(3)

@@ -28,9 +28,11 @@ def export_run(
     """
     from omega21.cli.connection import checked_name
     from omega21.cli.output import Output, facts
+    from omega21.cli.output_files import check_output
     from omega21.client.archive import export_run
 
     path = output or Path(f"{checked_name(run)}.zip")
+    check_output(path)
     size = export_run(checked_name(run), path, workdir=workdir)
     rows = [(_("written"), str(path)), (_("bytes"), count(size))]
     Output(json=json, quiet=quiet, verbose=verbose).result(

@@ -67,8 +67,11 @@ def doctor(
     import anyio
 
     from omega21.cli.output import Output
+    from omega21.cli.output_files import check_output
 
     output = Output(json=json, quiet=quiet, verbose=verbose)
+    if bundle:
+        check_output(output_path)
     checks = _examination(
         address,
         token=token,

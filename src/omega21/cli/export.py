@@ -56,9 +56,12 @@ def weights(
     """
     from omega21.cli.connection import server_of_run
     from omega21.cli.output import Output, facts
+    from omega21.cli.output_files import check_output
     from omega21.language import _
 
     output = Output(json=json, quiet=quiet, verbose=verbose)
+    path = output_path or Path(f"{run}.safetensors")
+    check_output(path)
     with server_of_run(
         run,
         address=url,
@@ -69,7 +72,7 @@ def weights(
         workdir=workdir,
         output=output,
     ) as client:
-        saved = client.download_weights(run, output_path or Path(f"{run}.safetensors"))
+        saved = client.download_weights(run, path)
     rows = [
         (_("written"), str(saved.path)),
         (_("weights"), _("of run {run} after step {step}").format(run=run, step=saved.step)),
@@ -105,6 +108,7 @@ def results(
     """Save a run's results, in its folder here, to a table."""
     from omega21.cli.connection import checked_name
     from omega21.cli.output import Output, facts
+    from omega21.cli.output_files import check_output
     from omega21.client.stored import newest_run, open_stored_run
     from omega21.client.tables import write_table
     from omega21.language import _
@@ -113,6 +117,7 @@ def results(
     output = Output(json=json, quiet=quiet, verbose=verbose)
     name = newest_run(workdir) if run is None else checked_name(run)
     path = output_path or Path(f"{name}-results.{kind.value}")
+    check_output(path)
     with open_stored_run(name, workdir) as stored:
         rows = write_table(stored.results, path, kind=kind.value)
     shown = facts([(_("written"), str(path)), (_("rows"), count(rows))])

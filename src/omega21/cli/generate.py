@@ -63,11 +63,14 @@ def generate(
     depends on kind, seed and i alone.
     """
     from omega21.cli.output import Output, facts
-    from omega21.data.files import write_data
+    from omega21.cli.output_files import check_output
+    from omega21.data.files import check_ending, write_data
     from omega21.data.generators import generate as make
     from omega21.data.samples import statistics as describe
 
     output = Output(json=json, quiet=quiet, verbose=verbose)
+    check_ending(file)
+    check_output(file)
     made = make(kind, seed, range(first, first + samples), anomaly_percent=anomaly_percent)
     write_data(file, made)
     document = {"file": str(file), "kind": kind, "seed": seed, "first": first, "samples": samples}

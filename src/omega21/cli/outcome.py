@@ -30,6 +30,7 @@ def outcome(figures: Summary, evaluation: Evaluation | None, *, step: int) -> Te
                 ),
             ),
             (_("steps"), _steps(figures)),
+            *_non_finite(figures),
             (
                 _("loss"),
                 _("{first} first, {last} last").format(
@@ -55,6 +56,14 @@ def _steps(figures: Summary) -> str:
         batch_size=count(figures.batch_size),
         epochs=count(figures.epochs),
     )
+
+
+def _non_finite(figures: Summary) -> list[tuple[str, str]]:
+    if not figures.non_finite_steps:
+        return []
+    text = _("{count} of {steps} steps trained nothing: loss or gradient was not finite")
+    told = text.format(count=count(figures.non_finite_steps), steps=count(figures.steps))
+    return [(_("not finite"), told)]
 
 
 def _speed(figures: Summary) -> str:
@@ -92,6 +101,18 @@ def _scores(evaluation: Evaluation | None) -> list[tuple[str, str]]:
             _("{auroc} on {samples} held-out samples").format(
                 auroc=number(evaluation.auroc), samples=count(evaluation.samples)
             ),
+        ),
+        *(
+            [
+                (
+                    _("not finite"),
+                    _("{count} held-out samples score NaN or infinite").format(
+                        count=count(evaluation.not_finite)
+                    ),
+                )
+            ]
+            if evaluation.not_finite
+            else []
         ),
         (_("avg. precision"), number(evaluation.average_precision)),
         (

@@ -58,11 +58,16 @@ def predict(
     One a line, in the order of the file.
     Without --url, a server is started for a run that was trained on this machine.
     """
+    import numpy as np
+
     from omega21.cli.connection import server_of_run
     from omega21.cli.output import Output
+    from omega21.cli.output_files import check_output
     from omega21.data.files import read_features
 
     output = Output(json=json, quiet=quiet, verbose=verbose)
+    if output_file is not None:
+        check_output(output_file, suffixes=(".safetensors",))
     x = read_features(file)
     with server_of_run(
         run,
@@ -86,10 +91,18 @@ def predict(
     if output_file is not None:
         _write(output_file, found)
         output.note(_("all outputs are in {file}").format(file=output_file))
-    probabilities = [float(value) for value in found.anomaly_prob]
+    not_finite = int((~np.isfinite(found.anomaly_prob)).sum())
+    if not_finite:
+        text = ngettext(
+            "{count} sample has no finite score: look for extreme values in it",
+            "{count} samples have no finite score: look for extreme values in them",
+            not_finite,
+        )
+        output.note(text.format(count=count(not_finite)))
+    probabilities = [float(p) if np.isfinite(p) else None for p in found.anomaly_prob]
     output.result(
         {"run": run, "step": found.step, "samples": len(x), "anomaly_prob": probabilities},
-        "\n".join(f"{value:.6f}" for value in probabilities),
+        "\n".join("nan" if value is None else f"{value:.6f}" for value in probabilities),
     )
 
 
@@ -97,12 +110,7 @@ def _write(path: Path, found: "Prediction") -> None:
     from safetensors.numpy import save
 
     from omega21.data.durable import write_durably
-    from omega21.protocol.errors import InvalidRequest
 
-    if path.suffix != ".safetensors":
-        raise InvalidRequest(
-            _("--output takes a .safetensors file, got {name}").format(name=path.name)
-        )
     tensors = {
         "anomaly_prob": found.anomaly_prob,
         "dendrites": found.dendrites,

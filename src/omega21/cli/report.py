@@ -47,11 +47,14 @@ def report(
     """
     from omega21.cli.connection import checked_name
     from omega21.cli.output import Output, facts
+    from omega21.cli.output_files import check_output
     from omega21.client.stored import newest_run
     from omega21.language import _
 
     output = Output(json=json, quiet=quiet, verbose=verbose)
     name = newest_run(workdir) if run is None else checked_name(run)
+    if output_path is not None:
+        check_output(output_path)
     path = write_report(name, workdir=workdir, kind=kind, path=output_path)
     output.result({"run": name, "file": str(path)}, facts([(_("report"), str(path))]))
 

@@ -30,6 +30,7 @@ from omega21.language.figures import clock
 from omega21.protocol.errors import (
     InvalidRequest,
     LinkFailure,
+    NonFiniteSteps,
     OmegaError,
     OutOfPatience,
     Unauthorized,
@@ -160,6 +161,12 @@ def train_job(job: Job, output: Output) -> None:
                     tell_report(job, output)
                 if job.metrics:
                     output.aside(facts(metrics_rows(client.metrics(job.order.run))))
+                if non_finite := done.summary.non_finite_steps:
+                    raise NonFiniteSteps(
+                        _("{count} of {steps} steps of run {run} trained nothing").format(
+                            count=non_finite, steps=done.summary.steps, run=job.order.run
+                        )
+                    )
                 if job.every is None:
                     return
                 _wait(start + job.every - time.monotonic(), output)

@@ -566,6 +566,7 @@ class AsyncClient:
                 _("run {run!r} has no results yet").format(run=run), hint=_("train it first")
             )
         last = (await self.steps(run, after=state.step - 1, limit=1)).steps
+        non_finite = sum([row.refused async for row in self.history(run, after=first - 1)])
         return summarise(
             run,
             plan.segments[-1],
@@ -573,6 +574,7 @@ class AsyncClient:
             evaluation=None,
             seconds=0.0,
             weights_sha256=state.weights_sha256,
+            non_finite_steps=non_finite,
             deterministic=state.config.deterministic,
             conditions_changed_at=changed_at(state.stretches, first=first, last=state.step),
         )

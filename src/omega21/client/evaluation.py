@@ -142,17 +142,19 @@ async def score(
     step, replies = await _under_one_step(names, compute=compute)
     scores, y = _joined(replies), np.concatenate(labels)
     _check_count(len(scores), len(y))
-    alarms = scores > ALARM_PROBABILITY
-    both = bool(y.any()) and not bool(y.all())
+    alarms, finite = scores > ALARM_PROBABILITY, np.isfinite(scores)
+    known, labelled = scores[finite], y[finite]
+    both = bool(labelled.any()) and not bool(labelled.all())
     evaluation = Evaluation(
         step=step,
         samples=len(y),
         anomalies=int(np.count_nonzero(y)),
         found=int(np.count_nonzero(alarms & (y == 1))),
         false_alarms=int(np.count_nonzero(alarms & (y == 0))),
-        loss=sum(reply.loss * reply.samples for reply in replies) / len(y),
-        auroc=auroc(scores, y) if both else None,
-        average_precision=average_precision(scores, y) if both else None,
+        loss=_mean_loss(replies),
+        auroc=auroc(known, labelled) if both else None,
+        average_precision=average_precision(known, labelled) if both else None,
+        not_finite=int(np.count_nonzero(~finite)),
     )
     return Scored(evaluation, scores, y)
 
@@ -160,12 +162,18 @@ async def score(
 def _joined(replies: Sequence[EvaluateReply]) -> NDArray[np.float32]:
     """Join the scores of replies. Raises InvalidReply when they are none."""
     try:
-        scores = np.concatenate([reply.score_array() for reply in replies])
+        return np.concatenate([reply.score_array() for reply in replies])
     except ValueError as error:
         raise InvalidReply(_("the scores cannot be read: {why}").format(why=error)) from error
-    if not np.isfinite(scores).all():
-        raise InvalidReply(_("the scores cannot be read: {why}").format(why=_("not finite")))
-    return scores
+
+
+def _mean_loss(replies: Sequence[EvaluateReply]) -> float | None:
+    total = 0.0
+    for reply in replies:
+        if reply.loss is None:
+            return None
+        total += reply.loss * reply.samples
+    return total / sum(reply.samples for reply in replies)
 
 
 def _parts(tensor: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:

@@ -40,6 +40,7 @@ from omega21.client.loggers import LoggerChoice, check_loggers
 from omega21.client.loggers.feeding import STOP_SECONDS, Feeds
 from omega21.client.meeting import find_run, meet, open_folder
 from omega21.client.needs import Choice
+from omega21.client.not_finite import name_held_out_rows, name_rows_of_steps
 from omega21.client.orders import FileFacts, TrainOrder, next_segment
 from omega21.client.pulling import Pull, Pulling
 from omega21.client.pulse import Pulse
@@ -49,6 +50,7 @@ from omega21.client.summary import Evaluation, Scored, summarise
 from omega21.client.unfinished import was_embedded
 from omega21.client.uploads import SegmentUpload, waiting_for_room, when_there_is_room
 from omega21.data.files import open_data
+from omega21.data.scale import scale_warning
 from omega21.language import _
 from omega21.logs import remember
 from omega21.protocol.classic import Info
@@ -59,7 +61,7 @@ from omega21.protocol.errors import (
     UnknownSegment,
     UnknownShard,
 )
-from omega21.protocol.plan import PlanIndex, plan_steps
+from omega21.protocol.plan import PlanIndex, Segment, plan_steps
 from omega21.protocol.runs import RunState
 from omega21.protocol.traffic import MonthTraffic
 
@@ -216,6 +218,8 @@ class TrainingFlow:
         facts = _facts(file, held_out=record.held_out.get(file.sha256) if file else None)
         new = next_segment(self._order, folder.segments, file=facts)
         if file is not None:
+            if text := await run_sync(lambda: scale_warning(open_data(file.path))):
+                await self._emit(Notice(text))
             held_out = {**record.held_out, file.sha256: new.held_out}
             await run_sync(lambda: folder.update(held_out=held_out))
         order = self._order
@@ -362,6 +366,7 @@ class TrainingFlow:
         await note_conditions(folder, state.stretches, emit=self._emit)
         await run_sync(folder.results.put_weights, state.step, state.weights_sha256)
         stretches = await run_sync(folder.results.stretches)
+        non_finite = folder.results.non_finite_steps(first=first.step, last=last.step)
         summary = summarise(
             run,
             segment,
@@ -369,6 +374,7 @@ class TrainingFlow:
             evaluation=evaluation,
             seconds=time.monotonic() - self._start,
             weights_sha256=state.weights_sha256,
+            non_finite_steps=len(non_finite),
             deterministic=folder.record.config.deterministic,
             conditions_changed_at=changed_at(stretches, first=first.step, last=last.step),
         )
@@ -377,9 +383,22 @@ class TrainingFlow:
         server = status.model_dump(mode="json")
         await run_sync(lambda: folder.note("finished", **summary.as_dict(), server=server))
         await run_sync(lambda: folder.update(finished_segments=chosen.number + 1))
+        if non_finite:
+            await self._emit(Notice(await self._name_non_finite(folder, segment, non_finite)))
         for text in await run_sync(feeds.finish):
             await self._emit(Notice(text))
         await self._emit(Done(summary, state, evaluation))
+
+    async def _name_non_finite(
+        self, folder: RunFolder, segment: Segment, steps: Sequence[int]
+    ) -> str:
+        where = await run_sync(
+            lambda: name_rows_of_steps(folder.segments, steps, files=folder.record.files)
+        )
+        text = _(
+            "{count} of {steps} steps trained nothing: loss or gradient was not finite"
+        ).format(count=len(steps), steps=segment.steps)
+        return f"{text}: {where}" if where else text
 
     async def _evaluate(self, folder: RunFolder, number: int) -> Evaluation | None:
         """Score held-out samples of the segment's source, as many as were asked for and exist."""
@@ -407,6 +426,17 @@ class TrainingFlow:
             await self._emit(waiting_for_room(full))
 
         scored = await when_there_is_room(evaluate, tell=tell)
+        if scored.evaluation.not_finite:
+            where = await run_sync(
+                lambda: name_held_out_rows(segment.source, scored.scores, files=record.files)
+            )
+            await self._emit(
+                Notice(
+                    _(
+                        "{count} of {samples} held-out samples score NaN or infinite: {where}"
+                    ).format(count=scored.evaluation.not_finite, samples=count, where=where)
+                )
+            )
         await note_evaluation(self._client, folder, scored, number=number, emit=self._emit)
         return scored.evaluation
 

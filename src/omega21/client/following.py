@@ -16,6 +16,7 @@ from anyio.to_thread import run_sync
 from omega21.client.conditions import note_conditions
 from omega21.client.events import Event, Notice, StateChanged, StepsDone
 from omega21.client.folder import RunFolder
+from omega21.client.not_finite import name_rows_of_steps
 from omega21.language import _
 from omega21.language.borrowed import translated
 from omega21.logs import remember
@@ -168,7 +169,10 @@ class Following:
 
     async def _judge(self, reply: StepsReply, *, uploaded: bool) -> None:
         """Act on the state of a run that is not at its end."""
-        check_going(reply)
+        try:
+            check_going(reply)
+        except Diverged as error:
+            raise await self._with_rows(error, reply.step) from error
         if reply.target < self._last_step:
             record = self._folder.record
             await self._client.advance(record.run, run_id=record.id, to=self._last_step)
@@ -176,6 +180,15 @@ class Following:
             raise UnknownShard(
                 _("the server lost {count} of the run's shards").format(count=reply.waiting_for)
             )
+
+    async def _with_rows(self, error: Diverged, last: int) -> Diverged:
+        """Name the rows of the user's file that the steps which were not finite trained on."""
+        folder = self._folder
+        steps = folder.results.non_finite_steps(first=1, last=last)
+        where = await run_sync(
+            lambda: name_rows_of_steps(folder.segments, steps, files=folder.record.files)
+        )
+        return Diverged(f"{error.message}: {where}") if where else error
 
 
 def check_going(reply: StepsReply) -> None:

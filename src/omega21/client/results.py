@@ -29,36 +29,33 @@ from omega21.protocol.errors import RunFolderConflict
 from omega21.protocol.runs import Stretch
 from omega21.protocol.steps import StepRow
 
-RESULTS_FORMAT: Final = 3
+RESULTS_FORMAT: Final = 4
 
 _COLUMNS: Final = (
     *("step", "loss", "anomaly_prob", "samples", "digest"),
     *("ended_at", "seconds", "refused", "skipped", "part_size"),
 )
 _STRETCH_COLUMNS: Final = tuple(Stretch.model_fields)
-_CREATE_STEPS: Final = """
+_CREATE: Final = """
 CREATE TABLE steps (
     step INTEGER PRIMARY KEY, loss REAL, anomaly_prob REAL, samples INTEGER NOT NULL,
     digest TEXT NOT NULL, ended_at REAL NOT NULL, seconds REAL NOT NULL,
     refused INTEGER NOT NULL, skipped INTEGER NOT NULL, part_size INTEGER
 ) STRICT;
-"""
-_CREATE_CONDITIONS: Final = """
 CREATE TABLE stretches (
     from_step INTEGER PRIMARY KEY, device TEXT NOT NULL, precision TEXT NOT NULL,
     deterministic INTEGER NOT NULL, threads INTEGER NOT NULL,
     torch_version TEXT NOT NULL, omega21_version TEXT NOT NULL
 ) STRICT;
 CREATE TABLE weights (step INTEGER PRIMARY KEY, sha256 TEXT NOT NULL) STRICT;
-"""
-_CREATE_EVALUATIONS: Final = """
 CREATE TABLE evaluations (
     step INTEGER PRIMARY KEY, samples INTEGER NOT NULL, anomalies INTEGER NOT NULL,
-    found INTEGER NOT NULL, false_alarms INTEGER NOT NULL, loss REAL NOT NULL,
-    auroc REAL, average_precision REAL, segment INTEGER NOT NULL, ended_at REAL NOT NULL
+    found INTEGER NOT NULL, false_alarms INTEGER NOT NULL, loss REAL,
+    auroc REAL, average_precision REAL, not_finite INTEGER NOT NULL,
+    segment INTEGER NOT NULL, ended_at REAL NOT NULL
 ) STRICT;
 CREATE TABLE scores (
-    sample INTEGER PRIMARY KEY, label INTEGER NOT NULL, score REAL NOT NULL, step INTEGER NOT NULL
+    sample INTEGER PRIMARY KEY, label INTEGER NOT NULL, score REAL, step INTEGER NOT NULL
 ) STRICT;
 CREATE VIEW results AS
 SELECT
@@ -69,8 +66,6 @@ SELECT
     auroc, average_precision
 FROM steps LEFT JOIN evaluations USING (step);
 """
-_CREATE: Final = (_CREATE_STEPS, _CREATE_CONDITIONS, _CREATE_EVALUATIONS)
-"""What each format added to the one before it."""
 
 # Constant names, no input.
 _INSERT: Final = f"INSERT INTO steps VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
@@ -78,7 +73,7 @@ _SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM steps"  # noqa: S608
 _INSERT_STRETCH: Final = f"INSERT INTO stretches VALUES ({', '.join('?' * len(_STRETCH_COLUMNS))})"  # noqa: S608
 _SELECT_STRETCHES: Final = f"SELECT {', '.join(_STRETCH_COLUMNS)} FROM stretches ORDER BY from_step"  # noqa: S608
 _EVALUATION_COLUMNS: Final = tuple(field.name for field in fields(Evaluation))
-_INSERT_EVALUATION: Final = f"INSERT OR REPLACE INTO evaluations VALUES ({', '.join('?' * 10)})"  # noqa: S608
+_INSERT_EVALUATION: Final = f"INSERT OR REPLACE INTO evaluations VALUES ({', '.join('?' * 11)})"  # noqa: S608
 _SELECT_EVALUATIONS: Final = (
     f"SELECT {', '.join(_EVALUATION_COLUMNS)}, segment, ended_at FROM evaluations "  # noqa: S608
     "WHERE step > ? ORDER BY step"
@@ -101,7 +96,8 @@ class Results:
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         """Open or make the file; `read_only`, beside a program that writes, open what is there.
 
-        Raises RunFolderConflict for a damaged or a newer one, and for none where it is only read.
+        Raises RunFolderConflict for a damaged one or one of another format, and for none where it
+        is only read.
         """
         self._lock = threading.Lock()
         mode = "ro" if read_only else "rwc"
@@ -118,7 +114,7 @@ class Results:
             raise _unreadable(path, error) from error
         try:
             version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
-            self._bring_up_to_date(path, version, read_only=read_only)
+            self._check_format(path, version, is_new=version == 0 and not read_only)
             self.last_step, self.last_digest = self._newest()
         except sqlite3.DatabaseError as error:
             self._db.close()
@@ -127,23 +123,18 @@ class Results:
             self._db.close()
             raise
 
-    def _bring_up_to_date(self, path: Path, version: int, *, read_only: bool) -> None:
-        """Add the tables that an older format lacks; where nothing may be written, beside it."""
-        if version > RESULTS_FORMAT:
+    def _check_format(self, path: Path, version: int, *, is_new: bool) -> None:
+        """Make the tables of a new file; refuse those of another format."""
+        if is_new:
+            self._db.executescript(
+                f"BEGIN; {_CREATE} PRAGMA user_version = {RESULTS_FORMAT}; COMMIT;"
+            )
+        elif version != RESULTS_FORMAT:
             raise RunFolderConflict(
-                _("{path} has format {found}, this omega21 reads up to {known}").format(
+                _("{path} has format {found}, this omega21 reads format {known}").format(
                     path=path, found=version, known=RESULTS_FORMAT
                 ),
-                hint=_("use the version of omega21 that wrote it, or a newer one"),
-            )
-        if version == RESULTS_FORMAT:
-            return
-        create = "".join(_CREATE[version:])
-        if read_only:
-            self._db.executescript(create.replace("CREATE ", "CREATE TEMP "))
-        else:
-            self._db.executescript(
-                f"BEGIN; {create} PRAGMA user_version = {RESULTS_FORMAT}; COMMIT;"
+                hint=_("use the version of omega21 that wrote it, or train another run"),
             )
 
     def refresh(self) -> int:
@@ -196,6 +187,14 @@ class Results:
                 ).fetchall()
             yield from (_as_row(values) for values in found)
             first = stop + 1
+
+    def non_finite_steps(self, *, first: int, last: int) -> list[int]:
+        """Return the steps from `first` to `last` whose loss or gradient was not finite."""
+        with self._lock:
+            found = self._db.execute(
+                "SELECT step FROM steps WHERE refused AND step BETWEEN ? AND ?", [first, last]
+            ).fetchall()
+        return [step for (step,) in found]
 
     def seconds_per_step(self) -> float | None:
         """Return how long a step took on average, by the server's clock; None without rows."""
@@ -256,9 +255,14 @@ class Results:
         ]
 
     def scores(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return (scores, labels), both [n], of the held-out samples in the newest evaluation."""
+        """Return (scores, labels), both [n], of the held-out samples in the newest evaluation.
+
+        Without those whose score is not finite.
+        """
         with self._lock:
-            found = self._db.execute("SELECT score, label FROM scores ORDER BY sample").fetchall()
+            found = self._db.execute(
+                "SELECT score, label FROM scores WHERE score IS NOT NULL ORDER BY sample"
+            ).fetchall()
         table = np.array(found, np.float64).reshape(-1, 2)
         return table[:, 0], table[:, 1]
 

@@ -11,6 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from omega21.data.files import DataFile, open_data
 from omega21.data.generators import KINDS, generate
 from omega21.data.order import presentation_order
@@ -54,14 +57,24 @@ class FileSamples:
     """A segment's samples from a file, which is shuffled as a whole by the data seed."""
 
     def __init__(self, segment: Segment, file: DataFile) -> None:
-        source = segment.source
-        order = presentation_order(source.seed, offset=0, samples=len(file))
-        self._rows = order[source.offset : source.offset + segment.samples]
+        self._rows = segment_rows(segment, total=len(file))
         self._file = file
 
     def block(self, start: int, stop: int) -> Samples:
         """Read samples start to stop of the segment. Raises InvalidSamples."""
         return self._file.read(self._rows[start:stop])
+
+
+def segment_rows(segment: Segment, *, total: int) -> NDArray[np.int64]:
+    """Return the rows of a file of `total` samples that a segment trains, in its order."""
+    source = segment.source
+    order = presentation_order(source.seed, offset=0, samples=total)
+    return order[source.offset : source.offset + segment.samples]
+
+
+def validation_rows(source: Source, count: int, *, total: int) -> NDArray[np.int64]:
+    """Return the `count` rows of a file of `total` samples that are held out, in their order."""
+    return presentation_order(source.seed, offset=0, samples=total)[total - count :]
 
 
 def open_source(segment: Segment, files: Mapping[str, str]) -> SampleSource:
@@ -73,7 +86,7 @@ def open_source(segment: Segment, files: Mapping[str, str]) -> SampleSource:
     if source.kind in KINDS:
         return GeneratedSamples(segment)
     if source.kind == "file":
-        return FileSamples(segment, _find_file(source, files))
+        return FileSamples(segment, find_file(source, files))
     raise RunFolderConflict(
         _("samples of a batch that was sent inline are not on this machine"),
         hint=_("they are on the server that trained them, if it still has the run"),
@@ -88,15 +101,16 @@ def validation_blocks(source: Source, count: int, *, files: Mapping[str, str]) -
         first = HELD_OUT_FROM
         block = partial(generate, kind, source.seed, anomaly_percent=percent)
     else:
-        file = _find_file(source, files)
-        order = presentation_order(source.seed, offset=0, samples=len(file))
-        first = len(file) - count
-        block = lambda rows: file.read(order[rows.start : rows.stop])  # noqa: E731
+        file = find_file(source, files)
+        held_out = validation_rows(source, count, total=len(file))
+        first = 0
+        block = lambda rows: file.read(held_out[rows.start : rows.stop])  # noqa: E731
     for start in range(0, count, SHARD_SAMPLES):
         yield block(range(first + start, first + min(start + SHARD_SAMPLES, count)))
 
 
-def _find_file(source: Source, files: Mapping[str, str]) -> DataFile:
+def find_file(source: Source, files: Mapping[str, str]) -> DataFile:
+    """Open the file that a source names by its digest. Raises InvalidDataFile."""
     place = files.get(source.file_sha256 or "")
     if place is None:
         raise InvalidDataFile(

@@ -75,6 +75,7 @@ class StoredRun:
             evaluation=self.evaluation(),
             seconds=0.0,
             weights_sha256=weights[1] if weights and weights[0] == last.step else "",
+            non_finite_steps=len(self.results.non_finite_steps(first=first.step, last=last.step)),
             deterministic=self.record.config.deterministic,
             conditions_changed_at=changed_at(
                 self.results.stretches(), first=first.step, last=last.step

@@ -14,8 +14,9 @@ from omega21.protocol.steps import StepRow
 class Evaluation:
     """How well a run scores samples that it was not trained on.
 
-    `found` anomalies and `false_alarms` have a probability over 0.5. The two figures are None where
-    the samples are all of one class, for which they do not exist.
+    `found` anomalies and `false_alarms` have a probability over 0.5. `not_finite` samples score NaN
+    or infinite: the loss is None then, and AUROC and average precision are those of the others.
+    These two are None where the samples are all of one class, for which they do not exist.
     """
 
     step: int
@@ -23,9 +24,10 @@ class Evaluation:
     anomalies: int
     found: int
     false_alarms: int
-    loss: float
+    loss: float | None
     auroc: float | None
     average_precision: float | None
+    not_finite: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,7 +43,8 @@ class Scored:
 class Summary:
     """What was trained in one segment and what came of it.
 
-    Losses are None for a step that did not count. `samples_per_second` is samples × epochs over
+    Losses are None for a step that did not count; `non_finite_steps` is how many had a loss or
+    gradient that was not finite, and trained nothing. `samples_per_second` is samples × epochs over
     the time from the first step's start to the last one's end, by the server's clock; `seconds` is
     the whole command by this machine's. `conditions_changed_at` are steps from which on device,
     precision, threads or versions were others than before, so that the bits may differ.
@@ -62,6 +65,7 @@ class Summary:
     seconds: float
     samples_per_second: float
     weights_sha256: str
+    non_finite_steps: int = 0
     deterministic: bool = True
     conditions_changed_at: tuple[int, ...] = ()
 
@@ -84,6 +88,7 @@ def summarise(
     evaluation: Evaluation | None,
     seconds: float,
     weights_sha256: str,
+    non_finite_steps: int,
     deterministic: bool,
     conditions_changed_at: tuple[int, ...] = (),
 ) -> Summary:
@@ -105,6 +110,7 @@ def summarise(
         seconds=seconds,
         samples_per_second=samples_per_second(segment, first, last),
         weights_sha256=weights_sha256,
+        non_finite_steps=non_finite_steps,
         deterministic=deterministic,
         conditions_changed_at=conditions_changed_at,
     )

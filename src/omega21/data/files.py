@@ -92,11 +92,7 @@ def write_data(path: str | Path, samples: Samples) -> None:
     Raises InvalidDataFile for an unknown ending, InvalidSamples for samples not fit for training.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in _READERS:
-        raise InvalidDataFile(
-            _("{name} has an unknown ending").format(name=path.name), hint=_(_SUFFIX_HINT)
-        )
+    suffix = check_ending(path)
     check_form(samples.x, samples.y)
     check_samples(samples)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -108,6 +104,16 @@ def write_data(path: str | Path, samples: Samples) -> None:
         part.unlink(missing_ok=True)
 
 
+def check_ending(path: Path) -> str:
+    """Return the ending that names a file's format, in lower case. Raises InvalidDataFile."""
+    suffix = path.suffix.lower()
+    if suffix not in _READERS:
+        raise InvalidDataFile(
+            _("{name} has an unknown ending").format(name=path.name), hint=_(_SUFFIX_HINT)
+        )
+    return suffix
+
+
 def _write(file: BinaryIO, suffix: str, samples: Samples) -> None:
     if suffix == ".npz":
         np.savez(file, x=samples.x, y=samples.y)
@@ -117,11 +123,7 @@ def _write(file: BinaryIO, suffix: str, samples: Samples) -> None:
 
 def _read_tensors(path: Path, wanted: tuple[str, ...]) -> Mapping[str, _Tensor]:
     """Read a file in the format that its ending names; all of `wanted` are in it."""
-    read = _READERS.get(path.suffix.lower())
-    if read is None:
-        raise InvalidDataFile(
-            _("{name} has an unknown ending").format(name=path.name), hint=_(_SUFFIX_HINT)
-        )
+    read = _READERS[check_ending(path)]
     if not path.is_file():
         raise InvalidDataFile(_("there is no file {path}").format(path=path))
     try:

@@ -78,7 +78,7 @@ _SENTENCES: Final = (
     N_("{moment}: killed by {signal}"),
     N_("{moment}: exit status {status}"),
     N_("step {step}: {message}"),
-    N_("the loss or gradient of steps {first} to {last} was not finite: {message}"),
+    N_("the loss or gradient of steps {first} to {last} was not finite"),
     N_("segment {number}, samples {places}"),
     N_("one sample does not fit in the device's memory"),
 )

@@ -8,15 +8,17 @@ program.
 from datetime import datetime
 from functools import cache
 from math import isfinite
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from omega21.language import _, current_locale
 
 if TYPE_CHECKING:
     from babel import Locale
 
-_LAST_MOMENT = 253_402_000_000.0
-"""Seconds since 1970 up to some days before the end of the year 9999."""
+_MOST_WRITTEN_OUT: Final = 1e15
+"""From here on a number is written with its power; Babel cannot write 10^28 otherwise."""
+_LAST_SECOND: Final = 253_370_764_800.0
+"""The beginning of the year 9999."""
 
 
 def decimal(value: float, digits: int) -> str:
@@ -48,6 +50,8 @@ def plain(value: float) -> str:
 
 def percent(share: float, digits: int = 0) -> str:
     """Write a share of 1 in percent, with at most `digits` decimals: 12.5%."""
+    if not abs(share) < _MOST_WRITTEN_OUT:
+        return f"{number(share)} × 100%" if isfinite(share) else str(share)
     from babel.numbers import format_percent  # noqa: PLC0415 - see above
 
     locale = _locale(current_locale())
@@ -66,8 +70,10 @@ def size(of_bytes: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Write a length of time: 12 s, 3 min 20 s, 2 h 05 min."""
-    whole = round(seconds)
+    """Write a length of time: 12 s, 3 min 20 s, 2 h 05 min; a dash for one without an end."""
+    if not isfinite(seconds):
+        return "-"
+    whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:
@@ -98,15 +104,18 @@ def dated(seconds: float) -> str:
 
 
 def _here(seconds: float) -> datetime:
-    # Another machine's clock may say anything; the calendar ends with the year 9999.
-    return datetime.fromtimestamp(min(max(0.0, seconds), _LAST_MOMENT)).astimezone()
+    """The moment in this machine's zone; one that no calendar has is the nearest that it has."""
+    known = min(max(seconds, 0.0), _LAST_SECOND) if isfinite(seconds) else 0.0
+    return datetime.fromtimestamp(known).astimezone()
 
 
 def _decimal(value: float, pattern: str) -> str:
     if not isfinite(value):
         return str(value)
-    from babel.numbers import format_decimal  # noqa: PLC0415 - see above
+    from babel.numbers import format_decimal, format_scientific  # noqa: PLC0415 - see above
 
+    if abs(value) >= _MOST_WRITTEN_OUT:
+        return str(format_scientific(value, "0.0E0", _locale(current_locale())))
     return str(format_decimal(value, pattern, _locale(current_locale())))
 
 

@@ -34,6 +34,7 @@
     │   ├── StillRunning              the same request is being worked on
     │   ├── RunPaused                 an inline batch for a paused run
     │   ├── Diverged                  ten steps in a row were not finite
+    │   ├── NonFiniteSteps            a training ended, and some steps of it were not finite
     │   ├── RunFolderConflict         a run folder that does not fit the command
     │   └── NotReproduced             a run executed again that came to other bits
     ├── ServerFailure                 the server cannot do it now
@@ -380,7 +381,19 @@ class Diverged(Conflict):
 
     code = "diverged"
     exit_code = 38
-    default_hint = N_("look at the samples it names; start a new run with a lower learning rate")
+    default_hint = N_(
+        "look for extreme values in these rows, scale the data, and train another run with --run"
+    )
+
+
+class NonFiniteSteps(Conflict):
+    """A training came to its end, and some of its steps were not finite and trained nothing."""
+
+    code = "non_finite_steps"
+    exit_code = 41
+    default_hint = N_(
+        "look for extreme values in these rows, scale the data, and train another run with --run"
+    )
 
 
 class RunFolderConflict(Conflict):

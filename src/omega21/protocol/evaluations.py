@@ -27,7 +27,8 @@ class RecordEvaluation(Request):
     anomalies: Count
     found: Count = Field(description="anomalies with a probability over 0.5")
     false_alarms: Count = Field(description="normal samples with a probability over 0.5")
-    loss: float = Field(description="mean over the samples")
+    not_finite: Count = Field(default=0, description="samples whose score is NaN or infinite")
+    loss: float | None = Field(description="mean over the samples; null if not finite")
     auroc: Area | None = Field(description="null where the samples are all of one class")
     average_precision: Area | None
 
@@ -42,7 +43,8 @@ class EvaluationRow(Reply):
     anomalies: int
     found: int
     false_alarms: int
-    loss: float
+    not_finite: int = 0
+    loss: float | None
     auroc: float | None
     average_precision: float | None
 

@@ -62,10 +62,10 @@ class EvaluateReply(Reply):
     run: str
     step: int = Field(description="the step whose weights were used")
     samples: int
-    loss: float = Field(description="mean over the samples")
+    loss: float | None = Field(description="mean over the samples; null if not finite")
     scores: str = Field(
         description="anomaly probabilities in the order of the shards and of their samples: "
-        "little-endian float32, base64"
+        "little-endian float32, base64; NaN or infinite where the outputs are"
     )
 
     def score_array(self) -> NDArray[np.float32]:

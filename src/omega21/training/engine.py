@@ -6,6 +6,7 @@ that raises.
 """
 
 import logging
+import math
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -401,18 +402,11 @@ class Engine:
         self._check_computable(name, shards, labelled=True)
         answer = self._ask(name, lambda ex: questions.evaluate(ex, self._shards, shards))
         loss, scores = answer.value
-        finite = np.isfinite(scores)
-        if not finite.all():
-            raise InvalidSamples(
-                _("the score of sample {number} is not finite").format(
-                    number=int(np.argmin(finite))
-                )
-            )
         return EvaluateReply(
             run=name,
             step=answer.step,
             samples=len(scores),
-            loss=loss,
+            loss=loss if math.isfinite(loss) else None,
             scores=encode_scores(scores),
         )
 

@@ -207,25 +207,7 @@ class Run:
         if self.position.refused_in_a_row < MOST_REFUSED_IN_A_ROW or self.diverged:
             return
         steps = range(self.step - MOST_REFUSED_IN_A_ROW + 1, self.step + 1)
-        by_segment: dict[int, list[NDArray[np.int64]]] = {}
-        for step in steps:
-            number, position = self.index.locate(step)
-            by_segment.setdefault(number, []).append(self.readers[number].places(position))
-        where = "; ".join(
-            f"segment {number}, samples {_name_places(np.concatenate(places))}"
-            for number, places in by_segment.items()
-        )
-        self.diverged = (
-            f"the loss or gradient of steps {steps[0]} to {steps[-1]} was not finite: {where}"
-        )
-
-
-def _name_places(places: NDArray[np.int64]) -> str:
-    distinct = np.unique(places).tolist()
-    if distinct[-1] - distinct[0] == len(distinct) - 1:
-        return f"{distinct[0]} to {distinct[-1]}"
-    more = f" and {len(distinct) - 10} more" if len(distinct) > 10 else ""
-    return ", ".join(map(str, distinct[:10])) + more
+        self.diverged = f"the loss or gradient of steps {steps[0]} to {steps[-1]} was not finite"
 
 
 class Clock:

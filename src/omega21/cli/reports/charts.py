@@ -71,7 +71,8 @@ def loss(series: NDArray[np.float64], evaluations: Sequence[StoredEvaluation]) -
     axes.plot(*_thinned(steps, smoothed), color=FIRST, label=_("smoothed"))
     if evaluations:
         places = [found.evaluation.step for found in evaluations]
-        held_out = [max(found.evaluation.loss, _LEAST_LOSS) for found in evaluations]
+        losses = np.array([found.evaluation.loss for found in evaluations], np.float64)
+        held_out = np.maximum(losses, _LEAST_LOSS)
         axes.plot(places, held_out, "o", color=SECOND, markersize=4, label=_("held-out samples"))
     if np.nanmax(values, initial=0) > 100 * np.nanmin(values, initial=np.inf):
         _logarithmic(axes)

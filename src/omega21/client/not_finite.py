@@ -1,0 +1,116 @@
+"""Which of the user's rows made a loss, a gradient or a score that is not finite."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omega21.client.sources import find_file, segment_rows, validation_rows
+from omega21.data.files import DataFile
+from omega21.data.order import batch_of_step, epoch_order
+from omega21.language import _, ngettext
+from omega21.language.figures import count, number
+from omega21.protocol.plan import PlanIndex, Segment, Source
+
+_MOST_STEPS: Final = 64
+_MOST_NAMED: Final = 10
+_OUTLIER: Final = 1000.0
+"""A row is singled out when its largest value is so many times that of a usual row."""
+_USUAL_ROWS: Final = 256
+
+
+def name_rows_of_steps(
+    segments: Sequence[Segment], steps: Sequence[int], *, files: Mapping[str, str]
+) -> str:
+    """Say which rows of which data files some steps trained on; "" where none is from a file.
+
+    Rows whose values are far larger than a usual row's are named alone. The first 64 steps are
+    looked at. Raises InvalidDataFile when a file is not what it was.
+    """
+    index = PlanIndex(segments)
+    by_segment: dict[int, list[NDArray[np.int64]]] = {}
+    for step in steps[:_MOST_STEPS]:
+        place, position = index.locate(step)
+        by_segment.setdefault(place, []).append(_places(segments[place], position))
+    named = (
+        _name(segments[place].source, _rows(segments[place], places, files), files=files)
+        for place, places in by_segment.items()
+        if segments[place].source.kind == "file"
+    )
+    return "; ".join(named)
+
+
+def name_held_out_rows(
+    source: Source, scores: NDArray[np.float32], *, files: Mapping[str, str]
+) -> str:
+    """Say which held-out samples score NaN or infinite, given all scores [n] in their order."""
+    bad = np.flatnonzero(~np.isfinite(scores))
+    if source.kind != "file":
+        return _("held-out samples {numbers}").format(numbers=_listed(bad))
+    file = find_file(source, files)
+    rows = validation_rows(source, len(scores), total=len(file))[bad]
+    return _in_file(file.path, np.sort(rows))
+
+
+def _places(segment: Segment, position: int) -> NDArray[np.int64]:
+    """Return the places, in the segment's own order, of the samples of its step `position`."""
+    batch = batch_of_step(
+        position + 1,
+        samples=segment.samples,
+        batch_size=segment.batch_size,
+        epochs=segment.epochs,
+    )
+    order = epoch_order(segment.order_seed, epoch=batch.epoch, samples=segment.samples)
+    return order[batch.start : batch.stop]
+
+
+def _rows(
+    segment: Segment, places: list[NDArray[np.int64]], files: Mapping[str, str]
+) -> NDArray[np.int64]:
+    total = len(find_file(segment.source, files))
+    return np.unique(segment_rows(segment, total=total)[np.concatenate(places)])
+
+
+def _name(source: Source, rows: NDArray[np.int64], *, files: Mapping[str, str]) -> str:
+    file = find_file(source, files)
+    outliers = rows[_peaks(file, rows) > _OUTLIER * _usual_peak(file)]
+    if not len(outliers):
+        return _in_file(file.path, rows)
+    peak = float(_peaks(file, outliers).max())
+    return _("{rows}, with values up to {peak}").format(
+        rows=_in_file(file.path, outliers), peak=number(peak, 4)
+    )
+
+
+def _usual_peak(file: DataFile) -> float:
+    """Return what a sound row's largest value is: a low quantile, since most rows may be bad."""
+    some = np.linspace(0, len(file) - 1, min(len(file), _USUAL_ROWS)).astype(np.int64)
+    return float(np.quantile(_peaks(file, some), 0.1)) or 1.0
+
+
+def _peaks(file: DataFile, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    return np.concatenate([np.abs(file.read(part).x).max(axis=1) for part in _parts(rows)])
+
+
+def _parts(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    for start in range(0, len(rows), _USUAL_ROWS):
+        yield rows[start : start + _USUAL_ROWS]
+
+
+def _in_file(path: Path, rows: NDArray[np.int64]) -> str:
+    text = ngettext("row {rows} of {file}", "rows {rows} of {file}", len(rows))
+    return text.format(rows=_listed(rows), file=path.name)
+
+
+def _listed(numbers: NDArray[np.int64]) -> str:
+    """Name ascending numbers, counted from 0: a stretch by its ends, at most ten one by one."""
+    if len(numbers) > 2 and numbers[-1] - numbers[0] == len(numbers) - 1:
+        return _("{first} to {last}").format(first=numbers[0], last=numbers[-1])
+    named = ", ".join(map(str, numbers[:_MOST_NAMED].tolist()))
+    if len(numbers) <= _MOST_NAMED:
+        return named
+    return _("{numbers} and {count} more").format(
+        numbers=named, count=count(len(numbers) - _MOST_NAMED)
+    )
