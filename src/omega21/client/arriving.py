@@ -43,8 +43,8 @@ _DECODED_AT_ONCE: Final = 64 * 2**10
 _MAX_INTEGER: Final = 2**63
 _LARGEST_ERROR_COUNT: Final = 100
 _STEP: Final = re.compile(r"[0-9]{1,16}")
-_RANGE: Final = re.compile(r"bytes [0-9]{1,15}-[0-9]{1,15}/([0-9]{1,15})")
-_LENGTH: Final = re.compile(r"[0-9]{1,15}")
+_RANGE: Final = re.compile(r"bytes [0-9]{1,40}-[0-9]{1,40}/([0-9]{1,40})")
+_LENGTH: Final = re.compile(r"[0-9]{1,40}")
 
 
 class Deadline:

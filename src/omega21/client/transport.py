@@ -226,7 +226,7 @@ class Transport:
 
         Raises the OmegaError that the server described, or a LinkFailure.
         """
-        return await self._persist(lambda: self._attempt(call), keyed=_KEY in call.headers)
+        return await self._persist(lambda _failing: self._attempt(call), keyed=_KEY in call.headers)
 
     async def download(self, make_call: Callable[[], Call], sink: Sink) -> httpx.Headers:
         """Hand a reply's bytes to `sink` as they come, and return its headers.
@@ -234,20 +234,23 @@ class Transport:
         `make_call` is asked before each attempt, so that a broken download goes on where it was.
         Raises as `send`.
         """
-        return await self._persist(lambda: self._receive(make_call(), sink))
+        return await self._persist(
+            lambda failing: self._receive(make_call(), sink, failing=failing)
+        )
 
     async def _persist(
-        self, attempt: Callable[[], Awaitable[_Got]], *, keyed: bool = False
+        self, attempt: Callable[[Link], Awaitable[_Got]], *, keyed: bool = False
     ) -> _Got:
         failures, waited = 0, 0.0
+        failing = Link()  # of this call alone: others may be answered all the while
         while True:
             try:
                 if self._proof is not None:
                     await self._proof.settle(self._ask_proof)
-                got = await attempt()
+                got = await attempt(failing)
             except OmegaError as error:
                 failures += 1
-                delay = self._after(error, failures, keyed=keyed, waited=waited)
+                delay = self._after(error, failures, keyed=keyed, waited=waited, failing=failing)
             else:
                 self.traffic.answers += 1
                 self.link.up()
@@ -265,7 +268,7 @@ class Transport:
         )
         return (await self._attempt(call)).read(TokenProof)
 
-    async def _receive(self, call: Call, sink: Sink) -> httpx.Headers:
+    async def _receive(self, call: Call, sink: Sink, *, failing: Link) -> httpx.Headers:
         async with self._exchange(call) as (response, deadline):
             if not response.is_success:
                 body = await read_body(response, most=0, deadline=deadline)
@@ -282,21 +285,26 @@ class Transport:
                 received += len(chunk)
                 if received > ALIVE_BYTES:
                     self.link.up()
+                    failing.up()
         return response.headers
 
-    def _after(self, error: OmegaError, failures: int, *, keyed: bool, waited: float) -> float:
+    def _after(
+        self, error: OmegaError, failures: int, *, keyed: bool, waited: float, failing: Link
+    ) -> float:
         """Note a failure; return the seconds to wait before the next attempt, or raise it."""
         is_foreign = not isinstance(error, InvalidReply) and self.traffic.answers > 0
         if isinstance(error, NotOmega21) and is_foreign:
             error = _in_between(error)
         if is_link_failure(error):
             self.link.down(error)
+            failing.down(error)
         else:
             self.link.up()
+            failing.up()
         verdict = judge(error, keyed=keyed)
         if isinstance(verdict, Fatal):
             raise error
-        down_for = self.link.down_for()
+        down_for = max(self.link.down_for(), failing.down_for())
         if self._rules.gives_up(verdict, failures, down_for=down_for):
             raise error
         delay = self._rules.delay(failures, chance=_jitter.random(), at_least=verdict.at_least)
