@@ -35,6 +35,7 @@ from omega21.language import speaking
 from omega21.protocol.errors import InvalidAddress, InvalidRequest, InvalidSamples, OmegaError
 from omega21.protocol.names import DEFAULT_RUN
 from omega21.protocol.plan import Kind
+from omega21.protocol.printable import printable
 
 Muestra: TypeAlias = Mapping[str, Any]
 """Una muestra como diccionario: `input_data`, 1600 números, y `anomaly_label`, 0 o 1."""
@@ -139,10 +140,12 @@ class ClienteColabEntrenamiento:
         try:
             info = self._cliente.connect()
         except OmegaError as error:
-            sys.stderr.write(f"sin conexión con {self.url}: {error}\n")
+            sys.stderr.write(printable(f"sin conexión con {self.url}: {error}") + "\n")
             self._conectado = False
         else:
-            sys.stderr.write(f"conectado con {self.url}: {info.nombre} {info.version}\n")
+            sys.stderr.write(
+                printable(f"conectado con {self.url}: {info.nombre} {info.version}") + "\n"
+            )
             self._conectado = True
         return self._conectado
 
@@ -344,7 +347,7 @@ def _de_diccionarios(muestras: Sequence[Muestra]) -> Samples:
 
 def _escribir(titulo: str, datos: Mapping[str, Any]) -> None:
     consola = Console(highlight=False, markup=False, soft_wrap=True)
-    consola.print(titulo)
+    consola.print(printable(titulo))
     for nombre, valor in datos.items():
         texto = f"{valor:.4f}" if isinstance(valor, float) else valor
-        consola.print(f"  {nombre.replace('_', ' ')}: {'-' if texto is None else texto}")
+        consola.print(printable(f"  {nombre.replace('_', ' ')}: {'-' if texto is None else texto}"))

@@ -29,6 +29,7 @@ _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 """What a write to a stream says that goes into a full disk, which has no file name to it."""
 
 _log = logging.getLogger("omega21.cli")  # for its file: what is said is on standard error anyway
+_log.addHandler(logging.NullHandler())  # without a file yet, logging would say it there again
 
 
 def report(error: Exception) -> int:
@@ -42,13 +43,23 @@ def report(error: Exception) -> int:
         sys.stderr.write("\n")  # ends the line of the question
         _say(_("nothing was done"))
         return 1
-    if isinstance(error, OSError) and error.filename is not None:
-        _say(f"{error.filename}: {error.strerror}")
-        return 1
-    if isinstance(error, OSError) and error.errno in _NO_ROOM:
-        _say(_("standard output: {error}").format(error=error.strerror))
+    if said := _of_this_machine(error):
+        _say(said)
         return 1
     return _fault(error)
+
+
+def _of_this_machine(error: Exception) -> str | None:
+    """Say what this machine lacks or refuses, where that is what went wrong."""
+    if isinstance(error, MemoryError):
+        return _("this machine's memory is too small for this: {error}").format(error=error)
+    if not isinstance(error, OSError):
+        return None
+    if error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    if error.errno in _NO_ROOM:
+        return _("what was to be written could not be: {error}").format(error=error.strerror)
+    return None
 
 
 def _usage(error: typer.TyperException) -> int:

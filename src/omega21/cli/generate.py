@@ -1,13 +1,15 @@
 """`omega21 generate`: writes a data set of made samples to a file."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from omega21.cli.options import Json, KindName, Quiet, Verbose
+from omega21.cli.values import MOST_WHOLE
 from omega21.language import _
-from omega21.language.figures import count, decimal, percent
+from omega21.language.figures import count, decimal, percent, size
 
 if TYPE_CHECKING:
     from omega21.data.samples import Statistics
@@ -71,6 +73,7 @@ def generate(
     output = Output(json=json, quiet=quiet, verbose=verbose)
     check_ending(file)
     check_output(file)
+    _check_room(file, samples)
     made = make(kind, seed, range(first, first + samples), anomaly_percent=anomaly_percent)
     write_data(file, made)
     document = {"file": str(file), "kind": kind, "seed": seed, "first": first, "samples": samples}
@@ -83,6 +86,35 @@ def generate(
         document["statistics"] = found._asdict()
         rows += _statistics_rows(found)
     output.result(document, facts(rows))
+
+
+def _check_room(file: Path, samples: int) -> None:
+    """Raise InvalidRequest where the disk or the memory is too small for the samples.
+
+    Before any is made: a machine whose memory runs out ends whatever it chooses.
+    """
+    import shutil
+
+    from omega21.data.samples import FEATURES
+    from omega21.protocol.errors import InvalidRequest
+
+    needed = samples * 4 * (FEATURES + 1)
+    folder = next(each for each in file.absolute().parents if each.exists())
+    room = min(shutil.disk_usage(folder).free, _memory())
+    if needed > room:
+        raise InvalidRequest(
+            _("{samples} samples take {needed}, and there is room for {room}").format(
+                samples=count(samples), needed=size(needed), room=size(room)
+            ),
+            hint=_("make several files: --first goes on where the one before ended"),
+        )
+
+
+def _memory() -> int:
+    """Return the bytes of this machine's memory; without bounds where that is not told."""
+    if not hasattr(os, "sysconf"):
+        return MOST_WHOLE
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _statistics_rows(found: "Statistics") -> list[tuple[str, str]]:

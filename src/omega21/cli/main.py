@@ -120,7 +120,10 @@ def omega21(
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit status; what goes wrong is told on standard error."""
+    from omega21.cli.values import check_values
+
     command = typer.main.get_command(app)
+    check_values(command)
     asked = _language_asked(arguments)
     if choose_language(asked) != "en":
         from omega21.cli.help import translate_help

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
+from omega21.cli.values import MOST_SECONDS, MOST_WHOLE
 from omega21.language import _
 
 if TYPE_CHECKING:
@@ -135,6 +136,10 @@ def seconds(text: str, option: str, *, least: float = 0) -> float:
     if found is None or found[2] not in _SECONDS:
         raise _not_read(text, option, _("a length of time, such as 90s, 30m, 1h or 1d"))
     length = float(found[1]) * _SECONDS[found[2]]
+    if length > MOST_SECONDS:
+        raise _not_read(
+            text, option, _("at most {seconds} s").format(seconds=f"{MOST_SECONDS:.0f}")
+        )
     if length < least:
         raise _not_read(text, option, _("at least {seconds} s").format(seconds=f"{least:g}"))
     return length
@@ -145,7 +150,10 @@ def size(text: str, option: str) -> int:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Z]*)", text.strip().upper())
     if found is None or found[2] not in _BYTES:
         raise _not_read(text, option, _("a number of bytes, such as 500MB or 20GB"))
-    return int(float(found[1]) * _BYTES[found[2]])
+    wanted = float(found[1]) * _BYTES[found[2]]
+    if wanted > MOST_WHOLE:
+        raise _not_read(text, option, _("at most {bytes} bytes").format(bytes=MOST_WHOLE))
+    return int(wanted)
 
 
 def evaluate_when(text: str) -> "EvaluateEvery":
@@ -166,7 +174,7 @@ def pull_policy(text: str) -> "Pull":
     if word in _PULLS:
         return _PULLS[word]
     if re.fullmatch(r"\d+(\.\d+)?", word) and float(word) > 0:
-        return 60 * float(word)
+        return seconds(f"{word}m", "--pull-checkpoints")
     raise _not_read(text, "--pull-checkpoints", _("never, end, auto or a number of minutes"))
 
 

@@ -1,5 +1,6 @@
 """`omega21 serve`: a server on this machine, until it is stopped."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -127,7 +128,7 @@ def serve(
                 mirror=mirror,
             ),
             tunnel=tunnel,
-            cloudflared=cloudflared,
+            cloudflared=cloudflared and os.path.expanduser(cloudflared),  # noqa: PTH111 - or a URL
             log_level=log_level,
             stop_with_stdin=stop_with_stdin,
         )

@@ -41,7 +41,7 @@ def servers_folder() -> Path | None:
     """Return where servers are remembered; None when they are not."""
     given = os.environ.get(SERVERS_FOLDER)
     if given is not None:
-        return Path(given) if given else None
+        return Path(given).expanduser() if given else None
     return platformdirs.user_data_path("omega21", appauthor=False) / "servers"
 
 

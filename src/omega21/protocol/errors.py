@@ -71,6 +71,7 @@ from pydantic import Field
 
 from omega21.language import N_, _
 from omega21.protocol.messages import Reply
+from omega21.protocol.printable import printable_lines
 
 
 class OmegaError(Exception):
@@ -96,7 +97,8 @@ class OmegaError(Exception):
 
     def __str__(self) -> str:
         """Say what is wrong and what to do, in the language that is spoken here."""
-        return f"{self.message!s}; {self.hint!s}" if self.hint else str(self.message)
+        # Also where nothing of ours shows it: in a notebook, or at the end of a trace.
+        return printable_lines(f"{self.message}; {self.hint}" if self.hint else str(self.message))
 
 
 class RequestRefused(OmegaError):

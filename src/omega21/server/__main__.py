@@ -12,6 +12,7 @@ from typing import get_args
 
 from omega21.language import _, language_of_locale, speaking
 from omega21.protocol.errors import OmegaError
+from omega21.protocol.printable import printable
 from omega21.protocol.runs import PrecisionAsked
 from omega21.protocol.token import optional_token
 from omega21.protocol.tunnels import TunnelAsked
@@ -79,7 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
             else:
                 serve_child(options, descriptor)
         except OmegaError as error:
-            sys.stderr.write(_("error: {text}").format(text=error) + "\n")
+            sys.stderr.write(_("error: {text}").format(text=printable(str(error))) + "\n")
             return error.exit_code
     return 0
 

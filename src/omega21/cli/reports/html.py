@@ -1,6 +1,6 @@
 """A report as one HTML file: no scripts, nothing loaded from anywhere, light and dark."""
 
-from html import escape
+import html
 from typing import Final
 
 from omega21.cli.reports import charts
@@ -16,6 +16,7 @@ from omega21.cli.reports.blocks import (
     Text,
 )
 from omega21.language import current_language
+from omega21.protocol.printable import printable
 
 _STYLE: Final = """
 :root { color-scheme: light dark; --page: #f6f7f9; --card: #fff; --ink: #17191c; --soft: #5a616b;
@@ -62,7 +63,7 @@ _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 def write_html(report: Report) -> str:
     """Write a report as a page."""
     highlights = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
+        f"<div><dt>{_escape(name)}</dt><dd>{_escape(value)}</dd></div>"
         for name, value in report.highlights
     )
     sections = "".join(map(_section, report.sections))
@@ -70,43 +71,48 @@ def write_html(report: Report) -> str:
         f'<!doctype html>\n<html lang="{current_language()}">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        f"<title>{escape(report.title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
-        f"<header><h1>{escape(report.title)}</h1><p>{escape(report.subtitle)}</p></header>\n"
+        f"<title>{_escape(report.title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"<header><h1>{_escape(report.title)}</h1><p>{_escape(report.subtitle)}</p></header>\n"
         f'<dl class="highlights">{highlights}</dl>\n{sections}'
-        f"<footer>{escape(report.footer)}</footer>\n</main>\n</body>\n</html>\n"
+        f"<footer>{_escape(report.footer)}</footer>\n</main>\n</body>\n</html>\n"
     )
 
 
 def _section(section: Section) -> str:
     blocks = "\n".join(map(_block, section.blocks))
-    return f"<section>\n<h2>{escape(section.title)}</h2>\n{blocks}\n</section>\n"
+    return f"<section>\n<h2>{_escape(section.title)}</h2>\n{blocks}\n</section>\n"
 
 
 def _block(block: Block) -> str:
     match block:
         case Facts(rows):
             cells = "".join(
-                f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>'
+                f'<tr><th scope="row">{_escape(name)}</th><td>{_escape(value)}</td></tr>'
                 for name, value in rows
             )
             return f'<table class="facts"><tbody>{cells}</tbody></table>'
         case Table(titles, rows):
-            head = "".join(f'<th scope="col">{escape(title)}</th>' for title in titles)
+            head = "".join(f'<th scope="col">{_escape(title)}</th>' for title in titles)
             body = "".join(
-                f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows
+                f"<tr>{''.join(f'<td>{_escape(cell)}</td>' for cell in row)}</tr>" for row in rows
             )
             table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
             return f'<div class="scroll" tabindex="0">{table}</div>'
         case Text(text):
-            return f"<p>{escape(text)}</p>"
+            return f"<p>{_escape(text)}</p>"
         case Commands(lines):
-            return f"<pre><code>{escape(chr(10).join(lines))}</code></pre>"
+            return f"<pre><code>{chr(10).join(map(_escape, lines))}</code></pre>"
         case Charts(drawn):
             return f'<div class="charts">{"".join(map(_chart, drawn))}</div>'
 
 
+def _escape(text: str) -> str:
+    """Return a text as HTML shows it, with whatever would act on it escaped."""
+    return html.escape(printable(text))
+
+
 def _chart(chart: Chart) -> str:
-    caption = escape(chart.caption)
+    caption = _escape(chart.caption)
     drawn = charts.svg(chart.draw(), chart.name)
     drawn = drawn.replace("<svg", f'<svg role="img" aria-label="{caption}"', 1)
     return f"<figure>{drawn}<figcaption>{caption}</figcaption></figure>"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from omega21.language import _, choose_language
+from omega21.protocol.printable import printable
 from omega21.protocol.token_text import check_token
 from omega21.server.notebook.machine import check_data_dir, default_data_dir, has_gpu
 from omega21.server.notebook.problem import CannotServe
@@ -31,7 +32,7 @@ def run_cell(**given: Any) -> None:
         with start(prepare(**given)) as server:
             keep_running(server)
     except CannotServe as problem:
-        print(f"error: {problem}", file=sys.stderr)  # noqa: T201
+        print(f"error: {printable(str(problem))}", file=sys.stderr)  # noqa: T201
         if not in_notebook():
             sys.exit(1)
     except KeyboardInterrupt:
@@ -150,7 +151,7 @@ class StatusLine:
 
     def show(self, text: str) -> None:
         """Put `text` in the place of what is shown."""
-        text = text[:79]
+        text = printable(text, most=79)
         if text != self._shown:
             self._write("\r" + text.ljust(len(self._shown)))
             sys.stdout.flush()
@@ -164,4 +165,4 @@ class StatusLine:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)  # noqa: T201
+    print(printable(line), flush=True)  # noqa: T201

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from omega21.language import _
+from omega21.protocol.printable import printable
 from omega21.server.notebook.cell import StatusLine, describe
 from omega21.server.notebook.problem import CannotServe
 from omega21.server.notebook.process import ServerProcess
@@ -63,7 +64,7 @@ def watch_run(server: ServerProcess) -> None:
 def _tell(server: ServerProcess, *, wait: float) -> None:
     """Print what the server says, such as a new address, waiting so long for it."""
     for line in server.news(wait=wait):
-        print(line)  # noqa: T201
+        print(printable(line))  # noqa: T201
 
 
 def _busiest(server: ServerProcess, shown: str | None) -> str | None:

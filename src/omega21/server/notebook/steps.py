@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from omega21.language import _
+from omega21.protocol.printable import printable
 from omega21.server.notebook.cell import keep_running, prepare, start
 from omega21.server.notebook.charts import watch_run
 from omega21.server.notebook.problem import CannotServe
@@ -69,7 +70,7 @@ def _said(work: "Callable[[], Any]") -> Any:
     try:
         return work()
     except CannotServe as problem:
-        print(f"error: {problem}", file=sys.stderr)  # noqa: T201
+        print(f"error: {printable(str(problem))}", file=sys.stderr)  # noqa: T201
         return None
 
 
