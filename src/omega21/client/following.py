@@ -7,10 +7,12 @@ there on replace the old ones, which go to the log.
 """
 
 import struct
+import time
 from collections.abc import Awaitable, Callable
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
+import anyio
 from anyio.to_thread import run_sync
 
 from omega21.client.conditions import note_conditions
@@ -39,6 +41,9 @@ GATHER_SECONDS: Final = 5.0
 
 GATHER_SECONDS_LOCAL: Final = 0.2
 """On this machine a request costs little, and a live view likes to move."""
+
+_LEAST_SECONDS: Final = 0.2
+"""Between two replies without results that came although they were to be waited for."""
 
 
 class Following:
@@ -72,7 +77,7 @@ class Following:
         # With every result here already, the first question is where the server stands.
         wait = 0.0 if results.last_step >= self._last_step else MAX_WAIT_SECONDS
         while True:
-            uploaded = self.uploaded
+            uploaded, asked = self.uploaded, time.monotonic()
             reply = await self._client.steps(
                 self._folder.record.run,
                 after=results.last_step,
@@ -88,6 +93,9 @@ class Following:
             if results.last_step >= self._last_step <= reply.step:
                 return
             await self._judge(reply, uploaded=uploaded)
+            if wait and not reply.steps and time.monotonic() - asked < _LEAST_SECONDS:
+                # A server that says at once, again and again, that there is nothing.
+                await anyio.sleep(_LEAST_SECONDS)
             wait = 0.0 if is_ahead else MAX_WAIT_SECONDS
 
     async def _take(self, reply: StepsReply) -> bool:

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from copy import copy
 from dataclasses import dataclass, field, replace
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from typing import Protocol, Self, TypeVar
 
@@ -197,6 +198,8 @@ class Transport:
             http2=not local,
             verify=True if ca is None else trusting(ca),
             transport=carrier,
+            # Nothing here needs a cookie, and one that is kept tells requests apart.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
         )
 
     @property

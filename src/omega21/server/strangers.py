@@ -17,7 +17,7 @@ from typing import Final
 
 from omega21 import logs
 
-BURST: Final = 20
+BURST: Final = 8
 """Lines of strangers that are logged at once; as many again of warnings and errors."""
 
 SECONDS_EACH: Final = 300.0
