@@ -10,6 +10,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import brotli
@@ -117,7 +118,8 @@ def _for_ever(piece: bytes, *, every: float) -> Callable[[], Iterator[bytes]]:
 
 def _deflated(megabytes: int) -> bytes:
     packer = zlib.compressobj(9, wbits=31)
-    return b"".join(packer.compress(piece) for piece in _zeros(megabytes)) + packer.flush()
+    pieces = [packer.compress(piece) for piece in _zeros(megabytes)]
+    return b"".join([*pieces, packer.flush()])
 
 
 def _zstd(megabytes: int, *, window: int) -> bytes:
@@ -128,10 +130,11 @@ def _zstd(megabytes: int, *, window: int) -> bytes:
 
 def _brotli(megabytes: int) -> bytes:
     packer = brotli.Compressor(quality=1)
-    return b"".join(packer.process(piece) for piece in _zeros(megabytes)) + packer.finish()
+    pieces: list[bytes] = [packer.process(piece) for piece in _zeros(megabytes)]
+    return b"".join([*pieces, packer.finish()])
 
 
-_BOMBS: Final = {
+_BOMBS: Final[dict[str, Callable[[], bytes]]] = {
     "br": lambda: _brotli(2000),
     "gzip": lambda: _deflated(1000),
     "zstd": lambda: _zstd(2000, window=20),
@@ -287,7 +290,7 @@ def file_harms() -> list[Harm]:
     harms = []
     for at, command in (("?full", PULL), ("?weights", WEIGHTS)):
         harms += [
-            Harm(name, command, at, lambda reply, body=body: reply.with_body(body))
+            Harm(name, command, at, partial(Reply.with_body, body=body))
             for name, body in FILES.items()
         ]
         for name, headers in {

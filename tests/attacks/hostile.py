@@ -205,11 +205,11 @@ def run_client(command: Sequence[str], server: HostileServer, folder: Path) -> E
         "LANGUAGE": "en",
     }
     files = [folder / f"written-{name}" for name in ("out", "err", "memory")]
-    with files[0].open("wb") as out, files[1].open("wb") as err:
+    with files[0].open("wb") as to_out, files[1].open("wb") as to_err:
         process = subprocess.Popen(
             [sys.executable, "-S", "-c", _MEASURED, str(files[2]), *words],
-            stdout=out,
-            stderr=err,
+            stdout=to_out,
+            stderr=to_err,
             env=environment,
             cwd=folder,
             start_new_session=True,
@@ -219,9 +219,9 @@ def run_client(command: Sequence[str], server: HostileServer, folder: Path) -> E
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-    texts = [file.read_text("utf-8", "backslashreplace") for file in files[:2]]
+    out, err = (file.read_text("utf-8", "backslashreplace") for file in files[:2])
     memory = int(files[2].read_text("ascii")) / 1024 if files[2].exists() else 0.0
-    return Ended(process.returncode, *texts, memory)
+    return Ended(process.returncode, out, err, memory)
 
 
 def faults_of(ended: Ended) -> list[str]:
