@@ -232,7 +232,7 @@ def faults_of(ended: Ended) -> list[str]:
     if ended.megabytes > MEMORY_MB:
         found.append(f"took {ended.megabytes:.0f} MB")
     text = ended.out + ended.err
-    if "Traceback" in text or "a fault of omega21's own" in text:
+    if "Traceback" in text or "internal error" in text:
         found.append("a fault of its own")
     errors = [line for line in ended.err.splitlines() if line.startswith("error:")]
     if ended.status != 0 and len(errors) != 1:

@@ -72,7 +72,7 @@ def test_no_summary_is_cut_short(language: str, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ("--nope", "No existe la opción --nope; mira omega21 --help"),
+        ("--nope", "No existe la opción --nope; consulta omega21 --help"),
         (
             "train --smples 3",
             "No existe la opción --smples (quizá: --preset, --samples, --samples-type)",
@@ -100,7 +100,7 @@ def test_what_is_wrong_with_a_command_line_is_said_in_spanish(
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert said in error
-    assert "; mira omega21" in error
+    assert "; consulta omega21" in error
 
 
 def test_another_language_is_refused_with_those_there_are(
@@ -139,7 +139,7 @@ def test_an_error_of_the_server_comes_in_the_language_of_the_command(on_server: 
     assert spanish.status == english.status == 21
     assert "no run 'nothing' on this server; list the runs" in english.stderr
     assert (
-        "no hay ninguna ejecución 'nothing' en este servidor; mira las ejecuciones"
+        "no hay ninguna ejecución 'nothing' en este servidor; consulta las ejecuciones"
         in spanish.stderr
     )
 

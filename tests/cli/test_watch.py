@@ -76,7 +76,7 @@ def test_ctrl_c_ends_the_watching_and_not_the_run(
     assert state["state"] == "training"
     trainer.send_signal(signal.SIGINT)
     _, notes = trainer.communicate()
-    assert "goes on without this command; to come back to it: omega21 resume long" in notes
+    assert "keeps training in the background; to come back to it: omega21 resume long" in notes
     assert omega21("runs", "remove", "long", "--yes", "--url", own_server.address).status == 0
 
 

@@ -201,7 +201,7 @@ def test_an_error_speaks_the_language_of_whoever_reads_it() -> None:
         beside.join()
         (error,) = caught
         assert str(error).startswith(
-            "no hay ninguna ejecución en esta máquina; mira las ejecuciones"
+            "no hay ninguna ejecución en esta máquina; consulta las ejecuciones"
         )
         assert to_problem(error).detail == str(error)
     assert str(error).startswith("there is no run on this machine; list the runs")

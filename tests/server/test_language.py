@@ -40,7 +40,7 @@ REFUSED: list[tuple[str, str, dict[str, Any], str, str]] = [
     (
         *("GET", "/runs/nothing", {}),
         "no run 'nothing' on this server; list the runs with `omega21 runs`, or create it",
-        "no hay ninguna ejecución 'nothing' en este servidor; mira las ejecuciones con "
+        "no hay ninguna ejecución 'nothing' en este servidor; consulta las ejecuciones con "
         "`omega21 runs`, o créala",
     ),
     ("GET", "/nowhere", {}, "there is no GET /nowhere; see", "no existe GET /nowhere; mira"),

@@ -5,7 +5,7 @@
 - a file or folder of the user's that cannot be read or written is 1, and so is a question that
   was answered with no;
 - a reader of standard output that has gone away (`… | head`) is 1 too, without a word: typer's;
-- anything else is a fault of omega21's own: 55, with the trace in a file, or here with -v.
+- anything else is an internal error: 55, with the trace in a file, or here with -v.
 
 The line is the same with --json: standard output stays empty, and the status says which error.
 """
@@ -84,7 +84,7 @@ def _fault(error: Exception) -> int:
             file.write(trace)
         where = _("the trace is in {path}, and -v shows it").format(path=path)
     _log.error("a fault", exc_info=error)
-    fault = _("a fault of omega21's own, {kind}: {error}; {where}")
+    fault = _("internal error, {kind}: {error}; {where}")
     _say(fault.format(kind=type(error).__name__, error=error, where=where))
     return InternalError.exit_code
 

@@ -12,12 +12,12 @@ from omega21.language.figures import count
 if TYPE_CHECKING:
     from omega21.client.sync import Client
 
-app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Bring checkpoints here.")
+app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Download checkpoints.")
 
 
 @app.callback()
 def checkpoint() -> None:
-    """Bring checkpoints of runs to this machine."""
+    """Download checkpoints of runs to this machine."""
 
 
 @app.command()

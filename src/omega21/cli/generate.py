@@ -59,7 +59,7 @@ def generate(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Write made samples to a file.
+    """Write synthetic samples to a file.
 
     `train --data FILE` reads it. The file holds the tensors x [n, 1600] and y [n]; sample i
     depends on kind, seed and i alone.

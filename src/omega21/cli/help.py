@@ -17,6 +17,8 @@ from typer._click.formatting import HelpFormatter
 from omega21.language import _
 from omega21.language.borrowed import translated
 
+_TEXTS: Final = ("help", "metavar", "show_default")
+"""What a parameter says in words; the last only where it stands for a value that is no text."""
 _EXTRAS: Final = re.compile(r"(?P<text>.*?)(?P<space>(?:  )?)\[(?P<extras>[^\[\]]*)\]", re.DOTALL)
 """What typer writes after an option's help: [env var: NAME; default: 42; x>=1]."""
 
@@ -28,8 +30,8 @@ def translate_help(command: Any) -> None:
         command.help = "\n\n".join(map(_, paragraphs(command.help)))
     command.options_metavar = translated(command.options_metavar or "")
     for parameter in command.params:
-        for name in ("help", "metavar"):
-            if text := getattr(parameter, name):
+        for name in _TEXTS:
+            if isinstance(text := getattr(parameter, name), str) and text:
                 setattr(parameter, name, _(text))
     children = getattr(command, "commands", None)
     if children is not None:
@@ -42,7 +44,8 @@ def help_texts(command: Any) -> Iterator[str]:
     """Yield each text that `translate_help` looks up."""
     yield from paragraphs(command.help or "")
     for parameter in command.params:
-        yield from filter(None, (parameter.help, parameter.metavar))
+        texts = (getattr(parameter, name) for name in _TEXTS)
+        yield from (text for text in texts if isinstance(text, str) and text)
     for child in getattr(command, "commands", {}).values():
         yield from help_texts(child)
 

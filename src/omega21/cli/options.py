@@ -58,7 +58,7 @@ Ca = Annotated[
     ),
 ]
 Timeout = Annotated[
-    float, typer.Option(min=1, metavar="SECONDS", help="Longest silence in a request.")
+    float, typer.Option(min=1, metavar="SECONDS", help="Longest wait without receiving data.")
 ]
 Run = Annotated[str, typer.Option("--run", metavar="NAME", help="The run.")]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The run's name.")]
@@ -118,7 +118,8 @@ JsonLines = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 Verbose = Annotated[
-    bool, typer.Option("--verbose", "-v", help="Log every request; show the trace of a fault.")
+    bool,
+    typer.Option("--verbose", "-v", help="Log every request; show the trace of an internal error."),
 ]
 
 _PULLS: Final[dict[str, Literal["auto", "never", "end"]]] = {

@@ -57,12 +57,12 @@ def train(
             "--lote",
             min=1,
             metavar="N",
-            help="Samples of one step: 64.",
+            help="Batch size (default: 64).",
         ),
     ] = None,
     kind: Annotated[
         KindName | None,
-        typer.Option("--kind", "--tipo", help="Kind of made samples: simple."),
+        typer.Option("--kind", "--tipo", help="Kind of synthetic samples (default: simple)."),
     ] = None,
     anomaly_percent: Annotated[
         float | None,
@@ -72,7 +72,7 @@ def train(
             min=0,
             max=100,
             metavar="P",
-            help="Share of anomalies in made samples: 10.",
+            help="Percentage of anomalies in synthetic samples (default: 10).",
         ),
     ] = None,
     seed: Annotated[

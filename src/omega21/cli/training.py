@@ -171,7 +171,7 @@ def train_job(job: Job, output: Output) -> None:
                     return
                 _wait(start + job.every - time.monotonic(), output)
     except KeyboardInterrupt:
-        goes_on = _("run {run} goes on without this command; to come back to it: {command}")
+        goes_on = _("run {run} keeps training in the background; to come back to it: {command}")
         stopped = _("run {run} is stopped; to come back to it: {command}")
         text = goes_on if job.address else stopped
         output.note(text.format(run=job.order.run, command=job.way_back()))

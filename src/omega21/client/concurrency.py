@@ -12,7 +12,7 @@ _First = TypeVar("_First")
 _Second = TypeVar("_Second")
 
 EXPECTED: Final = (OmegaError, OSError, sqlite3.Error)
-"""What can go wrong without a fault of omega21's own: the server, the link, this machine's disk."""
+"""What can go wrong without an internal error: the server, the link, this machine's disk."""
 
 
 async def together(*tasks: Callable[[], Awaitable[None]]) -> None:

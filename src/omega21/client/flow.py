@@ -408,7 +408,7 @@ class TrainingFlow:
         if count < wanted:
             await self._emit(
                 Notice(
-                    _("validation on {count} samples: no more of this data are held out").format(
+                    _("validation on {count} samples: too few rows to hold any more out").format(
                         count=count
                     )
                 )

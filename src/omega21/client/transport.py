@@ -8,6 +8,7 @@ behind `httpx.AsyncBaseTransport`.
 """
 
 import logging
+import os
 import random
 import socket
 import ssl
@@ -436,7 +437,7 @@ def map_error(error: Exception, address: str) -> OmegaError:
         return NotOmega21(_("{address} does not speak HTTP").format(address=address))
     for theirs, ours, words in _MAPPED:
         if isinstance(error, theirs):
-            detail = f" ({error})" if str(error) else ""
+            detail = f" ({reason})" if (reason := _reason(error)) else ""
             return ours(f"{address}: {_(words)}{detail}")
     raise error
 
@@ -466,6 +467,22 @@ def _tls_fault(error: BaseException | None) -> str | None:
             return _("it does not speak TLS (https)")
         error = error.__cause__ or error.__context__
     return None
+
+
+def _reason(error: BaseException) -> str:
+    """What the system said, where the chain of causes begins with that; else the library's words.
+
+    Of several addresses that were tried, the library says only that all of them failed.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ConnectionRefusedError):
+            return _("connection refused")
+        if isinstance(cause, OSError) and cause.errno is not None and cause.strerror:
+            return os.strerror(cause.errno) if cause.errno > 0 else cause.strerror
+        grouped = cause.exceptions[0] if isinstance(cause, BaseExceptionGroup) else None
+        cause = grouped or cause.__cause__ or cause.__context__
+    return str(error)
 
 
 def _unknown_name(error: BaseException | None) -> str | None:

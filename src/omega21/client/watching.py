@@ -76,7 +76,7 @@ class Watching(EventStream):
     def _hint(self) -> str | None:
         if self._client.server_id is None:
             return None
-        return _("the run goes on without this command; look again with: omega21 watch")
+        return _("the run keeps training in the background; look again with: omega21 watch")
 
     async def _planned(self) -> tuple[Segment, ...]:
         """Wait until something is planned, and return the plan."""

@@ -464,7 +464,7 @@ class NotOnThisServer(ServerFailure):
 
 
 class InternalError(ServerFailure):
-    """A fault of omega21's own; the trace is in the server's log."""
+    """An internal error; the trace is in the server's log."""
 
     code = "internal_error"
     exit_code = 55

@@ -23,7 +23,7 @@ from omega21.cli.reports.repeating import commands, reservation
 from omega21.client.results import StoredEvaluation
 from omega21.client.stored import StoredRun
 from omega21.data.scores import Thresholds, thresholds
-from omega21.language import _
+from omega21.language import _, ngettext
 from omega21.language.borrowed import translated
 from omega21.language.figures import count, dated, duration, number, percent
 from omega21.protocol.plan import plan_sha256, plan_steps
@@ -179,7 +179,7 @@ def _confusion(curve: Thresholds, best: int) -> list[Block]:
         (_("anomalies"), count(found), count(curve.anomalies - found)),
         (_("normal samples"), count(false_alarms), count(curve.normal - false_alarms)),
     ]
-    return [Text(text), Table(("", _("taken for anomalies"), _("taken for normal")), rows)]
+    return [Text(text), Table(("", _("predicted anomaly"), _("predicted normal")), rows)]
 
 
 def _anomalies(
@@ -198,7 +198,16 @@ def _anomalies(
         for what, samples in groups
         for sample in samples[:_SHOWN]
     ]
-    summary = ", ".join(f"{what}: {count(len(samples))}" for what, samples in groups)
+    found, missed, alarms = (len(samples) for _what, samples in groups)
+    summary = ", ".join(
+        (
+            ngettext("{count} found", "{count} found", found).format(count=count(found)),
+            ngettext("{count} missed", "{count} missed", missed).format(count=count(missed)),
+            ngettext("{count} false alarm", "{count} false alarms", alarms).format(
+                count=count(alarms)
+            ),
+        )
+    )
     titles = (_("outcome"), _("held-out sample"), _("score"))
     text = _("Anomalies: {outcomes}.").format(outcomes=summary)
     return [Text(text), Table(titles, rows)]
@@ -226,7 +235,7 @@ def _feedback(server: dict[str, Any]) -> Section:
 def _survived(stored: StoredRun, server: dict[str, Any]) -> Section:
     happened = Counter(line.get("what") for line in stored.log())
     rows = [
-        (_("times that a command worked on it"), count(happened["connected"])),
+        (_("sessions"), count(happened["connected"])),
         (_("restarts of the server's process"), count(server.get("restarts", 0))),
         (_("put on a fresh server"), count(happened["moved"])),
         (_("restored from a checkpoint"), count(happened["restored"])),

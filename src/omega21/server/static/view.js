@@ -100,7 +100,8 @@ function eventItem(event) {
   const many = event.count > 1 && ["refused", "warning"].includes(event.kind) ? "_many" : "";
   const lines = [make("p", { text: text(`event_${event.kind}${many}`, values) })];
   if (event.detail && WITH_DETAIL.has(event.kind)) {
-    lines.push(make("p", { class: "detail", text: event.detail }));
+    const detail = event.detail.replace(/\b(\d+) threads\b/, (_, n) => text("threads", { count: n }));
+    lines.push(make("p", { class: "detail", text: detail }));
   }
   const at = event.at === null ? null : new Date(event.at * 1000).toISOString();
   const when = event.at === null ? text("event_now") : clock(event.at);
