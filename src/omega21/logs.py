@@ -200,8 +200,8 @@ class SharedFile(logging.Handler):
                     if newer.exists():
                         newer.replace(older)
                 self.path.replace(_numbered(self.path, 1))
-        except (filelock.Timeout, FileNotFoundError, PermissionError):
-            return  # the line goes to the file that there is; PermissionError: Windows, in use
+        except (filelock.Timeout, FileNotFoundError, PermissionError, NotImplementedError):
+            return  # the line goes to the file that there is: in use, or a disk without locks
 
 
 def _numbered(path: Path, number: int) -> Path:

@@ -15,7 +15,7 @@ from omega21.client.results import Results
 from omega21.client.summary import Evaluation, Scored
 from omega21.data.scores import auroc
 from omega21.protocol.digests import CHAIN_START, chain_result
-from omega21.protocol.errors import RunFolderConflict, StorageFull
+from omega21.protocol.errors import ReadOnlyStorage, RunFolderConflict, StorageFull
 from omega21.protocol.steps import StepRow
 from tests.client.runs import done, of_type, stored, tiny, train
 from tests.servers import RunningServer
@@ -177,5 +177,5 @@ async def test_what_is_only_read_is_neither_made_nor_changed(tmp_path: Path) -> 
         with closing(Results(tmp_path / "r.sqlite", read_only=True)) as reader:
             results.put(rows([0.5, 0.25]))
             assert reader.refresh() == 2
-            with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            with pytest.raises(ReadOnlyStorage, match="readonly"):
                 reader.put_weights(1, "c" * 64)

@@ -33,10 +33,23 @@ def export_run(
 
     path = output or Path(f"{checked_name(run)}.zip")
     check_output(path)
-    size = export_run(checked_name(run), path, workdir=workdir)
-    rows = [(_("written"), str(path)), (_("bytes"), count(size))]
-    Output(json=json, quiet=quiet, verbose=verbose).result(
-        {"run": run, "file": str(path), "bytes": size}, facts(rows)
+    made = export_run(checked_name(run), path, workdir=workdir)
+    rows = [
+        (_("written"), str(path)),
+        (_("bytes"), count(made.size)),
+        (_("samples"), count(made.samples - made.lacking)),
+    ]
+    out = Output(json=json, quiet=quiet, verbose=verbose)
+    if made.lacking:
+        out.note(
+            _(
+                "{lacking} of {samples} samples are not in the run folder, and so not in the "
+                "archive; they are made again from their source when they are needed"
+            ).format(lacking=count(made.lacking), samples=count(made.samples))
+        )
+    document = {"run": run, "file": str(path), "bytes": made.size}
+    out.result(
+        document | {"samples": made.samples - made.lacking, "lacking": made.lacking}, facts(rows)
     )
 
 

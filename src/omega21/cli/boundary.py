@@ -2,8 +2,8 @@
 
 - an OmegaError has its own status (docs/reference/cli.md lists them);
 - a wrong option is 2, the same as `InvalidRequest`; Ctrl-C is 130, which typer sees to;
-- a file or folder of the user's that cannot be read or written is 1, and so is a question that
-  was answered with no;
+- a disk that is full, a file that is locked or not the user's have statuses of their own; any other
+  file or folder that cannot be read or written is 1, and so is a question answered with no;
 - a reader of standard output that has gone away (`… | head`) is 1 too, without a word: typer's;
 - anything else is an internal error: 55, with the trace in a file, or here with -v.
 
@@ -13,13 +13,15 @@ The line is the same with --json: standard output stays empty, and the status sa
 import errno
 import logging
 import os
+import sqlite3
 import sys
 import tempfile
 import traceback
-from typing import Final
+from typing import Final, TypeGuard
 
 import typer
 
+from omega21.data.failures import kind_of, storage_failure
 from omega21.language import _
 from omega21.language.borrowed import translated
 from omega21.protocol.errors import InternalError, OmegaError
@@ -34,6 +36,8 @@ _log.addHandler(logging.NullHandler())  # without a file yet, logging would say 
 
 def report(error: Exception) -> int:
     """Tell what went wrong and return the exit status."""
+    if _is_of_a_disk(error):
+        error = storage_failure(error)
     if isinstance(error, OmegaError):
         _say(error)
         return error.exit_code
@@ -60,6 +64,11 @@ def _of_this_machine(error: Exception) -> str | None:
     if error.errno in _NO_ROOM:
         return _("what was to be written could not be: {error}").format(error=error.strerror)
     return None
+
+
+def _is_of_a_disk(error: Exception) -> TypeGuard[OSError | sqlite3.Error]:
+    is_named = isinstance(error, OSError) and error.filename is not None
+    return (is_named or isinstance(error, sqlite3.Error)) and kind_of(error) is not None
 
 
 def _usage(error: typer.TyperException) -> int:

@@ -103,17 +103,18 @@ def _pull_full(
     client: "Client", run: str, *, output: Path | None, workdir: Path | None
 ) -> tuple[Path, int, str]:
     """Pull a checkpoint into the run's folder, held meanwhile, or to a file of the user's."""
-    import shutil
-
     from omega21.client.checkpoints import checkpoint_folder
     from omega21.client.folder import RunFolder, run_folder_path
+    from omega21.data.durable import put_in_place
 
     if output is not None:
         # Its own folder beside the file, which a broken download is found in by the next try.
         folder = output.with_name(f".{output.name}.pulling")
         held = client.pull_checkpoint(run, folder)
-        held.path.replace(output)
-        shutil.rmtree(folder)
+        put_in_place(held.path, output)
+        held.path.with_suffix(".sha256").unlink(missing_ok=True)
+        if not any(folder.iterdir()):
+            folder.rmdir()
         return output, held.step, held.sha256
     path = run_folder_path(run, workdir)
     with RunFolder.open(path) as opened:

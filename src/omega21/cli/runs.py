@@ -91,7 +91,7 @@ def list_runs(
     """
     from omega21.cli.connection import connect
     from omega21.cli.output import Output, listing
-    from omega21.client.folder import list_run_folders
+    from omega21.client.folder import look_at_run_folders
 
     output = Output(json=json, quiet=quiet, verbose=verbose)
     if url is not None:
@@ -103,10 +103,20 @@ def list_runs(
         table = listing(titles, map(_server_row, there))
         output.result({"runs": [run.model_dump(mode="json") for run in there]}, table)
         return
-    here = list_run_folders(workdir)
+    here, damaged = look_at_run_folders(workdir)
     columns = (_("run"), _("made"), _("segments trained"), _("server"))
-    table = listing(columns, map(_folder_row, here))
-    output.result({"runs": [run.model_dump(mode="json") for run in here]}, table)
+    rows = [*map(_folder_row, here), *((one.run, _("damaged"), "-", "-") for one in damaged)]
+    document = {
+        "runs": [run.model_dump(mode="json") for run in here],
+        "damaged": [{"run": one.run, "why": one.error.message} for one in damaged],
+    }
+    output.result(document, listing(columns, rows))
+    for one in damaged:
+        output.note(
+            _("run {run} is damaged: {error}; `omega21 runs remove {run}` removes it").format(
+                run=one.run, error=one.error
+            )
+        )
 
 
 @app.command()
@@ -129,7 +139,7 @@ def show(
     """
     from omega21.cli.connection import checked_name, connect
     from omega21.cli.output import Output, facts
-    from omega21.client.folder import list_run_folders, run_folder_path
+    from omega21.client.folder import read_run_folder, run_folder_path
     from omega21.protocol.errors import UnknownRun
 
     output = Output(json=json, quiet=quiet, verbose=verbose)
@@ -141,14 +151,14 @@ def show(
         output.result(state.model_dump(mode="json"), facts(_state_rows(state)))
         return
     path = run_folder_path(checked_name(run), workdir)
-    found = [record for record in list_run_folders(workdir) if record.run == run]
-    if not found:
+    if not (path / "run.json").exists():
         raise UnknownRun(
             _("there is no run {run!r} on this machine: {path}").format(run=run, path=path),
             hint=_("for a run on a server, give its address with --url or COLAB_SERVER_URL"),
         )
-    rows = [*_record_rows(found[0]), (_("folder"), str(path))]
-    output.result(found[0].model_dump(mode="json"), facts(rows))
+    record, _segments = read_run_folder(path)
+    rows = [*_record_rows(record), (_("folder"), str(path))]
+    output.result(record.model_dump(mode="json"), facts(rows))
 
 
 @app.command()
@@ -220,17 +230,15 @@ def remove(
 
     From a server with --url, else its folder on this machine.
     """
-    import shutil
-
     from omega21.cli.connection import checked_name, connect
     from omega21.cli.output import Output
-    from omega21.client.folder import RunFolder, run_folder_path
+    from omega21.client.folder import check_removable, remove_run_folder, run_folder_path
 
     path = run_folder_path(checked_name(run), workdir)
     if url is None:
-        with RunFolder.open(path):  # nobody works on it, and it is a run's
-            pass
+        check_removable(path)  # before the question
     output = Output(json=json, quiet=quiet, verbose=verbose)
+    behind = path.resolve() if url is None and path.is_symlink() else None
     question = _("remove run {run} from {place} for good?").format(run=run, place=url or path)
     if not yes and not output.confirmed(question):
         raise typer.Abort
@@ -240,7 +248,13 @@ def remove(
         ) as client:
             client.remove_run(run)
     else:
-        shutil.rmtree(path)
+        remove_run_folder(path)
+        if behind is not None:
+            output.note(
+                _("{path} was a link; what it led to is still in {target}").format(
+                    path=path, target=behind
+                )
+            )
     document = {"run": run, "removed_from": url or str(path)}
     output.result(document, _("removed run {run}").format(run=run))
 

@@ -4,19 +4,32 @@ In it is all that defines the run (run.json, plan.json, shards, results, log, ch
 belongs to a machine (the lock, an embedded server's data, parts of downloads).
 """
 
+import lzma
 import re
 import shutil
+import struct
 import tempfile
 import zipfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from omega21.client.folder import RunFolder, run_folder_path
-from omega21.data.durable import make_private_folder, open_private, sync_folder
+from omega21.data.durable import (
+    make_private_folder,
+    naming,
+    open_private,
+    opened_durably,
+    put_in_place,
+    sync_tree,
+)
 from omega21.language import _
-from omega21.protocol.errors import InvalidDataFile, OmegaError, RunFolderConflict
+from omega21.protocol.errors import DiskFull, InvalidDataFile, OmegaError, RunFolderConflict
+from omega21.protocol.plan import ShardRef
+from omega21.protocol.printable import printable
 
 _MEMBER: Final = re.compile(
     r"(?P<run>[a-z0-9][a-z0-9_-]{0,62})/"
@@ -26,35 +39,39 @@ _MEMBER: Final = re.compile(
 """What an archive may hold: a name that is anything else could lead out of the folder."""
 
 _NEEDED: Final = {"run.json", "plan.json"}
+_FOLDERS: Final = {"shards", "checkpoint"}
 _COMPRESSED: Final = {".zst", ".safetensors"}
 _MADE_AT: Final = (1980, 1, 1, 0, 0, 0)
 
 
-def export_run(run: str, path: Path, *, workdir: Path | None = None) -> int:
-    """Write a run's archive and return its bytes; whole and on disk when it returns.
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """An archive's bytes, the samples that its run's plan lists, and those that it lacks."""
 
-    Raises RunFolderConflict when `path` is there already, or a program works on the run.
+    size: int
+    samples: int
+    lacking: int
+
+
+def export_run(run: str, path: Path, *, workdir: Path | None = None) -> Exported:
+    """Write a run's archive; whole and on disk when it returns.
+
+    Raises RunFolderConflict when `path` is there already, a program works on the run, or a folder
+    in it is a link to nothing.
     """
     if path.exists():
         raise RunFolderConflict(
             _("{path} is there already").format(path=path), hint=_("choose another --output")
         )
     folder = run_folder_path(run, workdir)
-    part = path.with_name(f".{path.name}.part")
-    with RunFolder.open(folder):
-        try:
-            with (
-                open_private(part, "wb") as file,
-                zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
-            ):
-                for name in _members(folder):
-                    _add(archive, folder / name, f"{run}/{name}")
-            part.replace(path)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
-    sync_folder(path.parent.resolve())
-    return path.stat().st_size
+    with RunFolder.open(folder) as opened, opened_durably(path) as file:
+        refs = {ref.sha256: ref for segment in opened.segments for ref in segment.shards}
+        members = list(_members(folder))
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name in members:
+                _add(archive, folder / name, f"{run}/{name}")
+    lacking = [ref for ref in refs.values() if f"shards/{ref.sha256}.zst" not in members]
+    return Exported(path.stat().st_size, _samples(refs.values()), _samples(lacking))
 
 
 def import_run(path: Path, *, workdir: Path | None = None) -> Path:
@@ -78,25 +95,37 @@ def import_run(path: Path, *, workdir: Path | None = None) -> Path:
             make_private_folder(parent)
         needed = sum(member.file_size for member in archive.infolist())
         if needed > shutil.disk_usage(parent).free:
-            raise RunFolderConflict(
+            raise DiskFull(
                 _("run {run} needs {needed} bytes, {parent} has no room for it").format(
                     run=run, needed=needed, parent=parent
-                )
+                ),
+                hint=_("nothing was changed; make room, or import it with another --workdir"),
             )
         with tempfile.TemporaryDirectory(prefix=".import-", dir=parent) as scratch:
             _extract(archive, Path(scratch), path)
             _check_folder(Path(scratch) / run, run, path)
-            (Path(scratch) / run).rename(target)
-    sync_folder(parent)
+            sync_tree(Path(scratch) / run)
+            put_in_place(Path(scratch) / run, target)
     return target
 
 
 def _members(folder: Path) -> Iterator[str]:
-    """Name a folder's files that go into its archive."""
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_file() and _MEMBER.fullmatch(f"run/{name}"):
-            yield name
+    """Name a folder's files that go into its archive, those behind links too."""
+    for path in sorted(folder.iterdir()):
+        if path.is_symlink() and not path.exists():
+            raise RunFolderConflict(
+                _("{path} is a link to something that is not there").format(path=path),
+                hint=_("put back what it leads to, or remove the link"),
+            )
+        inside = sorted(path.iterdir()) if path.name in _FOLDERS and path.is_dir() else [path]
+        for file in inside:
+            name = file.relative_to(folder).as_posix()
+            if file.is_file() and _MEMBER.fullmatch(f"run/{name}"):
+                yield name
+
+
+def _samples(refs: Iterable[ShardRef]) -> int:
+    return sum(ref.samples for ref in refs)
 
 
 def _add(archive: zipfile.ZipFile, path: Path, name: str) -> None:
@@ -109,14 +138,22 @@ def _add(archive: zipfile.ZipFile, path: Path, name: str) -> None:
         shutil.copyfileobj(source, sink, 2**20)
 
 
+_DAMAGED: Final = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, ValueError),
+    RuntimeError,  # a password; a method that this Python lacks; too deep
+)
+"""What zipfile and what it is built on raise for an archive that is not sound."""
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive
-    except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+    except _DAMAGED as error:
+        reason = printable(" ".join(str(error).split()), most=200)
         raise _refused(
-            path, _("it is damaged or no zip file: {error}").format(error=error)
+            path, _("it is damaged or no zip file: {error}").format(error=reason)
         ) from error
 
 
@@ -143,8 +180,9 @@ def _extract(archive: zipfile.ZipFile, folder: Path, path: Path) -> None:
     for member in archive.infolist():
         target = folder / member.filename
         make_private_folder(target.parent)
-        with archive.open(member) as source, open_private(target, "xb") as sink:
+        with archive.open(member) as source, open_private(target, "xb") as sink, naming(target):
             shutil.copyfileobj(source, sink, 2**20)
+            sink.flush()
         if target.stat().st_size != member.file_size:
             raise _refused(path, _("{filename} is cut short").format(filename=member.filename))
 
@@ -155,6 +193,7 @@ def _check_folder(folder: Path, run: str, path: Path) -> None:
     try:
         with RunFolder.open(folder) as opened:
             named = opened.record.run
+            opened.results.check()
     except RunFolderConflict as error:
         where = error.message.replace(str(folder), f"{path}: {run}")
         raise RunFolderConflict(where, hint=_("nothing was changed")) from error

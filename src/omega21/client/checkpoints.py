@@ -9,6 +9,8 @@ record in its own metadata, never by its name.
 """
 
 import hashlib
+import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +30,10 @@ from omega21.protocol.errors import InvalidCheckpoint
 from omega21.protocol.plan import plan_steps
 
 _PULL_AGAIN: Final = N_("remove it, and pull another one with `omega21 checkpoint pull`")
+
+
+_CHECKPOINT: Final = re.compile(r"[0-9]{12,16}\.safetensors")
+_PART: Final = re.compile(r"[0-9]{12,16}\.[0-9a-f]{64}\.part")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +125,37 @@ def sealed_sha256(path: Path) -> str:
 
 
 def remove_others(path: Path) -> None:
-    """Remove what is in a checkpoint's folder beside it: older ones, and parts."""
-    for other in path.parent.iterdir():
-        if other.stem != path.stem:
+    """Remove the other checkpoints in a checkpoint's folder, and parts of them.
+
+    Those alone that were pulled, by name and by seal: whatever else is there is its user's.
+    """
+    for part in pulled_parts(path.parent):
+        part.unlink()
+    for other in path.parent.glob("*.sha256"):
+        sealed = other.with_suffix(".safetensors")
+        if other.stem != path.stem and _CHECKPOINT.fullmatch(sealed.name) and is_pulled(sealed):
+            sealed.unlink(missing_ok=True)
             other.unlink()
+
+
+def is_pulled(path: Path) -> bool:
+    """Whether a checkpoint's name is one that a pull may take: sealed, or of nothing yet."""
+    if not os.path.lexists(path):
+        return True
+    try:
+        return _is_file(path) and sealed_sha256(path) == file_sha256(path)
+    except InvalidCheckpoint:
+        return False
+
+
+def pulled_parts(folder: Path) -> list[Path]:
+    """Return what earlier attempts to pull left, the newest first."""
+    found = (path for path in folder.glob("*.part") if _PART.fullmatch(path.name))
+    return sorted((path for path in found if _is_file(path)), reverse=True)
+
+
+def _is_file(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
 
 
 def file_sha256(path: Path) -> str:
@@ -133,7 +166,7 @@ def file_sha256(path: Path) -> str:
 
 def _newest(run_folder: Path) -> Path | None:
     found = checkpoint_folder(run_folder).glob("*.safetensors")
-    return max((path for path in found if path.stem.isdecimal()), default=None)
+    return max((path for path in found if _CHECKPOINT.fullmatch(path.name)), default=None)
 
 
 def _check_belongs(folder: RunFolder, held: HeldCheckpoint) -> None:

@@ -12,6 +12,7 @@ from anyio.to_thread import run_sync
 
 from omega21.client.events import Event, Notice
 from omega21.client.folder import RunFolder
+from omega21.client.unlocked import when_unlocked
 from omega21.language import N_, _, speaking
 from omega21.protocol.runs import Stretch
 
@@ -83,7 +84,7 @@ async def note_conditions(
     if merged == ours:
         return
     news = changes(ours, stretches)
-    await run_sync(folder.results.put_stretches, merged)
+    await when_unlocked(lambda: folder.results.put_stretches(merged), emit=emit)
     for step, before, now in news:
         with speaking("en"):  # a log is the same in every language
             logged = differences(before, now)

@@ -19,6 +19,7 @@ from omega21.client.folder import RunFolder
 from omega21.client.orders import EvaluateEvery
 from omega21.client.sources import validation_blocks
 from omega21.client.summary import Scored
+from omega21.client.unlocked import when_unlocked
 from omega21.data.generators import KINDS
 from omega21.data.samples import Samples
 from omega21.language import _
@@ -142,7 +143,9 @@ async def note_evaluation(
     That the server cannot take it ends no training.
     """
     ended_at = time.time()
-    await run_sync(lambda: folder.results.put_evaluation(scored, segment=number, ended_at=ended_at))
+    await when_unlocked(
+        lambda: folder.results.put_evaluation(scored, segment=number, ended_at=ended_at), emit=emit
+    )
     await emit(Evaluated(scored.evaluation, number, ended_at))
     run, run_id = folder.record.run, folder.record.id
     try:

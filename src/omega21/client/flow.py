@@ -48,6 +48,7 @@ from omega21.client.restoring import restore, samples_done
 from omega21.client.sources import validation_blocks
 from omega21.client.summary import Evaluation, Scored, summarise
 from omega21.client.unfinished import was_embedded
+from omega21.client.unlocked import when_unlocked
 from omega21.client.uploads import SegmentUpload, waiting_for_room, when_there_is_room
 from omega21.data.files import open_data
 from omega21.data.scale import scale_warning
@@ -364,7 +365,9 @@ class TrainingFlow:
         assert first is not None
         assert last is not None
         await note_conditions(folder, state.stretches, emit=self._emit)
-        await run_sync(folder.results.put_weights, state.step, state.weights_sha256)
+        await when_unlocked(
+            lambda: folder.results.put_weights(state.step, state.weights_sha256), emit=self._emit
+        )
         stretches = await run_sync(folder.results.stretches)
         non_finite = folder.results.non_finite_steps(first=first.step, last=last.step)
         summary = summarise(

@@ -15,9 +15,11 @@ a plan than plan.json, since a list is written here before it is sent.
 
 import json
 import secrets
+import shutil
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -27,9 +29,16 @@ from pydantic import Field, ValidationError
 
 from omega21.client.orders import EvaluateEvery
 from omega21.client.results import Results
-from omega21.data.durable import append_durably, make_private_folder, write_durably
+from omega21.data.durable import (
+    append_durably,
+    make_private_folder,
+    sync_folder,
+    write_durably,
+)
+from omega21.data.failures import storage_failure
+from omega21.data.locks import hold_lock
 from omega21.language import _
-from omega21.protocol.errors import RunFolderConflict
+from omega21.protocol.errors import OmegaError, RunFolderConflict
 from omega21.protocol.messages import Document
 from omega21.protocol.names import RunId, RunName
 from omega21.protocol.plan import Segment, ShardRef
@@ -38,6 +47,16 @@ from omega21.protocol.runs import RunConfig
 FOLDER_FORMAT: Final = 1
 
 _SAMPLE_BYTES: Final = 4 * 1601
+
+_UNREADABLE: Final = (
+    *(OSError, ValueError, TypeError, KeyError, ValidationError),
+    *(OverflowError, RecursionError),  # an infinite number, brackets in brackets
+)
+
+_ENTRIES: Final = {
+    *("run.json", "plan.json", "shards", "results.sqlite", "results.sqlite-journal"),
+    *("log.jsonl", "checkpoint", "server", ".lock"),
+}
 
 _Stored = TypeVar("_Stored", bound=Document)
 
@@ -49,7 +68,7 @@ class RunRecord(Document):
     run: RunName
     id: RunId
     config: RunConfig
-    created_at: float = Field(description="seconds since 1970")
+    created_at: float = Field(ge=0, lt=1e11, description="seconds since 1970")
     server: str | None = Field(default=None, description="address last used")
     server_id: str | None = None
     finished_segments: int = Field(default=0, description="trained, evaluated and reported")
@@ -158,18 +177,22 @@ class RunFolder:
 
     def put_shard(self, sha256: str, body: bytes) -> None:
         """Keep an encoded shard; on disk when it returns."""
-        path = self._shard(sha256)
+        path = self.shard_path(sha256)
         if not path.exists():
             write_durably(path, body)
 
+    def put_shard_again(self, sha256: str, body: bytes) -> None:
+        """Keep an encoded shard in place of a damaged one; on disk when it returns."""
+        write_durably(self.shard_path(sha256), body)
+
     def shard(self, sha256: str) -> bytes | None:
         """Return an encoded shard, or None when it is not here."""
-        path = self._shard(sha256)
+        path = self.shard_path(sha256)
         return path.read_bytes() if path.exists() else None
 
     def shard_bytes(self, ref: ShardRef) -> int:
         """Return how many bytes a shard has as it is sent; about, where it is not here."""
-        path = self._shard(ref.sha256)
+        path = self.shard_path(ref.sha256)
         return path.stat().st_size if path.exists() else ref.samples * _SAMPLE_BYTES
 
     def note(self, what: str, **details: object) -> None:
@@ -177,7 +200,8 @@ class RunFolder:
         line = json.dumps({"time": time.time(), "what": what, **details}, separators=(",", ":"))
         append_durably(self.path / "log.jsonl", line.encode())
 
-    def _shard(self, sha256: str) -> Path:
+    def shard_path(self, sha256: str) -> Path:
+        """Return where an encoded shard is, or would be."""
         return self.path / "shards" / f"{sha256}.zst"
 
 
@@ -191,14 +215,68 @@ def server_data_path(run: str, workdir: Path | None = None) -> Path:
     return run_folder_path(run, workdir) / "server"
 
 
-def list_run_folders(workdir: Path | None = None) -> list[RunRecord]:
-    """Return the runs on this machine, newest first, without holding them.
+@dataclass(frozen=True, slots=True)
+class DamagedFolder:
+    """A run folder that cannot be read: its name, and why."""
 
-    Raises RunFolderConflict for a folder that cannot be read.
+    run: str
+    path: Path
+    error: OmegaError
+
+
+def list_run_folders(workdir: Path | None = None) -> list[RunRecord]:
+    """Return the runs on this machine that can be read, newest first, without holding them."""
+    return look_at_run_folders(workdir)[0]
+
+
+def look_at_run_folders(
+    workdir: Path | None = None,
+) -> tuple[list[RunRecord], list[DamagedFolder]]:
+    """Return the runs on this machine, newest first, and the folders of those that are damaged."""
+    records, damaged = [], []
+    folder = runs_folder(workdir)
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        try:
+            if (path / "run.json").exists():
+                records.append(read_stored(path)[0])
+        except OSError as error:
+            damaged.append(DamagedFolder(path.name, path, storage_failure(error, path)))
+        except OmegaError as error:
+            damaged.append(DamagedFolder(path.name, path, error))
+    return sorted(records, key=lambda record: record.created_at, reverse=True), damaged
+
+
+def remove_run_folder(path: Path) -> None:
+    """Remove a run's folder, a damaged one too; of a link, the link alone.
+
+    Raises RunFolderConflict when it is none, or a program works on it; OSError.
     """
-    found = runs_folder(workdir).glob("*/run.json")
-    records = [_read(path, RunRecord) for path in found]
-    return sorted(records, key=lambda record: record.created_at, reverse=True)
+    check_removable(path)
+    if path.is_symlink():
+        path.unlink()
+    else:
+        shutil.rmtree(path)
+    sync_folder(path.parent)
+
+
+def check_removable(path: Path) -> None:
+    """Raise RunFolderConflict unless `path` is a run's folder that no program works on.
+
+    It need not be readable: what is damaged can be removed.
+    """
+    if path.is_symlink() and not path.exists():
+        return
+    with ExitStack() as stack:
+        _hold(path, stack)
+        if not (path / "run.json").exists() and not _is_remains(path):
+            raise RunFolderConflict(
+                _("there is no run folder {path}").format(path=path), hint=_("see `omega21 runs`")
+            )
+
+
+def _is_remains(path: Path) -> bool:
+    """Whether all in a folder is a run's: what a crash left of one that was made or removed."""
+    return {entry.name for entry in path.iterdir()} <= _ENTRIES
 
 
 def read_run_folder(path: Path) -> tuple[RunRecord, int]:
@@ -233,16 +311,12 @@ def runs_folder(workdir: Path | None = None) -> Path:
 def _hold(path: Path, stack: ExitStack) -> None:
     if not path.is_dir():
         raise RunFolderConflict(_("there is no run folder {path}").format(path=path))
-    import filelock  # noqa: PLC0415 - a tenth of what importing the client costs
-
-    lock = filelock.FileLock(path / ".lock", thread_local=False, mode=0o600)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout as error:
+    lock = hold_lock(path / ".lock")
+    if lock is None:
         raise RunFolderConflict(
             _("another program works on the run in {path}").format(path=path),
             hint=_("wait for it or stop it, or train another run with --run"),
-        ) from error
+        )
     stack.callback(lock.release)
 
 
@@ -258,7 +332,7 @@ def _read(path: Path, kind: type[_Stored]) -> _Stored:
         written = int(content["format"])
         if written <= FOLDER_FORMAT:
             return kind.parse_lenient(text)
-    except (OSError, ValueError, TypeError, KeyError, ValidationError) as error:
+    except _UNREADABLE as error:
         raise RunFolderConflict(
             _("{path} cannot be read: {kind}").format(path=path, kind=type(error).__name__),
             hint=_("restore it from a copy, or train another run with --run"),

@@ -19,6 +19,7 @@ from omega21.client.conditions import note_conditions
 from omega21.client.events import Event, Notice, StateChanged, StepsDone
 from omega21.client.folder import RunFolder
 from omega21.client.not_finite import name_rows_of_steps
+from omega21.client.unlocked import when_unlocked
 from omega21.language import _
 from omega21.language.borrowed import translated
 from omega21.logs import remember
@@ -136,7 +137,8 @@ class Following:
         await note_conditions(self._folder, state.stretches, emit=self._emit)
 
     async def _store(self, rows: list[StepRow]) -> None:
-        displaced = await run_sync(self._folder.results.put, rows)
+        results = self._folder.results
+        displaced = await when_unlocked(lambda: results.put(rows), emit=self._emit)
         if displaced:
             first = displaced[0].step
             kept = [row.model_dump(exclude_defaults=True) for row in displaced]

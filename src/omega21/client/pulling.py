@@ -5,7 +5,6 @@ named by step and digest, and the next attempt, of this command or another, goes
 long as the server has that very file.
 """
 
-import os
 import re
 from collections.abc import Awaitable, Callable
 from contextlib import closing
@@ -22,6 +21,8 @@ from omega21.client.checkpoints import (
     HeldCheckpoint,
     checkpoint_folder,
     held_step,
+    is_pulled,
+    pulled_parts,
     read_checkpoint,
     remove_others,
     seal,
@@ -29,10 +30,21 @@ from omega21.client.checkpoints import (
 from omega21.client.events import Event, Notice
 from omega21.client.folder import RunFolder
 from omega21.client.transport import Call
-from omega21.data.durable import make_private_folder, open_private, sync_folder
+from omega21.data.durable import (
+    make_private_folder,
+    naming,
+    open_private,
+    put_in_place,
+    sync_file,
+)
 from omega21.language import _
 from omega21.language.figures import decimal
-from omega21.protocol.errors import InvalidCheckpoint, NotOmega21, UnknownCheckpoint
+from omega21.protocol.errors import (
+    InvalidCheckpoint,
+    NotOmega21,
+    RunFolderConflict,
+    UnknownCheckpoint,
+)
 from omega21.protocol.names import SHA256_PATTERN
 from omega21.protocol.steps import MAX_WAIT_SECONDS
 
@@ -51,7 +63,6 @@ DURABLE_SECONDS: Final = 120.0
 """Longest wait for the server to write its checkpoint of the last step."""
 
 _DIGITS: Final = 12
-_PART: Final = re.compile(r"[0-9]{12,16}\.[0-9a-f]{64}\.part")
 
 
 class _Part:
@@ -107,14 +118,16 @@ class _Part:
         self._left -= len(chunk)
         if self._left < 0:
             raise too_long()
-        self._file.write(chunk)
+        assert self.path is not None
+        with naming(self.path):
+            self._file.write(chunk)
 
     def close(self) -> None:
         """Bring what came to the file."""
         if self._file is not None:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
+            assert self.path is not None
+            with naming(self.path), self._file:
+                sync_file(self._file)
             self._file = None
 
     def drop(self) -> None:
@@ -135,13 +148,14 @@ async def pull_checkpoint(
     """Download a run's newest checkpoint into `folder`; whole, checked and on disk when it returns.
 
     A part that an earlier attempt left is finished first, unless it is of a step before
-    `not_before`. Older checkpoints there are removed. Raises UnknownCheckpoint, InvalidCheckpoint
-    when what arrived is not what the server named.
+    `not_before`. Other checkpoints that were pulled there are removed. Raises UnknownCheckpoint,
+    InvalidCheckpoint when what arrived is not what the server named, RunFolderConflict where a
+    file of its name is somebody else's.
     """
     await run_sync(make_private_folder, folder)
     part = _Part(run, folder)
     with closing(part):
-        for path in await run_sync(_parts_in, folder):
+        for path in await run_sync(pulled_parts, folder):
             if part.path is None and int(path.name.partition(".")[0]) >= not_before:
                 part.take_up(path)
             else:
@@ -159,13 +173,6 @@ async def pull_checkpoint(
     return await run_sync(_take, part)
 
 
-def _parts_in(folder: Path) -> list[Path]:
-    """Return what earlier attempts left, the newest first."""
-    return sorted(
-        (path for path in folder.glob("*.part") if _PART.fullmatch(path.name)), reverse=True
-    )
-
-
 def _take(part: _Part) -> HeldCheckpoint:
     """Check a part that is whole, and put it in its place."""
     assert part.path is not None
@@ -180,9 +187,14 @@ def _take(part: _Part) -> HeldCheckpoint:
         part.drop()
         raise
     path = part.path.with_name(f"{part.step:0{_DIGITS}d}.safetensors")
+    if not is_pulled(path):
+        raise RunFolderConflict(
+            _("{path} is there and is no checkpoint that was pulled").format(path=path),
+            hint=_("nothing was changed; move it out of the run folder, and pull again"),
+        )
+    path.unlink(missing_ok=True)  # the seal written next would not fit it; the part is whole
     seal(path, part.sha256)
-    part.path.replace(path)
-    sync_folder(path.parent)
+    put_in_place(part.path, path)
     remove_others(path)
     return HeldCheckpoint(path, got.sha256, got.size, got.record)
 
@@ -258,7 +270,7 @@ class Pulling:
             return
         try:
             held = await pull_checkpoint(self._client, run, folder=place, not_before=not_before)
-        except (InvalidCheckpoint, UnknownCheckpoint, OSError) as error:
+        except (InvalidCheckpoint, UnknownCheckpoint, RunFolderConflict, OSError) as error:
             await self._emit(Notice(_("no checkpoint was pulled: {error}").format(error=error)))
             return
         await run_sync(lambda: folder.note("pulled", step=held.step, sha256=held.sha256))

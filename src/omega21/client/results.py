@@ -20,12 +20,14 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from omega21.client.summary import Evaluation, Scored
 from omega21.data.durable import make_private_file
+from omega21.data.failures import kind_of, storage_failure
 from omega21.language import _
 from omega21.protocol.digests import CHAIN_START
-from omega21.protocol.errors import RunFolderConflict
+from omega21.protocol.errors import OmegaError, RunFolderConflict
 from omega21.protocol.runs import Stretch
 from omega21.protocol.steps import StepRow
 
@@ -100,6 +102,7 @@ class Results:
         is only read.
         """
         self._lock = threading.Lock()
+        self._path = path
         mode = "ro" if read_only else "rwc"
         try:
             if not read_only:
@@ -111,14 +114,14 @@ class Results:
                 isolation_level=None,
             )
         except sqlite3.OperationalError as error:
-            raise _unreadable(path, error) from error
+            raise _failure(path, error) from error
         try:
             version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
             self._check_format(path, version, is_new=version == 0 and not read_only)
             self.last_step, self.last_digest = self._newest()
         except sqlite3.DatabaseError as error:
             self._db.close()
-            raise _unreadable(path, error) from error
+            raise _failure(path, error) from error
         except BaseException:
             self._db.close()
             raise
@@ -139,9 +142,20 @@ class Results:
 
     def refresh(self) -> int:
         """Look at what another program has written since; return the last step."""
-        with self._lock:
+        with self._using():
             self.last_step, self.last_digest = self._newest()
         return self.last_step
+
+    def check(self) -> None:
+        """Read everything once. Raises RunFolderConflict for a damaged file."""
+        with self._using():
+            (found,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise _failure(self._path, sqlite3.DatabaseError(found))
+        for _row in self.rows():
+            pass
+        self.evaluations()
+        self.stretches()
 
     def close(self) -> None:
         """Close the file."""
@@ -168,7 +182,7 @@ class Results:
         """Return the chained digest after a step, or None when it is not here."""
         if step == 0:
             return CHAIN_START
-        with self._lock:
+        with self._using():
             found = self._db.execute("SELECT digest FROM steps WHERE step = ?", [step]).fetchone()
         return None if found is None else str(found[0])
 
@@ -181,16 +195,16 @@ class Results:
         last = self.last_step if last is None else last
         while first <= last:
             stop = min(first + _READ_AT_ONCE - 1, last)
-            with self._lock:
+            with self._using():
                 found = self._db.execute(
                     f"{_SELECT} WHERE step BETWEEN ? AND ? ORDER BY step", [first, stop]
                 ).fetchall()
-            yield from (_as_row(values) for values in found)
+            yield from (self._as_row(values) for values in found)
             first = stop + 1
 
     def non_finite_steps(self, *, first: int, last: int) -> list[int]:
         """Return the steps from `first` to `last` whose loss or gradient was not finite."""
-        with self._lock:
+        with self._using():
             found = self._db.execute(
                 "SELECT step FROM steps WHERE refused AND step BETWEEN ? AND ?", [first, last]
             ).fetchall()
@@ -198,13 +212,13 @@ class Results:
 
     def seconds_per_step(self) -> float | None:
         """Return how long a step took on average, by the server's clock; None without rows."""
-        with self._lock:
+        with self._using():
             (found,) = self._db.execute("SELECT avg(seconds) FROM steps").fetchone()
         return None if found is None else float(found)
 
     def stretches(self) -> list[Stretch]:
         """Return the conditions under which the steps were computed, ascending."""
-        with self._lock:
+        with self._using():
             found = self._db.execute(_SELECT_STRETCHES).fetchall()
         return [
             Stretch.model_validate(dict(zip(_STRETCH_COLUMNS, values, strict=True)))
@@ -214,18 +228,18 @@ class Results:
     def put_stretches(self, stretches: Sequence[Stretch]) -> None:
         """Replace the recorded conditions; on disk when it returns."""
         values = [[getattr(stretch, name) for name in _STRETCH_COLUMNS] for stretch in stretches]
-        with self._lock, self._transaction() as cursor:
+        with self._transaction() as cursor:
             cursor.execute("DELETE FROM stretches")
             cursor.executemany(_INSERT_STRETCH, values)
 
     def put_weights(self, step: int, sha256: str) -> None:
         """Record the digest of the weights after a step; on disk when it returns."""
-        with self._lock, self._transaction() as cursor:
+        with self._transaction() as cursor:
             cursor.execute("INSERT OR REPLACE INTO weights VALUES (?, ?)", [step, sha256])
 
     def weights(self, *, up_to: int) -> tuple[int, str] | None:
         """Return the newest recorded (step, digest of the weights) not after a step."""
-        with self._lock:
+        with self._using():
             found = self._db.execute(
                 "SELECT step, sha256 FROM weights WHERE step <= ? ORDER BY step DESC LIMIT 1",
                 [up_to],
@@ -237,14 +251,14 @@ class Results:
         step = scored.evaluation.step
         scores = zip(scored.labels.tolist(), scored.scores.tolist(), strict=True)
         values = [(sample, int(label), score, step) for sample, (label, score) in enumerate(scores)]
-        with self._lock, self._transaction() as cursor:
+        with self._transaction() as cursor:
             cursor.execute(_INSERT_EVALUATION, [*astuple(scored.evaluation), segment, ended_at])
             cursor.execute("DELETE FROM scores")
             cursor.executemany("INSERT INTO scores VALUES (?, ?, ?, ?)", values)
 
     def evaluations(self, *, after: int = 0) -> list[StoredEvaluation]:
         """Return the evaluations of steps after `after`, ascending."""
-        with self._lock:
+        with self._using():
             found = self._db.execute(_SELECT_EVALUATIONS, [after]).fetchall()
         return [
             StoredEvaluation(
@@ -259,7 +273,7 @@ class Results:
 
         Without those whose score is not finite.
         """
-        with self._lock:
+        with self._using():
             found = self._db.execute(
                 "SELECT score, label FROM scores WHERE score IS NOT NULL ORDER BY sample"
             ).fetchall()
@@ -268,23 +282,24 @@ class Results:
 
     def table(self) -> tuple[list[str], Iterator[list[tuple[Any, ...]]]]:
         """Return the columns of the view `results`, and its rows, some at a time."""
-        with self._lock:
+        with self._using():
             found = self._db.execute("SELECT * FROM results LIMIT 0")
         columns = [column[0] for column in found.description]
 
         def rows() -> Iterator[list[tuple[Any, ...]]]:
             for first in range(1, self.last_step + 1, _READ_AT_ONCE):
                 bounds = [first, first + _READ_AT_ONCE - 1]
-                with self._lock:
-                    yield self._db.execute(
+                with self._using():
+                    some = self._db.execute(
                         "SELECT * FROM results WHERE step BETWEEN ? AND ? ORDER BY step", bounds
                     ).fetchall()
+                yield some
 
         return columns, rows()
 
     def series(self) -> NDArray[np.float64]:
         """Return [n, 5]: step, loss, anomaly probability, samples, seconds; NaN where none is."""
-        with self._lock:
+        with self._using():
             found = self._db.execute(
                 "SELECT step, loss, anomaly_prob, samples, seconds FROM steps ORDER BY step"
             ).fetchall()
@@ -296,25 +311,42 @@ class Results:
         steps = [row.step for row in rows]
         if steps != list(range(start, start + len(rows))):
             raise ValueError(f"rows {steps[:3]}… do not follow step {start - 1}")
-        with self._lock:
-            with self._transaction() as cursor:
-                if cut_from is not None:
-                    cursor.execute("DELETE FROM steps WHERE step >= ?", [cut_from])
-                    for table in ("weights", "evaluations", "scores"):
-                        cursor.execute(f"DELETE FROM {table} WHERE step >= ?", [cut_from])  # noqa: S608 - constant names
-                cursor.executemany(_INSERT, [_as_values(row) for row in rows])
-            self.last_step, self.last_digest = rows[-1].step, rows[-1].digest
+        with self._transaction() as cursor:
+            if cut_from is not None:
+                cursor.execute("DELETE FROM steps WHERE step >= ?", [cut_from])
+                for table in ("weights", "evaluations", "scores"):
+                    cursor.execute(f"DELETE FROM {table} WHERE step >= ?", [cut_from])  # noqa: S608 - constant names
+            cursor.executemany(_INSERT, [_as_values(row) for row in rows])
+        self.last_step, self.last_digest = rows[-1].step, rows[-1].digest
+
+    def _as_row(self, values: Sequence[Any]) -> StepRow:
+        try:
+            return StepRow.model_validate(dict(zip(_COLUMNS, values, strict=True)))
+        except ValidationError as error:
+            raise _failure(self._path, error) from error
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Cursor]:
-        with closing(self._db.cursor()) as cursor:
+        with self._using(), closing(self._db.cursor()) as cursor:
             cursor.execute("BEGIN IMMEDIATE")
             try:
                 yield cursor
+                cursor.execute("COMMIT")
             except BaseException:
-                cursor.execute("ROLLBACK")
+                if self._db.in_transaction:  # SQLite ends it itself when the disk is full
+                    cursor.execute("ROLLBACK")
                 raise
-            cursor.execute("COMMIT")
+
+    @contextmanager
+    def _using(self) -> Iterator[None]:
+        """Hold the file; raise what goes wrong with it as what it is."""
+        with self._lock:
+            try:
+                yield
+            except (sqlite3.ProgrammingError, sqlite3.IntegrityError):
+                raise  # a fault of omega21's own
+            except sqlite3.Error as error:
+                raise _failure(self._path, error) from error
 
     def _newest(self) -> tuple[int, str]:
         found = self._db.execute(
@@ -327,12 +359,12 @@ def _as_values(row: StepRow) -> list[object]:
     return [getattr(row, name) for name in _COLUMNS]
 
 
-def _as_row(values: Sequence[Any]) -> StepRow:
-    return StepRow.model_validate(dict(zip(_COLUMNS, values, strict=True)))
-
-
-def _unreadable(path: Path, error: sqlite3.Error) -> RunFolderConflict:
+def _failure(path: Path, error: sqlite3.Error | ValidationError) -> OmegaError:
+    """Tell a disk that refuses, and a lock, from a file that is damaged."""
+    if isinstance(error, sqlite3.Error) and kind_of(error) is not None and path.exists():
+        return storage_failure(error, path)
+    reason = error if isinstance(error, sqlite3.Error) else type(error).__name__
     return RunFolderConflict(
-        _("{path} cannot be read: {error}").format(path=path, error=error),
+        _("{path} cannot be read: {error}").format(path=path, error=reason),
         hint=_("restore it from a copy"),
     )

@@ -11,8 +11,9 @@ from anyio.abc import TaskGroup
 
 from omega21.client.events import Event, LinkLost, LinkRestored
 from omega21.client.policy import is_link_failure
+from omega21.data.failures import storage_failure
 from omega21.language import _
-from omega21.protocol.errors import OmegaError, OutOfPatience, RunFolderConflict
+from omega21.protocol.errors import OmegaError, OutOfPatience
 
 if TYPE_CHECKING:
     from omega21.client.client import AsyncClient
@@ -84,10 +85,7 @@ class EventStream(ABC):
         except OmegaError as error:
             self._failure = self._with_hint(error)
         except (OSError, sqlite3.Error) as error:
-            self._failure = RunFolderConflict(
-                _("the run folder cannot be written: {error}").format(error=error),
-                hint=_("make room on the disk"),
-            )
+            self._failure = storage_failure(error)
         finally:
             self._sending.close()
 

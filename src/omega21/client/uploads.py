@@ -29,9 +29,16 @@ from omega21.client.sources import SampleSource, open_source
 from omega21.data.samples import as_type
 from omega21.language import _
 from omega21.protocol.digests import tensors_sha256
-from omega21.protocol.errors import RunFolderConflict, StorageFull
+from omega21.protocol.errors import (
+    BodyTooLarge,
+    Conflict,
+    InvalidShard,
+    RequestRefused,
+    RunFolderConflict,
+    StorageFull,
+)
 from omega21.protocol.plan import Segment, ShardRef
-from omega21.protocol.shards import SHARD_SAMPLES, encode_shard
+from omega21.protocol.shards import SHARD_SAMPLES, decode_shard, encode_shard
 
 if TYPE_CHECKING:
     from omega21.client.client import AsyncClient
@@ -74,6 +81,14 @@ async def when_there_is_room(
                 raise
             await tell(full)
             await anyio.sleep(min(asked_wait(full.retry_after) or FULL_SECONDS, left))
+
+
+def is_shard(body: bytes, sha256: str) -> bool:
+    """Whether an encoded shard is whole, and the one that its name says."""
+    try:
+        return tensors_sha256(decode_shard(body)) == sha256
+    except (InvalidShard, BodyTooLarge):
+        return False
 
 
 class SegmentUpload:
@@ -252,21 +267,33 @@ class SegmentUpload:
             await self._more.wait()
 
     def _body(self, place: int, ref: ShardRef) -> bytes:
-        """Read a shard from the run folder, or make it again where it was cleared away."""
+        """Read a shard from the run folder, or make it again where it is gone or damaged."""
         body = self._folder.shard(ref.sha256)
-        if body is not None:
+        if body is not None and is_shard(body, ref.sha256):
             return body
+        path = self._folder.shard_path(ref.sha256)
+        found = _("is gone") if body is None else _("is damaged")
         start = sum(before.samples for before in self.segment.shards[:place])
         level = self._pace.level(len(self._waiting))
-        name, body = self._encode(start, start + ref.samples, level=level)
+        try:
+            name, made = self._encode(start, start + ref.samples, level=level)
+        except (RequestRefused, Conflict) as error:
+            raise RunFolderConflict(
+                _("{path} {found}, and cannot be made again: {why}").format(
+                    path=path, found=found, why=error.message
+                ),
+                hint=_("restore it from a copy, or the data file that it was made of"),
+            ) from error
         if name != ref.sha256:
             raise RunFolderConflict(
-                _("shard {sha256} is gone, and its samples came out different").format(
-                    sha256=ref.sha256[:12]
+                _("{path} {found}, and its samples came out different").format(
+                    path=path, found=found
                 ),
-                hint=_("restore the run folder's shards/ from a copy"),
+                hint=_("restore it from a copy, or the data file that it was made of"),
             )
-        return body
+        if body is not None:
+            self._folder.put_shard_again(name, made)
+        return made
 
     async def _put(self, name: str, body: bytes) -> None:
         """Upload a shard, when there is room for it."""

@@ -2,7 +2,6 @@
 
 import os
 import threading
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 
 from omega21.client.arriving import announced_bytes, check_room, step_of, too_long
 from omega21.client.transport import Call, Transport
-from omega21.data.durable import open_private, sync_folder
+from omega21.data.durable import naming, open_private, put_in_place, sync_file
 from omega21.language import _
 from omega21.protocol.checkpoints import MAX_HEADER_BYTES, MAX_TENSORS
 from omega21.protocol.digests import tensors_sha256
@@ -57,7 +56,7 @@ async def download_weights(transport: Transport, run: str, *, path: Path) -> Sav
                     found=found, named=printable(named, most=80)
                 )
             )
-        await anyio.to_thread.run_sync(_rename(temporary, path))
+        await anyio.to_thread.run_sync(put_in_place, temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     return SavedWeights(path, step, found)
@@ -82,22 +81,14 @@ class _Arriving:
         self._left -= len(chunk)
         if self._left < 0:
             raise too_long()
-        self._file.write(chunk)
+        with naming(self._path):
+            self._file.write(chunk)
 
     def close(self) -> None:
         if self._file is not None:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
+            with naming(self._path), self._file:
+                sync_file(self._file)
             self._file = None
-
-
-def _rename(temporary: Path, path: Path) -> Callable[[], None]:
-    def rename() -> None:
-        temporary.replace(path)
-        sync_folder(path.parent)
-
-    return rename
 
 
 def tensors_sha256_of(path: Path) -> str:

@@ -8,9 +8,12 @@ import os
 import stat
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import IO, BinaryIO, cast
+
+from omega21.data.failures import os_error_in
 
 _MODE = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)  # what `open` asks for too
 _FILE = 0o600
@@ -30,11 +33,12 @@ def make_private_folder(path: Path) -> None:
     """Make a folder of ours, and those above it that are lacking; one that is there is tightened.
 
     The one of another user is left as it is, and so is one that others write to by its nature
-    (`/tmp`). Raises OSError.
+    (`/tmp`). The names of new ones are on disk on return. Raises OSError.
     """
-    for lacking in [one for one in reversed(path.parents) if not one.exists()]:
+    for lacking in [one for one in (*reversed(path.parents), path) if not one.exists()]:
         lacking.mkdir(mode=_FOLDER, exist_ok=True)
-    path.mkdir(mode=_FOLDER, exist_ok=True)
+        sync_folder(lacking.parent)
+    path.mkdir(mode=_FOLDER, exist_ok=True)  # raises where it is a file
     if os.name != "posix":
         return
     found = path.stat()
@@ -54,28 +58,51 @@ def make_private_file(path: Path) -> None:
     open_private(path, "ab").close()
 
 
-def write_durably(path: Path, data: bytes | Iterable[bytes | memoryview]) -> None:
-    """Write `path` so that it is either whole or not there; on return it is on disk.
+@contextmanager
+def opened_durably(path: Path) -> Iterator[BinaryIO]:
+    """Open `path` for writing so that it is either whole or not there; on leaving it is on disk.
 
     A temporary file in the same folder is written, flushed, synced and renamed over `path`, and
     the folder is synced where the platform has that. A write that fails leaves what was there, and
-    no temporary file. Only the user can read it. Raises OSError.
+    no temporary file. Only the user can read it. Raises OSError, which names `path`.
     """
-    chunks = (data,) if isinstance(data, bytes) else data
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _MODE
-        descriptor = os.open(temporary, flags, _FILE)
-        with os.fdopen(descriptor, "wb") as file:
-            for chunk in chunks:
-                file.write(chunk)
-            file.flush()
-            _sync(file.fileno())
-        temporary.replace(path)
+        with naming(path):
+            flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | _MODE
+            with os.fdopen(os.open(temporary, flags, _FILE), "w+b") as file:
+                yield file
+                sync_file(file)
+            put_in_place(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_durably(path: Path, data: bytes | Iterable[bytes | memoryview]) -> None:
+    """Write `path` as `opened_durably` does. Raises OSError, which names `path`."""
+    with opened_durably(path) as file:
+        for chunk in (data,) if isinstance(data, bytes) else data:
+            file.write(chunk)
+
+
+def put_in_place(temporary: Path, path: Path) -> None:
+    """Rename a file or folder whose content is synced; on return the name is on disk."""
+    temporary.replace(path)
     sync_folder(path.parent)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let what the disk refuses inside name `path`: a write's own error names no file."""
+    try:
+        yield
+    except Exception as error:
+        found = os_error_in(error)
+        if found is None:
+            raise
+        named = OSError(found.errno, found.strerror, str(path))
+        raise named from error
 
 
 def append_durably(path: Path, line: bytes) -> None:
@@ -83,14 +110,32 @@ def append_durably(path: Path, line: bytes) -> None:
 
     A line that an earlier crash left unfinished stays one line of its own.
     """
-    with open_private(path, "a+b") as file:
+    with naming(path), open_private(path, "a+b") as file:
         end = file.seek(0, os.SEEK_END)
         if end:
             file.seek(end - 1)
             line = line if file.read(1) == b"\n" else b"\n" + line
         file.write(line + b"\n")
-        file.flush()
-        _sync(file.fileno())
+        sync_file(file)
+    if not end:
+        sync_folder(path.parent)  # its name, which is new
+
+
+def sync_file(file: IO[bytes]) -> None:
+    """Bring what was written to a file to the disk."""
+    file.flush()
+    _sync(file.fileno())
+
+
+def sync_tree(folder: Path) -> None:
+    """Bring a folder, and all that is in it, to the disk."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir():
+            sync_folder(path)
+        else:
+            with path.open("r+b") as file:  # Windows syncs only what it may write
+                sync_file(file)
+    sync_folder(folder)
 
 
 def sync_folder(folder: Path) -> None:

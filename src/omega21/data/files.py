@@ -1,7 +1,6 @@
 """Files of samples: `.npz` or `.safetensors` with `x` [n, 1600] and `y` [n]. Never pickle."""
 
 import hashlib
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -9,6 +8,7 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from omega21.data.durable import opened_durably
 from omega21.data.npz import read_npz
 from omega21.data.safetensors_file import FileTensor, read_safetensors
 from omega21.data.samples import Samples, check_form, check_samples
@@ -87,21 +87,17 @@ def read_features(path: str | Path) -> NDArray[np.float32]:
 
 
 def write_data(path: str | Path, samples: Samples) -> None:
-    """Write a file of samples, in the format that its ending names; it appears whole or not.
+    """Write a file of samples, in the format that its ending names.
 
+    Whole or not at all, and on disk when it returns.
     Raises InvalidDataFile for an unknown ending, InvalidSamples for samples not fit for training.
     """
     path = Path(path)
     suffix = check_ending(path)
     check_form(samples.x, samples.y)
     check_samples(samples)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            _write(file, suffix, samples)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with opened_durably(path) as file:
+        _write(file, suffix, samples)
 
 
 def check_ending(path: Path) -> str:

@@ -47,6 +47,12 @@
     │   ├── TunnelNotSetUp            no token or no program to open a tunnel with
     │   ├── TunnelRefused             its provider said no
     │   └── TunnelLost                its provider was not reached, or its program ended
+    ├── StorageFailure                a file cannot be read or written where the command runs
+    │   ├── DiskFull
+    │   ├── FileLocked                another program holds it
+    │   ├── PermissionDenied
+    │   ├── ReadOnlyStorage
+    │   └── LocksUnsupported          a file system without locks
     └── LinkFailure                   the server was not reached, or something else answered
         ├── Unreachable
         │   ├── TunnelOffline         nothing is connected to the tunnel's address
@@ -491,6 +497,57 @@ class TunnelLost(ServerFailure):
     code = "tunnel_lost"
     exit_code = 66
     default_hint = N_("check this machine's own connection to the internet, then start again")
+
+
+class StorageFailure(OmegaError):
+    """A file or folder that cannot be read or written on this machine."""
+
+    code = "storage_failure"
+    http_status = 500
+    exit_code = 90
+    default_hint = N_("check that the folder is there and that its disk works")
+
+
+class DiskFull(StorageFailure):
+    """No room on this machine's disk, or no more of it for this user."""
+
+    code = "disk_full"
+    http_status = 507
+    exit_code = 91
+    default_hint = N_("make room on that disk, or choose a folder on another one")
+
+
+class FileLocked(StorageFailure):
+    """A file that another program holds, for longer than it was waited for."""
+
+    code = "file_locked"
+    http_status = 503
+    exit_code = 92
+    default_hint = N_("close the program that has it open, then give the command again")
+
+
+class PermissionDenied(StorageFailure):
+    """A file or folder that this user may not read or write."""
+
+    code = "permission_denied"
+    exit_code = 93
+    default_hint = N_("look at who owns it (`ls -l`), or choose a folder of your own")
+
+
+class ReadOnlyStorage(StorageFailure):
+    """A file or file system that can only be read."""
+
+    code = "read_only_storage"
+    exit_code = 94
+    default_hint = N_("choose a folder that can be written to")
+
+
+class LocksUnsupported(StorageFailure):
+    """A file system without the locks that keep two programs apart."""
+
+    code = "locks_unsupported"
+    exit_code = 95
+    default_hint = N_("choose a folder on a disk of this machine")
 
 
 class LinkFailure(OmegaError):

@@ -1,6 +1,5 @@
 """What keeps a server from starting, each as one line that says what to do."""
 
-import errno
 import logging
 import os
 import sqlite3
@@ -14,8 +13,10 @@ from typing import Final
 from pydantic import ValidationError
 
 from omega21.data.durable import make_private_folder
+from omega21.data.failures import kind_of, storage_failure
 from omega21.language import N_, _
 from omega21.protocol.errors import (
+    DiskFull,
     NotOnThisServer,
     OmegaError,
     RunFolderConflict,
@@ -24,7 +25,6 @@ from omega21.protocol.errors import (
 )
 from omega21.protocol.printable import printable
 
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _ELSEWHERE: Final = N_("choose another --data-dir")
 _LONGEST_REASON: Final = 300
 
@@ -75,11 +75,13 @@ def _in_a_line(data_dir: Path, error: Exception) -> OmegaError:
                 _("a package that a server needs cannot be loaded: {reason}").format(reason=reason),
                 hint=_("install it with: pip install 'omega21[server]'"),
             )
-        case OSError(errno=number) if number in _FULL:
+        case OSError() if kind_of(error) is DiskFull:
             return StorageFull(
                 _("{folder} has no room: {reason}").format(folder=data_dir, reason=reason),
                 hint=_("make room on its disk, or choose another --data-dir"),
             )
+        case sqlite3.Error() if kind_of(error) is not None:
+            return storage_failure(error, data_dir)
         case OSError():
             return RunFolderConflict(
                 _("{folder} cannot be the data folder: {reason}").format(

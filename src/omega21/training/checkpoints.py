@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from omega21.data.durable import sync_folder, write_durably
+from omega21.data.durable import make_private_folder, write_durably
 from omega21.language import _
 from omega21.protocol.checkpoints import (
     CHECKPOINT_FORMAT,
@@ -89,7 +89,7 @@ class CheckpointStore:
         folder = self.folder / record.run_id
         path = folder / f"{record.step:012d}.safetensors"
         with self._lock:  # one writes or tidies at a time
-            folder.mkdir(parents=True, exist_ok=True)
+            make_private_folder(folder)
             path.with_suffix(".json").unlink(missing_ok=True)  # of a file about to be replaced
             try:
                 write_durably(path, chunks)
@@ -98,7 +98,6 @@ class CheckpointStore:
             except OSError:
                 path.unlink(missing_ok=True)  # without a seal it is none, and takes room
                 raise
-            sync_folder(self.folder)
         return Checkpoint(path, seal.sha256, record)
 
     def newest(self, run_id: str) -> Iterator[Checkpoint]:

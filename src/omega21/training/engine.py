@@ -13,11 +13,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock
 from numpy.typing import NDArray
 
 from omega21 import open_files
 from omega21.data.durable import write_durably
+from omega21.data.locks import hold_lock
 from omega21.language import _
 from omega21.protocol.checkpoints import RestoreCheckpoint
 from omega21.protocol.classic import (
@@ -478,20 +479,13 @@ class Engine:
         return self._clock.seconds()
 
 
-def _lock_folder(data_dir: Path) -> FileLock:
-    lock = FileLock(data_dir / "lock", thread_local=False)
-    try:
-        lock.acquire(timeout=0)
-    except NotImplementedError as error:
-        raise RunFolderConflict(
-            _("the file system of {data_dir} has no locks").format(data_dir=data_dir),
-            hint=_("choose a --data-dir on a disk of this machine"),
-        ) from error
-    except Timeout as error:
+def _lock_folder(data_dir: Path) -> BaseFileLock:
+    lock = hold_lock(data_dir / "lock")
+    if lock is None:
         raise RunFolderConflict(
             _("another server uses {data_dir}").format(data_dir=data_dir),
             hint=_("stop it, or choose another --data-dir"),
-        ) from error
+        )
     return lock
 
 

@@ -12,7 +12,7 @@ import time
 from collections import deque
 from typing import Any, Final, get_args
 
-from omega21.protocol.errors import StorageFull
+from omega21.protocol.errors import StorageFailure, StorageFull
 from omega21.protocol.history import MAX_EVENTS, Event, EventKind
 from omega21.protocol.runs import Stretch
 from omega21.training.ledger import Ledger
@@ -105,7 +105,7 @@ class Events:
         kind: EventKind = "restarted" if self._options.restarts else "started"
         try:
             self._ledger.add_event(SERVER, kind, self._options.last_death or "")
-        except StorageFull as error:
+        except (StorageFull, StorageFailure) as error:
             logger.warning("that the server started is not on disk: %s", error)
 
     def close(self) -> None:

@@ -23,8 +23,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from omega21.data.failures import kind_of
 from omega21.language import _
-from omega21.protocol.errors import RunFolderConflict, StorageFull
+from omega21.protocol.errors import DiskFull, RunFolderConflict, StorageFailure, StorageFull
 from omega21.protocol.plan import Segment, ShardRef
 from omega21.protocol.runs import RunConfig, Stretch
 
@@ -210,13 +211,13 @@ class Ledger:
             except sqlite3.OperationalError as error:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
-                if "full" in str(error) or "disk I/O" in str(error):
-                    raise StorageFull(
-                        _("writing {name} failed: {error}").format(
-                            name=self._path.name, error=error
-                        )
-                    ) from error
-                raise
+                kind = kind_of(error)
+                if kind is None:
+                    raise
+                # A file that may grow no more is an I/O error to SQLite.
+                full = kind in (DiskFull, StorageFailure)
+                text = _("writing {name} failed: {error}").format(name=self._path.name, error=error)
+                raise (StorageFull if full else kind)(text) from error
 
     def query(self, sql: str, arguments: Sequence[Any] = ()) -> list[Any]:
         """Read rows with a connection of the pool."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from omega21.data.durable import write_durably
+from omega21.data.failures import refused_write
 from omega21.language import _
 from omega21.protocol.checkpoints import (
     MAX_CHECKPOINT_BYTES,
@@ -73,9 +74,8 @@ class PieceStore:
         except OSError as error:
             if is_new:
                 self._drop(sha256)
-            raise StorageFull(
-                _("the piece was not written: {error}").format(error=error), retry_after=30
-            ) from error
+            text = _("the piece was not written: {error}").format(error=error)
+            raise refused_write(error, text) from error
         return CheckpointStored(sha256=sha256, bytes=len(body))
 
     def record(self, request: RestoreCheckpoint) -> CheckpointRecord:

@@ -2,6 +2,7 @@
 
 import threading
 
+from omega21.data.failures import refused_write
 from omega21.language import _
 from omega21.protocol.checkpoints import (
     CheckpointRecord,
@@ -13,7 +14,6 @@ from omega21.protocol.errors import (
     Conflict,
     InvalidCheckpoint,
     OmegaError,
-    StorageFull,
     UnknownCheckpoint,
 )
 from omega21.training.checkpoints import Checkpoint, CheckpointStore
@@ -88,9 +88,8 @@ class Restoring:
         try:
             checkpoint = self._checkpoints.adopt(record, self._pieces.chunks(request))
         except OSError as error:
-            raise StorageFull(
-                _("the checkpoint was not written: {error}").format(error=error), retry_after=30
-            ) from error
+            text = _("the checkpoint was not written: {error}").format(error=error)
+            raise refused_write(error, text) from error
 
         def go_on(_executor: Executor) -> None:
             self._registry.get(run.name, run.id)  # it may have been removed meanwhile

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from omega21.protocol.errors import StorageFull
+from omega21.protocol.errors import StorageFailure, StorageFull
 from omega21.training.ledger import Ledger
 from omega21.training.run import Run
 
@@ -54,9 +54,9 @@ class ResultWriter:
         for run in runs:
             try:
                 self.flush(run)
-            except StorageFull as error:
+            except (StorageFull, StorageFailure) as error:
                 logger.warning(
-                    "results of run %s wait for room on the disk: %s",
+                    "results of run %s wait for the disk: %s",
                     run.name,
                     error,
                     extra={"run": run.name},

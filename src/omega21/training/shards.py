@@ -18,7 +18,8 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from omega21.data.durable import write_durably
+from omega21.data.durable import make_private_folder, write_durably
+from omega21.data.failures import refused_write
 from omega21.language import _
 from omega21.protocol.digests import tensors_sha256
 from omega21.protocol.errors import InvalidShard, StorageFull, UnknownShard
@@ -147,15 +148,13 @@ class ShardStore:
                 self._make_room(len(data), kept)
         path = self._path(sha256)
         try:
-            path.parent.mkdir(exist_ok=True)
+            make_private_folder(path.parent)
             write_durably(path, [data])
         except OSError as error:
-            raise StorageFull(
-                _("writing shard {sha256} failed: {error}").format(
-                    sha256=sha256[:12], error=error.strerror
-                ),
-                retry_after=30,
-            ) from error
+            text = _("writing shard {sha256} failed: {error}").format(
+                sha256=sha256[:12], error=error.strerror
+            )
+            raise refused_write(error, text) from error
         with self._lock:
             self._keep(sha256, _Stored(len(data), self.clock(), checked=True))
         return True
