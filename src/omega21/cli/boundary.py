@@ -67,8 +67,9 @@ def _of_this_machine(error: Exception) -> str | None:
 
 
 def _is_of_a_disk(error: Exception) -> TypeGuard[OSError | sqlite3.Error]:
-    is_named = isinstance(error, OSError) and error.filename is not None
-    return (is_named or isinstance(error, sqlite3.Error)) and kind_of(error) is not None
+    if isinstance(error, OSError) and error.filename is None:
+        return False  # a stream's
+    return isinstance(error, OSError | sqlite3.Error) and kind_of(error) is not None
 
 
 def _usage(error: typer.TyperException) -> int:
