@@ -107,7 +107,7 @@ class HostileServer:
                 try:
                     head = _read_request(self.rfile)
                     if head:
-                        _write(self.wfile, server.answer(head))
+                        write_reply(self.wfile, server.answer(head))
                 except OSError:
                     return  # the client has had enough
 
@@ -153,7 +153,7 @@ def _read_request(stream: Any) -> str:
     return target
 
 
-def _write(stream: Any, reply: Reply) -> None:
+def write_reply(stream: Any, reply: Reply) -> None:
     headers = dict(reply.headers)
     if reply.pieces is None and reply.sized:
         headers.setdefault("Content-Length", str(len(reply.body)))
@@ -191,10 +191,12 @@ class Ended(NamedTuple):
     megabytes: float
 
 
-def run_client(command: Sequence[str], server: HostileServer, folder: Path) -> Ended:
+def run_client(
+    command: Sequence[str], server: HostileServer, folder: Path, *, run: str = RUN
+) -> Ended:
     """Run `omega21 COMMAND` against the server; what does not end is killed."""
     words = [sys.executable, "-m", "omega21"]
-    words += [word.format(url=server.address, run=RUN, folder=folder) for word in command]
+    words += [word.format(url=server.address, run=run, folder=folder) for word in command]
     environment = {
         **{n: t for n, t in os.environ.items() if not n.startswith("OMEGA21")},
         "HOME": str(folder),
