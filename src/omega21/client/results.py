@@ -82,6 +82,9 @@ _SELECT_EVALUATIONS: Final = (
 )
 _READ_AT_ONCE: Final = 1000
 
+BUSY_SECONDS: Final = 5.0
+"""How long one try waits for another program that has the file open."""
+
 
 @dataclass(frozen=True, slots=True)
 class StoredEvaluation:
@@ -109,6 +112,7 @@ class Results:
                 make_private_file(path)
             self._db = sqlite3.connect(
                 f"{path.resolve().as_uri()}?mode={mode}",
+                timeout=BUSY_SECONDS,
                 uri=True,
                 check_same_thread=False,
                 isolation_level=None,

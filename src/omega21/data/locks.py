@@ -1,5 +1,6 @@
 """Locks that end with the process that holds them, and keep two programs from one folder."""
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,13 +22,15 @@ def hold_lock(path: Path) -> "filelock.BaseFileLock | None":
 
     lock: filelock.BaseFileLock = filelock.FileLock(path, thread_local=False, mode=0o600)
     try:
-        with told_apart(path):
+        with told_apart(path), warnings.catch_warnings(action="ignore"):
             lock.acquire(timeout=0)
-    except filelock.Timeout:
+    except filelock.Timeout as error:
+        if isinstance(lock, filelock.SoftFileLock):
+            raise _no_locks(path) from error
         return None
     except NotImplementedError as error:
         raise _no_locks(path) from error
-    if isinstance(lock, filelock.SoftFileLock):  # what newer ones turn to
+    if isinstance(lock, filelock.SoftFileLock):  # what newer ones turn to, and warn of
         lock.release()
         raise _no_locks(path)
     return lock
