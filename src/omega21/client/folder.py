@@ -27,6 +27,7 @@ from typing import Any, Final, Self, TypeVar
 import platformdirs
 from pydantic import Field, ValidationError
 
+from omega21.client.kept_paths import KeptPath
 from omega21.client.orders import EvaluateEvery
 from omega21.client.results import Results
 from omega21.data.durable import (
@@ -82,7 +83,7 @@ class RunRecord(Document):
     held_out: dict[str, int] = Field(
         default_factory=dict, description="samples of a data file never trained, by its digest"
     )
-    files: dict[str, str] = Field(default_factory=dict, description="data files, by digest")
+    files: dict[str, KeptPath] = Field(default_factory=dict, description="data files, by digest")
 
 
 class _StoredPlan(Document):

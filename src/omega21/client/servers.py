@@ -15,6 +15,7 @@ from typing import Final
 import platformdirs
 from pydantic import Field, ValidationError
 
+from omega21.client.kept_paths import KeptPath
 from omega21.data.durable import make_private_folder, write_durably
 from omega21.language import _
 from omega21.protocol.errors import InvalidRequest
@@ -32,7 +33,7 @@ class RememberedServer(Document):
     format: int = _FORMAT
     address: str
     token: str | None = Field(default=None, repr=False)
-    ca: str | None = Field(default=None, description="a PEM file of authorities to trust")
+    ca: KeptPath | None = Field(default=None, description="a PEM file of authorities to trust")
     server_id: str | None = None
     used_at: float = Field(description="seconds since 1970")
 

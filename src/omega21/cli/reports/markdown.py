@@ -1,7 +1,9 @@
 """A report as Markdown, with its charts as PNG files beside it."""
 
+import os
 import re
 from collections.abc import Iterator, Sequence
+from urllib.parse import quote
 
 from omega21.cli.reports import charts
 from omega21.cli.reports.blocks import Block, Charts, Commands, Facts, Report, Table, Text
@@ -35,7 +37,7 @@ def _block(block: Block, stem: str, images: dict[str, bytes]) -> Iterator[str]:
             for chart in drawn:
                 name = f"{stem}-{chart.name}.png"
                 images[name] = charts.png(chart.draw())
-                yield f"![{_plain(chart.caption)}]({name})"
+                yield f"![{_plain(chart.caption)}]({quote(os.fsencode(name))})"
 
 
 def _rows(titles: Sequence[str], *rows: Sequence[str]) -> str:
