@@ -45,8 +45,8 @@ def test_a_run_is_trained_resumed_and_reported(name: bytes, tmp_path: Path) -> N
             assert b"internal error" not in done.stderr
             assert not {0x1B, 0x9B} & set(done.stderr + done.stdout)
             assert b"\xe2\x80\xae" not in done.stderr + done.stdout
-    words = ("report", "r1", "--workdir", tmp_path / "runs", "--format", "markdown", "-o", report)
-    done = subprocess.run([*COMMAND, *words], capture_output=True, env=environment, check=False)
+    asked = ["report", *run[1:], "--format", "markdown", "-o", str(report)]
+    done = subprocess.run([*COMMAND, *asked], capture_output=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     text = report.read_text("utf-8")
     assert "\x1b" not in text
