@@ -4,6 +4,7 @@ from pathlib import Path
 
 from omega21.client.folder import RunFolder, RunRecord
 from omega21.data.generators import generate
+from omega21.data.order import presentation_order
 from omega21.data.samples import as_type
 from omega21.protocol.digests import CHAIN_START, chain_result, tensors_sha256
 from omega21.protocol.plan import Segment, ShardRef, Source
@@ -15,7 +16,8 @@ from omega21.protocol.steps import StepRow
 def make_run(workdir: Path, name: str) -> Path:
     """Make the folder of a run that trained one step of four samples."""
     source = Source(kind="simple", seed=42, offset=0, anomaly_percent=10)
-    tensors = as_type(generate("simple", 42, range(4), anomaly_percent=10), "float32")
+    order = presentation_order(42, offset=0, samples=4)
+    tensors = as_type(generate("simple", 42, order, anomaly_percent=10), "float32")
     sha256 = tensors_sha256(tensors)
     record = RunRecord(run=name, id="a" * 32, config=RunConfig(), created_at=1.0)
     with RunFolder.create(workdir / name, record) as folder:

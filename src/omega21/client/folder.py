@@ -96,6 +96,7 @@ class RunFolder:
 
     def __init__(self, path: Path, *, record: RunRecord, held: ExitStack) -> None:
         self.path = path
+        self.shards = path / "shards"
         self.record = record
         self.segments = _read(path / "plan.json", _StoredPlan).segments
         self.results = held.enter_context(closing(Results(path / "results.sqlite")))
@@ -203,7 +204,7 @@ class RunFolder:
 
     def shard_path(self, sha256: str) -> Path:
         """Return where an encoded shard is, or would be."""
-        return self.path / "shards" / f"{sha256}.zst"
+        return self.shards / f"{sha256}.zst"
 
 
 def run_folder_path(run: str, workdir: Path | None = None) -> Path:
@@ -239,7 +240,9 @@ def look_at_run_folders(
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         try:
             if (path / "run.json").exists():
-                records.append(read_stored(path)[0])
+                record = read_stored(path)[0]
+                # Of a link, or a copy, the name that it has here.
+                records.append(record.model_copy(update={"run": path.name}))
         except OSError as error:
             damaged.append(DamagedFolder(path.name, path, storage_failure(error, path)))
         except OmegaError as error:
