@@ -39,6 +39,7 @@ from omega21.client.arriving import (
 from omega21.client.gateways import foreign_reply, media_type, retry_after
 from omega21.client.policy import Fatal, RetryRules, is_link_failure, judge
 from omega21.client.proving import ServerProof
+from omega21.client.proxies import by_environment, proxy_fault
 from omega21.client.traffic import Traffic, TrafficBook
 from omega21.language import N_, _, current_language
 from omega21.language.borrowed import translated
@@ -190,17 +191,19 @@ class Transport:
         local = is_loopback(address)
         self.book = None if local else TrafficBook(httpx.URL(address).host, self.traffic)
         self._seconds = timeout + min(timeout, CONNECT_SECONDS)
-        self._http = httpx.AsyncClient(
-            base_url=address,
-            headers=headers,
-            timeout=httpx.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS)),
-            # A proxy of the environment is for the way out, never for this machine.
-            trust_env=not local,
-            http2=not local,
-            verify=True if ca is None else trusting(ca),
-            transport=carrier,
-            # Nothing here needs a cookie, and one that is kept tells requests apart.
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+        self._http = by_environment(
+            lambda: httpx.AsyncClient(
+                base_url=address,
+                headers=headers,
+                timeout=httpx.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS)),
+                # A proxy of the environment is for the way out, never for this machine.
+                trust_env=not local,
+                http2=not local,
+                verify=True if ca is None else trusting(ca),
+                transport=carrier,
+                # Nothing here needs a cookie, and one that is kept tells requests apart.
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+            )
         )
 
     @property
@@ -424,6 +427,8 @@ def map_error(error: Exception, address: str) -> OmegaError:
             f"{address}: {fault}",
             hint=_("check the address; for a certificate of your own authority give --ca FILE"),
         )
+    if fault_of_proxy := proxy_fault(error, address):
+        return fault_of_proxy
     if reason := _unknown_name(error):
         return Unreachable(
             _("{address}: its name is not known ({reason})").format(address=address, reason=reason),
