@@ -26,6 +26,9 @@ def test_killed_resumed_and_verified_with_servers_started_here(
     killed.kill()
     killed.wait()
 
+    nowhere = ("http://127.0.0.1:9", "--patience", "1s", "--workdir", tmp_path)
+    beside = omega21("train", *nowhere)
+    by_address = omega21("resume", *nowhere)
     resumed = omega21("resume", "--workdir", tmp_path, "--json")
     again = omega21("resume", "killed", "--workdir", tmp_path)
     none = omega21("resume", "--workdir", tmp_path)
@@ -35,6 +38,10 @@ def test_killed_resumed_and_verified_with_servers_started_here(
     differs = omega21("verify", "killed", "--workdir", tmp_path)
 
     assert killed.returncode == -signal.SIGKILL
+    way_back = f"omega21 resume killed --workdir {tmp_path} --url http://127.0.0.1:9"
+    assert way_back in beside.stderr
+    assert (beside.status, by_address.status) == (71, 76)
+    assert "resuming run killed" in by_address.stderr
     assert resumed.status == 0, resumed.stderr
     assert "resuming run killed" in resumed.stderr
     assert (resumed.figures["steps"], resumed.figures["validation_samples"]) == (30, 40)

@@ -59,6 +59,8 @@ def resume(
     from omega21.cli.training import Job, chosen_loggers, train_job
     from omega21.client.unfinished import newest_unfinished, unfinished_order
 
+    if run is not None and run.startswith(("http://", "https://")):
+        run, url = None, run  # no run's name can look like that
     name = newest_unfinished(workdir).run if run is None else checked_name(run)
     order = unfinished_order(name, workdir)
     output = Output(json=json, quiet=quiet, verbose=verbose)

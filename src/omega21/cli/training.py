@@ -23,7 +23,7 @@ from omega21.client.orders import EvaluateEvery, TrainOrder, next_segment
 from omega21.client.presets import PRESETS, Preset
 from omega21.client.pulling import Pull
 from omega21.client.sync import Client
-from omega21.client.unfinished import is_unfinished, way_back
+from omega21.client.unfinished import is_unfinished, newest_unfinished, way_back
 from omega21.data.files import open_data
 from omega21.language import _
 from omega21.language.figures import clock
@@ -148,7 +148,9 @@ def make_order(
 def train_job(job: Job, output: Output) -> None:
     """Train as asked and show what came of it, once or again and again."""
     if job.is_fresh:
+        tell_unfinished(job, output)
         output.note(_("run {run}").format(run=job.order.run))
+    is_trained = False
     try:
         with open_server(job, output) as client:
             if job.diagnose:
@@ -156,6 +158,7 @@ def train_job(job: Job, output: Output) -> None:
             while True:
                 start = time.monotonic()
                 done = train_segment(client, job, output)
+                is_trained = job.every is None
                 show_outcome(done, output)
                 if job.report:
                     tell_report(job, output)
@@ -171,11 +174,33 @@ def train_job(job: Job, output: Output) -> None:
                     return
                 _wait(start + job.every - time.monotonic(), output)
     except KeyboardInterrupt:
+        if is_trained:
+            finished = _("run {run} is finished; only what comes after it was cut off: {command}")
+            again = ["omega21", "report", job.order.run]
+            folder = ["--workdir", str(job.workdir)] if job.workdir is not None else []
+            output.note(finished.format(run=job.order.run, command=shlex.join(again + folder)))
+            raise
         goes_on = _("run {run} keeps training in the background; to come back to it: {command}")
         stopped = _("run {run} is stopped; to come back to it: {command}")
         text = goes_on if job.address else stopped
         output.note(text.format(run=job.order.run, command=job.way_back()))
         raise
+
+
+def tell_unfinished(job: Job, output: Output) -> None:
+    """Name a run that waits to be finished, where a new one is begun on a server beside it."""
+    if job.address is None:
+        return
+    try:
+        waiting = newest_unfinished(job.workdir).run
+    except (OmegaError, OSError):
+        return  # none, or a folder that cannot be read, which is no matter of the new run's
+    command = f"{way_back(waiting, job.workdir)} --url {shlex.quote(job.address)}"
+    output.note(
+        _("run {run} is unfinished, and this begins another; to go on with it: {command}").format(
+            run=waiting, command=command
+        )
+    )
 
 
 def tell_report(job: Job, output: Output, outlives: Path | None = None) -> None:
