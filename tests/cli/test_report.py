@@ -176,6 +176,25 @@ def test_a_run_without_scores_has_a_report_too(
     assert ("Nothing was held out" if held_out == "0" else "all of one class") in text
 
 
+def test_a_run_that_diverged_says_so_and_what_was_held_out(
+    on_server: Omega21, tmp_path: Path
+) -> None:
+    path = tmp_path / "huge.npz"
+    x = np.random.default_rng(3).normal(size=(400, 1600)).astype(np.float32)
+    x[:300] = 1e30
+    np.savez(path, x=x, y=(np.arange(400) % 2).astype(np.float32))
+    order = ("--data", path, "--samples", "300", "--batch-size", "20", "--validation", "60")
+    where = ("--workdir", tmp_path)
+    trained = on_server("train", "--run", "spoilt", *order, *where)
+    assert trained.status == 38, trained.stderr
+
+    text = Elements(write_report("spoilt", workdir=tmp_path).read_text(encoding="utf-8")).text
+    assert "The run diverged: the results of its last 10 steps, from step 1 on" in text
+    assert "with a lower learning rate" in text
+    assert "60 samples were held out and not scored yet" in text
+    assert "Nothing was held out" not in text
+
+
 def test_it_is_shown_by_a_browser(workdir: Path, tmp_path: Path) -> None:
     path = write_report("shown", workdir=workdir)
     image = tmp_path / "page.png"

@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from omega21.cli.outcome import show_outcome
 from omega21.cli.output import Output
+from omega21.cli.progress import Pace
 from omega21.cli.view import JsonView, LiveView, PlainView
 from omega21.client.events import (
     Connected,
@@ -182,6 +184,22 @@ def test_the_live_view_shows_the_newest_figures_and_the_time_left() -> None:
     assert train.split()[2:4] == ["6/10", "steps"]
     assert train.split()[4] != "--:--"
     assert figures == "loss 0.4200 (first 0.4700)  anomaly probability 0.125  128 samples/s"
+
+
+@pytest.mark.parametrize("speed", [0.05, 1.0, 20.0])
+def test_the_time_left_does_not_jump_when_some_steps_are_slow(speed: float) -> None:
+    """Batches of slow steps, as uploads and evaluations make them, then an hour's pause."""
+    pace, now, told = Pace(), 0.0, []
+    for step in range(1, 1001):
+        seconds = speed * (4 if step % 50 < 5 else 1)
+        now += seconds + (3600 if step == 900 else 0)
+        row = StepRow(step=step, samples=64, digest=DIGEST, ended_at=now, seconds=seconds)
+        pace.add(row)
+        assert pace.seconds is not None
+        told.append(pace.seconds)
+    changes = [after / before for before, after in pairwise(told[100:])]
+    assert 0.75 < min(changes) <= max(changes) < 1.35
+    assert told[-1] == pytest.approx(1.3 * speed, rel=0.5)
 
 
 def test_the_live_view_shows_the_trend_the_evaluation_and_the_machine() -> None:
@@ -362,5 +380,5 @@ def test_the_report(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_report_says_that_nothing_was_held_out(capsys: pytest.CaptureFixture[str]) -> None:
-    text = shown(Done(SUMMARY, STATE, None), capsys)
+    text = shown(Done(replace(SUMMARY, validation_samples=0), STATE, None), capsys)
     assert "held out  nothing, so there are no scores\n" in text

@@ -1,6 +1,7 @@
 """`omega21 watch` beside a training, after it, and with the run folder alone."""
 
 import json
+import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from omega21.client.stored import open_stored_run
 from tests.cli.conftest import TOKEN, Omega21
 from tests.cli.test_train import read_until
 from tests.servers import RunningServer, start_server
@@ -54,7 +56,7 @@ def test_a_watcher_that_was_there_first_sees_the_whole_run_and_its_figures(
     assert "on 40 held-out samples" in again.stdout
     assert elsewhere.status == 0, elsewhere.stderr
     assert "seen, at step 40" in elsewhere.stdout
-    assert "held out" in elsewhere.stdout  # evaluations are in the folder, which is not there
+    assert "on 40 held-out samples" in elsewhere.stdout  # as it was recorded on the server
 
 
 def test_ctrl_c_ends_the_watching_and_not_the_run(
@@ -94,7 +96,17 @@ def test_a_run_with_its_own_server_is_watched_from_another_terminal(
 
     assert after.status == 71
     assert "this is what the run folder holds" in after.stderr
-    assert "own, at step " in after.stdout
+    assert re.search(r"own, at step [\d,]+ of 313\n", after.stdout), after.stdout
+    assert "500 samples, which were not scored yet" in after.stdout
+    with open_stored_run("own", tmp_path) as stored:
+        rows = list(stored.results.rows(first=1, last=stored.results.last_step))
+    trained = sum(row.samples for row in rows)
+    seconds = rows[-1].ended_at - (rows[0].ended_at - rows[0].seconds)
+    figures = omega21("watch", "--run", "own", "--workdir", tmp_path, "--json").figures
+    assert figures["steps"] == len(rows)
+    assert figures["samples"] == trained
+    assert figures["validation_samples"] == 500
+    assert figures["samples_per_second"] == pytest.approx(trained / seconds)
     assert f"go on with: omega21 resume own --workdir {tmp_path}" in after.stderr
 
 

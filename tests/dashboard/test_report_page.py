@@ -39,3 +39,19 @@ def test_a_report_fits_a_phone_and_stands_out(open_page: Open, tmp_path: Path, s
     found = page.evaluate(FAINT_TEXTS, CONTRAST)
     assert found["seen"] > 20
     assert found["faint"] == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_of_a_report_is_cut_on_paper(open_page: Open, tmp_path: Path, scheme: Any) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(write_html(REPORT), encoding="utf-8")
+    paper = {"width": 680, "height": 1000}  # what A4 leaves between its margins
+    page = open_page(path.as_uri(), viewport=paper, color_scheme=scheme).page
+    page.emulate_media(media="print")
+    cut = page.evaluate(
+        """() => [...document.querySelectorAll("pre, td, .scroll")]
+        .filter((e) => e.scrollWidth > e.clientWidth + 1 || e.getBoundingClientRect().right > 681)
+        .map((e) => e.outerHTML)"""
+    )
+    assert cut == []
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"

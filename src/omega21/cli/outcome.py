@@ -6,22 +6,29 @@ from omega21.cli.output import Output, facts
 from omega21.client.events import Done
 from omega21.client.summary import Evaluation, Summary
 from omega21.language import _, ngettext
-from omega21.language.figures import count, number
+from omega21.language.figures import count, number, score
 
 
 def show_outcome(done: Done, output: Output) -> None:
     """Print the figures of a training that has ended."""
-    shown = outcome(done.summary, done.evaluation, step=done.state.step)
+    shown = outcome(
+        done.summary, done.evaluation, step=done.state.step, planned=done.state.plan_steps
+    )
     output.result(done.summary.as_dict(), shown)
 
 
-def outcome(figures: Summary, evaluation: Evaluation | None, *, step: int) -> Text:
-    """Lay out what was trained, up to `step`, and what the model learned."""
+def outcome(
+    figures: Summary, evaluation: Evaluation | None, *, step: int, planned: int | None = None
+) -> Text:
+    """Lay out what was trained, up to `step` of those planned, and what the model learned."""
+    place = _("{run}, at step {step}")
+    if planned is not None and step < planned:
+        place = _("{run}, at step {step} of {planned}")
     return facts(
         [
             (
                 _("run"),
-                _("{run}, at step {step}").format(run=figures.run, step=count(step)),
+                place.format(run=figures.run, step=count(step), planned=count(planned or step)),
             ),
             (
                 _("trained"),
@@ -37,7 +44,7 @@ def outcome(figures: Summary, evaluation: Evaluation | None, *, step: int) -> Te
                     first=number(figures.loss_first), last=number(figures.loss_last)
                 ),
             ),
-            *_scores(evaluation),
+            *_scores(figures, evaluation, step=step),
             (_("speed"), _speed(figures)),
             *([(_("weights"), figures.weights_sha256)] if figures.weights_sha256 else []),
             *_reservations(figures),
@@ -89,17 +96,27 @@ def _reservations(figures: Summary) -> list[tuple[str, str]]:
     return rows
 
 
-def _scores(evaluation: Evaluation | None) -> list[tuple[str, str]]:
+def _scores(figures: Summary, evaluation: Evaluation | None, *, step: int) -> list[tuple[str, str]]:
+    if evaluation is None and figures.validation_samples:
+        text = _("{samples} samples, which were not scored yet")
+        return [(_("held out"), text.format(samples=count(figures.validation_samples)))]
+    if evaluation is None and not figures.seconds:  # looked at: what was asked for is not known
+        return [(_("held out"), _("no scores are known here"))]
     if evaluation is None:
         return [(_("held out"), _("nothing, so there are no scores"))]
+    scored = _("{auroc} on {samples} held-out samples")
+    if evaluation.step != step:
+        scored = _("{auroc} at step {step}, on {samples} held-out samples")
     false_alarms = ngettext(
         "{count} false alarm", "{count} false alarms", evaluation.false_alarms
     ).format(count=count(evaluation.false_alarms))
     return [
         (
             "AUROC",
-            _("{auroc} on {samples} held-out samples").format(
-                auroc=number(evaluation.auroc), samples=count(evaluation.samples)
+            scored.format(
+                auroc=score(evaluation.auroc),
+                step=count(evaluation.step),
+                samples=count(evaluation.samples),
             ),
         ),
         *(
@@ -114,7 +131,7 @@ def _scores(evaluation: Evaluation | None) -> list[tuple[str, str]]:
             if evaluation.not_finite
             else []
         ),
-        (_("avg. precision"), number(evaluation.average_precision)),
+        (_("avg. precision"), score(evaluation.average_precision)),
         (
             _("anomalies"),
             _("{found} of {anomalies} found, {false_alarms}").format(

@@ -1,6 +1,7 @@
 """How far a training is, as its events tell: figures and texts, without a terminal."""
 
 from collections import deque
+from math import exp
 from typing import Final
 
 from omega21.cli.plot import Trend
@@ -20,13 +21,45 @@ from omega21.client.events import (
 from omega21.client.summary import Evaluation
 from omega21.client.traffic import Traffic
 from omega21.language import _
-from omega21.language.figures import clock, count, duration, number, size
+from omega21.language.figures import clock, count, duration, number, score, size
 from omega21.protocol.classic import Status
 from omega21.protocol.runs import RunSummary
 from omega21.protocol.steps import StepRow
 
 _RATE_STEPS: Final = 20
 """Newest steps that the rate is taken over."""
+
+_PACE_SECONDS: Final = 60.0
+"""How far back the pace of the time left looks: what is older counts for a third and less."""
+
+
+class Pace:
+    """Seconds that a step takes, by the server's clock, weighted towards the newest steps.
+
+    Sums that fade, not a window: nothing falls out of them at once, so the time left changes little
+    by little. A pause is longer than what is remembered, and says nothing of how long a step takes.
+    """
+
+    def __init__(self) -> None:
+        self._steps = 0.0
+        self._seconds = 0.0
+        self._ended_at: float | None = None
+
+    def add(self, row: StepRow) -> None:
+        """Take in the next result."""
+        before = row.ended_at - row.seconds if self._ended_at is None else self._ended_at
+        elapsed = row.ended_at - before
+        self._ended_at = row.ended_at
+        if not 0 <= elapsed <= max(_PACE_SECONDS, 2 * row.seconds):
+            elapsed = row.seconds
+        kept = exp(-elapsed / max(_PACE_SECONDS, 10 * row.seconds))
+        self._steps = kept * self._steps + 1
+        self._seconds = kept * self._seconds + elapsed
+
+    @property
+    def seconds(self) -> float | None:
+        """Seconds for a step; None as long as that is unknown."""
+        return self._seconds / self._steps if self._steps and self._seconds > 0 else None
 
 
 class TrainingProgress:
@@ -41,6 +74,7 @@ class TrainingProgress:
         self.evaluation: Evaluation | None = None
         self._first_step = 1
         self._rows: deque[StepRow] = deque(maxlen=_RATE_STEPS)
+        self._pace = Pace()
         self._first_loss: float | None = None
         self._position: RunSummary | None = None
         self._status: Status | None = None
@@ -103,7 +137,7 @@ class TrainingProgress:
             return ""
         newest = self._rows[-1]
         texts = [self._loss_text(newest)]
-        texts.append(_("anomaly probability {value}").format(value=number(newest.anomaly_prob, 3)))
+        texts.append(_("anomaly probability {value}").format(value=score(newest.anomaly_prob, 3)))
         texts.append(_("{rate} samples/s").format(rate=number(self._rate(), 0)))
         return "  ".join(texts)
 
@@ -113,7 +147,7 @@ class TrainingProgress:
         if found is None:
             return ""
         return _("AUROC {auroc} at step {step}, on {samples} held-out samples").format(
-            auroc=number(found.auroc), step=count(found.step), samples=count(found.samples)
+            auroc=score(found.auroc), step=count(found.step), samples=count(found.samples)
         )
 
     def machine_text(self) -> str:
@@ -136,10 +170,15 @@ class TrainingProgress:
         return "  ".join(texts)
 
     def time_left_text(self) -> str:
-        """Say how long the steps to come take at the newest rate; empty where that is unknown."""
-        rate = self._step_rate()
-        left = self.steps - self.steps_done
-        return _("{time} left").format(time=duration(left / rate)) if rate and left > 0 else ""
+        """Say how long the steps to come take; empty where that is unknown."""
+        left = self.seconds_left
+        return _("{time} left").format(time=duration(left)) if left else ""
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds that the steps to come take at the pace of late; None where it is unknown."""
+        pace = self._pace.seconds
+        return None if pace is None else (self.steps - self.steps_done) * pace
 
     def state_text(self) -> str:
         """Say what goes on now, where the figures do not."""
@@ -176,6 +215,7 @@ class TrainingProgress:
                 if row.loss is not None:
                     self.losses.add(row.loss)
                 self._rows.append(row)
+                self._pace.add(row)
 
     def _take_evaluation(self, evaluation: Evaluation) -> None:
         self.evaluation = evaluation
@@ -202,11 +242,6 @@ class TrainingProgress:
         """Samples per second over the newest steps."""
         elapsed = self._seconds()
         return sum(row.samples for row in self._rows) / elapsed if elapsed > 0 else 0.0
-
-    def _step_rate(self) -> float:
-        if not self._rows or (elapsed := self._seconds()) <= 0:
-            return 0.0
-        return len(self._rows) / elapsed
 
 
 def traffic_text(traffic: Traffic) -> str:

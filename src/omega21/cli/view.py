@@ -12,8 +12,9 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TextColumn,
-    TimeRemainingColumn,
 )
 from rich.text import Text
 
@@ -152,6 +153,24 @@ class JsonView:
         )
 
 
+class _TimeLeft(ProgressColumn):
+    """The time that is left, or what a finished task took: 2:05, --:-- while that is unknown.
+
+    A task's field `left` says it in seconds; without one it follows from the bar's own speed.
+    """
+
+    def render(self, task: Task) -> Text:
+        left = task.fields.get("left", task.time_remaining)
+        seconds = task.finished_time if task.finished else left
+        if seconds is None:
+            return Text("--:--", style="progress.remaining")
+        minutes, rest = divmod(round(seconds), 60)
+        hours, minutes = divmod(minutes, 60)
+        text = f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes:02d}:{rest:02d}"
+        style = "progress.elapsed" if task.finished else "progress.remaining"
+        return Text(text, style=style)
+
+
 class LiveView:
     """Two bars, the loss as a curve, the newest figures, the device and the link."""
 
@@ -166,14 +185,14 @@ class LiveView:
             BarColumn(_BAR_WIDTH),
             MofNCompleteColumn(),
             TextColumn("{task.fields[unit]}"),
-            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            _TimeLeft(),
             console=output.notes,
             get_time=get_time,
         )
         self._upload = self._bars.add_task(
             _("upload"), total=None, unit=_("samples"), visible=False
         )
-        self._train = self._bars.add_task(_("train"), total=None, unit=_("steps"))
+        self._train = self._bars.add_task(_("train"), total=None, unit=_("steps"), left=None)
 
     def show(self, event: Event) -> None:
         """Take in what happened; the next redraw shows it."""
@@ -189,7 +208,12 @@ class LiveView:
                 )
         if isinstance(event, RunReady | StepsDone):
             progress = self._progress
-            self._bars.update(self._train, total=progress.steps, completed=progress.steps_done)
+            self._bars.update(
+                self._train,
+                total=progress.steps,
+                completed=progress.steps_done,
+                left=progress.seconds_left,
+            )
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Draw the bars and, below, the curve, the figures and the link."""

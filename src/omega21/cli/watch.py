@@ -182,7 +182,10 @@ def _show_stored(run: str, workdir: Path | None, *, output: "Output", error: "Om
                 view.show(event)
         summary = stored.summary()
         if summary is not None:
-            shown = outcome(summary, stored.evaluation(), step=stored.results.last_step)
+            position = stored.position()
+            shown = outcome(
+                summary, stored.evaluation(), step=position.step, planned=position.plan_steps
+            )
             output.result(summary.as_dict(), shown)
         if not stored.is_finished:
             hint = _("the run is not finished; go on with: {command}").format(

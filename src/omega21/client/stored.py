@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +60,10 @@ class StoredRun:
         """Return the last segment's figures; None without results of it."""
         finished = [line for line in self.log() if line.get("what") == "finished"]
         names = {field.name for field in fields(Summary)}
-        if self.is_finished and finished and names <= finished[-1].keys():
-            known = {name: finished[-1][name] for name in names}
-            known["conditions_changed_at"] = tuple(known["conditions_changed_at"])
+        needed = {field.name for field in fields(Summary) if field.default is MISSING}
+        if self.is_finished and finished and needed <= finished[-1].keys():
+            known = {name: value for name, value in finished[-1].items() if name in names}
+            known["conditions_changed_at"] = tuple(known.get("conditions_changed_at", ()))
             return Summary(**known)
         first, last = self.results.row(self.first_step), self.results.row(self.results.last_step)
         if first is None or last is None:
@@ -73,6 +74,7 @@ class StoredRun:
             self.segments[-1],
             ends=(first, last),
             evaluation=self.evaluation(),
+            held_out=self.record.validation,
             seconds=0.0,
             weights_sha256=weights[1] if weights and weights[0] == last.step else "",
             non_finite_steps=len(self.results.non_finite_steps(first=first.step, last=last.step)),

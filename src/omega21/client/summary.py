@@ -44,10 +44,13 @@ class Summary:
     """What was trained in one segment and what came of it.
 
     Losses are None for a step that did not count; `non_finite_steps` is how many had a loss or
-    gradient that was not finite, and trained nothing. `samples_per_second` is samples × epochs over
-    the time from the first step's start to the last one's end, by the server's clock; `seconds` is
-    the whole command by this machine's. `conditions_changed_at` are steps from which on device,
-    precision, threads or versions were others than before, so that the bits may differ.
+    gradient that was not finite, and trained nothing. Of a segment that is not at its end, `steps`,
+    `samples` and `epochs` are what was trained so far. `samples_per_second` is samples × epochs
+    over the time from the first step's start to the last one's end, by the server's clock;
+    `seconds` is the whole command by this machine's. `validation_samples` were held out; their
+    scores are those of the weights of `evaluation_step`, None before there are any.
+    `conditions_changed_at` are steps from which on device, precision, threads or versions were
+    others than before, so that the bits may differ.
     """
 
     run: str
@@ -68,6 +71,7 @@ class Summary:
     non_finite_steps: int = 0
     deterministic: bool = True
     conditions_changed_at: tuple[int, ...] = ()
+    evaluation_step: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the figures by name, as `--json` prints them."""
@@ -77,7 +81,10 @@ class Summary:
 def samples_per_second(segment: Segment, first: StepRow, last: StepRow) -> float:
     """Rate of a segment, given its first and last result."""
     elapsed = last.ended_at - (first.ended_at - first.seconds)
-    return segment.samples * segment.epochs / elapsed if elapsed > 0 else 0.0
+    steps = last.step - first.step + 1
+    epochs, steps = divmod(steps, segment.steps_per_epoch)
+    trained = epochs * segment.samples + steps * segment.batch_size
+    return trained / elapsed if elapsed > 0 else 0.0
 
 
 def summarise(
@@ -86,31 +93,37 @@ def summarise(
     *,
     ends: tuple[StepRow, StepRow],
     evaluation: Evaluation | None,
+    held_out: int = 0,
     seconds: float,
     weights_sha256: str,
     non_finite_steps: int,
     deterministic: bool,
     conditions_changed_at: tuple[int, ...] = (),
 ) -> Summary:
-    """Put the figures of a segment together; `ends` are its first and last result."""
+    """Put the figures of a segment together; `ends` are its first and last result so far.
+
+    `held_out` is how many samples were to be scored, where none were yet.
+    """
     first, last = ends
+    steps = last.step - first.step + 1
     return Summary(
         run=run,
-        steps=segment.steps,
-        samples=segment.samples,
+        steps=steps,
+        samples=min(segment.samples, steps * segment.batch_size),
         batch_size=segment.batch_size,
-        epochs=segment.epochs,
+        epochs=-(-steps // segment.steps_per_epoch),
         kind=segment.source.kind,
         seed=segment.source.seed,
         loss_first=first.loss,
         loss_last=last.loss,
         auroc=evaluation.auroc if evaluation else None,
         average_precision=evaluation.average_precision if evaluation else None,
-        validation_samples=evaluation.samples if evaluation else 0,
+        validation_samples=evaluation.samples if evaluation else held_out,
         seconds=seconds,
         samples_per_second=samples_per_second(segment, first, last),
         weights_sha256=weights_sha256,
         non_finite_steps=non_finite_steps,
         deterministic=deterministic,
         conditions_changed_at=conditions_changed_at,
+        evaluation_step=evaluation.step if evaluation else None,
     )

@@ -5,7 +5,7 @@ included, and only what is newer is asked of the server. Nothing is written, her
 """
 
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -185,6 +185,16 @@ class Watching(EventStream):
             self._evaluation = found.evaluation
             await self._emit(Evaluated(found.evaluation, found.segment, found.ended_at))
 
+    async def _tell_recorded(self, ready: RunReady) -> None:
+        """Tell the newest evaluation that the training program recorded on the server."""
+        names = {field.name for field in fields(Evaluation)}
+        newest, number = None, 0
+        while rows := await self._client.evaluations(self._run_name, after=number):
+            newest, number = rows[-1], rows[-1].number
+        if newest is not None and newest.step >= ready.first_step:
+            self._evaluation = Evaluation(**newest.model_dump(include=names))
+            await self._emit(Evaluated(self._evaluation, ready.number, newest.at))
+
     async def _finish(self, ready: RunReady) -> None:
         """Wait a little for the last evaluation, where one is to come, and tell the figures."""
         if self._stored is not None and self._stored.record.validation:
@@ -192,9 +202,9 @@ class Watching(EventStream):
                 while self._evaluation is None or self._evaluation.step < ready.last_step:
                     await self._tell_evaluations(ready)
                     await anyio.sleep(_LOOK_SECONDS)
+        if self._stored is None:
+            await self._tell_recorded(ready)
         found = self._evaluation
-        if found is not None and found.step < ready.last_step:
-            found = None
         summary = await self._client.summary(self._run_name)
         if found is not None:
             summary = replace(
@@ -202,6 +212,9 @@ class Watching(EventStream):
                 auroc=found.auroc,
                 average_precision=found.average_precision,
                 validation_samples=found.samples,
+                evaluation_step=found.step,
             )
+        elif self._stored is not None:
+            summary = replace(summary, validation_samples=self._stored.record.validation)
         state = await self._client.run_state(self._run_name)
         await self._emit(Done(summary, state, found))

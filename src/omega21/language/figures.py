@@ -48,10 +48,21 @@ def plain(value: float) -> str:
     return number(value) if 0 < abs(value) < 1e-4 else _decimal(value, "#,##0.######")
 
 
+def score(value: float | None, digits: int = 4) -> str:
+    """Write a score in [0, 1]; 1.0000 is said of 1 alone, what is less has more digits."""
+    return number(
+        value, digits if value is None or not isfinite(value) else _telling(value, digits)
+    )
+
+
 def percent(share: float, digits: int = 0) -> str:
-    """Write a share of 1 in percent, with at most `digits` decimals: 12.5%."""
+    """Write a share of 1 in percent, with at most `digits` decimals: 12.5%.
+
+    As with scores, 100% is said of the whole alone: what falls short has digits that show it.
+    """
     if not abs(share) < _MOST_WRITTEN_OUT:
         return f"{number(share)} × 100%" if isfinite(share) else str(share)
+    digits = _telling(share, digits + 2) - 2
     from babel.numbers import format_percent  # noqa: PLC0415 - see above
 
     locale = _locale(current_locale())
@@ -101,6 +112,13 @@ def dated(seconds: float) -> str:
 
     pattern = str(_("d MMMM y, HH:mm zzz"))
     return format_datetime(_here(seconds), pattern, locale=_locale(current_locale()))
+
+
+def _telling(value: float, digits: int) -> int:
+    """Return the least number of decimals, at least `digits`, that does not round up to 1."""
+    while value < 1 and round(value, digits) >= 1:
+        digits += 1
+    return digits
 
 
 def _here(seconds: float) -> datetime:

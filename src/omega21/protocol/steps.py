@@ -15,6 +15,9 @@ MAX_WAIT_SECONDS = 25.0
 MAX_ROWS = 1000
 MAX_ROWS_WITH_VECTORS = 250
 
+MOST_REFUSED_IN_A_ROW = 10
+"""Steps in a row that are not finite, after which a run has diverged and stops."""
+
 
 class StepRow(Reply):
     """The result of one optimizer step.

@@ -12,14 +12,11 @@ from numpy.typing import NDArray
 from omega21.protocol.digests import CHAIN_START, chain_result
 from omega21.protocol.plan import PlanIndex, Segment
 from omega21.protocol.runs import RunStatus, RunSummary, Stretch
-from omega21.protocol.steps import float32_as_json
+from omega21.protocol.steps import MOST_REFUSED_IN_A_ROW, float32_as_json
 from omega21.training.batches import SegmentReader
 from omega21.training.executor import Executor, StepOutcome
 from omega21.training.ledger import Result, StoredRun
 from omega21.training.shards import ShardStore
-
-MOST_REFUSED_IN_A_ROW = 10
-"""So many steps in a row that are not finite stop a run."""
 
 MOST_WAITING_LISTED = 1000
 """Most names of missing shards in one reply."""

@@ -67,14 +67,15 @@ def loss(series: NDArray[np.float64], evaluations: Sequence[StoredEvaluation]) -
     figure, axes = _axes(_("step"), _("loss"))
     steps, values = series[:, 0], np.maximum(series[:, 1], _LEAST_LOSS)
     axes.plot(*_thinned(steps, values), color=FAINT, linewidth=0.9, label=_("each step"))
-    smoothed = np.exp(_smooth(np.log(values)))
+    is_wide = np.nanmax(values, initial=0) > 100 * np.nanmin(values, initial=np.inf)
+    smoothed = np.exp(_smooth(np.log(values))) if is_wide else _smooth(values)
     axes.plot(*_thinned(steps, smoothed), color=FIRST, label=_("smoothed"))
     if evaluations:
         places = [found.evaluation.step for found in evaluations]
         losses = np.array([found.evaluation.loss for found in evaluations], np.float64)
         held_out = np.maximum(losses, _LEAST_LOSS)
         axes.plot(places, held_out, "o", color=SECOND, markersize=4, label=_("held-out samples"))
-    if np.nanmax(values, initial=0) > 100 * np.nanmin(values, initial=np.inf):
+    if is_wide:
         _logarithmic(axes)
     axes.legend()
     return figure

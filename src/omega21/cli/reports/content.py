@@ -25,8 +25,9 @@ from omega21.client.stored import StoredRun
 from omega21.data.scores import Thresholds, thresholds
 from omega21.language import _, ngettext
 from omega21.language.borrowed import translated
-from omega21.language.figures import count, dated, duration, number, percent
+from omega21.language.figures import count, dated, duration, number, percent, score
 from omega21.protocol.plan import plan_sha256, plan_steps
+from omega21.protocol.steps import MOST_REFUSED_IN_A_ROW
 
 _SHOWN: Final = 10
 """Most samples in a list."""
@@ -43,9 +44,10 @@ def make_report(stored: StoredRun, *, run_is_kept: bool = True) -> Report:
     scores, labels = stored.results.scores()
     curve = thresholds(scores, labels) if 0 < np.sum(labels) < len(labels) else None
     sections = [
+        _ended(stored),
         _trained(stored),
         _curves(series, evaluations),
-        _scores(scores, labels, curve),
+        _scores(scores, labels, curve, held_out=stored.record.validation),
         _feedback(server),
         _survived(stored, server),
         _repeating(stored, run_is_kept=run_is_kept),
@@ -70,10 +72,10 @@ def _highlights(
 ) -> list[tuple[str, str]]:
     found = [(_("steps"), count(len(series)))]
     if evaluations:
-        newest = evaluations[-1].evaluation
+        newest, last = evaluations[-1].evaluation, int(series[-1, 0]) if len(series) else 0
         found += [
-            ("AUROC", number(newest.auroc)),
-            (_("average precision"), number(newest.average_precision)),
+            (_at(newest.step, "AUROC", last), score(newest.auroc)),
+            (_at(newest.step, _("average precision"), last), score(newest.average_precision)),
         ]
     if len(series):
         seconds = float(np.sum(series[:, 4]))
@@ -83,6 +85,28 @@ def _highlights(
             rate = float(np.sum(series[:, 3])) / seconds
             found.append((_("samples per second"), number(rate, 0)))
     return found
+
+
+def _at(step: int, name: str, last: int) -> str:
+    """Name a figure, with the step of its weights where the run is at another one."""
+    if step == last:
+        return name
+    return _("{figure} at step {step}").format(figure=name, step=count(step))
+
+
+def _ended(stored: StoredRun) -> Section:
+    """Say that a run diverged, since when, and what to do; nothing of one that did not."""
+    title = _("What went wrong")
+    last = stored.results.last_step
+    first = last - MOST_REFUSED_IN_A_ROW + 1
+    if first < 1 or not all(row.refused for row in stored.results.rows(first=first, last=last)):
+        return Section(title, [])
+    text = _(
+        "The run diverged: the results of its last {count} steps, from step {step} on, were not "
+        "finite and changed nothing. Look for values out of range in the samples of those steps; "
+        "then start a new run, with a lower learning rate."
+    ).format(count=count(MOST_REFUSED_IN_A_ROW), step=count(first))
+    return Section(title, [Text(text)])
 
 
 def _trained(stored: StoredRun) -> Section:
@@ -138,9 +162,16 @@ def _curves(series: NDArray[np.float64], evaluations: Sequence[StoredEvaluation]
 
 
 def _scores(
-    scores: NDArray[np.float64], labels: NDArray[np.float64], curve: Thresholds | None
+    scores: NDArray[np.float64],
+    labels: NDArray[np.float64],
+    curve: Thresholds | None,
+    *,
+    held_out: int,
 ) -> Section:
     title = _("Held-out samples")
+    if not len(scores) and held_out:
+        text = _("{count} samples were held out and not scored yet: the run has not ended.")
+        return Section(title, [Text(text.format(count=count(held_out)))])
     if not len(scores):
         return Section(title, [Text(_("Nothing was held out, so there are no scores."))])
     if curve is None:
@@ -171,7 +202,7 @@ def _confusion(curve: Thresholds, best: int) -> list[Block]:
     text = _(
         "At the best threshold, {threshold} (highest F1): precision {precision}, recall {recall}."
     ).format(
-        threshold=number(float(curve.threshold[best])),
+        threshold=score(float(curve.threshold[best])),
         precision=percent(float(curve.precision[best]), 1),
         recall=percent(float(curve.recall[best]), 1),
     )
@@ -194,7 +225,7 @@ def _anomalies(
         (_("false alarm"), order[(labels[order] == 0) & alarm[order]]),
     )
     rows = [
-        (what, count(int(sample)), number(float(scores[sample])))
+        (what, count(int(sample)), score(float(scores[sample])))
         for what, samples in groups
         for sample in samples[:_SHOWN]
     ]

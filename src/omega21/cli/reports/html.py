@@ -55,7 +55,20 @@ pre { background: var(--page); border: 1px solid var(--line); border-radius: 8px
   overflow-x: auto; font-size: .85rem; }
 footer { color: var(--soft); font-size: .85rem; overflow-wrap: anywhere; }
 @media (max-width: 600px) { section { padding: 1rem; } .facts th { white-space: normal; } }
-@media print { section { break-inside: avoid; } }
+/* On paper nothing scrolls: what is wide is folded, and a section may go over the page's end. */
+@media print {
+  :root { color-scheme: light; --page: #fff; --card: #fff; --ink: #17191c; --soft: #5a616b;
+    --line: #c9ced6; --first: #1d5fd1; --second: #b45309; }
+  @page { margin: 15mm; }
+  body { font-size: 10.5pt; }
+  main { max-width: none; padding: 0; }
+  section { padding: .8rem 1rem; }
+  h2 { break-after: avoid; }
+  figure, tr, .highlights div { break-inside: avoid; }
+  .scroll { overflow: visible; }
+  th, td { padding-right: .7rem; overflow-wrap: anywhere; }
+  pre { overflow: visible; white-space: pre-wrap; overflow-wrap: anywhere; }
+}
 """
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 
