@@ -97,7 +97,7 @@ def test_a_run_with_its_own_server_is_watched_from_another_terminal(
     assert after.status == 71
     assert "this is what the run folder holds" in after.stderr
     assert re.search(r"own, at step [\d,]+ of 313\n", after.stdout), after.stdout
-    assert "500 samples, which were not scored yet" in after.stdout
+    assert "1,000 samples, which were not scored yet" in after.stdout
     with open_stored_run("own", tmp_path) as stored:
         rows = list(stored.results.rows(first=1, last=stored.results.last_step))
     trained = sum(row.samples for row in rows)

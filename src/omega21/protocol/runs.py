@@ -97,10 +97,17 @@ class RunState(RunSummary):
     created_at: float = Field(description="seconds since 1970")
 
 
+class ListedRun(RunSummary):
+    """A run in the list of all, with what it came to so far."""
+
+    loss: float | None = Field(default=None, description="of the newest step that counted")
+    auroc: float | None = Field(default=None, description="of the newest evaluation")
+
+
 class RunList(Reply):
     """The runs of a server, by name."""
 
-    runs: list[RunSummary]
+    runs: list[ListedRun]
 
 
 class RunRemoved(Reply):

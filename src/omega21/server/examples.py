@@ -134,7 +134,7 @@ RUN_SUMMARY = {
     "generation": 0,
     "digest": _DIGEST,
 }
-RUN_LIST = {"runs": [RUN_SUMMARY]}
+RUN_LIST = {"runs": [RUN_SUMMARY | {"loss": 0.0123, "auroc": 0.9871}]}
 RUN_STATE = RUN_SUMMARY | {
     "weights_sha256": _OTHER_SHARD,
     "segments": 1,

@@ -1,5 +1,6 @@
 """Runs: create, look at, steer, remove."""
 
+from collections.abc import Iterator
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
@@ -18,6 +19,7 @@ from omega21.protocol.runs import (
     Advance,
     Control,
     CreateRun,
+    ListedRun,
     RunList,
     RunRemoved,
     RunState,
@@ -28,6 +30,7 @@ from omega21.server.bodies import MessageRoute
 from omega21.server.examples import body, reply
 from omega21.server.problems import problems
 from omega21.server.services import ServicesHere
+from omega21.training.engine import Engine
 
 router = APIRouter(tags=["runs"], route_class=MessageRoute)
 
@@ -35,7 +38,18 @@ router = APIRouter(tags=["runs"], route_class=MessageRoute)
 @router.get("/runs", responses=reply(examples.RUN_LIST) | problems())
 def list_runs(services: ServicesHere) -> RunList:
     """List the runs of this server."""
-    return RunList(runs=services.engine.summaries())
+    return RunList(runs=list(_listed(services.engine)))
+
+
+def _listed(engine: Engine) -> Iterator[ListedRun]:
+    for summary in engine.summaries():
+        try:
+            loss = engine.history.newest_loss(summary.run)
+            evaluation = engine.history.newest_evaluation(summary.run)
+        except UnknownRun:  # removed meanwhile
+            continue
+        auroc = None if evaluation is None else evaluation.auroc
+        yield ListedRun(**summary.model_dump(), loss=loss, auroc=auroc)
 
 
 @router.put(

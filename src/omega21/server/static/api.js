@@ -59,6 +59,8 @@ export const status = (run, signal) => call(`/status?run=${encodeURIComponent(ru
 export const memory = (signal) => call("/memory", { signal });
 export const series = (run, query, signal) =>
   call(`${of(run)}/series?${new URLSearchParams(query)}`, { signal });
+export const plan = (run, signal) => call(`${of(run)}/plan`, { signal });
+export const state = (run, signal) => call(of(run), { signal });
 export const evaluations = (run, after, signal) =>
   call(`${of(run)}/evaluations?after=${after}`, { signal });
 export const feedback = (run, signal) => call(`${of(run)}/feedback`, { signal });

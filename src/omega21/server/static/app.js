@@ -5,6 +5,7 @@ import { Charts } from "./charts.js";
 import { byId } from "./elements.js";
 import { HeatMaps } from "./heatmap.js";
 import { pause, wake } from "./pauses.js";
+import { listenToRuns, showRuns } from "./runlist.js";
 import { Series } from "./series.js";
 import { chooseLanguage, text } from "./texts.js";
 import * as show from "./view.js";
@@ -32,17 +33,18 @@ let watching = new AbortController();
 
 const emptyView = (run) => ({
   run, position: null, series: new Series(), evaluations: [], memory: [], feedback: null, events: [],
+  segments: [], optimizer: null,
 });
 
 // --- what is on the page ---------------------------------------------------------------------------
 
 function reveal(part) {
   for (const id of ["login", "board"]) byId(id).hidden = id !== (part === "login" ? "login" : "board");
-  for (const id of ["run", "missing"]) byId(id).hidden = id !== part;
+  for (const id of ["run", "missing", "empty"]) byId(id).hidden = id !== part;
 }
 
 function render() {
-  show.showRuns(runs, view?.run);
+  showRuns(runs, view?.run);
   if (status) show.showServer(status);
   if (!view?.position) return;
   show.showHead(view);
@@ -161,6 +163,10 @@ async function readLists(shown, before, signal) {
     const { evaluations } = await api.evaluations(run, after, signal);
     shown.evaluations.push(...evaluations);
   }
+  if (isOther || before.plan_steps !== position.plan_steps) {
+    shown.segments = (await api.plan(run, signal)).segments;
+    shown.optimizer ??= (await api.state(run, signal)).config.optimizer;
+  }
   if (isOther || before.feedback !== position.feedback) {
     shown.feedback = await api.feedback(run, signal);
   }
@@ -182,8 +188,25 @@ async function waitForRun(run, signal) {
     runs = (await persistently(() => api.runs(signal), signal)).runs;
     if (runs.some((known) => known.run === run)) return watch(run);
     reveal("missing");
-    show.showRuns(runs, run);
+    showRuns(runs, run);
     await pause(document.hidden ? PACE.hidden : PACE.missing, signal);
+  }
+}
+
+// Nobody has trained here yet: one card says how, until somebody does.
+async function waitForAny() {
+  watching.abort();
+  watching = new AbortController();
+  const { signal } = watching;
+  view = null;
+  document.title = "omega21";
+  byId("empty-command").textContent = `omega21 train ${location.origin}`;
+  while (!signal.aborted) {
+    reveal("empty");
+    showRuns(runs, null);
+    await pause(document.hidden ? PACE.hidden : PACE.missing, signal);
+    runs = (await persistently(() => api.runs(signal), signal)).runs;
+    if (runs.some(isBegun)) return watch(chooseRun());
   }
 }
 
@@ -215,12 +238,30 @@ async function login(event) {
   await start();
 }
 
+// An address that somebody typed or cut need not be one that was encoded.
+function askedRun() {
+  const hash = location.hash.slice(1);
+  try {
+    return decodeURIComponent(hash);
+  } catch {
+    return hash;
+  }
+}
+
+// The default run is there before anybody has used it.
+const isBegun = (run) => run.target > 0 || run.step > 0 || run.plan_steps > 0;
+
 function chooseRun() {
-  const asked = decodeURIComponent(location.hash.slice(1));
+  const asked = askedRun();
   if (asked) return asked;
   const busy = runs.find((run) => run.state === "training");
-  const made = runs.toSorted((a, b) => b.step - a.step)[0];
-  return (busy ?? made).run;
+  const made = runs.filter(isBegun).toSorted((a, b) => b.step - a.step)[0];
+  return (busy ?? made)?.run ?? null;
+}
+
+function showChosen() {
+  const run = chooseRun();
+  return run === null ? waitForAny() : watch(run);
 }
 
 async function start() {
@@ -229,7 +270,7 @@ async function start() {
   byId("logout").hidden = !(session.login_needed && session.logged_in);
   if (!session.logged_in) return askForToken();
   runs = (await persistently(() => api.runs(signal), signal)).runs;
-  return watch(chooseRun());
+  return showChosen();
 }
 
 // --- the reader ------------------------------------------------------------------------------------
@@ -251,7 +292,7 @@ byId("skip").addEventListener("click", (event) => {
 });
 byId("retry").addEventListener("click", () => wake() || start());
 window.addEventListener("online", wake);
-window.addEventListener("hashchange", () => watch(chooseRun()));
+window.addEventListener("hashchange", showChosen);
 document.addEventListener("visibilitychange", wake);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 for (const button of document.querySelectorAll("[data-language]")) {
@@ -262,5 +303,6 @@ for (const button of document.querySelectorAll("[data-language]")) {
 }
 
 byId("needs-script").remove();
+listenToRuns();
 chooseLanguage();
 await start();

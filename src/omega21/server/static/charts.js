@@ -1,13 +1,12 @@
 // Line charts: uPlot's drawing, with a legend, a description and a table of our own.
 
 import { LazyTable, make } from "./elements.js";
-import { bytes, clock, count, number, text } from "./texts.js";
+import { bytes, clock, count, number, score, text } from "./texts.js";
 
 const HEIGHT = 190;
 const TABLE_ROWS = 50;
 const FEW_POINTS = 40;
 const SYNC = "steps";
-const WIDE = 200;
 const MOST_POWERS = 5;
 
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -23,10 +22,13 @@ const CHARTS = {
     ],
   },
   anomaly_prob: {
+    most: 1,
+    show: (value) => score(value),
     lines: [{ key: "mean", color: "--series-1", read: (view) => view.series.anomaly_prob }],
   },
   evaluation: {
     most: 1,
+    show: (value) => score(value),
     x: (view) => view.evaluations.map((row) => row.step),
     lines: [
       { key: "auroc", color: "--series-1", read: ({ evaluations }) => evaluations.map((row) => row.auroc) },
@@ -58,6 +60,7 @@ class Chart {
     this.name = name;
     this.definition = definition;
     this.show = definition.show ?? ((value) => number(value));
+    this.tick = definition.isTime ? this.show : (value) => number(value);
     this.title = make("h2", { id: `chart-${name}` });
     this.legend = make("p", { class: "legend" });
     this.plot = make("div", { class: "plot", role: "img" });
@@ -81,6 +84,7 @@ class Chart {
     const columns = lines.map((line) => line.read(view));
     this.used = lines.map((line, i) => columns[i].some((value) => value !== null));
     this.data = [x ? x(view) : view.series.step, ...columns];
+    this.least = this.definition.mayBeLogarithmic ? view.series.leastOfPowers : null;
     const title = text(this.name);
     const isEmpty = !this.used.some(Boolean);
     this.title.textContent = title;
@@ -119,7 +123,7 @@ class Chart {
 
   draw() {
     const [x, ...columns] = this.data;
-    const least = this.definition.mayBeLogarithmic ? leastOfPowers(columns) : null;
+    const { least } = this;
     const isLogarithmic = least !== null;
     const drawn = isLogarithmic ? [x, ...columns.map((column) => raised(column, least))] : this.data;
     if (isLogarithmic !== this.isLogarithmic) {
@@ -187,7 +191,7 @@ class Chart {
           ...(this.isLogarithmic && { splits: powersOfTen }),
           size: 58,
           space: 36,
-          values: (_, splits) => splits.map((at) => (at === null ? "" : this.show(at))),
+          values: (_, splits) => splits.map((at) => (at === null ? "" : this.tick(at))),
         },
       ],
       series: [{}, ...lines.map((line) => this.line(line))],
@@ -234,14 +238,6 @@ function spread(low, high, most = Infinity) {
   if (low === null) return [0, 1];
   const room = (high - low) * 0.08 || Math.abs(high) * 0.1 || 1;
   return [low >= 0 ? Math.max(0, low - room) : low - room, Math.min(most, high + room)];
-}
-
-// A loss that falls through powers of ten would be a flat line at the bottom of a linear axis: its
-// least value above zero, else null.
-function leastOfPowers(columns) {
-  const known = columns.flat().filter((value) => value > 0);
-  const least = Math.min(...known);
-  return Math.max(...known) / least > WIDE ? least : null;
 }
 
 // A loss of exactly zero has no place on a logarithmic axis.

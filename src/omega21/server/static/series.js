@@ -2,6 +2,8 @@
 
 const SCALE = 127;
 const SMOOTHING = 0.8;
+const PACE_SECONDS = 60;
+const WIDE = 200;
 const PLAIN = [
   "step", "loss", "loss_min", "loss_max", "anomaly_prob", "samples", "seconds", "ended_at",
   "refused",
@@ -44,14 +46,30 @@ export class Series {
     for (const name of [...PLAIN, ...VECTORS]) this[name].pop();
   }
 
+  // A loss that falls through powers of ten would be a flat line at the bottom of a linear axis: it
+  // is drawn by its logarithm, from its least value above zero, which this is; else null.
+  get leastOfPowers() {
+    let [least, most] = [Infinity, 0];
+    for (const value of [...this.loss, ...this.loss_min, ...this.loss_max]) {
+      if (value > 0) [least, most] = [Math.min(least, value), Math.max(most, value)];
+    }
+    return most / least > WIDE ? least : null;
+  }
+
+  // On the scale that is drawn: by powers, a mean of the values would follow the highest alone.
   get smoothed() {
+    const least = this.leastOfPowers;
+    const [to, from] =
+      least === null
+        ? [(loss) => loss, (mean) => mean]
+        : [(loss) => Math.log(Math.max(loss, least)), Math.exp];
     let sum = 0;
     let weight = 0;
     return this.loss.map((loss) => {
       if (loss === null) return null;
-      sum = SMOOTHING * sum + (1 - SMOOTHING) * loss;
+      sum = SMOOTHING * sum + (1 - SMOOTHING) * to(loss);
       weight = SMOOTHING * weight + (1 - SMOOTHING);
-      return sum / weight;
+      return from(sum / weight);
     });
   }
 
@@ -61,12 +79,27 @@ export class Series {
     );
   }
 
-  // Seconds for a step, by the clock on the wall, over the newest points; null when not known.
-  get pace() {
-    const newest = this.step.length - 1;
-    const before = Math.max(0, newest - 12);
-    const steps = this.step[newest] - this.step[before];
-    return steps > 0 ? (this.ended_at[newest] - this.ended_at[before]) / steps : null;
+  // Seconds for a step and samples a second, by the clock on the wall; null when not known. Sums
+  // that fade, not a window: nothing falls out of them at once, so neither jumps. A pause, longer
+  // than what is remembered, says nothing of how long a step takes.
+  get tempo() {
+    let [steps, samples, seconds] = [0, 0, 0];
+    for (let i = 0; i < this.step.length; i += 1) {
+      const before = this.step[i - 1] ?? 0;
+      const busy = this.seconds[i];
+      let elapsed = i ? this.ended_at[i] - this.ended_at[i - 1] : busy;
+      if (!(elapsed >= 0 && elapsed <= Math.max(PACE_SECONDS, 2 * busy))) elapsed = busy;
+      const kept = Math.exp(-elapsed / Math.max(PACE_SECONDS, 10 * busy));
+      steps = kept * steps + this.step[i] - before;
+      samples = kept * samples + this.samples[i];
+      seconds = kept * seconds + elapsed;
+    }
+    return seconds > 0 ? { pace: seconds / steps, rate: samples / seconds } : null;
+  }
+
+  // Seconds that its steps took, from the first one's start to the last one's end.
+  get elapsed() {
+    return this.step.length ? this.ended_at.at(-1) - (this.ended_at[0] - this.seconds[0]) : null;
   }
 }
 

@@ -16,6 +16,9 @@ export function chooseLanguage(asked) {
   for (const element of document.querySelectorAll("[data-label]")) {
     element.setAttribute("aria-label", text(element.dataset.label));
   }
+  for (const element of document.querySelectorAll("[data-hint]")) {
+    element.placeholder = text(element.dataset.hint);
+  }
   for (const button of document.querySelectorAll("[data-language]")) {
     button.setAttribute("aria-pressed", String(button.dataset.language === language));
   }
@@ -55,7 +58,23 @@ function figure(value) {
 }
 
 export const count = (value) => number(value, { maximumFractionDigits: 0 });
-export const share = (value) => number(value, { style: "percent", maximumFractionDigits: 0 });
+
+// 100% is said of the whole alone, and a score of 1 of one that is 1: others have digits to show it.
+function telling(value, digits) {
+  while (value < 1 && Number(value.toFixed(digits)) >= 1) digits += 1;
+  return digits;
+}
+
+export function share(value) {
+  return number(value, { style: "percent", maximumFractionDigits: telling(value, 2) - 2 });
+}
+
+export function score(value, digits = 4) {
+  if (value === null || value === undefined) return number(null);
+  if (value > 0 && value < 0.5 * 10 ** -digits) return number(value);
+  const form = { minimumFractionDigits: digits, maximumFractionDigits: telling(value, digits) };
+  return number(value, form);
+}
 
 export function bytes(value) {
   const units = ["byte", "kilobyte", "megabyte", "gigabyte", "terabyte"];

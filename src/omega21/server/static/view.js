@@ -1,7 +1,8 @@
-// Everything on the page but the charts: the runs, figures, events, feedback, the server.
+// Everything on the page but the charts and the runs: figures, events, feedback, the server.
 
 import { byId, facts, LazyTable, make, table } from "./elements.js";
-import { bytes, clock, count, duration, number, share, text } from "./texts.js";
+import { setState, setText } from "./runlist.js";
+import { bytes, clock, count, duration, number, score, share, text } from "./texts.js";
 
 const WEIGHTS = {
   restarted: "warn", parts: "warn", refused: "warn", warning: "warn",
@@ -10,45 +11,17 @@ const WEIGHTS = {
 const WITH_DETAIL = new Set(["restarted", "conditions", "diverged", "failed", "warning"]);
 const STRIP = 80;
 
-export function showRuns(runs, chosen) {
-  byId("runs").replaceChildren(
-    ...runs.map((run) => {
-      const link = make("a", {
-        href: `#${encodeURIComponent(run.run)}`,
-        "aria-current": run.run === chosen ? "page" : null,
-        children: [
-          make("span", { class: "name", text: run.run }),
-          make("span", { class: "steps", text: run.target ? steps(run) : "" }),
-          state(run),
-        ],
-      });
-      return make("li", { children: [link] });
-    }),
-  );
-}
-
-const steps = (run) => text("steps", { step: count(run.step), target: count(run.target) });
-
-function state(run) {
-  return make("span", { class: "state", "data-state": run.state, text: inWords(run) });
-}
-
-// A run that has nowhere to go yet has not arrived either.
-const inWords = ({ state: name, target }) =>
-  name === "idle" && target === 0 ? text("nothing_yet") : text(`state_${name}`);
-
 export function showHead(view) {
   const { position, series } = view;
-  byId("run-name").textContent = position.run;
-  const shown = byId("run-state");
-  shown.dataset.state = position.state;
-  // Set only when it is another one: a screen reader would read it again.
-  const words = inWords(position);
-  if (shown.textContent !== words) shown.textContent = words;
+  setText(byId("run-name"), position.run);
+  setState(byId("run-state"), position);
   byId("progress").value = position.target ? position.step / position.target : 0;
-  byId("position").textContent = progress(position, series.pace);
-  byId("reason").textContent = position.reason ?? "";
-  byId("reason").hidden = !position.reason;
+  setText(byId("position"), progress(position, series.tempo?.pace));
+  setText(byId("plan"), planned(view));
+  const isStopped = position.state === "diverged" || position.state === "failed";
+  byId("stopped").hidden = !position.reason;
+  setText(byId("reason"), position.reason ?? "");
+  setText(byId("advice"), isStopped ? text(`advice_${position.state}`) : "");
   const done = position.target ? `${share(position.step / position.target)} · ` : "";
   document.title = `${done}${position.run} · omega21`;
 }
@@ -69,6 +42,29 @@ function progress(position, pace) {
   return parts.join(" · ");
 }
 
+// Where the run is in its plan: the epoch, the batch size, the learning rate, the time it has taken.
+function planned({ position, series, segments, optimizer }) {
+  const parts = [];
+  let first = 1;
+  for (const segment of segments ?? []) {
+    const perEpoch = Math.ceil(segment.samples / segment.batch_size);
+    const last = first + perEpoch * segment.epochs - 1;
+    if (Math.max(1, position.step) <= last) {
+      const epoch = Math.floor((Math.max(1, position.step) - first) / perEpoch) + 1;
+      parts.push(text("plan_epoch", { epoch: count(epoch), epochs: count(segment.epochs) }));
+      parts.push(text("plan_batch", { count: count(segment.batch_size) }));
+      break;
+    }
+    first = last + 1;
+  }
+  if (optimizer) {
+    const warm = Math.min(1, Math.max(1, position.step) / Math.max(1, optimizer.warmup_steps));
+    parts.push(text("plan_rate", { rate: number(optimizer.learning_rate * warm) }));
+  }
+  if (series.elapsed !== null) parts.push(text("plan_elapsed", { time: duration(series.elapsed) }));
+  return parts.join(" · ");
+}
+
 export function showFigures({ series, evaluations, memory, feedback }) {
   const newest = (values) => values.findLast((value) => value !== null) ?? null;
   const last = evaluations.at(-1);
@@ -76,10 +72,10 @@ export function showFigures({ series, evaluations, memory, feedback }) {
   const megabytes = used && (used.device_mb || used.process_mb);
   const rate = feedback?.statistics;
   facts(byId("figures"), [
-    [text("loss"), number(newest(series.smoothed))],
+    [text("loss_smooth_figure"), number(newest(series.smoothed))],
     [text("anomaly_prob"), number(newest(series.anomaly_prob))],
-    [text("auroc"), number(last?.auroc, { minimumFractionDigits: 3, maximumFractionDigits: 3 })],
-    [text("samples_per_second"), number(newest(series.speed), { maximumSignificantDigits: 3 })],
+    [text("auroc"), score(last?.auroc, 3)],
+    [text("samples_per_second"), number(series.tempo?.rate, { maximumSignificantDigits: 3 })],
     [text("memory"), megabytes ? bytes(megabytes * 1e6) : "–"],
     [text("feedback"), rate?.recibido ? share(rate.tasa_exito) : "–"],
   ]);

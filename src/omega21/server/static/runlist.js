@@ -1,0 +1,99 @@
+// The list of runs. Its nodes stay and are changed in place: a list that is made anew at each reply
+// takes the focus, and the click that was about to land, with it.
+
+import { byId, make } from "./elements.js";
+import { count, number, score, text } from "./texts.js";
+
+const FEW = 8;
+const TAIL = 12;
+const items = new Map();
+let known = { runs: [], chosen: null };
+
+const ORDERS = {
+  newest: () => 0, // as the server lists them: by name, the busy ones first
+  name: (a, b) => a.run.localeCompare(b.run),
+  steps: (a, b) => b.step - a.step,
+  auroc: (a, b) => (b.auroc ?? -1) - (a.auroc ?? -1),
+  loss: (a, b) => (a.loss ?? Infinity) - (b.loss ?? Infinity),
+};
+const isBusy = (run) => run.state === "training" || run.state === "waiting";
+
+export function showRuns(runs, chosen) {
+  known = { runs, chosen };
+  byId("runs-tools").hidden = runs.length <= FEW;
+  const words = byId("runs-filter").value.trim().toLowerCase();
+  const order = ORDERS[byId("runs-order").value] ?? ORDERS.newest;
+  const shown = runs
+    .filter((run) => run.run.toLowerCase().includes(words) || run.run === chosen)
+    .toSorted((a, b) => isBusy(b) - isBusy(a) || order(a, b));
+  const list = byId("runs");
+  const kept = new Set(shown.map((run) => run.run));
+  for (const [name, item] of items) {
+    if (kept.has(name)) continue;
+    item.element.remove();
+    items.delete(name);
+  }
+  shown.forEach((run, place) => {
+    const item = items.get(run.run) ?? new Item(run.run);
+    items.set(run.run, item);
+    item.show(run, run.run === chosen);
+    // Moving a node takes its focus; one that stands where it should is let be.
+    if (list.children[place] !== item.element) list.insertBefore(item.element, list.children[place] ?? null);
+  });
+  setText(byId("runs-none"), words && !shown.length ? text("runs_none") : "");
+}
+
+export function listenToRuns() {
+  for (const id of ["runs-filter", "runs-order"]) {
+    byId(id).addEventListener("input", () => showRuns(known.runs, known.chosen));
+  }
+}
+
+class Item {
+  constructor(name) {
+    // What tells names apart often stands at their end, so the middle is what is left out.
+    this.name = make("span", {
+      class: "name",
+      title: name,
+      children: [
+        make("span", { class: "start", text: name.slice(0, -TAIL) }),
+        make("span", { class: "end", text: name.slice(-TAIL) }),
+      ],
+    });
+    this.steps = make("span", { class: "steps" });
+    this.state = make("span", { class: "state" });
+    this.figures = make("span", { class: "steps" });
+    this.link = make("a", {
+      href: `#${encodeURIComponent(name)}`,
+      children: [this.name, this.steps, this.state, this.figures],
+    });
+    this.element = make("li", { children: [this.link] });
+  }
+
+  show(run, isChosen) {
+    if (isChosen) this.link.setAttribute("aria-current", "page");
+    else this.link.removeAttribute("aria-current");
+    setText(this.steps, run.target ? text("steps", { step: count(run.step), target: count(run.target) }) : "");
+    setState(this.state, run);
+    setText(this.figures, isBusy(run) ? "" : figures(run));
+  }
+}
+
+function figures({ auroc, loss }) {
+  if (auroc !== null && auroc !== undefined) return `AUROC ${score(auroc, 3)}`;
+  return loss !== null && loss !== undefined ? `${text("loss")} ${number(loss)}` : "";
+}
+
+export function setState(element, run) {
+  element.dataset.state = run.state;
+  setText(element, inWords(run));
+}
+
+// A run that has nowhere to go yet has not arrived either.
+const inWords = ({ state: name, target }) =>
+  name === "idle" && target === 0 ? text("nothing_yet") : text(`state_${name}`);
+
+// Set only when it is another one: a screen reader would read it again.
+export function setText(element, words) {
+  if (element.textContent !== words) element.textContent = words;
+}
