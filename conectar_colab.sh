@@ -37,7 +37,7 @@ done
 carpeta=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 omega21="$carpeta/.venv/bin/omega21"
 [ -x "$omega21" ] || omega21=$(command -v omega21) || {
-    echo "error: omega21 no está instalado: ejecuta make, o pip install omega21" >&2
+    echo "error: omega21 no está instalado: ejecuta make, o .venv/bin/pip install ." >&2
     exit 54
 }
 

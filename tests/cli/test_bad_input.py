@@ -271,7 +271,7 @@ def test_without_the_server_extra_one_line_says_what_to_install(
         cwd=tmp_path,
     )
     assert done.returncode == 54
-    assert "pip install 'omega21[server]'" in done.stderr.splitlines()[-1]
+    assert "pip install '.[server]'" in done.stderr.splitlines()[-1]
 
 
 def test_a_fault_is_one_line_that_says_where_its_trace_is(

@@ -1,5 +1,6 @@
 """`omega21 resume`, `verify` and `checkpoint pull` as a user runs them."""
 
+import os
 import signal
 import sqlite3
 import subprocess
@@ -12,8 +13,10 @@ import pytest
 
 from tests.cli.conftest import Omega21
 from tests.cli.test_train import SMALL, read_until, stored_steps
+from tests.servers import start_server
 
 Start = Callable[..., subprocess.Popen[str]]
+SOON = ("--batch-size", "64", "--validation", "0", "--no-tensorboard")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
@@ -75,7 +78,7 @@ def test_the_folder_says_where_the_server_is_and_a_checkpoint_is_pulled_from_it(
     assert Path(checked.figures["file"]).name == "000000000003.safetensors"
     assert weights.status == 0, weights.stderr
     assert (tmp_path / "w.safetensors").stat().st_size > 1_000_000
-    assert refused.status == 18
+    assert refused.status == 13  # not the one that is remembered for this address: it stays here
 
 
 def test_when_checkpoints_are_pulled_is_checked_before_anything_is_made(omega21: Omega21) -> None:
@@ -83,3 +86,54 @@ def test_when_checkpoints_are_pulled_is_checked_before_anything_is_made(omega21:
         done = omega21("train", "--pull-checkpoints", wrong)
         assert done.status == 2
         assert "never, end, auto or a number of minutes" in done.stderr
+
+
+def test_a_paused_run_is_shown_and_goes_on_when_it_is_resumed(
+    started: Start, omega21: Omega21, tmp_path: Path
+) -> None:
+    with start_server(tmp_path / "served", "--device", "cpu", "--threads", "1") as server:
+        unused = omega21("runs", "list", "--url", server.address, "--json")
+        trainer = started("train", server.address, "--run", "long", "--samples", "6400", *SOON)
+        read_until(trainer.stderr, "step ")
+        paused = omega21("runs", "pause", "long", "--url", server.address)
+        trainer.send_signal(signal.SIGINT)
+        trainer.communicate()
+        shown = omega21("status", server.address)
+        metrics = omega21("metrics", server.address)
+        resumed = omega21("resume", server.address, "--json")
+
+    assert "default" not in unused.stdout
+    assert paused.status == 0, paused.stderr
+    assert "long" in shown.stdout
+    assert metrics.status == 0, metrics.stderr
+    assert resumed.status == 0, resumed.stderr
+    assert "run long was paused; it goes on now" in resumed.stdout
+    assert resumed.figures["steps"] == 100
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C")
+def test_ctrl_c_after_the_training_says_that_the_run_is_finished(
+    omega21: Omega21, tmp_path: Path
+) -> None:
+    """Ctrl-C comes where the report begins to be written: the one place that is not real here."""
+    code = (
+        "import signal, omega21.cli.training as training, os\n"
+        "training.write_report = lambda *_, **__: os.kill(os.getpid(), signal.SIGINT)\n"
+        "from omega21.cli.main import main; main()"
+    )
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", code, "train", "--run", "whole", *SOON),
+            *("--samples", "64", "--workdir", str(tmp_path)),
+        ],
+        check=False,
+        capture_output=True,
+        encoding="utf-8",
+        env={**os.environ, "XDG_DATA_HOME": str(tmp_path / "data")},
+    )
+
+    assert done.returncode == 130, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert "run whole is finished" in last
+    assert f"omega21 report whole --workdir {tmp_path}" in last
+    assert omega21("report", "whole", "--workdir", tmp_path).status == 0

@@ -49,7 +49,7 @@ def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(embedded, "_NEEDED", ("numpy", "no_such_package"))
     with pytest.raises(NotOnThisServer, match="needs no_such_package") as caught:
         EmbeddedServer(tmp_path / "server").start()
-    assert "pip install 'omega21[server]'" in caught.value.hint
+    assert "pip install '.[server]'" in caught.value.hint
     assert not (tmp_path / "server").exists()
 
 

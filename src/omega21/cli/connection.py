@@ -12,14 +12,19 @@ from omega21.cli.output import Output
 from omega21.cli.servers import Reaching, find_server, opened
 from omega21.client.address import FoundAddress
 from omega21.client.embedded import EmbeddedServer
-from omega21.client.folder import read_run_folder, run_folder_path, server_data_path
+from omega21.client.folder import (
+    list_run_folders,
+    read_run_folder,
+    run_folder_path,
+    server_data_path,
+)
 from omega21.client.servers import newest_address, remembered
 from omega21.client.sync import Client
 from omega21.client.unfinished import was_embedded
 from omega21.client.verifying import recorded_conditions, verify_folder
 from omega21.language import _
 from omega21.protocol.errors import InvalidRequest, UnknownRun
-from omega21.protocol.names import check_run_name
+from omega21.protocol.names import DEFAULT_RUN, check_run_name
 from omega21.protocol.steps import MAX_WAIT_SECONDS
 
 ATTEMPTS: Final = 3
@@ -36,6 +41,23 @@ def connect(address: str | None, **reaching: Unpack[Reaching]) -> Iterator[Clien
     assert server is not None
     with opened(replace(server, attempts=ATTEMPTS)) as client:
         yield client
+
+
+def run_to_show(client: Client, run: str | None) -> str:
+    """Return the run that a command is about: the one named, else the user's newest there.
+
+    Where none of the server's is of this machine, the one that is furthest; the default run, which
+    is there before anybody has used it, comes last.
+    """
+    if run is not None:
+        return run
+    there = client.runs()
+    names = {found.id: found.run for found in there}
+    for record in list_run_folders():
+        if record.id in names:
+            return names[record.id]
+    begun = [found for found in there if found.plan_steps or found.step]
+    return max(begun, key=lambda found: found.step).run if begun else DEFAULT_RUN
 
 
 @contextmanager

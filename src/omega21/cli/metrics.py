@@ -7,7 +7,7 @@ from omega21.cli.options import (
     Ca,
     Json,
     Quiet,
-    Run,
+    RunOrNewest,
     Timeout,
     Token,
     TokenFile,
@@ -29,7 +29,7 @@ _TRENDS = {
 def metrics(
     address: Address = None,
     *,
-    run: Run = "default",
+    run: RunOrNewest = None,
     token: Token = None,
     token_file: TokenFile = None,
     ca: Ca = None,
@@ -42,14 +42,14 @@ def metrics(
 
     Anomalies are counted as the samples were trained: those with a probability over 0.5.
     """
-    from omega21.cli.connection import connect
+    from omega21.cli.connection import connect, run_to_show
     from omega21.cli.output import Output, facts
 
     output = Output(json=json, quiet=quiet, verbose=verbose)
     with connect(
         address, token=token, token_file=token_file, ca=ca, timeout=timeout, output=output
     ) as client:
-        found = client.metrics(run)
+        found = client.metrics(run_to_show(client, run))
     output.result(found.model_dump(mode="json"), facts(metrics_rows(found)))
 
 

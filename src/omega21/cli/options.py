@@ -61,6 +61,12 @@ Timeout = Annotated[
     float, typer.Option(min=1, metavar="SECONDS", help="Longest wait without receiving data.")
 ]
 Run = Annotated[str, typer.Option("--run", metavar="NAME", help="The run.")]
+RunOrNewest = Annotated[
+    str | None,
+    typer.Option(
+        "--run", metavar="NAME", help="The run; without one, the newest of yours that is there."
+    ),
+]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The run's name.")]
 Workdir = Annotated[
     Path | None,

@@ -108,7 +108,7 @@ def serve(
     except ModuleNotFoundError as error:
         raise NotOnThisServer(
             _("a server needs {name}, which is not installed").format(name=error.name),
-            hint=_("install it with: pip install 'omega21[server]'"),
+            hint=_("in your copy of the repository: pip install '.[server]'"),
         ) from error
 
     serve_until_stopped(

@@ -7,7 +7,7 @@ from omega21.cli.options import (
     Ca,
     Json,
     Quiet,
-    Run,
+    RunOrNewest,
     Timeout,
     Token,
     TokenFile,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def status(
     address: Address = None,
     *,
-    run: Run = "default",
+    run: RunOrNewest = None,
     token: Token = None,
     token_file: TokenFile = None,
     ca: Ca = None,
@@ -37,14 +37,14 @@ def status(
     verbose: Verbose = False,
 ) -> None:
     """Show the state of a server and the statistics of a run."""
-    from omega21.cli.connection import connect
+    from omega21.cli.connection import connect, run_to_show
     from omega21.cli.output import Output, facts
 
     output = Output(json=json, quiet=quiet, verbose=verbose)
     with connect(
         address, token=token, token_file=token_file, ca=ca, timeout=timeout, output=output
     ) as client:
-        found = client.status(run)
+        found = client.status(run_to_show(client, run))
     output.result(found.model_dump(mode="json"), facts(status_rows(found)))
 
 

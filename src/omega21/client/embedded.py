@@ -60,7 +60,8 @@ class EmbeddedServer:
             raise NotOnThisServer(
                 _("a server on this machine needs {missing}").format(missing=", ".join(missing)),
                 hint=_(
-                    "install it with: pip install 'omega21[server]' (or give a server's address)"
+                    "in your copy of the repository: pip install '.[server]' "
+                    "(or give a server's address)"
                 ),
             )
         make_private_folder(self._data_dir)

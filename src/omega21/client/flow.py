@@ -9,6 +9,7 @@ come to the same: what is there is compared, what is missing is sent, and the ru
 - A segment that was begun is finished before another is appended.
 """
 
+import shlex
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -137,6 +138,8 @@ class TrainingFlow:
         with folder:
             await self._note_server(folder, info.server_id)
             state = await meet(patient, folder, state=state, emit=self._emit)
+            if state.paused:
+                await self._look_at_pause(patient)
             chosen = await self._choose(folder, file)
             if order.budget is not None:
                 await run_sync(
@@ -153,6 +156,22 @@ class TrainingFlow:
                 await self._train(folder, chosen, state=state, feeds=feeds)
             finally:
                 feeds.finish(STOP_SECONDS)  # nothing is left to wait for where it came to its end
+
+    async def _look_at_pause(self, client: "AsyncClient") -> None:
+        """Let a paused run go on where that is what was asked for; else say how."""
+        run = self._order.run
+        if self._finishing_only:
+            await client.resume(run)
+            await self._emit(Notice(_("run {run} was paused; it goes on now").format(run=run)))
+            return
+        command = shlex.join(["omega21", "runs", "unpause", run, "--url", client.address])
+        await self._emit(
+            Notice(
+                _("run {run} is paused and trains nothing until it is let go on: {command}").format(
+                    run=run, command=command
+                )
+            )
+        )
 
     async def _traffic(self) -> MonthTraffic | None:
         """Ask what this month's tunnel has carried; None where there is none, on this machine."""

@@ -34,7 +34,7 @@ async def look_at_packages() -> Found:
     if missing:
         raise NotOnThisServer(
             _("packages are missing: {names}").format(names=", ".join(missing)),
-            hint=_("install them with: pip install omega21"),
+            hint=_("in your copy of the repository: pip install ."),
         )
     kind = _("client and server") if versions["torch"] else _("client")
     return Found(

@@ -166,7 +166,9 @@ class ExtraMissing(RequestRefused):
         """Name what needs an extra, and how that is installed."""
         return cls(
             _("{what} needs a package that is not installed").format(what=for_what),
-            hint=_("install it with: {command}").format(command=f"pip install 'omega21[{extra}]'"),
+            hint=_("in your copy of the repository: {command}").format(
+                command=f"pip install '.[{extra}]'"
+            ),
         )
 
 
@@ -381,7 +383,7 @@ class RunPaused(Conflict):
 
     code = "run_paused"
     exit_code = 37
-    default_hint = N_("resume it with PUT /runs/{run}/control")
+    default_hint = N_("let it go on with: omega21 runs unpause RUN")
 
 
 class Diverged(Conflict):

@@ -14,7 +14,7 @@ from omega21.protocol.errors import (
     UnknownRun,
     UnsupportedEncoding,
 )
-from omega21.protocol.names import RunId, RunName
+from omega21.protocol.names import DEFAULT_RUN, RunId, RunName
 from omega21.protocol.runs import (
     Advance,
     Control,
@@ -43,6 +43,8 @@ def list_runs(services: ServicesHere) -> RunList:
 
 def _listed(engine: Engine) -> Iterator[ListedRun]:
     for summary in engine.summaries():
+        if summary.run == DEFAULT_RUN and not summary.plan_steps:
+            continue  # it is made with the server, and nobody has used it
         try:
             loss = engine.history.newest_loss(summary.run)
             evaluation = engine.history.newest_evaluation(summary.run)

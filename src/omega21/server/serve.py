@@ -125,7 +125,7 @@ def serve(options: ServeOptions) -> None:
     if find_spec("torch") is None or find_spec("fastapi") is None:
         raise NotOnThisServer(
             _("a server needs torch and fastapi, which are not installed"),
-            hint=_("install it with: pip install 'omega21[server]'"),
+            hint=_("in your copy of the repository: pip install '.[server]'"),
         )
     tunnel = None
     if options.tunnel != "none":

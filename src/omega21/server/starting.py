@@ -73,7 +73,7 @@ def _in_a_line(data_dir: Path, error: Exception) -> OmegaError:
         case ImportError():
             return NotOnThisServer(
                 _("a package that a server needs cannot be loaded: {reason}").format(reason=reason),
-                hint=_("install it with: pip install 'omega21[server]'"),
+                hint=_("in your copy of the repository: pip install '.[server]'"),
             )
         case OSError() if kind_of(error) is DiskFull:
             return StorageFull(

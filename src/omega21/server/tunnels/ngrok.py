@@ -128,7 +128,7 @@ def _load_sdk() -> Any:
     except ModuleNotFoundError as error:
         raise TunnelNotSetUp(
             _("ngrok's SDK is not installed here"),
-            hint=_("install it with: pip install 'omega21[tunnel]'"),
+            hint=_("in your copy of the repository: pip install '.[tunnel]'"),
         ) from error
 
 
