@@ -104,7 +104,7 @@ def _ended(stored: StoredRun) -> Section:
     text = _(
         "The run diverged: the results of its last {count} steps, from step {step} on, were not "
         "finite and changed nothing. Look for values out of range in the samples of those steps; "
-        "then start a new run, with a lower learning rate."
+        "then scale the data and train another run with --run."
     ).format(count=count(MOST_REFUSED_IN_A_ROW), step=count(first))
     return Section(title, [Text(text)])
 
