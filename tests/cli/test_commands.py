@@ -107,7 +107,7 @@ def test_a_run_is_paused_unpaused_and_removed(on_server: Omega21, omega21: Omega
     assert (kept.status, kept.stdout) == (1, "")
     assert [done.status for done in removed] == [0, 0]
     assert on_server("runs", "show", "short").status == 21
-    assert omega21("runs", "--json").figures == {"runs": []}
+    assert omega21("runs", "--json").figures == {"runs": [], "damaged": []}
 
 
 def test_serve_prints_one_line_and_ends_with_its_standard_input(

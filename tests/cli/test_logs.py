@@ -78,5 +78,5 @@ def test_a_bundle_without_a_server_and_one_that_cannot_be_written(
     with zipfile.ZipFile(tmp_path / "bundle.zip") as archive:
         assert not [name for name in archive.namelist() if name.startswith("server/")]
     done = omega21("doctor", "ftp://nowhere", "--bundle", "-o", "no/where/bundle.zip")
-    assert done.status == 1
+    assert done.status == 2
     assert "no/where" in done.stderr

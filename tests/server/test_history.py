@@ -141,7 +141,15 @@ def test_an_evaluation_is_recorded_once_and_read_by_cursor(http: httpx.Client) -
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"step": -1}, {"samples": 0}, {"auroc": 1.5}, {"loss": None}, {"found": "many"}, {"more": 1}],
+    [
+        {"step": -1},
+        {"samples": 0},
+        {"auroc": 1.5},
+        {"loss": "low"},
+        {"not_finite": -1},
+        {"found": "many"},
+        {"more": 1},
+    ],
 )
 def test_an_evaluation_that_cannot_be_is_refused(
     http: httpx.Client, wrong: dict[str, object]

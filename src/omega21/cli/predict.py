@@ -102,7 +102,7 @@ def predict(
     probabilities = [float(p) if np.isfinite(p) else None for p in found.anomaly_prob]
     output.result(
         {"run": run, "step": found.step, "samples": len(x), "anomaly_prob": probabilities},
-        "\n".join("nan" if value is None else f"{value:.6f}" for value in probabilities),
+        "\n".join(f"{value:.6f}" for value in found.anomaly_prob),
     )
 
 

@@ -348,7 +348,7 @@ class Results:
             try:
                 yield
             except (sqlite3.ProgrammingError, sqlite3.IntegrityError):
-                raise  # a fault of omega21's own
+                raise  # a bug, and no matter of the disk
             except sqlite3.Error as error:
                 raise _failure(self._path, error) from error
 
