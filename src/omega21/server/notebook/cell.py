@@ -96,6 +96,7 @@ def start(settings: ServerSettings) -> ServerProcess:
         if settings.tunnel == "none":
             _say(f"omega21 train {server.address}")
             _say(f"token: {settings.token}")  # not in the line: others see a program's arguments
+            _say(f"dashboard: {server.address}")
         for line in server.news(wait=0 if settings.tunnel == "none" else 10):
             _say(line)
     except BaseException:  # interrupted before anybody else could stop it
