@@ -23,8 +23,8 @@ def workdir(server: RunningServer, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def test_status_metrics_and_self_test_are_the_servers_replies(on_server: Omega21) -> None:
-    status = on_server("status", "--json").figures
-    metrics = on_server("metrics", "--json").figures
+    status = on_server("status", "--run", "default", "--json").figures
+    metrics = on_server("metrics", "--run", "default", "--json").figures
     diagnosis = on_server("diagnose", "--json").figures
 
     assert status["status"] == "online"
@@ -91,7 +91,7 @@ def test_runs_are_listed_here_and_there(
     here = omega21("runs", "--workdir", workdir, "--json").figures["runs"]
     shown = omega21("runs", "show", "small", "--workdir", workdir, "--json").figures
 
-    assert {"default", "small"} <= {kept["run"] for kept in there}
+    assert "small" in {kept["run"] for kept in there}
     assert listed[0].split() == ["run", "state", "step", "target", "durable"]
     assert [kept["run"] for kept in here] == ["small"]
     assert shown["finished_segments"] == 1

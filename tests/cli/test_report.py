@@ -190,7 +190,7 @@ def test_a_run_that_diverged_says_so_and_what_was_held_out(
 
     text = Elements(write_report("spoilt", workdir=tmp_path).read_text(encoding="utf-8")).text
     assert "The run diverged: the results of its last 10 steps, from step 1 on" in text
-    assert "with a lower learning rate" in text
+    assert "train another run with --run" in text
     assert "60 samples were held out and not scored yet" in text
     assert "Nothing was held out" not in text
 
@@ -254,7 +254,7 @@ def test_parquet_without_its_extra_says_how_to_install_it(
     monkeypatch.setattr("omega21.client.tables.find_spec", lambda _: None)
     with (
         open_stored_run("shown", workdir) as stored,
-        pytest.raises(ExtraMissing, match=r"pip install 'omega21\[parquet\]'"),
+        pytest.raises(ExtraMissing, match=r"pip install '\.\[parquet\]'"),
     ):
         write_table(stored.results, tmp_path / "r.parquet", kind="parquet")
     assert not (tmp_path / "r.parquet").exists()

@@ -85,7 +85,10 @@ def test_ctrl_c_ends_the_watching_and_not_the_run(
 def test_a_run_with_its_own_server_is_watched_from_another_terminal(
     started: Start, omega21: Omega21, tmp_path: Path
 ) -> None:
-    trainer = started("train", "--run", "own", "--samples", "20000", "--workdir", tmp_path)
+    trainer = started(
+        *("train", "--run", "own", "--samples", "20000", "--validation", "500"),
+        *("--workdir", tmp_path),
+    )
     read_until(trainer.stderr, "step ")
     watcher = started("watch", "--workdir", tmp_path)
     read_until(watcher.stderr, "step ")
@@ -97,7 +100,7 @@ def test_a_run_with_its_own_server_is_watched_from_another_terminal(
     assert after.status == 71
     assert "this is what the run folder holds" in after.stderr
     assert re.search(r"own, at step [\d,]+ of 313\n", after.stdout), after.stdout
-    assert "1,000 samples, which were not scored yet" in after.stdout
+    assert "500 samples, which were not scored yet" in after.stdout
     with open_stored_run("own", tmp_path) as stored:
         rows = list(stored.results.rows(first=1, last=stored.results.last_step))
     trained = sum(row.samples for row in rows)

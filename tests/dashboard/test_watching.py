@@ -174,7 +174,7 @@ def test_a_replaced_server_process_is_an_event(
     new_server: Callable[[], RunningServer], open_page: Open
 ) -> None:
     server = new_server()
-    watched = open_page(server.address)
+    watched = open_page(f"{server.address}/#default")
     expect(watched.page.locator("#link")).to_have_text("Connected")
     server.kill_child()
     event = watched.page.locator('#events [data-kind="restarted"]')

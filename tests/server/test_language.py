@@ -43,7 +43,7 @@ REFUSED: list[tuple[str, str, dict[str, Any], str, str]] = [
         "no hay ninguna ejecución 'nothing' en este servidor; consulta las ejecuciones con "
         "`omega21 runs`, o créala",
     ),
-    ("GET", "/nowhere", {}, "there is no GET /nowhere; see", "no existe GET /nowhere; mira"),
+    ("GET", "/nowhere", {}, "there is no GET /nowhere; see", "no existe GET /nowhere; consulta"),
     (
         *("POST", "/feedback_dendritas", {"json": {"ajustes_aplicados": [0] * 3}}),
         "List should have at least 16 items after validation, not 3",

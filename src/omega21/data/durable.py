@@ -13,8 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
-from omega21.data.failures import os_error_in
-
 _MODE = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)  # what `open` asks for too
 _FILE = 0o600
 _FOLDER = 0o700
@@ -98,6 +96,9 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        # A notebook makes its folders before what the errors need is installed.
+        from omega21.data.failures import os_error_in  # noqa: PLC0415
+
         found = os_error_in(error)
         if found is None:
             raise
