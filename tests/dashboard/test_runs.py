@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 from tests.dashboard.conftest import PHONE, Open
 from tests.dashboard.test_watching import prepare, train
 from tests.server.test_history import record
-from tests.server.test_runs import make_run
+from tests.server.test_runs import make_run, put_segment, put_shard, segment, shard
 from tests.servers import RunningServer
 
 MANY = 40
@@ -75,6 +75,22 @@ def test_forty_runs_are_filtered_sorted_and_told_apart(
     assert end["x"] + end["width"] <= box["x"] + box["width"]
     height = page.evaluate("document.querySelector('nav.runs').getBoundingClientRect().height")
     assert height <= page.evaluate("window.innerHeight")
+
+
+def test_a_run_that_diverged_says_so_and_what_to_do(
+    server: RunningServer, http: httpx.Client, open_page: Open
+) -> None:
+    make_run(http, "diverged")
+    tensors = shard(5, 80)
+    tensors["x"][:] = 1e30
+    put_shard(http, tensors)
+    put_segment(http, "diverged", segment(tensors, samples=80))
+    train(http, "diverged", 10)
+    page = open_page(f"{server.address}/#diverged").page
+    expect(page.locator("#run-state")).to_have_attribute("data-state", "diverged")
+    expect(page.locator("#reason")).to_contain_text("step")
+    expect(page.locator("#advice")).not_to_be_empty()
+    expect(page.locator('#events [data-kind="diverged"]')).to_be_visible()
 
 
 @pytest.mark.parametrize("name", ["%", "%E0%A4%A", "%zz"])

@@ -79,9 +79,13 @@ def test_a_run_is_seen_as_it_trains(
     assert newest == pytest.approx(losses[-1].loss, rel=1e-3)
 
     watched.points("evaluation", 0)
-    record(http, "seen", auroc=0.875, average_precision=0.5)
+    record(http, "seen", step=5, auroc=0.875, average_precision=0.5)
     watched.points("evaluation", 1)
-    assert figure(page, "AUROC") == "0.875"
+    assert figure(page, "AUROC at step 5") == "0.8750"  # the run is at step 9
+    record(http, "seen", step=9, auroc=0.99996, average_precision=0.5)
+    watched.points("evaluation", 2)
+    assert figure(page, "AUROC") == "0.99996"
+    expect(page.locator("#figures")).not_to_contain_text("at step")
 
     for validated in (True, True, False, True):
         give_feedback(http, "seen", validated=validated)

@@ -80,7 +80,7 @@ class Item {
 }
 
 function figures({ auroc, loss }) {
-  if (auroc !== null && auroc !== undefined) return `AUROC ${score(auroc, 3)}`;
+  if (auroc !== null && auroc !== undefined) return `AUROC ${score(auroc)}`;
   return loss !== null && loss !== undefined ? `${text("loss")} ${number(loss)}` : "";
 }
 

@@ -65,7 +65,7 @@ function planned({ position, series, segments, optimizer }) {
   return parts.join(" · ");
 }
 
-export function showFigures({ series, evaluations, memory, feedback }) {
+export function showFigures({ position, series, evaluations, memory, feedback }) {
   const newest = (values) => values.findLast((value) => value !== null) ?? null;
   const last = evaluations.at(-1);
   const used = memory.at(-1);
@@ -74,12 +74,18 @@ export function showFigures({ series, evaluations, memory, feedback }) {
   facts(byId("figures"), [
     [text("loss_smooth_figure"), number(newest(series.smoothed))],
     [text("anomaly_prob"), number(newest(series.anomaly_prob))],
-    [text("auroc"), score(last?.auroc, 3)],
+    [scored(last, position), score(last?.auroc)],
     [text("samples_per_second"), number(series.tempo?.rate, { maximumSignificantDigits: 3 })],
     [text("memory"), megabytes ? bytes(megabytes * 1e6) : "–"],
     [text("feedback"), rate?.recibido ? share(rate.tasa_exito) : "–"],
   ]);
 }
+
+// The score stands with its step where the run has gone on from it.
+const scored = (evaluation, { step }) =>
+  !evaluation || evaluation.step === step
+    ? text("auroc")
+    : text("auroc_at", { step: count(evaluation.step) });
 
 export function showEvents(events) {
   byId("events").replaceChildren(...events.map(eventItem));
