@@ -67,6 +67,7 @@ footer { color: var(--soft); font-size: .85rem; overflow-wrap: anywhere; }
   figure, tr, .highlights div { break-inside: avoid; }
   .scroll { overflow: visible; }
   th, td { padding-right: .7rem; overflow-wrap: anywhere; }
+  .scroll table, .scroll thead th { font-size: 8.5pt; }
   pre { overflow: visible; white-space: pre-wrap; overflow-wrap: anywhere; }
 }
 """
