@@ -188,7 +188,8 @@ class Chart {
         },
         {
           ...axis,
-          ...(this.isLogarithmic && { splits: powersOfTen }),
+          // Every power that is chosen is labelled: the library leaves out what is near another.
+          ...(this.isLogarithmic && { splits: powersOfTen, filter: (_, splits) => splits }),
           size: 58,
           space: 36,
           values: (_, splits) => splits.map((at) => (at === null ? "" : this.tick(at))),
