@@ -143,7 +143,8 @@ async def test_the_notebook_does_the_same_in_steps(
     async with live_notebook(notebook, kernel=kernel, folder=tmp_path, environment=given) as live:
         assert "error" not in await live.run(prepare)
         assert str(tmp_path / "drive") in await live.run(mirror)
-        line, shown = (await live.run(start)).splitlines()[-2:]
+        line, shown, dashboard = (await live.run(start)).splitlines()[-3:]
+        assert dashboard.startswith("dashboard: http://127.0.0.1:")
         token = shown.removeprefix("token: ")
         live.begin(watch)
         await live.shows("waiting for a run")

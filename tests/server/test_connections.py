@@ -387,6 +387,16 @@ def test_what_is_in_order_is_read(reader: Served, request_bytes: bytes) -> None:
         assert read_reply(connection) == (200, b"ok"), "the connection goes on"
 
 
+@pytest.mark.parametrize("trailer", [b"", b"T: x\r\n"])
+def test_a_request_right_behind_the_last_chunk_is_its_own(reader: Served, trailer: bytes) -> None:
+    """Its body holds line ends that no head may have, and is not read as the chunks' trailers."""
+    first = CHUNKS + b"\r\n3\r\nabc\r\n0\r\n" + trailer + b"\r\n"
+    with closing(reader.connect()) as connection:
+        connection.sendall(first + BYTES + b"\r\na\n b" + HOST + b"\r\n")
+        for _ in range(3):
+            assert read_reply(connection) == (200, b"ok")
+
+
 def test_more_than_was_announced_is_another_request_that_is_refused(reader: Served) -> None:
     with closing(reader.connect()) as connection:
         connection.sendall(BYTES + b"\r\nabcd" + b"and ten times more of it" * 10 + b"\r\n\r\n")

@@ -146,6 +146,8 @@ def _is_chunk_plain(before: bytes, received: bytes) -> bool | None:
         return False
     if not _LAST_CHUNK.match(line):
         return True
-    if _AMBIGUOUS_LINE.search(after):  # in the lines that may come after the last chunk
+    # The next request may stand right behind: this one ends with an empty line.
+    trailers, ends, _next = (b"\r\n" + after).partition(b"\r\n\r\n")
+    if _AMBIGUOUS_LINE.search(trailers):
         return False
-    return True if after.startswith(b"\r\n") or b"\r\n\r\n" in after else may_go_on
+    return True if ends else may_go_on
