@@ -198,7 +198,6 @@ class _Said:
         # The only place that shows the token, whole. Not among the command's arguments, which
         # every user of a machine can read and a shell keeps: the command asks for it.
         print(f"omega21 {command}\ntoken: {self.token}", flush=True)  # noqa: T201
-        print(f"dashboard: {self.public}", flush=True)  # noqa: T201
 
 
 def _start_logs(options: ServeOptions) -> None:
