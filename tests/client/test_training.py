@@ -50,7 +50,7 @@ async def test_a_segment_is_trained_and_everything_about_it_is_on_disk(
     server: RunningServer, tmp_path: Path
 ) -> None:
     async with client_of(server) as client:
-        events = await train(client, tiny("whole", epochs=2), workdir=tmp_path)
+        events = await train(client, tiny("all-on-disk", epochs=2), workdir=tmp_path)
 
         summary, state = done(events).summary, done(events).state
         assert (summary.steps, summary.samples, summary.epochs) == (20, 600, 2)
@@ -64,19 +64,21 @@ async def test_a_segment_is_trained_and_everything_about_it_is_on_disk(
         rows = [row for event in of_type(events, StepsDone) for row in event.rows]
         assert [row.step for row in rows] == list(range(1, 21))
         assert rows[-1].digest == state.digest
-        assert stored(tmp_path / "whole") == [(row.step, row.loss, row.digest) for row in rows]
-        assert [row async for row in client.history("whole")] == rows
+        assert stored(tmp_path / "all-on-disk") == [
+            (row.step, row.loss, row.digest) for row in rows
+        ]
+        assert [row async for row in client.history("all-on-disk")] == rows
 
     assert isinstance(events[0], Connected)
     (ready,) = of_type(events, RunReady)
     assert (ready.how, ready.first_step, ready.last_step) == ("created", 1, 20)
     last = of_type(events, UploadProgress)[-1]
     assert (last.generated, last.uploaded) == (600, 600)
-    (segment,) = segments(tmp_path / "whole")
+    (segment,) = segments(tmp_path / "all-on-disk")
     assert [ref.samples for ref in segment.shards] == [256, 256, 88]
-    kept = {path.stem for path in (tmp_path / "whole" / "shards").iterdir()}
+    kept = {path.stem for path in (tmp_path / "all-on-disk" / "shards").iterdir()}
     assert kept == {ref.sha256 for ref in segment.shards}
-    log = (tmp_path / "whole" / "log.jsonl").read_text().splitlines()
+    log = (tmp_path / "all-on-disk" / "log.jsonl").read_text().splitlines()
     assert [json.loads(line)["what"] for line in log] == ["created", "connected", "finished"]
 
 
