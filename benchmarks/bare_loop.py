@@ -12,11 +12,11 @@ from torch import Tensor
 
 from omega21.data.order import batch_of_step, epoch_order, step_seed, steps_per_epoch
 from omega21.data.samples import Samples
-from omega21.model.trainable import Trainable
+from omega21.engine.options import EngineOptions
+from omega21.executors.optimizer import build_optimizer, set_learning_rate
+from omega21.executors.platform import find_hardware
+from omega21.models.task import Trainable
 from omega21.protocol.models import OptimizerConfig
-from omega21.training.hardware import find_hardware
-from omega21.training.optimizer import build_optimizer, set_learning_rate
-from omega21.training.options import EngineOptions
 
 _Result = TypeVar("_Result")
 

@@ -23,13 +23,13 @@ from benchmarks.processes import set_up_torch
 
 set_up_torch()
 
-from omega21.data.generators import generate  # noqa: E402 - after torch's threads are set up
+from omega21.data.sources.generators import generate  # noqa: E402 - after torch's threads are set up
+from omega21.engine.engine import Engine  # noqa: E402
+from omega21.engine.options import EngineOptions  # noqa: E402
 from omega21.protocol.digests import tensors_sha256  # noqa: E402
 from omega21.protocol.plan import Segment, ShardRef, Source  # noqa: E402
 from omega21.protocol.runs import RunConfig  # noqa: E402
 from omega21.protocol.shards import SHARD_SAMPLES, encode_shard  # noqa: E402
-from omega21.training.engine import Engine  # noqa: E402
-from omega21.training.options import EngineOptions  # noqa: E402
 
 BATCH_SIZE = 64
 SAMPLES = 1024

@@ -26,7 +26,7 @@ import httpx
 from benchmarks.processes import run_module
 from omega21.client.client import AsyncClient
 from omega21.client.events import Connected, Done, RunReady, StepsDone, UploadProgress
-from omega21.client.orders import TrainOrder
+from omega21.client.training.request import TrainOrder
 from omega21.protocol.models import ModelConfig
 
 ELSEWHERE = "http://server.test"

@@ -31,13 +31,13 @@ from benchmarks.bare_loop import BareLoop, Batch, batches  # noqa: E402
 from benchmarks.loopback import ServedRun, shares  # noqa: E402
 from omega21 import Client  # noqa: E402
 from omega21.client.events import Done, StepsDone  # noqa: E402
-from omega21.client.orders import TrainOrder  # noqa: E402
-from omega21.client.summary import Summary  # noqa: E402
-from omega21.data.generators import KINDS, generate  # noqa: E402
-from omega21.model.corteza import build_model  # noqa: E402
+from omega21.client.store.summary import Summary  # noqa: E402
+from omega21.client.training.request import TrainOrder  # noqa: E402
+from omega21.data.sources.generators import KINDS, generate  # noqa: E402
+from omega21.executors.platform import autocast_dtype  # noqa: E402
+from omega21.models.corteza import build_model  # noqa: E402
 from omega21.protocol.models import ModelConfig, OptimizerConfig  # noqa: E402
 from omega21.protocol.runs import Precision, RunConfig  # noqa: E402
-from omega21.training.hardware import autocast_dtype  # noqa: E402
 
 PRECISIONS: Final[tuple[Precision, ...]] = ("float32", "bfloat16", "float16")
 ORDER: Final = TrainOrder(run="", samples=2048, epochs=2, batch_size=32, validation=0)

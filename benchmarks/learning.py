@@ -28,10 +28,10 @@ import torch.nn.functional as F  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from benchmarks.bare_loop import BareLoop, Batch, batches  # noqa: E402
-from omega21.data.generators import KINDS, generate  # noqa: E402
 from omega21.data.order import presentation_order  # noqa: E402
 from omega21.data.scores import auroc, average_precision  # noqa: E402
-from omega21.model.corteza import GatedUnit, build_model  # noqa: E402
+from omega21.data.sources.generators import KINDS, generate  # noqa: E402
+from omega21.models.corteza import GatedUnit, build_model  # noqa: E402
 from omega21.protocol.models import ModelConfig, OptimizerConfig  # noqa: E402
 from omega21.protocol.plan import Kind  # noqa: E402
 

@@ -26,8 +26,8 @@ set_up_torch()
 from benchmarks.bare_loop import BareLoop, batches, in_a_thread  # noqa: E402 - after the threads are set up
 from benchmarks.client_process import train  # noqa: E402
 from omega21 import Client  # noqa: E402
-from omega21.data.generators import generate  # noqa: E402
-from omega21.model.corteza import build_model  # noqa: E402
+from omega21.data.sources.generators import generate  # noqa: E402
+from omega21.models.corteza import build_model  # noqa: E402
 from omega21.protocol.digests import tensors_sha256  # noqa: E402
 from omega21.protocol.models import TINY, ModelConfig, OptimizerConfig  # noqa: E402
 from omega21.protocol.plan import Segment, ShardRef, Source  # noqa: E402

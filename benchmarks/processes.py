@@ -10,8 +10,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from omega21.training.heap import keep_freed_memory
-from omega21.training.waiting import bound_spinning
+from omega21.executors.malloc import keep_freed_memory
+from omega21.executors.openmp import bound_spinning
 
 
 @dataclass(frozen=True)

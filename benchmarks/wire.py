@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from benchmarks.bars import Bar, finish, median_bar, show
-from omega21.data.generators import KINDS, generate
+from omega21.data.sources.generators import KINDS, generate
 from omega21.protocol.digests import tensors_sha256
 from omega21.protocol.plan import Kind
 from omega21.protocol.shards import SHARD_SAMPLES, decode_shard, encode_shard

@@ -8,7 +8,7 @@ import anyio
 from anyio.to_thread import run_sync
 
 from chaos.stage import Stage
-from omega21.client.checkpoints import held_step
+from omega21.client.store.checkpoints import held_step
 
 REPLACED = "server replaced by an empty one at another port: replay"
 RESTORED = "server replaced by an empty one: from a pulled checkpoint"

@@ -11,9 +11,9 @@ import anyio
 
 from chaos.workload import PATIENCE_SECONDS, QuickClient, order
 from omega21.client.events import StepsDone
-from omega21.client.folder import read_run_folder, run_folder_path
-from omega21.client.training import Training
-from omega21.client.unfinished import is_unfinished
+from omega21.client.store.run_folder import read_run_folder, run_folder_path
+from omega21.client.training.resume import is_unfinished
+from omega21.client.training.training import Training
 
 
 async def main(arguments: Sequence[str]) -> None:

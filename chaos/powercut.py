@@ -20,10 +20,10 @@ from typing import Final
 
 from safetensors.numpy import load
 
-from omega21.client.archive import import_run
-from omega21.client.checkpoints import file_sha256, sealed_sha256
-from omega21.client.stored import open_stored_run
-from omega21.data.files import open_data
+from omega21.client.run_reader import open_stored_run
+from omega21.client.store.archive import import_run
+from omega21.client.store.checkpoints import file_sha256, sealed_sha256
+from omega21.data.sources.files import open_data
 from tests.servers import start_server
 
 IMAGE_BYTES: Final = 256 * 2**20

@@ -22,8 +22,8 @@ from anyio.to_thread import run_sync
 
 from chaos.stage import Stage
 from omega21.protocol.shards import SHARD_MEDIA_TYPE
-from omega21.server import examples
-from tests.training.engines import CONFIG, cut, make_samples, make_segment
+from omega21.server.openapi import examples
+from tests.engine.engines import CONFIG, cut, make_samples, make_segment
 
 AT_ONCE = 8
 SECONDS = 60.0

@@ -30,7 +30,7 @@ from chaos.workload import (
     train_inline,
 )
 from omega21.client.events import StepsDone
-from omega21.client.pulling import Pull
+from omega21.client.training.checkpoint_download import Pull
 from tests.proxies import Fault, FaultProxy, ProxiedRequest, fault_proxy
 from tests.servers import RunningServer, start_server
 

@@ -11,9 +11,9 @@ from typing import NamedTuple, Self
 import anyio
 
 from omega21 import AsyncClient
-from omega21.client.orders import TrainOrder
-from omega21.client.policy import RetryRules
-from omega21.data.generators import generate
+from omega21.client.http.retry import RetryRules
+from omega21.client.training.request import TrainOrder
+from omega21.data.sources.generators import generate
 from omega21.protocol.models import TINY
 from omega21.protocol.steps import StepRow
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from omega21.cli.main import app
+from omega21.cli.app import app
 from omega21.protocol.errors import OmegaError, error_classes
 
 PAGE = Path(__file__).parent / "reference" / "cli.md"

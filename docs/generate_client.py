@@ -19,22 +19,22 @@ from types import ModuleType
 
 from omega21 import AsyncClient, Client, colab
 from omega21.client import events
-from omega21.client.embedded import EmbeddedServer
-from omega21.client.evaluation import Prediction
-from omega21.client.folder import (
+from omega21.client.http.transport import Link, Traffic
+from omega21.client.inference import Prediction
+from omega21.client.local_server import EmbeddedServer
+from omega21.client.store.run_folder import (
     fresh_run_name,
     list_run_folders,
     run_folder_path,
     server_data_path,
 )
-from omega21.client.orders import TrainOrder
-from omega21.client.presets import PRESETS
-from omega21.client.summary import Evaluation, Summary
-from omega21.client.transport import Link, Traffic
+from omega21.client.store.summary import Evaluation, Summary
+from omega21.client.training.presets import PRESETS
+from omega21.client.training.request import TrainOrder
 from omega21.client.weights import SavedWeights
-from omega21.data.files import open_data, write_data
-from omega21.data.generators import generate
 from omega21.data.samples import Samples, statistics
+from omega21.data.sources.files import open_data, write_data
+from omega21.data.sources.generators import generate
 from omega21.protocol.errors import OmegaError, error_classes
 
 PAGE = Path(__file__).parent / "reference" / "client.md"
@@ -193,7 +193,7 @@ def _default(value: ast.expr) -> str:
 
 
 def _presets() -> Iterator[str]:
-    yield "`omega21.client.presets.PRESETS`; the same on the command line and in `omega21.colab`.\n"
+    yield "`omega21.client.training.presets.PRESETS`; the same on the command line and in `omega21.colab`.\n"
     yield "| preset | samples | batch size | kind | anomalies |\n|---|---|---|---|---|"
     for name, preset in PRESETS.items():
         row = (preset.samples, preset.batch_size, preset.kind, f"{preset.anomaly_percent:g} %")

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 
-from omega21.server.access import Access
+from omega21.engine.engine import Engine
 from omega21.server.app import create_app
-from omega21.server.reference import Call, Content, Json, Message, calls, messages
-from omega21.training.engine import Engine
+from omega21.server.auth.access import Access
+from omega21.server.openapi.reference import Call, Content, Json, Message, calls, messages
 
 PAGE = Path(__file__).parent / "reference" / "http.md"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 HEAVY = {"torch", "fastapi", "starlette", "uvicorn"}
-HELP = "from omega21.cli.main import main; main()"
+HELP = "from omega21.cli.app import main; main()"
 
 
 def loaded_packages(statement: str, *arguments: str) -> set[str]:

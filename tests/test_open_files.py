@@ -8,8 +8,8 @@ import pytest
 CODE = """
 import resource, sys
 from omega21 import open_files
-from omega21.server.connections import Limits
-from omega21.server.listener import within_open_files
+from omega21.server.http.connections import Limits
+from omega21.server.http.listener import within_open_files
 soft, hard = map(int, sys.argv[1:])
 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 print(open_files.for_shards(), within_open_files(Limits()).connections)

@@ -17,8 +17,8 @@ from babel.messages.extract import extract_from_dir
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po, write_po
 
-from omega21.cli.help import help_texts
-from omega21.cli.main import app
+from omega21.cli.app import app
+from omega21.cli.ui.help import help_texts
 from omega21.language import DOMAIN, LANGUAGES, LOCALES
 
 ROOT = Path(__file__).parent.parent
@@ -26,7 +26,7 @@ TRANSLATED = tuple(language for language in LANGUAGES if language != "en")
 
 _SOURCE = ROOT / "src" / "omega21"
 _KEYWORDS = {"_": None, "N_": None, "ngettext": (1, 2)}
-_HELP = "src/omega21/cli/help.py"  # where help texts are looked up, whatever file they are in
+_HELP = "src/omega21/cli/ui/help.py"  # where help texts are looked up, whatever file they are in
 
 
 def template() -> Catalog:

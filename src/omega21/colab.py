@@ -26,11 +26,11 @@ from typing import Any, Final, Self, TypeAlias
 import numpy as np
 from rich.console import Console
 
-from omega21.client.address import parse_address
-from omega21.client.presets import PRESETS as _PRESETS
+from omega21.client.http.address import parse_address
 from omega21.client.sync import Client
-from omega21.data.generators import generate
+from omega21.client.training.presets import PRESETS as _PRESETS
 from omega21.data.samples import FEATURES, Samples, as_samples, check_samples, statistics
+from omega21.data.sources.generators import generate
 from omega21.language import speaking
 from omega21.protocol.errors import InvalidAddress, InvalidRequest, InvalidSamples, OmegaError
 from omega21.protocol.names import DEFAULT_RUN

@@ -11,8 +11,7 @@ from typing import NamedTuple
 
 from omega21 import Client
 from omega21.protocol.runs import RunState
-from tests.servers import RunningServer
-from tests.training.engines import (
+from tests.engine.engines import (
     CONFIG,
     Shard,
     cut,
@@ -21,6 +20,7 @@ from tests.training.engines import (
     running,
     wait_until,
 )
+from tests.servers import RunningServer
 
 TOKEN = "the-owner's-token-that-nobody-guesses"
 RUN = "attacked"

@@ -6,7 +6,7 @@ from contextlib import ExitStack, closing, suppress
 import pytest
 import zstandard
 
-from omega21.server.bodies import BODIES_LIMIT
+from omega21.server.http.bodies import BODIES_LIMIT
 from tests.attacks.target import RUN, Target, read_reply, refused, request
 
 JSON = "Content-Type: application/json"

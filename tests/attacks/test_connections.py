@@ -7,7 +7,7 @@ from contextlib import ExitStack, closing, suppress
 
 import pytest
 
-from omega21.server.connections import Limits
+from omega21.server.http.connections import Limits
 from tests.attacks.target import BEARER, RUN, Target, read_reply, request
 
 MANY = 10_000

@@ -25,8 +25,8 @@ from tests.attacks.hostile import (
     record,
     run_client,
 )
+from tests.engine.engines import CONFIG, cut, make_samples, make_segment
 from tests.servers import start_server
-from tests.training.engines import CONFIG, cut, make_samples, make_segment
 
 STEPS = 4
 

@@ -14,7 +14,7 @@ import pytest
 from tests.servers import RunningServer, start_server
 
 TOKEN = "s3cret-token"
-COMMAND = [sys.executable, "-c", "from omega21.cli.main import main; main()"]
+COMMAND = [sys.executable, "-c", "from omega21.cli.app import main; main()"]
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from omega21.cli.boundary import report
-from omega21.cli.main import run
+from omega21.cli.app import run
+from omega21.cli.errors import report
 from tests.cli.conftest import TOKEN, Omega21
 from tests.servers import RunningServer
 
@@ -260,7 +260,7 @@ def test_without_the_server_extra_one_line_says_what_to_install(
     import subprocess
 
     without_torch = "import sys; sys.modules['torch'] = None; " + (
-        "from omega21.cli.main import main; main()"
+        "from omega21.cli.app import main; main()"
     )
     done = subprocess.run(
         [sys.executable, "-c", without_torch, *command],

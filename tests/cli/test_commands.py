@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from omega21.cli.main import run
+from omega21.cli.app import run
 from tests.cli.conftest import COMMAND, TOKEN, Omega21
 from tests.servers import LISTENING, RunningServer
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from omega21.cli.main import run
-from omega21.client.servers import remember
+from omega21.cli.app import run
+from omega21.client.known_servers import remember
 from tests.cli.conftest import TOKEN
 from tests.nginx import Nginx, start_nginx
 from tests.servers import RunningServer
@@ -190,7 +190,7 @@ def test_what_the_server_tells_of_itself_is_judged(
 
 def test_a_disk_without_room_here(doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
     full = shutil.disk_usage("/")._replace(free=1000)
-    monkeypatch.setattr("omega21.client.local_checks.shutil.disk_usage", lambda _: full)
+    monkeypatch.setattr("omega21.client.diagnostics.local_checks.shutil.disk_usage", lambda _: full)
     assert doctor()["disk"]["state"] == "failed"
     assert doctor.status == 51
 

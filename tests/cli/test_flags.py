@@ -5,9 +5,9 @@ from typing import Any, get_args
 
 import typer
 
-from omega21.cli.main import app
+from omega21.cli.app import app
 from omega21.cli.options import KindName, PrecisionName
-from omega21.client.presets import PRESETS
+from omega21.client.training.presets import PRESETS
 from omega21.protocol.plan import Kind
 from omega21.protocol.runs import PrecisionAsked
 

@@ -5,7 +5,7 @@ import re
 import pytest
 import typer
 
-from omega21.cli.main import app
+from omega21.cli.app import app
 from translations.catalogue import template
 
 COMMAND = typer.main.get_command(app)

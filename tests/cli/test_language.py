@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import typer
 
-from omega21.cli.help import help_texts, translate_help
-from omega21.cli.main import app, run
+from omega21.cli.app import app, run
+from omega21.cli.ui.help import help_texts, translate_help
 from omega21.language import choose_language, speaking
 from omega21.protocol.errors import error_classes
 from tests.cli.conftest import Omega21

@@ -12,10 +12,10 @@ import pytest
 from rich.live import Live
 from rich.text import Text
 
-from omega21.cli.boundary import report
-from omega21.cli.output import Output, SafeConsole, facts, listing
-from omega21.cli.reports import blocks
-from omega21.cli.reports.markdown import write_markdown
+from omega21.cli.errors import report
+from omega21.cli.report import blocks
+from omega21.cli.report.markdown import write_markdown
+from omega21.cli.ui.output import Output, SafeConsole, facts, listing
 from omega21.logs import JsonLines, PlainLines
 from omega21.protocol.errors import InvalidRequest
 

@@ -12,11 +12,11 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
-from omega21.cli.main import run
-from omega21.cli.report import Format, write_report
-from omega21.client.folder import RunFolder
-from omega21.client.stored import open_stored_run
-from omega21.client.tables import write_table
+from omega21.cli.app import run
+from omega21.cli.commands.report import Format, write_report
+from omega21.client.run_reader import open_stored_run
+from omega21.client.store.run_folder import RunFolder
+from omega21.client.store.tables import write_table
 from omega21.language import choose_language
 from omega21.protocol.errors import ExtraMissing
 from tests.cli.conftest import TOKEN, Omega21
@@ -251,7 +251,7 @@ def test_results_as_tables(workdir: Path, tmp_path: Path) -> None:
 def test_parquet_without_its_extra_says_how_to_install_it(
     workdir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("omega21.client.tables.find_spec", lambda _: None)
+    monkeypatch.setattr("omega21.client.store.tables.find_spec", lambda _: None)
     with (
         open_stored_run("shown", workdir) as stored,
         pytest.raises(ExtraMissing, match=r"pip install '\.\[parquet\]'"),

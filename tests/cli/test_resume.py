@@ -119,7 +119,7 @@ def test_ctrl_c_after_the_training_says_that_the_run_is_finished(
     code = (
         "import signal, omega21.cli.training as training, os\n"
         "training.write_report = lambda *_, **__: os.kill(os.getpid(), signal.SIGINT)\n"
-        "from omega21.cli.main import main; main()"
+        "from omega21.cli.app import main; main()"
     )
     done = subprocess.run(
         [

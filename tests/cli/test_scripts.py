@@ -34,7 +34,7 @@ def shell(environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
     return {**environment, "PATH": f"{tmp_path}:{environment['PATH']}"}
 
 
-_MAIN = "from omega21.cli.main import main; main()"
+_MAIN = "from omega21.cli.app import main; main()"
 
 
 def test_conectar_trains_on_the_server(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from omega21.cli.main import run
+from omega21.cli.app import run
 from tests.cli.conftest import COMMAND, TOKEN
 from tests.nginx import start_nginx
 from tests.servers import RunningServer, start_server
@@ -275,8 +275,8 @@ def test_a_run_goes_on_at_the_new_address_of_its_server(
 
 def _begin_another_segment(folder: Path) -> None:
     """Plan the next samples of a run, as a command does that is killed right afterwards."""
-    from omega21.client.folder import RunFolder
-    from omega21.client.orders import TrainOrder, next_segment
+    from omega21.client.store.run_folder import RunFolder
+    from omega21.client.training.request import TrainOrder, next_segment
 
     with RunFolder.open(folder) as opened:
         order = TrainOrder(run=opened.record.run, samples=32, batch_size=16, validation=0)

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from omega21.client.folder import RunFolder, RunRecord
-from omega21.data.generators import generate
+from omega21.client.store.run_folder import RunFolder, RunRecord
 from omega21.data.order import presentation_order
 from omega21.data.samples import as_type
+from omega21.data.sources.generators import generate
 from omega21.protocol.digests import CHAIN_START, chain_result, tensors_sha256
 from omega21.protocol.plan import Segment, ShardRef, Source
 from omega21.protocol.runs import RunConfig

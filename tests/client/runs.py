@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from omega21 import AsyncClient
 from omega21.client.events import Done, Event
-from omega21.client.orders import TrainOrder
+from omega21.client.training.request import TrainOrder
 from omega21.protocol.models import TINY
 
 _Kind = TypeVar("_Kind")

@@ -8,11 +8,11 @@ import pytest
 from safetensors.numpy import load_file
 
 from omega21 import AsyncClient, Client
-from omega21.client.evaluation import Prediction
 from omega21.client.events import Done, StepsDone
-from omega21.client.transport import MAX_REPLY_BYTES
-from omega21.data.generators import generate
+from omega21.client.http.transport import MAX_REPLY_BYTES
+from omega21.client.inference import Prediction
 from omega21.data.samples import Samples
+from omega21.data.sources.generators import generate
 from omega21.protocol.digests import tensors_sha256
 from omega21.protocol.errors import (
     InvalidAddress,
@@ -60,7 +60,7 @@ async def test_a_server_of_another_protocol_is_named(server: RunningServer) -> N
 
 @pytest.mark.anyio
 async def test_a_reply_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("omega21.client.transport.MAX_REPLY_BYTES", 1000)
+    monkeypatch.setattr("omega21.client.http.transport.MAX_REPLY_BYTES", 1000)
     assert MAX_REPLY_BYTES > 1000
     async with (
         canned(reply(200, "x" * 5000)) as endless,

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from omega21 import Client
-from omega21.client import embedded
-from omega21.client.embedded import EmbeddedServer
+from omega21.client import local_server as embedded
+from omega21.client.local_server import EmbeddedServer
 from omega21.protocol.errors import NotOnThisServer, Unavailable, Unreachable
 
 
@@ -31,7 +31,7 @@ def test_it_serves_while_it_is_needed_and_then_no_more(
 def test_it_does_not_outlive_a_program_that_was_killed(tmp_path: Path) -> None:
     code = (
         "import os, sys; from pathlib import Path\n"
-        "from omega21.client.embedded import EmbeddedServer\n"
+        "from omega21.client.local_server import EmbeddedServer\n"
         "print(EmbeddedServer(Path(sys.argv[1])).start(), flush=True); os._exit(9)"
     )
     started = subprocess.run(

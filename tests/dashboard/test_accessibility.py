@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 
 from tests.dashboard.conftest import PHONE, Open, Watched
 from tests.dashboard.test_watching import give_feedback, prepare, train
-from tests.server.test_history import record
+from tests.server.routes.test_history import record
 from tests.servers import RunningServer
 
 CONTRAST = 4.5

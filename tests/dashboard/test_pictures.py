@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from omega21 import Client
-from omega21.client.orders import TrainOrder
+from omega21.client.training.request import TrainOrder
 from omega21.protocol.models import TINY, OptimizerConfig
 from tests.dashboard.conftest import PHONE, Open
 from tests.servers import RunningServer

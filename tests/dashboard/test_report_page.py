@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from omega21.cli.reports.blocks import Commands, Facts, Report, Section, Table, Text
-from omega21.cli.reports.html import write_html
+from omega21.cli.report.blocks import Commands, Facts, Report, Section, Table, Text
+from omega21.cli.report.html import write_html
 from tests.dashboard.conftest import PHONE, Open
 from tests.dashboard.test_accessibility import CONTRAST, FAINT_TEXTS
 

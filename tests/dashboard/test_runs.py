@@ -8,8 +8,8 @@ from playwright.sync_api import expect
 
 from tests.dashboard.conftest import PHONE, Open
 from tests.dashboard.test_watching import prepare, train
-from tests.server.test_history import record
-from tests.server.test_runs import make_run, put_segment, put_shard, segment, shard
+from tests.server.routes.test_history import record
+from tests.server.routes.test_runs import make_run, put_segment, put_shard, segment, shard
 from tests.servers import RunningServer
 
 MANY = 40

@@ -10,8 +10,8 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from tests.dashboard.conftest import PHONE, Open, Watched
-from tests.server.test_history import record
-from tests.server.test_runs import (
+from tests.server.routes.test_history import record
+from tests.server.routes.test_runs import (
     advance,
     id_of,
     make_run,

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from omega21.data.traffic import Counted, TrafficLedger
+from omega21.data.usage import Counted, TrafficLedger
 
 ADD = """
 import sqlite3, sys
 from pathlib import Path
-from omega21.data.traffic import Counted, TrafficLedger
+from omega21.data.usage import Counted, TrafficLedger
 ledger = TrafficLedger(Path(sys.argv[1]))
 added = 0
 while added < 50:

@@ -23,7 +23,7 @@ import pytest
 import typer
 from typer.core import TyperGroup
 
-from omega21.cli.main import app
+from omega21.cli.app import app
 from tests.docs.markdown import ROOT, Block, blocks, pages, spans
 from tests.servers import RunningServer, start_server
 

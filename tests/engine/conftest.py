@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from omega21.training.engine import Engine
-from tests.training.engines import DrivenRun, running
+from omega21.engine.engine import Engine
+from tests.engine.engines import DrivenRun, running
 
 
 @pytest.fixture(scope="session", autouse=True)

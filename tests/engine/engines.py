@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from omega21.engine.engine import Engine
+from omega21.engine.options import EngineOptions
 from omega21.protocol.digests import tensors_sha256
 from omega21.protocol.models import TINY
 from omega21.protocol.plan import Segment, SegmentStored, ShardRef, Source
 from omega21.protocol.runs import RunConfig, RunSummary
 from omega21.protocol.shards import encode_shard, pack
 from omega21.protocol.steps import StepRow
-from omega21.training.engine import Engine
-from omega21.training.options import EngineOptions
 
 CONFIG = RunConfig(model=TINY, seed=7)
 OPTIONS = EngineOptions(device="cpu", threads=1)

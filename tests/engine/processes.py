@@ -13,10 +13,10 @@ from operator import ne
 from pathlib import Path
 from typing import Any
 
+from omega21.engine.engine import Engine
+from omega21.engine.options import EngineOptions
 from omega21.protocol.errors import OmegaError, PlanUnfinished, StillRunning
-from omega21.training.engine import Engine
-from omega21.training.options import EngineOptions
-from tests.training.engines import MOST_SECONDS, Row, read_rows, running, wait_until
+from tests.engine.engines import MOST_SECONDS, Row, read_rows, running, wait_until
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["torch._dynamo", __name__])

@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 from omega21.data.order import epoch_order, step_seed
-from omega21.model.corteza import build_model
+from omega21.models.corteza import build_model
 from omega21.protocol.digests import CHAIN_START, chain_result, tensors_sha256
 from omega21.protocol.runs import RunConfig
 from omega21.protocol.steps import float32_as_json
-from tests.training.engines import Outcome, Row, Samples
+from tests.engine.engines import Outcome, Row, Samples
 
 
 class Stretch(NamedTuple):

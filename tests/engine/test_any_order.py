@@ -23,12 +23,12 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from omega21.engine.options import EngineOptions
 from omega21.protocol.errors import KeyReused, OtherRun, PlanConflict
 from omega21.protocol.plan import Segment
 from omega21.protocol.runs import RunSummary
-from omega21.training.options import EngineOptions
-from tests.training import processes
-from tests.training.engines import (
+from tests.engine import processes
+from tests.engine.engines import (
     CONFIG,
     Outcome,
     Samples,
@@ -37,8 +37,8 @@ from tests.training.engines import (
     make_samples,
     make_segment,
 )
-from tests.training.processes import EngineProcess
-from tests.training.reference import Stretch, train_plainly
+from tests.engine.processes import EngineProcess
+from tests.engine.reference import Stretch, train_plainly
 
 RUN, RUN_ID = "a-run", "a" * 32
 NEIGHBOUR, NEIGHBOUR_ID = "neighbour", "b" * 32

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from omega21.data.order import epoch_order
+from omega21.engine.batches import Batch, BatchFeed, SegmentReader
+from omega21.engine.storage.shards import ShardStore
 from omega21.protocol.errors import UnknownShard
-from omega21.training.batches import Batch, BatchFeed, SegmentReader
-from omega21.training.shards import ShardStore
-from tests.training.engines import Samples, Shard, cut, make_samples, make_segment
+from tests.engine.engines import Samples, Shard, cut, make_samples, make_segment
 
 SAMPLES = make_samples(29)
 BATCH_SIZE = 8
@@ -148,7 +148,7 @@ class TestHeld:
     ) -> None:
         first, second = readers
         now = [1000.0]
-        monkeypatch.setattr("omega21.training.batches.time.monotonic", lambda: now[0])
+        monkeypatch.setattr("omega21.engine.batches.time.monotonic", lambda: now[0])
         feed = BatchFeed(most_held=self.BYTES)
         for now[0], reader, held in (
             (1000, first, first),

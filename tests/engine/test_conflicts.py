@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from omega21.engine.engine import Engine
+from omega21.engine.options import EngineOptions
 from omega21.protocol.errors import (
     OmegaError,
     OtherConfig,
@@ -18,9 +20,7 @@ from omega21.protocol.errors import (
     UnknownRun,
     UnknownSegment,
 )
-from omega21.training.engine import Engine
-from omega21.training.options import EngineOptions
-from tests.training.engines import (
+from tests.engine.engines import (
     CONFIG,
     DrivenRun,
     cut,

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from omega21.engine.engine import Engine
+from omega21.engine.options import EngineOptions
 from omega21.protocol.errors import KeyReused, OmegaError, RunDeleted, StillRunning, Unavailable
-from omega21.training.engine import Engine
-from omega21.training.options import EngineOptions
-from tests.training.engines import (
+from tests.engine.engines import (
     CONFIG,
     OPTIONS,
     DrivenRun,
@@ -18,8 +18,8 @@ from tests.training.engines import (
     make_segment,
     running,
 )
-from tests.training.processes import EngineProcess, train_inline_until_answered
-from tests.training.reference import Stretch, train_plainly
+from tests.engine.processes import EngineProcess, train_inline_until_answered
+from tests.engine.reference import Stretch, train_plainly
 
 BATCH = make_samples(4)
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from omega21.model.corteza import CortezaCognitivaV4, CortezaOutputs, build_model
+from omega21.engine.engine import Engine
+from omega21.executors import torch as executor
+from omega21.models.corteza import CortezaCognitivaV4, CortezaOutputs, build_model
 from omega21.protocol.errors import Diverged, InvalidSamples, NonFinite
 from omega21.protocol.models import ModelConfig
 from omega21.protocol.steps import StepsReply
-from omega21.training import executor
-from omega21.training.engine import Engine
-from tests.training.engines import (
+from tests.engine.engines import (
     CONFIG,
     DrivenRun,
     FloatArray,
@@ -22,7 +22,7 @@ from tests.training.engines import (
     make_segment,
     running,
 )
-from tests.training.reference import Stretch, train_plainly
+from tests.engine.reference import Stretch, train_plainly
 
 
 def spoil(samples: Samples, *rows: int, value: float = np.nan) -> Samples:

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from omega21.training.engine import Engine
-from omega21.training.options import EngineOptions
-from tests.training.engines import (
+from omega21.engine.engine import Engine
+from omega21.engine.options import EngineOptions
+from tests.engine.engines import (
     CONFIG,
     DrivenRun,
     Outcome,
@@ -19,7 +19,7 @@ from tests.training.engines import (
     make_segment,
     running,
 )
-from tests.training.reference import Stretch, train_plainly
+from tests.engine.reference import Stretch, train_plainly
 
 SAMPLES = make_samples(22)
 NUMBERS = {"batch_size": 4, "epochs": 3, "order_seed": 5}

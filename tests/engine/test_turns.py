@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from omega21.data.scores import auroc
+from omega21.engine.engine import Engine
 from omega21.protocol.digests import tensors_sha256
 from omega21.protocol.errors import InvalidSamples, PlanUnfinished, RunPaused, UnknownShard
 from omega21.protocol.shards import encode_shard
-from omega21.training.engine import Engine
-from tests.training.engines import (
+from tests.engine.engines import (
     CONFIG,
     DrivenRun,
     Samples,
@@ -19,7 +19,7 @@ from tests.training.engines import (
     make_segment,
     make_shard,
 )
-from tests.training.reference import Stretch, train_plainly
+from tests.engine.reference import Stretch, train_plainly
 
 SAMPLES = make_samples(20)
 LONG = make_segment(cut(SAMPLES, 20), batch_size=2, epochs=100_000)

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from omega21.data.durable import write_durably
+from omega21.engine.storage.checkpoints import Checkpoint, CheckpointStore
 from omega21.protocol.checkpoints import CheckpointRecord
 from omega21.protocol.errors import InvalidCheckpoint
-from omega21.training.checkpoints import Checkpoint, CheckpointStore
-from tests.training.engines import CONFIG
+from tests.engine.engines import CONFIG
 
 RUN_ID = "a" * 32
 STATE = {"weights.w": np.arange(20_000, dtype=np.float32)}  # 80 kB
@@ -150,7 +150,7 @@ def test_a_seal_that_cannot_be_written_takes_its_file_with_it(
                 write_durably(path, chunks)
         write_durably(path, chunks)
 
-    monkeypatch.setattr("omega21.training.checkpoints.write_durably", refuse_seals)
+    monkeypatch.setattr("omega21.engine.storage.checkpoints.write_durably", refuse_seals)
     with pytest.raises(OSError, match="File too large"):
         store.write(record(2), STATE)
     assert newest(store).step == 1

@@ -8,7 +8,7 @@ import pytest
 CODE = """
 import resource, threading
 import numpy as np
-from omega21.training.heap import keep_freed_memory
+from omega21.executors.malloc import keep_freed_memory
 
 def step():
     parts = [np.empty(2**20, np.uint8) for _ in range(24)]

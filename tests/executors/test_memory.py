@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from omega21.model.corteza import CortezaCognitivaV4, build_model
+from omega21.engine.engine import Engine
+from omega21.executors import torch as executor
+from omega21.models.corteza import CortezaCognitivaV4, build_model
 from omega21.protocol.errors import OutOfDeviceMemory
 from omega21.protocol.models import ModelConfig
-from omega21.training import executor
-from omega21.training.engine import Engine
-from tests.training.engines import CONFIG, DrivenRun, cut, make_samples, make_segment, running
-from tests.training.reference import Stretch, train_plainly
+from tests.engine.engines import CONFIG, DrivenRun, cut, make_samples, make_segment, running
+from tests.engine.reference import Stretch, train_plainly
 
 SAMPLES = make_samples(24)
 SEGMENT = make_segment(cut(SAMPLES, 9), batch_size=8, epochs=2)

@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from benchmarks.bare_loop import BareLoop, batches
-from omega21.data.generators import generate
 from omega21.data.order import step_seed
-from omega21.model.corteza import build_model
-from omega21.protocol.models import TINY, OptimizerConfig
-from omega21.training.optimizer import (
+from omega21.data.sources.generators import generate
+from omega21.executors.optimizer import (
     build_optimizer,
     learning_rate_scale,
     set_learning_rate,
 )
+from omega21.models.corteza import build_model
+from omega21.protocol.models import TINY, OptimizerConfig
 
 
 def test_every_parameter_is_in_one_group() -> None:

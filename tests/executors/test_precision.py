@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from omega21.engine.engine import Engine
+from omega21.engine.options import EngineOptions
 from omega21.protocol.errors import NonFinite
-from omega21.training.engine import Engine
-from omega21.training.options import EngineOptions
-from tests.training.engines import (
+from tests.engine.engines import (
     CONFIG,
     DrivenRun,
     Samples,

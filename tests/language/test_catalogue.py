@@ -11,8 +11,8 @@ import pytest
 import typer
 from babel.messages import Catalog
 
-from omega21.cli.help import help_texts
-from omega21.cli.main import app
+from omega21.cli.app import app
+from omega21.cli.ui.help import help_texts
 from omega21.protocol.errors import error_classes
 from translations.catalogue import (
     TRANSLATED,

@@ -33,7 +33,7 @@ CODES = {"AUROC", "GPU", "HTTP", "TLS", "ms", "sha", "torch"}
 
 ALLOWED = {
     "colab.py": "its vocabulary, and so its errors, are Spanish for everyone",
-    "server/serve.py": "lines that a program reads (`listening on …`), and commands to be copied",
+    "server/main.py": "lines that a program reads (`listening on …`), and commands to be copied",
 }
 
 NAMES = re.compile(r"--?[\w-]+|`[^`]*`|\S*[._/:=]\S*|\bomega21( \S+)?")

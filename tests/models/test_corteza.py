@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor
 
-from omega21.model.corteza import CortezaCognitivaV4, build_model, parameter_counts
+from omega21.models.corteza import CortezaCognitivaV4, build_model, parameter_counts
 from omega21.protocol.models import TINY, ModelConfig
 
 

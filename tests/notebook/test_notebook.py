@@ -18,7 +18,7 @@ import httpx
 import nbformat
 import pytest
 
-from omega21.server.token import server_token
+from omega21.server.auth.token import server_token
 from tests.nginx import Nginx, start_nginx
 from tests.notebook.bare import BarePython, add_module_wheel, make_bare_python
 from tests.notebook.kernels import code_cells, live_notebook
@@ -27,7 +27,7 @@ from tests.tunnels import NGROK
 ROOT = Path(__file__).parents[2]
 CELL = ROOT / "COLAB_SERVER_OMEGA21_V4_UNIFICADO.py"
 NOTEBOOK = ROOT / "notebooks" / "omega21_colab.ipynb"
-CLIENT = [sys.executable, "-c", "from omega21.cli.main import main; main()"]
+CLIENT = [sys.executable, "-c", "from omega21.cli.app import main; main()"]
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="links to files of this environment"),

@@ -6,10 +6,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from omega21.server.access import Access
+from omega21.engine.engine import Engine
+from omega21.engine.options import EngineOptions
 from omega21.server.app import create_app
-from omega21.training.engine import Engine
-from omega21.training.options import EngineOptions
+from omega21.server.auth.access import Access
 from tests.servers import RunningServer, start_server
 
 ENGINE = EngineOptions(device="cpu", threads=1)

@@ -9,8 +9,8 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from omega21.protocol.errors import Overloaded
-from omega21.server.batches import INLINE_JSON_LIMIT
-from omega21.server.bodies import BODIES_LIMIT, JSON_LIMIT, TENSOR_LIMIT, BodyRoom
+from omega21.server.http.bodies import BODIES_LIMIT, JSON_LIMIT, TENSOR_LIMIT, BodyRoom
+from omega21.server.http.json_batches import INLINE_JSON_LIMIT
 from tests.servers import RunningServer
 
 SHARD = f"/shards/{'0' * 64}"

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from omega21.protocol.errors import InvalidRequest, RunFolderConflict
-from omega21.server.serve import ServeOptions, address, bind, serve
+from omega21.server.main import ServeOptions, address, bind, serve
 from tests.servers import RunningServer, start_server
 
 

@@ -11,14 +11,14 @@ import httpx
 import pytest
 
 from chaos.races import AT_ONCE, Races
+from omega21.engine.engine import Engine
+from omega21.engine.storage import upload_parts as piecework
+from omega21.engine.storage.upload_parts import PieceStore
 from omega21.protocol.checkpoints import RestoreCheckpoint
 from omega21.protocol.errors import Conflict, InvalidCheckpoint, OmegaError, RunDeleted, StorageFull
-from omega21.server.checkpoint import _checkpoint
-from omega21.training import pieces as piecework
-from omega21.training.engine import Engine
-from omega21.training.pieces import PieceStore
+from omega21.server.routes.checkpoints import _checkpoint
+from tests.engine.engines import CONFIG, DrivenRun, make_samples, running, wait_until
 from tests.servers import start_server
-from tests.training.engines import CONFIG, DrivenRun, make_samples, running, wait_until
 
 SECONDS = 6.0
 SEED = 5

@@ -14,6 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from omega21.engine.engine import Engine
+from omega21.engine.options import EngineOptions
 from omega21.protocol.errors import (
     InvalidRequest,
     NotOnThisServer,
@@ -22,11 +24,9 @@ from omega21.protocol.errors import (
     ServerFailure,
     StorageFull,
 )
-from omega21.server.serve import ServeOptions, address, bind
-from omega21.server.starting import start_errors
-from omega21.server.token import TOKEN_FILE, server_token
-from omega21.training.engine import Engine
-from omega21.training.options import EngineOptions
+from omega21.server.auth.token import TOKEN_FILE, server_token
+from omega21.server.main import ServeOptions, address, bind
+from omega21.server.startup import start_errors
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no child there")
 

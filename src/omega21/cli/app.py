@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from omega21.cli import (
+from omega21.cli.commands import (
     checkpoint,
     demo,
     diagnose,
@@ -32,7 +32,7 @@ from omega21.cli import (
     verify,
     watch,
 )
-from omega21.cli.serve import LogLevel
+from omega21.cli.commands.serve import LogLevel
 from omega21.language import choose_language
 
 app = typer.Typer(
@@ -126,13 +126,13 @@ def run(arguments: Sequence[str]) -> int:
     check_values(command)
     asked = _language_asked(arguments)
     if choose_language(asked) != "en":
-        from omega21.cli.help import translate_help
+        from omega21.cli.ui.help import translate_help
 
         translate_help(command)
     try:
         status = command(arguments, prog_name="omega21", standalone_mode=False)
     except Exception as error:  # noqa: BLE001 - the boundary: every error becomes a line here
-        from omega21.cli.boundary import report
+        from omega21.cli.errors import report
 
         choose_language(asked)  # --json had English spoken
         return report(error)

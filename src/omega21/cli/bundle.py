@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from omega21.cli.servers import Reaching, Server, find_server
-from omega21.client.bundle import write_bundle
+from omega21.client.diagnostics.bundle import write_bundle
 from omega21.client.sync import Client
 from omega21.protocol.errors import InvalidAddress
 

@@ -8,20 +8,20 @@ from pathlib import Path
 from typing import Final, Unpack
 
 from omega21.cli.options import DEFAULT_ADDRESS
-from omega21.cli.output import Output
 from omega21.cli.servers import Reaching, find_server, opened
-from omega21.client.address import FoundAddress
-from omega21.client.embedded import EmbeddedServer
-from omega21.client.folder import (
+from omega21.cli.ui.output import Output
+from omega21.client.http.address import FoundAddress
+from omega21.client.known_servers import newest_address, remembered
+from omega21.client.local_server import EmbeddedServer
+from omega21.client.store.run_folder import (
     list_run_folders,
     read_run_folder,
     run_folder_path,
     server_data_path,
 )
-from omega21.client.servers import newest_address, remembered
 from omega21.client.sync import Client
-from omega21.client.unfinished import was_embedded
-from omega21.client.verifying import recorded_conditions, verify_folder
+from omega21.client.training.resume import was_embedded
+from omega21.client.verify import recorded_conditions, verify_folder
 from omega21.language import _
 from omega21.protocol.errors import InvalidRequest, UnknownRun
 from omega21.protocol.names import DEFAULT_RUN, check_run_name

@@ -83,7 +83,7 @@ def _usage(error: typer.TyperException) -> int:
 
 def _fault(error: Exception) -> int:
     trace = "".join(traceback.format_exception(error))
-    from omega21.cli.output import is_verbose
+    from omega21.cli.ui.output import is_verbose
 
     if is_verbose():
         sys.stderr.write(printable_lines(trace))

@@ -13,8 +13,8 @@ from omega21.cli.values import MOST_SECONDS, MOST_WHOLE
 from omega21.language import _
 
 if TYPE_CHECKING:
-    from omega21.client.orders import EvaluateEvery
-    from omega21.client.pulling import Pull
+    from omega21.client.training.checkpoint_download import Pull
+    from omega21.client.training.request import EvaluateEvery
 
 DEFAULT_ADDRESS: Final = "http://127.0.0.1:8000"
 """Where `omega21 serve` listens when it is told nothing else."""

@@ -19,9 +19,9 @@ from typing import Final, TypedDict, Unpack
 
 import typer
 
-from omega21.cli.output import Output
-from omega21.client.address import FoundAddress, parse_address
-from omega21.client.servers import RememberedServer, remember, remembered
+from omega21.cli.ui.output import Output
+from omega21.client.http.address import FoundAddress, parse_address
+from omega21.client.known_servers import RememberedServer, remember, remembered
 from omega21.client.sync import Client
 from omega21.language import _
 from omega21.protocol.errors import InvalidAddress, InvalidRequest, OmegaError, Unauthorized

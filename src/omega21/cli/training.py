@@ -8,23 +8,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from omega21.cli.commands.diagnose import diagnosis_rows
+from omega21.cli.commands.metrics import metrics_rows
+from omega21.cli.commands.report import write_report
 from omega21.cli.connection import checked_name, embedded
-from omega21.cli.diagnose import diagnosis_rows
-from omega21.cli.metrics import metrics_rows
-from omega21.cli.outcome import show_outcome
-from omega21.cli.output import Output, facts
-from omega21.cli.report import write_report
 from omega21.cli.servers import find_server, opened
-from omega21.cli.view import open_view
+from omega21.cli.ui.live import open_view
+from omega21.cli.ui.output import Output, facts
+from omega21.cli.ui.result import show_outcome
 from omega21.client.events import Done, RunReady
-from omega21.client.folder import fresh_run_name
 from omega21.client.loggers import LoggerChoice, load_logger
-from omega21.client.orders import EvaluateEvery, TrainOrder, next_segment
-from omega21.client.presets import PRESETS, Preset
-from omega21.client.pulling import Pull
+from omega21.client.store.run_folder import fresh_run_name
 from omega21.client.sync import Client
-from omega21.client.unfinished import is_unfinished, newest_unfinished, way_back
-from omega21.data.files import open_data
+from omega21.client.training.checkpoint_download import Pull
+from omega21.client.training.presets import PRESETS, Preset
+from omega21.client.training.request import EvaluateEvery, TrainOrder, next_segment
+from omega21.client.training.resume import is_unfinished, newest_unfinished, way_back
+from omega21.data.sources.files import open_data
 from omega21.language import _
 from omega21.language.figures import clock
 from omega21.protocol.errors import (

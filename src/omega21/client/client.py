@@ -18,33 +18,36 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
-from omega21.client.address import check_encrypted, parse_address
-from omega21.client.checkpoints import HeldCheckpoint
-from omega21.client.conditions import changed_at
-from omega21.client.evaluation import MAX_OUTPUT_BYTES, Prediction, predict, score
-from omega21.client.loggers import LoggerChoice
-from omega21.client.orders import TrainOrder
-from omega21.client.policy import RetryRules
-from omega21.client.pulling import Pull, pull_checkpoint
-from omega21.client.summary import Evaluation, Summary, summarise
-from omega21.client.traffic import Traffic, joined
-from omega21.client.training import Training
-from omega21.client.transport import (
+from omega21.client.http.address import check_encrypted, parse_address
+from omega21.client.http.retry import RetryRules
+from omega21.client.http.transport import (
     TIMEOUT_SECONDS,
     Answer,
     Call,
     Link,
     Transport,
 )
-from omega21.client.unfinished import unfinished_order
-from omega21.client.verifying import Verification, Verified
-from omega21.client.watching import Watching
+from omega21.client.http.usage import Traffic, joined
+from omega21.client.inference import MAX_OUTPUT_BYTES, Prediction, predict, score
+from omega21.client.loggers import LoggerChoice
+from omega21.client.store.checkpoints import HeldCheckpoint
+from omega21.client.store.summary import Evaluation, Summary, summarise
+from omega21.client.training.checkpoint_download import Pull, pull_checkpoint
+from omega21.client.training.provenance import changed_at
+from omega21.client.training.request import TrainOrder
+from omega21.client.training.resume import unfinished_order
+from omega21.client.training.training import Training
+from omega21.client.verify import Verification, Verified
+from omega21.client.watch import Watching
 from omega21.client.weights import SavedWeights, download_weights
 from omega21.data.samples import Samples, as_features, as_samples
 from omega21.language import _
 from omega21.protocol import PROTOCOL_VERSION
 from omega21.protocol.checkpoints import CheckpointStored, RestoreCheckpoint
-from omega21.protocol.classic import (
+from omega21.protocol.errors import InvalidReply, InvalidRequest, OtherVersion, UnknownSegment
+from omega21.protocol.evaluations import EvaluationRow, EvaluationsReply, RecordEvaluation
+from omega21.protocol.inference import ComputeRequest
+from omega21.protocol.legacy import (
     Diagnosis,
     FeedbackDendritas,
     FeedbackReceived,
@@ -54,9 +57,6 @@ from omega21.protocol.classic import (
     Status,
     Trained,
 )
-from omega21.protocol.compute import ComputeRequest
-from omega21.protocol.errors import InvalidReply, InvalidRequest, OtherVersion, UnknownSegment
-from omega21.protocol.evaluations import EvaluationRow, EvaluationsReply, RecordEvaluation
 from omega21.protocol.logs import MAX_LOG_BYTES, LogLines
 from omega21.protocol.names import DEFAULT_RUN, check_run_name
 from omega21.protocol.plan import Plan, PutSegment, SamplesType, Segment, SegmentStored

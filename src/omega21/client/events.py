@@ -6,8 +6,8 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import TypeAdapter
 
-from omega21.client.summary import Evaluation, Summary
-from omega21.protocol.classic import Info, Status
+from omega21.client.store.summary import Evaluation, Summary
+from omega21.protocol.legacy import Info, Status
 from omega21.protocol.plan import Segment
 from omega21.protocol.runs import RunState, RunSummary
 from omega21.protocol.steps import StepRow

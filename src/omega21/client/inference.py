@@ -13,13 +13,11 @@ import anyio
 import numpy as np
 from numpy.typing import NDArray
 
-from omega21.client.arriving import step_of
-from omega21.client.summary import Evaluation, Scored
+from omega21.client.http.decoding import step_of
+from omega21.client.store.summary import Evaluation, Scored
 from omega21.data.samples import Samples, as_samples, as_type
 from omega21.data.scores import auroc, average_precision
 from omega21.language import _
-from omega21.protocol.classic import COHERENCE, DENDRITES
-from omega21.protocol.compute import MAX_SHARDS_TO_COMPUTE
 from omega21.protocol.digests import tensors_sha256
 from omega21.protocol.errors import (
     BodyTooLarge,
@@ -28,6 +26,8 @@ from omega21.protocol.errors import (
     InvalidShard,
     PlanUnfinished,
 )
+from omega21.protocol.inference import MAX_SHARDS_TO_COMPUTE
+from omega21.protocol.legacy import COHERENCE, DENDRITES
 from omega21.protocol.plan import SamplesType
 from omega21.protocol.shards import SHARD_SAMPLES, Tensors, decode_shard, encode_shard
 from omega21.protocol.steps import EvaluateReply

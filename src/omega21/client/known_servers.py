@@ -15,7 +15,7 @@ from typing import Final
 import platformdirs
 from pydantic import Field, ValidationError
 
-from omega21.client.kept_paths import KeptPath
+from omega21.client.store.kept_paths import KeptPath
 from omega21.data.durable import make_private_folder, write_durably
 from omega21.language import _
 from omega21.protocol.errors import InvalidRequest

@@ -7,12 +7,17 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from omega21.client.checkpoints import checkpoint_folder, held_step
-from omega21.client.conditions import changed_at
 from omega21.client.events import Evaluated, Event, RunReady, StepsDone
-from omega21.client.folder import RunRecord, list_run_folders, read_stored, run_folder_path
-from omega21.client.results import Results
-from omega21.client.summary import Evaluation, Summary, summarise
+from omega21.client.store.checkpoints import checkpoint_folder, held_step
+from omega21.client.store.results import Results
+from omega21.client.store.run_folder import (
+    RunRecord,
+    list_run_folders,
+    read_stored,
+    run_folder_path,
+)
+from omega21.client.store.summary import Evaluation, Summary, summarise
+from omega21.client.training.provenance import changed_at
 from omega21.language import _
 from omega21.protocol.digests import CHAIN_START
 from omega21.protocol.errors import UnknownRun

@@ -23,22 +23,23 @@ import numpy as np
 from anyio.from_thread import start_blocking_portal
 from numpy.typing import NDArray
 
-from omega21.client.checkpoints import HeldCheckpoint
 from omega21.client.client import AsyncClient
-from omega21.client.evaluation import Prediction
 from omega21.client.events import Event
+from omega21.client.http.transport import TIMEOUT_SECONDS, Link
+from omega21.client.http.usage import Traffic
+from omega21.client.inference import Prediction
 from omega21.client.loggers import LoggerChoice
-from omega21.client.orders import TrainOrder
-from omega21.client.pulling import Pull
-from omega21.client.stream import EventStream
-from omega21.client.summary import Evaluation, Summary
-from omega21.client.traffic import Traffic
-from omega21.client.transport import TIMEOUT_SECONDS, Link
-from omega21.client.verifying import Verified
+from omega21.client.store.checkpoints import HeldCheckpoint
+from omega21.client.store.summary import Evaluation, Summary
+from omega21.client.training.checkpoint_download import Pull
+from omega21.client.training.request import TrainOrder
+from omega21.client.training.stream import EventStream
+from omega21.client.verify import Verified
 from omega21.client.weights import SavedWeights
 from omega21.data.samples import Samples
 from omega21.protocol.checkpoints import CheckpointStored, RestoreCheckpoint
-from omega21.protocol.classic import (
+from omega21.protocol.evaluations import EvaluationRow
+from omega21.protocol.legacy import (
     Diagnosis,
     FeedbackReceived,
     Health,
@@ -47,7 +48,6 @@ from omega21.protocol.classic import (
     Status,
     Trained,
 )
-from omega21.protocol.evaluations import EvaluationRow
 from omega21.protocol.logs import LogLines
 from omega21.protocol.names import DEFAULT_RUN
 from omega21.protocol.plan import Plan, SamplesType, Segment, SegmentStored

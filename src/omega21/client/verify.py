@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Final
 import anyio
 from anyio.to_thread import run_sync
 
-from omega21.client.checkpoints import HeldCheckpoint, find_checkpoint
 from omega21.client.concurrency import together
-from omega21.client.conditions import differences, in_force
 from omega21.client.events import Event, StepsDone
-from omega21.client.folder import RunFolder, run_folder_path
-from omega21.client.following import GATHER_SECONDS_LOCAL, Following
-from omega21.client.restoring import samples_done, send_checkpoint
-from omega21.client.uploads import SegmentUpload
+from omega21.client.store.checkpoints import HeldCheckpoint, find_checkpoint
+from omega21.client.store.run_folder import RunFolder, run_folder_path
+from omega21.client.training.checkpoint_restore import samples_done, send_checkpoint
+from omega21.client.training.provenance import differences, in_force
+from omega21.client.training.results_poller import GATHER_SECONDS_LOCAL, Following
+from omega21.client.training.upload import SegmentUpload
 from omega21.language import _
 from omega21.protocol.errors import NotReproduced, OmegaError, RunFolderConflict, UnknownRun
 from omega21.protocol.plan import PlanIndex, plan_steps

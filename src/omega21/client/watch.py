@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 import anyio
 from anyio.to_thread import run_sync
 
-from omega21.client.address import is_loopback
 from omega21.client.concurrency import together
 from omega21.client.events import (
     Connected,
@@ -23,12 +22,13 @@ from omega21.client.events import (
     StepsDone,
     UploadProgress,
 )
-from omega21.client.folder import run_folder_path
-from omega21.client.following import GATHER_SECONDS, GATHER_SECONDS_LOCAL, check_going
-from omega21.client.pulse import PULSE_SECONDS, PULSE_SECONDS_LOCAL, Pulse
-from omega21.client.stored import StoredRun, open_stored_run
-from omega21.client.stream import EventStream
-from omega21.client.summary import Evaluation
+from omega21.client.http.address import is_loopback
+from omega21.client.run_reader import StoredRun, open_stored_run
+from omega21.client.store.run_folder import run_folder_path
+from omega21.client.store.summary import Evaluation
+from omega21.client.training.results_poller import GATHER_SECONDS, GATHER_SECONDS_LOCAL, check_going
+from omega21.client.training.status_poller import PULSE_SECONDS, PULSE_SECONDS_LOCAL, Pulse
+from omega21.client.training.stream import EventStream
 from omega21.language import _
 from omega21.protocol.plan import PlanIndex, Segment, plan_steps
 from omega21.protocol.runs import RunState

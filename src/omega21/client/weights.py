@@ -11,8 +11,8 @@ import anyio
 import httpx
 import numpy as np
 
-from omega21.client.arriving import announced_bytes, check_room, step_of, too_long
-from omega21.client.transport import Call, Transport
+from omega21.client.http.decoding import announced_bytes, check_room, step_of, too_long
+from omega21.client.http.transport import Call, Transport
 from omega21.data.durable import naming, open_private, put_in_place, sync_file
 from omega21.language import _
 from omega21.protocol.checkpoints import MAX_HEADER_BYTES, MAX_TENSORS

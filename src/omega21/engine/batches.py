@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omega21.data.order import batch_of_step, epoch_order
+from omega21.engine.storage.shards import ShardStore
 from omega21.protocol.plan import Segment, ShardRef
-from omega21.training.shards import ShardStore
 
 
 class Batch(NamedTuple):

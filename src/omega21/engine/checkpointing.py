@@ -18,15 +18,15 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from omega21.engine.options import EngineOptions
+from omega21.engine.run import Run
+from omega21.engine.step_writer import ResultWriter
+from omega21.engine.storage.checkpoints import CheckpointStore, weights_of
+from omega21.engine.storage.ledger import Ledger
+from omega21.executors.torch import Arrays, Executor
 from omega21.protocol.checkpoints import CheckpointRecord, trained_plan_sha256
 from omega21.protocol.digests import tensors_sha256
 from omega21.protocol.errors import OmegaError
-from omega21.training.checkpoints import CheckpointStore, weights_of
-from omega21.training.executor import Arrays, Executor
-from omega21.training.ledger import Ledger
-from omega21.training.options import EngineOptions
-from omega21.training.results import ResultWriter
-from omega21.training.run import Run
 
 REST_SECONDS = 1.0
 _SECONDS_BETWEEN_AT_REST = 5.0

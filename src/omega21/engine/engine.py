@@ -19,16 +19,32 @@ from numpy.typing import NDArray
 from omega21 import open_files
 from omega21.data.durable import write_durably
 from omega21.data.locks import hold_lock
+from omega21.engine import inference as questions
+from omega21.engine.batches import SegmentReader
+from omega21.engine.checkpointing import Saver
+from omega21.engine.executor_cache import Residents
+from omega21.engine.inline import InlineBatches
+from omega21.engine.options import EngineOptions
+from omega21.engine.plans import Plans
+from omega21.engine.registry import Registry
+from omega21.engine.reporting import statistics
+from omega21.engine.reporting.events import Events
+from omega21.engine.reporting.history import History
+from omega21.engine.restore import Restoring
+from omega21.engine.run import MOST_WAITING_LISTED, InlineTask, Run
+from omega21.engine.samples import check_labels, check_shape
+from omega21.engine.step_records import iso_time, to_row
+from omega21.engine.step_writer import ResultWriter
+from omega21.engine.storage.checkpoints import CheckpointStore
+from omega21.engine.storage.ledger import Ledger, StoredRun
+from omega21.engine.storage.mirror import LEDGER, Mirror, open_mirror, restore_from_mirror
+from omega21.engine.storage.shards import ShardStore
+from omega21.engine.storage.upload_parts import PieceStore
+from omega21.engine.worker import Worker
+from omega21.executors.platform import find_hardware
+from omega21.executors.torch import Arrays, Executor
 from omega21.language import _
 from omega21.protocol.checkpoints import RestoreCheckpoint
-from omega21.protocol.classic import (
-    Diagnosis,
-    FeedbackDendritas,
-    FeedbackReceived,
-    Info,
-    Metrics,
-    Status,
-)
 from omega21.protocol.digests import documents_sha256, tensors_sha256
 from omega21.protocol.errors import (
     InvalidSamples,
@@ -39,6 +55,14 @@ from omega21.protocol.errors import (
     RunFolderConflict,
     TooManyRuns,
 )
+from omega21.protocol.legacy import (
+    Diagnosis,
+    FeedbackDendritas,
+    FeedbackReceived,
+    Info,
+    Metrics,
+    Status,
+)
 from omega21.protocol.names import DEFAULT_RUN, check_run_name
 from omega21.protocol.plan import plan_sha256
 from omega21.protocol.runs import RunConfig, RunState, RunSummary
@@ -47,29 +71,6 @@ from omega21.protocol.steps import (
     StepsReply,
     encode_scores,
 )
-from omega21.training import questions, statistics
-from omega21.training.batches import SegmentReader
-from omega21.training.checkpoints import CheckpointStore
-from omega21.training.events import Events
-from omega21.training.executor import Arrays, Executor
-from omega21.training.hardware import find_hardware
-from omega21.training.history import History
-from omega21.training.inline import InlineBatches
-from omega21.training.ledger import Ledger, StoredRun
-from omega21.training.mirror import LEDGER, Mirror, open_mirror, restore_from_mirror
-from omega21.training.options import EngineOptions
-from omega21.training.pieces import PieceStore
-from omega21.training.plans import Plans
-from omega21.training.registry import Registry
-from omega21.training.residents import Residents
-from omega21.training.restoring import Restoring
-from omega21.training.results import ResultWriter
-from omega21.training.rows import iso_time, to_row
-from omega21.training.run import MOST_WAITING_LISTED, InlineTask, Run
-from omega21.training.samples import check_labels, check_shape
-from omega21.training.saver import Saver
-from omega21.training.shards import ShardStore
-from omega21.training.worker import Worker
 
 logger = logging.getLogger(__name__)
 FloatArray = NDArray[np.float32]

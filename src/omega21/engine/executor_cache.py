@@ -6,17 +6,17 @@ Everything here belongs to the worker thread.
 import logging
 import threading
 
+from omega21.engine import inference as questions
+from omega21.engine.checkpointing import Saver
+from omega21.engine.run import Position, Run
+from omega21.engine.storage.checkpoints import Checkpoint, CheckpointStore
+from omega21.engine.storage.ledger import Ledger
+from omega21.executors.platform import Hardware
+from omega21.executors.torch import Executor, TorchExecutor
 from omega21.protocol.checkpoints import trained_plan_sha256
 from omega21.protocol.errors import InvalidCheckpoint, OmegaError, OutOfDeviceMemory
 from omega21.protocol.models import TINY
 from omega21.protocol.runs import RunConfig
-from omega21.training import questions
-from omega21.training.checkpoints import Checkpoint, CheckpointStore
-from omega21.training.executor import Executor, TorchExecutor
-from omega21.training.hardware import Hardware
-from omega21.training.ledger import Ledger
-from omega21.training.run import Position, Run
-from omega21.training.saver import Saver
 
 logger = logging.getLogger(__name__)
 

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from omega21.engine.batches import Batch
+from omega21.engine.storage.shards import ShardStore
+from omega21.executors.platform import Hardware
+from omega21.executors.torch import DeviceMemoryExhausted, Executor, TorchExecutor
 from omega21.language import _
-from omega21.protocol.classic import DeviceInfo, Diagnosis, OutputShapes
 from omega21.protocol.errors import OutOfDeviceMemory
+from omega21.protocol.legacy import DeviceInfo, Diagnosis, OutputShapes
 from omega21.protocol.runs import RunConfig
-from omega21.training.batches import Batch
-from omega21.training.executor import DeviceMemoryExhausted, Executor, TorchExecutor
-from omega21.training.hardware import Hardware
-from omega21.training.shards import ShardStore
 
 SAMPLES_AT_A_TIME = 256
 

@@ -3,9 +3,16 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from omega21.engine.batches import SegmentReader
+from omega21.engine.registry import Registry
+from omega21.engine.run import InlineTask, Run
+from omega21.engine.samples import check_inline
+from omega21.engine.step_records import inline_reply
+from omega21.engine.storage.ledger import InlineBatch, Ledger
+from omega21.engine.storage.shards import ShardStore
+from omega21.engine.worker import Worker
 from omega21.language import _
 from omega21.language.borrowed import translated
-from omega21.protocol.classic import Trained
 from omega21.protocol.digests import documents_sha256, tensors_sha256
 from omega21.protocol.errors import (
     Diverged,
@@ -16,15 +23,8 @@ from omega21.protocol.errors import (
     StillRunning,
     from_problem,
 )
+from omega21.protocol.legacy import Trained
 from omega21.protocol.plan import Segment, ShardRef, Source
-from omega21.training.batches import SegmentReader
-from omega21.training.ledger import InlineBatch, Ledger
-from omega21.training.registry import Registry
-from omega21.training.rows import inline_reply
-from omega21.training.run import InlineTask, Run
-from omega21.training.samples import check_inline
-from omega21.training.shards import ShardStore
-from omega21.training.worker import Worker
 
 FloatArray = NDArray[np.float32]
 

@@ -2,17 +2,17 @@
 
 from collections.abc import Sequence
 
+from omega21.engine.batches import SegmentReader
+from omega21.engine.registry import Registry
+from omega21.engine.run import MOST_WAITING_LISTED, Run
+from omega21.engine.samples import check_labels, check_shape
+from omega21.engine.storage.ledger import Ledger
+from omega21.engine.storage.shards import ShardStore
 from omega21.language import _, ngettext
 from omega21.protocol.errors import InvalidSamples, PlanConflict, StillRunning, UnknownSegment
 from omega21.protocol.plan import Plan, Segment, SegmentStored, ShardRef
 from omega21.protocol.runs import RunSummary
 from omega21.protocol.shards import ShardStored, Tensors, decode_shard, shard_samples
-from omega21.training.batches import SegmentReader
-from omega21.training.ledger import Ledger
-from omega21.training.registry import Registry
-from omega21.training.run import MOST_WAITING_LISTED, Run
-from omega21.training.samples import check_labels, check_shape
-from omega21.training.shards import ShardStore
 
 
 class Plans:

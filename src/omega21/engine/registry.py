@@ -4,10 +4,10 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
+from omega21.engine.run import Run
+from omega21.engine.storage.ledger import Ledger
 from omega21.language import _
 from omega21.protocol.errors import OtherRun, RunDeleted, UnknownRun
-from omega21.training.ledger import Ledger
-from omega21.training.run import Run
 
 
 class Listener(Protocol):

@@ -3,6 +3,14 @@
 import threading
 
 from omega21.data.failures import refused_write
+from omega21.engine.executor_cache import Residents
+from omega21.engine.registry import Registry
+from omega21.engine.run import Run
+from omega21.engine.storage.checkpoints import Checkpoint, CheckpointStore
+from omega21.engine.storage.ledger import Ledger
+from omega21.engine.storage.upload_parts import PieceStore
+from omega21.engine.worker import Worker
+from omega21.executors.torch import Executor
 from omega21.language import _
 from omega21.protocol.checkpoints import (
     CheckpointRecord,
@@ -16,14 +24,6 @@ from omega21.protocol.errors import (
     OmegaError,
     UnknownCheckpoint,
 )
-from omega21.training.checkpoints import Checkpoint, CheckpointStore
-from omega21.training.executor import Executor
-from omega21.training.ledger import Ledger
-from omega21.training.pieces import PieceStore
-from omega21.training.registry import Registry
-from omega21.training.residents import Residents
-from omega21.training.run import Run
-from omega21.training.worker import Worker
 
 
 class Restoring:

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from omega21.engine.batches import SegmentReader
+from omega21.engine.storage.ledger import Result, StoredRun
+from omega21.engine.storage.shards import ShardStore
+from omega21.executors.torch import Executor, StepOutcome
 from omega21.protocol.digests import CHAIN_START, chain_result
 from omega21.protocol.plan import PlanIndex, Segment
 from omega21.protocol.runs import RunStatus, RunSummary, Stretch
 from omega21.protocol.steps import MOST_REFUSED_IN_A_ROW, float32_as_json
-from omega21.training.batches import SegmentReader
-from omega21.training.executor import Executor, StepOutcome
-from omega21.training.ledger import Result, StoredRun
-from omega21.training.shards import ShardStore
 
 MOST_WAITING_LISTED = 1000
 """Most names of missing shards in one reply."""

@@ -2,10 +2,10 @@
 
 from datetime import UTC, datetime
 
-from omega21.protocol.classic import LayerActivations, LayerOutputs, Trained
+from omega21.engine.run import LAYER_NAMES, Run
+from omega21.engine.storage.ledger import Result
+from omega21.protocol.legacy import LayerActivations, LayerOutputs, Trained
 from omega21.protocol.steps import StepRow, float32_as_json
-from omega21.training.ledger import Result
-from omega21.training.run import LAYER_NAMES, Run
 
 
 def iso_time(seconds: float) -> str:

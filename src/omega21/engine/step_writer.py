@@ -5,9 +5,9 @@ import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from omega21.engine.run import Run
+from omega21.engine.storage.ledger import Ledger
 from omega21.protocol.errors import StorageFailure, StorageFull
-from omega21.training.ledger import Ledger
-from omega21.training.run import Run
 
 logger = logging.getLogger(__name__)
 

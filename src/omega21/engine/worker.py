@@ -22,6 +22,14 @@ from typing import Any, TypeVar
 import torch
 
 from omega21 import logs
+from omega21.engine.batches import Batch, BatchFeed
+from omega21.engine.checkpointing import Saver
+from omega21.engine.executor_cache import Residents
+from omega21.engine.registry import Listener
+from omega21.engine.run import Clock, InlineTask, Position, Run, make_result
+from omega21.engine.step_writer import ResultWriter
+from omega21.engine.storage.ledger import Ledger, Result
+from omega21.executors.torch import DeviceMemoryExhausted, Executor, StepOutcome
 from omega21.language import _
 from omega21.protocol.errors import (
     NonFinite,
@@ -34,14 +42,6 @@ from omega21.protocol.errors import (
     to_problem,
 )
 from omega21.protocol.runs import Stretch
-from omega21.training.batches import Batch, BatchFeed
-from omega21.training.executor import DeviceMemoryExhausted, Executor, StepOutcome
-from omega21.training.ledger import Ledger, Result
-from omega21.training.registry import Listener
-from omega21.training.residents import Residents
-from omega21.training.results import ResultWriter
-from omega21.training.run import Clock, InlineTask, Position, Run, make_result
-from omega21.training.saver import Saver
 
 TURN_SECONDS = 1.0
 FLUSH_SECONDS = 0.5

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from omega21.model.trainable import Trainable
+from omega21.models.task import Trainable
 from omega21.protocol.models import OptimizerConfig
 
 FUSED_DEVICES = frozenset({"cpu", "cuda", "mps"})

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import torch
 
+from omega21.engine.batches import Batch
+from omega21.engine.options import EngineOptions
+from omega21.executors.memory import process_bytes
 from omega21.language import _
-from omega21.protocol.classic import Machine
 from omega21.protocol.errors import InvalidRequest
+from omega21.protocol.legacy import Machine
 from omega21.protocol.runs import Precision, RunConfig, Stretch
-from omega21.training.batches import Batch
-from omega21.training.memory import process_bytes
-from omega21.training.options import EngineOptions
 
 _DTYPES: dict[Precision, torch.dtype] = {
     "float32": torch.float32,

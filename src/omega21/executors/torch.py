@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from omega21.data.order import step_seed
-from omega21.model.corteza import build_model
+from omega21.engine.batches import Batch
+from omega21.executors.optimizer import build_optimizer, set_learning_rate
+from omega21.executors.platform import Hardware, autocast_dtype
+from omega21.models.corteza import build_model
 from omega21.protocol.runs import RunConfig
-from omega21.training.batches import Batch
-from omega21.training.hardware import Hardware, autocast_dtype
-from omega21.training.optimizer import build_optimizer, set_learning_rate
 
 FloatArray = NDArray[np.float32]
 Arrays = dict[str, NDArray[np.generic]]

@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from omega21.model.trainable import Trainable
+from omega21.models.task import Trainable
 from omega21.protocol.models import ModelConfig
 
 STATISTICS_PER_TOKEN: Final = 3

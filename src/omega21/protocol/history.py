@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from omega21.protocol.classic import FeedbackStatistics
+from omega21.protocol.legacy import FeedbackStatistics
 from omega21.protocol.messages import Reply
 from omega21.protocol.names import RunName
 from omega21.protocol.runs import RunSummary

@@ -14,41 +14,41 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic.json_schema import models_json_schema
 from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddleware
 
-from omega21.protocol.classic import TrainLayer2
+from omega21.engine.engine import Engine
+from omega21.executors.memory import MemoryHistory
 from omega21.protocol.errors import Problem
+from omega21.protocol.legacy import TrainLayer2
 from omega21.protocol.link import LINK_MEDIA_TYPE
 from omega21.protocol.proof import ProveToken
 from omega21.protocol.session import LogIn
 from omega21.protocol.shards import SHARD_MEDIA_TYPE
 from omega21.protocol.tunnels import TunnelKind
-from omega21.server import (
-    checkpoint,
-    classic,
-    compute,
+from omega21.server.auth import proof
+from omega21.server.auth.access import Access, AccessControl
+from omega21.server.http import errors as problems
+from omega21.server.http.bodies import BodyRoom, Lingering
+from omega21.server.http.headers import SecurityHeaders
+from omega21.server.http.language import InTheCallersLanguage
+from omega21.server.http.long_poll import Watchers
+from omega21.server.http.usage import TrafficCount, TrafficMeter
+from omega21.server.openapi.page import STYLE, render_page
+from omega21.server.routes import checkpoints as checkpoint
+from omega21.server.routes import (
     dashboard,
     evaluations,
     history,
     link,
     logs,
     plan,
-    problems,
     prometheus,
-    proof,
     runs,
     session,
     shards,
     steps,
 )
-from omega21.server.access import Access, AccessControl
-from omega21.server.bodies import BodyRoom, Lingering
-from omega21.server.docs_page import STYLE, render_page
-from omega21.server.language import InTheCallersLanguage
-from omega21.server.security_headers import SecurityHeaders
+from omega21.server.routes import inference as compute
+from omega21.server.routes import legacy as classic
 from omega21.server.services import Services
-from omega21.server.traffic import TrafficCount, TrafficMeter
-from omega21.server.watchers import Watchers
-from omega21.training.engine import Engine
-from omega21.training.memory import MemoryHistory
 
 ROUTERS: tuple[APIRouter, ...] = (
     classic.router,

@@ -23,6 +23,9 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from omega21.data.durable import keep_to_user
+from omega21.engine.options import EngineOptions
+from omega21.executors.malloc import keep_freed_memory
+from omega21.executors.openmp import bound_spinning
 from omega21.language import _
 from omega21.logs import SERVER_LOG, PlainLines, hide, log_to_file
 from omega21.protocol.errors import (
@@ -33,13 +36,14 @@ from omega21.protocol.errors import (
 )
 from omega21.protocol.token import parse_token
 from omega21.protocol.tunnels import TunnelAsked, TunnelKind
-from omega21.server.access import Access, is_loopback_address
-from omega21.server.starting import (
+from omega21.server.auth.access import Access, is_loopback_address
+from omega21.server.auth.strangers import quiet_strangers
+from omega21.server.auth.token import server_token
+from omega21.server.startup import (
     make_data_dir,
     open_standard_files,
     start_errors,
 )
-from omega21.server.strangers import quiet_strangers
 from omega21.server.supervisor import (
     Supervisor,
     child_command,
@@ -47,15 +51,11 @@ from omega21.server.supervisor import (
     die_with_parent,
     start_reporting,
 )
-from omega21.server.token import server_token
-from omega21.training.heap import keep_freed_memory
-from omega21.training.options import EngineOptions
-from omega21.training.waiting import bound_spinning
 
 if TYPE_CHECKING:
+    from omega21.engine.engine import Engine
     from omega21.server.tunnels.provider import Tunnel
     from omega21.server.tunnels.watch import TunnelWatch
-    from omega21.training.engine import Engine
 
 logger = logging.getLogger(__name__)
 
@@ -308,7 +308,7 @@ def _serve_here(
 
 def _engine_class() -> "type[Engine]":
     try:
-        from omega21.training.engine import Engine  # noqa: PLC0415
+        from omega21.engine.engine import Engine  # noqa: PLC0415
     except OSError as error:  # a library of torch's that this system cannot load
         raise ImportError(str(error)) from error
     return Engine
@@ -409,7 +409,7 @@ async def _serve(
 ) -> None:
     # Together they take half a second: after the address is known to be good, and after torch.
     from omega21.server.app import create_app  # noqa: PLC0415
-    from omega21.server.listener import Listener  # noqa: PLC0415
+    from omega21.server.http.listener import Listener  # noqa: PLC0415
 
     app = create_app(engine, access=access, tunnel=tunnel)
     listener = Listener(app, on_listening=on_listening, stop_seconds=_STOP_SECONDS)

@@ -5,16 +5,16 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Query, Request
 
+from omega21.engine.engine import Engine
+from omega21.executors.memory import MemoryHistory
 from omega21.language import N_
 from omega21.protocol.history import RunPosition
 from omega21.protocol.names import RunName
 from omega21.protocol.runs import RunSummary
 from omega21.protocol.tunnels import TunnelKind
-from omega21.server.lanes import Lane
-from omega21.server.traffic import TrafficMeter
-from omega21.server.watchers import Watchers
-from omega21.training.engine import Engine
-from omega21.training.memory import MemoryHistory
+from omega21.server.http.long_poll import Watchers
+from omega21.server.http.thread_pools import Lane
+from omega21.server.http.usage import TrafficMeter
 
 
 @dataclass(frozen=True, kw_only=True)

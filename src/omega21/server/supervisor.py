@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING
 from omega21.language import current_locale
 
 if TYPE_CHECKING:
-    from omega21.training.engine import Engine
+    from omega21.engine.engine import Engine
 
 HEARTBEAT_SECONDS = 5.0
 _SILENCE_SECONDS = 60.0

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from omega21.cli.outcome import show_outcome
-from omega21.cli.output import Output
-from omega21.cli.progress import Pace
-from omega21.cli.view import JsonView, LiveView, PlainView
+from omega21.cli.ui.live import JsonView, LiveView, PlainView
+from omega21.cli.ui.output import Output
+from omega21.cli.ui.progress import Pace
+from omega21.cli.ui.result import show_outcome
 from omega21.client.events import (
     Connected,
     Done,
@@ -28,9 +28,9 @@ from omega21.client.events import (
     StepsDone,
     UploadProgress,
 )
-from omega21.client.summary import Evaluation, Summary
-from omega21.client.traffic import Traffic
-from omega21.protocol.classic import (
+from omega21.client.http.usage import Traffic
+from omega21.client.store.summary import Evaluation, Summary
+from omega21.protocol.legacy import (
     Architecture,
     FeedbackStatistics,
     Flow,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omega21.cli.plot import Trend, columns, curve, is_wide, sparkline
+from omega21.cli.ui.sparkline import Trend, columns, curve, is_wide, sparkline
 
 FINITE = st.floats(-1e6, 1e6)
 

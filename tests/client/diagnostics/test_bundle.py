@@ -11,9 +11,9 @@ import httpx
 import pytest
 
 from omega21 import Client
-from omega21.client.bundle import write_bundle
-from omega21.client.scrubbing import Scrubber
-from omega21.client.servers import remember
+from omega21.client.diagnostics.bundle import write_bundle
+from omega21.client.diagnostics.redact import Scrubber
+from omega21.client.known_servers import remember
 from omega21.logs import CLIENT_LOG, SharedFile
 from tests.carriers import NGROK, TunnelCarrier
 from tests.client.runs import tiny, train

@@ -12,7 +12,7 @@ import pytest
 
 from omega21 import AsyncClient
 from omega21.client.events import Event, LinkLost, LinkRestored, RunReady
-from omega21.client.policy import RetryRules
+from omega21.client.http.retry import RetryRules
 from omega21.protocol.errors import (
     BodyTooLarge,
     InvalidAddress,

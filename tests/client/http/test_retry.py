@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omega21.client.policy import LONGEST_WAIT, Fatal, Retry, RetryRules, is_link_failure, judge
+from omega21.client.http.retry import LONGEST_WAIT, Fatal, Retry, RetryRules, is_link_failure, judge
 from omega21.protocol.errors import (
     Conflict,
     InternalError,

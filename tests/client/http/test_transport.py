@@ -6,9 +6,8 @@ import socket
 import httpx
 import pytest
 
-from omega21.client.policy import RetryRules
-from omega21.client.transport import Call, Transport, map_error
-from omega21.protocol.classic import Health
+from omega21.client.http.retry import RetryRules
+from omega21.client.http.transport import Call, Transport, map_error
 from omega21.protocol.errors import (
     InvalidSamples,
     NotOmega21,
@@ -21,6 +20,7 @@ from omega21.protocol.errors import (
     Unreachable,
     to_problem,
 )
+from omega21.protocol.legacy import Health
 from tests.proxies import canned, reply
 
 pytestmark = pytest.mark.anyio

@@ -13,7 +13,7 @@ import pytest
 from omega21 import AsyncClient
 from omega21.client.events import Notice, StepsDone
 from omega21.client.loggers import LoggedRun, LoggerChoice, Point, load_logger
-from omega21.client.orders import TrainOrder
+from omega21.client.training.request import TrainOrder
 from omega21.protocol.errors import ExtraMissing, InvalidRequest
 from tests.client.runs import done, of_type, stored, tiny
 from tests.servers import RunningServer
@@ -142,7 +142,7 @@ async def test_a_slow_logger_holds_nobody_up_and_gets_the_rest_the_next_time(
             super().start(run)
 
     monkeypatch.setattr(feeding.Feeds.finish, "__defaults__", (0.01,))
-    monkeypatch.setattr("omega21.client.flow.STOP_SECONDS", 0.01)
+    monkeypatch.setattr("omega21.client.training.session.STOP_SECONDS", 0.01)
     async with client_of(server) as client:
         events = await train(client, tiny("slow"), tmp_path, Stuck())
         notices = [notice.text for notice in of_type(events, Notice)]  # type: ignore[arg-type]

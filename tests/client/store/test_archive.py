@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from omega21.client.archive import export_run, import_run
-from omega21.client.folder import RunFolder, RunRecord
+from omega21.client.store.archive import export_run, import_run
+from omega21.client.store.run_folder import RunFolder, RunRecord
 from omega21.protocol.digests import CHAIN_START, chain_result
 from omega21.protocol.errors import InvalidDataFile, OmegaError, RunFolderConflict
 from omega21.protocol.runs import RunConfig

@@ -11,19 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from omega21.client import results as results_module
-from omega21.client.archive import export_run, import_run
-from omega21.client.checkpoints import file_sha256, remove_others, seal
 from omega21.client.events import Event, Notice
-from omega21.client.folder import (
+from omega21.client.store import results as results_module
+from omega21.client.store.archive import export_run, import_run
+from omega21.client.store.checkpoints import file_sha256, remove_others, seal
+from omega21.client.store.locked_files import when_unlocked
+from omega21.client.store.results import Results
+from omega21.client.store.run_folder import (
     check_removable,
     list_run_folders,
     look_at_run_folders,
     remove_run_folder,
 )
-from omega21.client.results import Results
-from omega21.client.unlocked import when_unlocked
-from omega21.client.uploads import is_shard
+from omega21.client.training.upload import is_shard
 from omega21.protocol.errors import (
     FileLocked,
     InvalidDataFile,

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter
 
-from omega21.client.kept_paths import KeptPath
-from omega21.data.files import write_data
-from omega21.data.generators import generate
+from omega21.client.store.kept_paths import KeptPath
+from omega21.data.sources.files import write_data
+from omega21.data.sources.generators import generate
 from tests.cli.conftest import COMMAND
 from tests.servers import start_server
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from omega21 import AsyncClient
-from omega21.client.budget import LONGEST_GATHER, choose
 from omega21.client.events import Event, Notice, RunReady
-from omega21.client.folder import run_folder_path
-from omega21.client.needs import Choice, Workload
-from omega21.client.traffic import default_path
+from omega21.client.http.usage import default_path
+from omega21.client.store.run_folder import run_folder_path
+from omega21.client.training.budget import LONGEST_GATHER, choose
+from omega21.client.training.estimate import Choice, Workload
 from omega21.data.samples import Samples, as_type
-from omega21.data.traffic import Counted, TrafficLedger
+from omega21.data.usage import Counted, TrafficLedger
 from omega21.protocol.digests import tensors_sha256
 from omega21.protocol.errors import BudgetExceeded, InvalidSamples, UnknownRun
 from omega21.protocol.plan import Segment, Source, plan_sha256

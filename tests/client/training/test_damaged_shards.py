@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from omega21 import AsyncClient
-from omega21.client.folder import RunFolder
-from omega21.client.uploads import SegmentUpload
-from omega21.data.files import write_data
-from omega21.data.generators import generate
+from omega21.client.store.run_folder import RunFolder
+from omega21.client.training.upload import SegmentUpload
+from omega21.data.sources.files import write_data
+from omega21.data.sources.generators import generate
 from omega21.protocol.errors import RunFolderConflict
 from omega21.protocol.plan import Source
 from tests.client.folders import make_run

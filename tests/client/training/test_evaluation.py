@@ -10,9 +10,9 @@ import pytest
 
 from omega21 import AsyncClient
 from omega21.client.events import Evaluated, Notice, ServerSeen, as_dict
-from omega21.client.folder import RunFolder
-from omega21.client.results import Results
-from omega21.client.summary import Evaluation, Scored
+from omega21.client.store.results import Results
+from omega21.client.store.run_folder import RunFolder
+from omega21.client.store.summary import Evaluation, Scored
 from omega21.data.scores import auroc
 from omega21.protocol.digests import CHAIN_START, chain_result
 from omega21.protocol.errors import ReadOnlyStorage, RunFolderConflict, StorageFull
@@ -87,7 +87,7 @@ async def test_a_server_without_room_is_told_and_the_training_goes_on(
     server: RunningServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A full disk is made where the client asks; what it then does is real."""
-    from omega21.client import evaluating
+    from omega21.client.training import evaluation as evaluating
 
     async def refuse(*_: object, **__: object) -> Scored:
         raise StorageFull("the limit of 1 MB is reached")

@@ -10,9 +10,9 @@ import pytest
 
 from omega21 import AsyncClient
 from omega21.client.events import Event
-from omega21.client.policy import RetryRules
-from omega21.client.summary import Summary
-from omega21.data.generators import generate
+from omega21.client.http.retry import RetryRules
+from omega21.client.store.summary import Summary
+from omega21.data.sources.generators import generate
 from omega21.protocol.errors import Unreachable
 from tests.client.runs import done, stored, tiny, train
 from tests.proxies import (

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from omega21 import AsyncClient
-from omega21.client.conditions import changed_at, changes, differences, in_force, merge
 from omega21.client.events import Notice
+from omega21.client.training.provenance import changed_at, changes, differences, in_force, merge
 from omega21.protocol.runs import Stretch
 from tests.client.runs import done, of_type, tiny, train
 from tests.servers import RunningServer, start_server

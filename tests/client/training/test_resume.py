@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from omega21 import AsyncClient
-from omega21.client.checkpoints import checkpoint_folder, find_checkpoint, held_step
 from omega21.client.events import Event, Notice, StepsDone
-from omega21.client.folder import RunFolder
-from omega21.client.pulling import wait_until_durable
-from omega21.client.restoring import estimate
+from omega21.client.store.checkpoints import checkpoint_folder, find_checkpoint, held_step
+from omega21.client.store.run_folder import RunFolder
+from omega21.client.training.checkpoint_download import wait_until_durable
+from omega21.client.training.checkpoint_restore import estimate
 from omega21.protocol.errors import (
     InvalidCheckpoint,
     OtherRun,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from omega21.client.folder import RunFolder, RunRecord, run_folder_path
-from omega21.client.unfinished import unfinished_order
+from omega21.client.store.run_folder import RunFolder, RunRecord, run_folder_path
+from omega21.client.training.resume import unfinished_order
 from omega21.protocol.errors import RunFolderConflict
 from tests.client.runs import tiny
 

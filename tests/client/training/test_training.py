@@ -16,9 +16,9 @@ from omega21.client.events import (
     StepsDone,
     UploadProgress,
 )
-from omega21.client.folder import RunFolder
-from omega21.data.files import write_data
-from omega21.data.generators import generate
+from omega21.client.store.run_folder import RunFolder
+from omega21.data.sources.files import write_data
+from omega21.data.sources.generators import generate
 from omega21.protocol.digests import chain_result
 from omega21.protocol.errors import (
     InvalidRequest,

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from omega21.client.pace import BEHIND, FEWEST, LEVELS, MOST, Pace
+from omega21.client.training.upload_rate import BEHIND, FEWEST, LEVELS, MOST, Pace
 
 
 class Clock:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from omega21.data.files import open_data, write_data
-from omega21.data.generators import generate
 from omega21.data.samples import Samples
+from omega21.data.sources.files import open_data, write_data
+from omega21.data.sources.generators import generate
 from omega21.protocol.errors import InvalidDataFile, InvalidSamples
 
 SUFFIXES = [".npz", ".safetensors"]

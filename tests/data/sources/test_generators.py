@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from omega21.data.generators import KINDS, MAX_INDEX, anomaly_labels, generate
 from omega21.data.samples import FEATURES, Samples, statistics
+from omega21.data.sources.generators import KINDS, MAX_INDEX, anomaly_labels, generate
 from omega21.protocol.digests import tensors_sha256
 from omega21.protocol.plan import Kind
 

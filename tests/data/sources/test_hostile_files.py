@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from omega21.data.files import open_data, read_features
+from omega21.data.sources.files import open_data, read_features
 from omega21.protocol.errors import InvalidDataFile, OmegaError
 
 X = np.random.default_rng(0).normal(size=(6, 1600)).astype(np.float32)

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from omega21.engine.engine import Engine
+from omega21.engine.options import EngineOptions
+from omega21.executors.memory import MOST_SAMPLES, MemoryHistory
 from omega21.protocol.errors import OtherRun, StorageFull, UnknownRun
 from omega21.protocol.evaluations import RecordEvaluation
 from omega21.protocol.history import Event
-from omega21.training.engine import Engine
-from omega21.training.memory import MOST_SAMPLES, MemoryHistory
-from omega21.training.options import EngineOptions
-from tests.training.engines import (
+from tests.engine.engines import (
     OPTIONS,
     DrivenRun,
     Row,
@@ -22,7 +22,7 @@ from tests.training.engines import (
     make_segment,
     running,
 )
-from tests.training.test_refused import spoil
+from tests.engine.test_non_finite import spoil
 
 EVALUATION = RecordEvaluation(
     run_id="0" * 32, step=3, samples=10, anomalies=2, found=1, false_alarms=0, loss=0.25,
@@ -104,7 +104,7 @@ class TestSeries:
         marks.append(history.position(trained.name).mark)
         trained.control(1, paused=True)
         marks.append(history.position(trained.name).mark)
-        logging.getLogger("omega21.training.saver").warning("the disk is full")
+        logging.getLogger("omega21.engine.checkpointing").warning("the disk is full")
         marks.append(history.position(trained.name).mark)
         assert len(set(marks)) == 4
         assert history.position(trained.name).mark == marks[-1]
@@ -175,7 +175,7 @@ class TestEvents:
             trained.engine.events.newest("nobody")
 
     def test_repeat_no_warning_and_keep_a_bounded_number(self, engine: Engine) -> None:
-        log = logging.getLogger("omega21.training.results")
+        log = logging.getLogger("omega21.engine.step_writer")
         for _ in range(3):
             log.warning("the disk is full")
         assert [(e.detail, e.count) for e in engine.events.newest() if e.kind == "warning"] == [
@@ -189,7 +189,7 @@ class TestEvents:
         assert len(engine.events.newest(limit=5)) == 5
 
     def test_a_closed_engine_hears_no_more(self, tmp_path: Path) -> None:
-        log = logging.getLogger("omega21.training.results")
+        log = logging.getLogger("omega21.engine.step_writer")
         with running(tmp_path / "data") as _:
             before = list(log.handlers)
         assert len(log.handlers) == len(before) - 1

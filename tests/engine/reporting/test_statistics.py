@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from omega21.protocol.classic import FeedbackDendritas, Status
+from omega21.engine.engine import Engine
+from omega21.engine.reporting.statistics import disk_limit, trend
 from omega21.protocol.errors import KeyReused, UnknownRun
-from omega21.training.engine import Engine
-from omega21.training.statistics import disk_limit, trend
-from tests.training.engines import DrivenRun, cut, make_samples, make_segment, running
+from omega21.protocol.legacy import FeedbackDendritas, Status
+from tests.engine.engines import DrivenRun, cut, make_samples, make_segment, running
 
 RNG = np.random.default_rng(0)
 NOISE = RNG.normal(0, 0.02, 20)

@@ -13,6 +13,8 @@ import pytest
 from numpy.typing import NDArray
 from safetensors import safe_open
 
+from omega21.engine.engine import Engine
+from omega21.engine.options import EngineOptions
 from omega21.protocol.checkpoints import PIECE_BYTES, RECORD_KEY, RestoreCheckpoint
 from omega21.protocol.errors import (
     BodyTooLarge,
@@ -24,9 +26,7 @@ from omega21.protocol.errors import (
 )
 from omega21.protocol.runs import RunSummary
 from omega21.protocol.shards import pack
-from omega21.training.engine import Engine
-from omega21.training.options import EngineOptions
-from tests.training.engines import (
+from tests.engine.engines import (
     CONFIG,
     DrivenRun,
     Outcome,
@@ -35,7 +35,7 @@ from tests.training.engines import (
     make_segment,
     running,
 )
-from tests.training.reference import Stretch, train_plainly
+from tests.engine.reference import Stretch, train_plainly
 
 SAMPLES = make_samples(24)
 SHARDS = cut(SAMPLES, 6)

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from omega21.engine.engine import Engine
+from omega21.engine.storage.ledger import FORMAT, Ledger, Result
 from omega21.protocol.digests import CHAIN_START, chain_result
 from omega21.protocol.errors import RunFolderConflict
 from omega21.protocol.runs import Stretch
-from omega21.training.engine import Engine
-from omega21.training.ledger import FORMAT, Ledger, Result
-from tests.training.engines import (
+from tests.engine.engines import (
     CONFIG,
     OPTIONS,
     DrivenRun,
@@ -25,7 +25,7 @@ from tests.training.engines import (
     make_segment,
     running,
 )
-from tests.training.processes import EngineProcess
+from tests.engine.processes import EngineProcess
 
 SHARDS = cut(make_samples(8), 2)
 SEGMENT = make_segment(SHARDS, batch_size=2, epochs=3)
@@ -217,9 +217,9 @@ def test_a_full_disk_is_named_and_nothing_is_lost(tmp_path: Path) -> None:
         "import resource, signal, sys\n"
         "from pathlib import Path\n"
         "from omega21.protocol.errors import StorageFull\n"
-        "from omega21.training.ledger import Ledger\n"
-        "from tests.training.engines import CONFIG\n"
-        "from tests.training.test_ledger import result\n"
+        "from omega21.engine.storage.ledger import Ledger\n"
+        "from tests.engine.engines import CONFIG\n"
+        "from tests.engine.storage.test_ledger import result\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "ledger = Ledger(Path(sys.argv[1]) / 'ledger.sqlite')\n"
         "key = ledger.add_run('a-run', 'a' * 32, CONFIG).key\n"

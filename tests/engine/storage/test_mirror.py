@@ -15,14 +15,13 @@ import pytest
 
 from omega21 import AsyncClient
 from omega21.client.events import Notice
-from omega21.protocol.classic import Trained
+from omega21.engine.engine import Engine
+from omega21.engine.storage.mirror import KEEP, LEDGER, manifests
+from omega21.engine.storage.snapshots import copy_ledger
 from omega21.protocol.errors import InvalidRequest
-from omega21.training.engine import Engine
-from omega21.training.mirror import KEEP, LEDGER, manifests
-from omega21.training.snapshots import copy_ledger
+from omega21.protocol.legacy import Trained
 from tests.client.runs import done, of_type, tiny, train
-from tests.servers import RunningServer, start_server
-from tests.training.engines import (
+from tests.engine.engines import (
     MOST_SECONDS,
     OPTIONS,
     DrivenRun,
@@ -31,6 +30,7 @@ from tests.training.engines import (
     make_segment,
     running,
 )
+from tests.servers import RunningServer, start_server
 
 OFTEN = ("--device", "cpu", "--threads", "1", "--checkpoint-steps", "2")
 

@@ -12,6 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from omega21.engine.engine import Engine
+from omega21.engine.options import EngineOptions
+from omega21.engine.storage.shards import MINIMUM_AGE_SECONDS, ShardStore
 from omega21.protocol.digests import tensors_sha256
 from omega21.protocol.errors import (
     InvalidSamples,
@@ -21,10 +24,7 @@ from omega21.protocol.errors import (
     UnknownShard,
 )
 from omega21.protocol.shards import encode_shard
-from omega21.training.engine import Engine
-from omega21.training.options import EngineOptions
-from omega21.training.shards import MINIMUM_AGE_SECONDS, ShardStore
-from tests.training.engines import (
+from tests.engine.engines import (
     CONFIG,
     DrivenRun,
     Samples,
@@ -35,7 +35,7 @@ from tests.training.engines import (
     make_shard,
     running,
 )
-from tests.training.reference import Stretch, train_plainly
+from tests.engine.reference import Stretch, train_plainly
 
 SHARDS = cut(make_samples(20), 2)
 SIZE = len(SHARDS[0].plain)
@@ -344,8 +344,8 @@ class TestFullDisk:
             "import resource, signal, sys\n"
             "from pathlib import Path\n"
             "from omega21.protocol.errors import StorageFull\n"
-            "from omega21.training.shards import ShardStore\n"
-            "from tests.training.engines import make_samples, make_shard\n"
+            "from omega21.engine.storage.shards import ShardStore\n"
+            "from tests.engine.engines import make_samples, make_shard\n"
             "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
             "store = ShardStore(Path(sys.argv[1]), limit=10**9)\n"

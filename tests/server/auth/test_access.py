@@ -6,11 +6,11 @@ from typing import Any
 import httpx
 import pytest
 
+from omega21.engine.engine import Engine
 from omega21.protocol.errors import ForeignOrigin, OmegaError, TooManyAttempts, Unauthorized
-from omega21.server.access import SESSION_COOKIE, Access, is_loopback_address
 from omega21.server.app import create_app
-from omega21.server.attempts import BURST
-from omega21.training.engine import Engine
+from omega21.server.auth.access import SESSION_COOKIE, Access, is_loopback_address
+from omega21.server.auth.throttle import BURST
 
 TOKEN = "correct-horse-ñ"
 

@@ -4,7 +4,7 @@ import pytest
 from starlette.datastructures import Headers
 
 from omega21.protocol.errors import ForeignOrigin
-from omega21.server.origins import came_by_https, check_own_page
+from omega21.server.auth.origins import came_by_https, check_own_page
 
 PUBLIC = "abc.ngrok-free.app"
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from omega21.server.tickets import MAX_AGE_SECONDS, Tickets
+from omega21.server.auth.sessions import MAX_AGE_SECONDS, Tickets
 
 
 class Clock:

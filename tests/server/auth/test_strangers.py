@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from omega21 import logs
-from omega21.server.strangers import BURST, SECONDS_EACH, QuietStrangers, mark_stranger
+from omega21.server.auth.strangers import BURST, SECONDS_EACH, QuietStrangers, mark_stranger
 
 FLOOD = 2000
 

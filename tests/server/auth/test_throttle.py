@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from omega21.server.attempts import BURST, SECONDS_EACH, Attempts
+from omega21.server.auth.throttle import BURST, SECONDS_EACH, Attempts
 
 
 class Clock:

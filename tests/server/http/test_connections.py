@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from omega21.server.access import ADMITTED
-from omega21.server.connections import Limits
-from omega21.server.listener import Listener
-from omega21.server.serve import bind
+from omega21.server.auth.access import ADMITTED
+from omega21.server.http.connections import Limits
+from omega21.server.http.listener import Listener
+from omega21.server.main import bind
 
 BLOCK = bytes(2**20)
 

@@ -6,11 +6,11 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from omega21.engine.engine import Engine
 from omega21.protocol.errors import OmegaError, Unavailable, error_classes
-from omega21.server.access import Access
 from omega21.server.app import create_app
-from omega21.server.problems import problem_response
-from omega21.training.engine import Engine
+from omega21.server.auth.access import Access
+from omega21.server.http.errors import problem_response
 
 pytestmark = pytest.mark.anyio
 

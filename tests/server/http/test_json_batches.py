@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omega21.protocol.errors import InvalidRequest
-from omega21.server.batches import read_json_batch
+from omega21.server.http.json_batches import read_json_batch
 
 ROW = [0.25] * 1600
 

@@ -6,9 +6,9 @@ from typing import Any
 import httpx
 import pytest
 
-from omega21.data.traffic import Counted, TrafficLedger
-from omega21.protocol.traffic import MonthTraffic
-from omega21.server.traffic import TRAFFIC_FILE, TrafficMeter
+from omega21.data.usage import Counted, TrafficLedger
+from omega21.protocol.usage import MonthTraffic
+from omega21.server.http.usage import TRAFFIC_FILE, TrafficMeter
 from tests.servers import RunningServer, start_server
 
 RUN_ID = "0" * 32

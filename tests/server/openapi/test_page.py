@@ -11,10 +11,9 @@ import pytest
 from fastapi import FastAPI
 from pydantic import TypeAdapter
 
+from omega21.engine.engine import Engine
 from omega21.protocol import (
     checkpoints,
-    classic,
-    compute,
     evaluations,
     history,
     logs,
@@ -25,12 +24,13 @@ from omega21.protocol import (
     shards,
     steps,
 )
+from omega21.protocol import inference as compute
+from omega21.protocol import legacy as classic
 from omega21.protocol.errors import error_classes
-from omega21.server.access import Access
 from omega21.server.app import create_app
-from omega21.server.docs_page import render_page
-from omega21.server.reference import calls, messages
-from omega21.training.engine import Engine
+from omega21.server.auth.access import Access
+from omega21.server.openapi.page import render_page
+from omega21.server.openapi.reference import calls, messages
 
 ROOT = Path(__file__).parents[2]
 MODULES = (

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 
-from omega21.server.dashboard import VERSION
+from omega21.server.routes.dashboard import VERSION
 
 ROOT = Path(__file__).parents[2]
 STATIC = ROOT / "src/omega21/server/static"

@@ -14,7 +14,7 @@ from omega21.protocol.history import (
     MemoryReply,
     SeriesReply,
 )
-from tests.server.test_runs import (
+from tests.server.routes.test_runs import (
     advance,
     id_of,
     make_run,

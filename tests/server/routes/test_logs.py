@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from omega21.logs import SERVER_LOG
-from omega21.server.access import SESSION_COOKIE, SESSION_PATH
+from omega21.server.auth.access import SESSION_COOKIE, SESSION_PATH
 from tests.client.runs import tiny
 from tests.servers import start_server
 

@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from omega21.server.access import SESSION_COOKIE, Access
+from omega21.engine.engine import Engine
 from omega21.server.app import create_app
-from omega21.server.attempts import BURST
-from omega21.server.security_headers import PAGE_HEADERS, SECURITY_HEADERS
-from omega21.training.engine import Engine
+from omega21.server.auth.access import SESSION_COOKIE, Access
+from omega21.server.auth.throttle import BURST
+from omega21.server.http.headers import PAGE_HEADERS, SECURITY_HEADERS
 
 pytestmark = pytest.mark.anyio
 

@@ -9,13 +9,13 @@ import httpx
 import pytest
 from starlette.types import Message
 
+from omega21.engine.engine import Engine
 from omega21.protocol.runs import RunSummary
 from omega21.protocol.steps import StepsReply
-from omega21.server.access import Access
 from omega21.server.app import create_app
-from omega21.server.watchers import Watchers
-from omega21.training.engine import Engine
-from tests.server.test_runs import (
+from omega21.server.auth.access import Access
+from omega21.server.http.long_poll import Watchers
+from tests.server.routes.test_runs import (
     advance,
     id_of,
     make_run,

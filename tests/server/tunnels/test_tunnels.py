@@ -21,7 +21,7 @@ import pytest
 
 from omega21 import AsyncClient
 from omega21.protocol.errors import InvalidRequest, TunnelLost, TunnelNotSetUp, TunnelRefused
-from omega21.server.token import server_token
+from omega21.server.auth.token import server_token
 from tests.client.runs import done, tiny, train
 from tests.servers import RunningServer, start_server
 from tests.tunnels import FakeCloudflared, FakeNgrok

@@ -27,9 +27,9 @@ def export_run(
     With its samples, results and checkpoint, and without what belongs to this machine.
     """
     from omega21.cli.connection import checked_name
-    from omega21.cli.output import Output, facts
-    from omega21.cli.output_files import check_output
-    from omega21.client.archive import export_run
+    from omega21.cli.ui.output import Output, facts
+    from omega21.cli.ui.output_files import check_output
+    from omega21.client.store.archive import export_run
 
     path = output or Path(f"{checked_name(run)}.zip")
     check_output(path)
@@ -65,8 +65,8 @@ def import_run(
 
     A run of that name that is here stays as it is.
     """
-    from omega21.cli.output import Output, facts
-    from omega21.client.archive import import_run
+    from omega21.cli.ui.output import Output, facts
+    from omega21.client.store.archive import import_run
 
     folder = import_run(file, workdir=workdir)
     rows = [(_("run"), folder.name), (_("folder"), str(folder))]

@@ -56,8 +56,8 @@ def pull(
     again.
     """
     from omega21.cli.connection import checked_name, server_last_used
-    from omega21.cli.output import Output, facts
-    from omega21.client.folder import list_run_folders
+    from omega21.cli.ui.output import Output, facts
+    from omega21.client.store.run_folder import list_run_folders
     from omega21.protocol.errors import UnknownRun
 
     name = run
@@ -103,8 +103,8 @@ def _pull_full(
     client: "Client", run: str, *, output: Path | None, workdir: Path | None
 ) -> tuple[Path, int, str]:
     """Pull a checkpoint into the run's folder, held meanwhile, or to a file of the user's."""
-    from omega21.client.checkpoints import checkpoint_folder
-    from omega21.client.folder import RunFolder, run_folder_path
+    from omega21.client.store.checkpoints import checkpoint_folder
+    from omega21.client.store.run_folder import RunFolder, run_folder_path
     from omega21.data.durable import put_in_place
 
     if output is not None:

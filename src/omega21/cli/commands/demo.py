@@ -28,10 +28,10 @@ def demo(
 
     import platformdirs
 
-    from omega21.cli.outcome import show_outcome
-    from omega21.cli.output import Output
     from omega21.cli.training import Job, open_server, tell_report, train_segment
-    from omega21.client.orders import TrainOrder
+    from omega21.cli.ui.output import Output
+    from omega21.cli.ui.result import show_outcome
+    from omega21.client.training.request import TrainOrder
     from omega21.language import _
 
     output = Output(quiet=quiet, verbose=verbose)

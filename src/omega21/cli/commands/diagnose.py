@@ -7,7 +7,7 @@ from omega21.language import _
 from omega21.language.figures import decimal
 
 if TYPE_CHECKING:
-    from omega21.protocol.classic import Diagnosis
+    from omega21.protocol.legacy import Diagnosis
 
 
 def diagnose(
@@ -26,7 +26,7 @@ def diagnose(
     It computes forward and backward on real tensors; no run is touched.
     """
     from omega21.cli.connection import connect
-    from omega21.cli.output import Output, facts
+    from omega21.cli.ui.output import Output, facts
 
     output = Output(json=json, quiet=quiet, verbose=verbose)
     with connect(

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from rich.text import Text
 
-    from omega21.cli.output import Output
     from omega21.cli.servers import Reaching
-    from omega21.client.checks import Check
+    from omega21.cli.ui.output import Output
+    from omega21.client.diagnostics.checks import Check
 
 _STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red", "not checked": "dim"}
 
@@ -66,8 +66,8 @@ def doctor(
     """
     import anyio
 
-    from omega21.cli.output import Output
-    from omega21.cli.output_files import check_output
+    from omega21.cli.ui.output import Output
+    from omega21.cli.ui.output_files import check_output
 
     output = Output(json=json, quiet=quiet, verbose=verbose)
     if bundle:
@@ -111,9 +111,9 @@ def _examination(
 ) -> "AsyncIterator[Check]":
     """Prepare the checks of the server named, or of the one used last; of none, where that is."""
     from omega21.cli.servers import find_server
-    from omega21.client.doctor import Examination
-    from omega21.client.folder import runs_folder
-    from omega21.client.servers import remembered
+    from omega21.client.diagnostics.doctor import Examination
+    from omega21.client.known_servers import remembered
+    from omega21.client.store.run_folder import runs_folder
     from omega21.protocol.errors import InvalidAddress
 
     folder, timeout = runs_folder(workdir).absolute(), reaching["timeout"]

@@ -55,8 +55,8 @@ def weights(
     Without --url, a server is started for a run that was trained on this machine.
     """
     from omega21.cli.connection import server_of_run
-    from omega21.cli.output import Output, facts
-    from omega21.cli.output_files import check_output
+    from omega21.cli.ui.output import Output, facts
+    from omega21.cli.ui.output_files import check_output
     from omega21.language import _
 
     output = Output(json=json, quiet=quiet, verbose=verbose)
@@ -107,10 +107,10 @@ def results(
 ) -> None:
     """Save a run's results, in its folder here, to a table."""
     from omega21.cli.connection import checked_name
-    from omega21.cli.output import Output, facts
-    from omega21.cli.output_files import check_output
-    from omega21.client.stored import newest_run, open_stored_run
-    from omega21.client.tables import write_table
+    from omega21.cli.ui.output import Output, facts
+    from omega21.cli.ui.output_files import check_output
+    from omega21.client.run_reader import newest_run, open_stored_run
+    from omega21.client.store.tables import write_table
     from omega21.language import _
     from omega21.language.figures import count
 

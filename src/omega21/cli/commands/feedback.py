@@ -53,9 +53,9 @@ def feedback(
     Each adjustment that was applied, and whether they proved right, are kept with the run.
     """
     from omega21.cli.connection import connect
-    from omega21.cli.output import Output, facts
-    from omega21.protocol.classic import DENDRITES
+    from omega21.cli.ui.output import Output, facts
     from omega21.protocol.errors import InvalidRequest
+    from omega21.protocol.legacy import DENDRITES
 
     try:
         numbers = [float(text) for text in adjustments.split(",")]

@@ -20,9 +20,9 @@ def forget(
 
     Runs and results stay. Later commands need an address again.
     """
-    from omega21.cli.output import Output
-    from omega21.client.address import parse_address
-    from omega21.client.servers import forget as forget_servers
+    from omega21.cli.ui.output import Output
+    from omega21.client.http.address import parse_address
+    from omega21.client.known_servers import forget as forget_servers
     from omega21.language import ngettext
 
     count = forget_servers(None if address is None else parse_address(address))

@@ -64,11 +64,11 @@ def generate(
     `train --data FILE` reads it. The file holds the tensors x [n, 1600] and y [n]; sample i
     depends on kind, seed and i alone.
     """
-    from omega21.cli.output import Output, facts
-    from omega21.cli.output_files import check_output
-    from omega21.data.files import check_ending, write_data
-    from omega21.data.generators import generate as make
+    from omega21.cli.ui.output import Output, facts
+    from omega21.cli.ui.output_files import check_output
     from omega21.data.samples import statistics as describe
+    from omega21.data.sources.files import check_ending, write_data
+    from omega21.data.sources.generators import generate as make
 
     output = Output(json=json, quiet=quiet, verbose=verbose)
     check_ending(file)

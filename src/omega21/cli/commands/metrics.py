@@ -17,7 +17,7 @@ from omega21.language import N_, _, ngettext
 from omega21.language.figures import count, decimal, percent
 
 if TYPE_CHECKING:
-    from omega21.protocol.classic import Metrics
+    from omega21.protocol.legacy import Metrics
 
 _TRENDS = {
     "mejorando": N_("falling"),
@@ -43,7 +43,7 @@ def metrics(
     Anomalies are counted as the samples were trained: those with a probability over 0.5.
     """
     from omega21.cli.connection import connect, run_to_show
-    from omega21.cli.output import Output, facts
+    from omega21.cli.ui.output import Output, facts
 
     output = Output(json=json, quiet=quiet, verbose=verbose)
     with connect(

@@ -21,7 +21,7 @@ from omega21.language import _, ngettext
 from omega21.language.figures import count, decimal
 
 if TYPE_CHECKING:
-    from omega21.client.evaluation import Prediction
+    from omega21.client.inference import Prediction
 
 
 def predict(
@@ -61,9 +61,9 @@ def predict(
     import numpy as np
 
     from omega21.cli.connection import server_of_run
-    from omega21.cli.output import Output
-    from omega21.cli.output_files import check_output
-    from omega21.data.files import read_features
+    from omega21.cli.ui.output import Output
+    from omega21.cli.ui.output_files import check_output
+    from omega21.data.sources.files import read_features
 
     output = Output(json=json, quiet=quiet, verbose=verbose)
     if output_file is not None:

@@ -46,9 +46,9 @@ def report(
     From the run folder alone; no server is asked.
     """
     from omega21.cli.connection import checked_name
-    from omega21.cli.output import Output, facts
-    from omega21.cli.output_files import check_output
-    from omega21.client.stored import newest_run
+    from omega21.cli.ui.output import Output, facts
+    from omega21.cli.ui.output_files import check_output
+    from omega21.client.run_reader import newest_run
     from omega21.language import _
 
     output = Output(json=json, quiet=quiet, verbose=verbose)
@@ -71,8 +71,8 @@ def write_report(
 
     Raises UnknownRun when the run is not on this machine.
     """
-    from omega21.cli.reports.content import make_report
-    from omega21.client.stored import open_stored_run
+    from omega21.cli.report.content import make_report
+    from omega21.client.run_reader import open_stored_run
     from omega21.data.durable import write_durably
 
     with open_stored_run(run, workdir) as stored:
@@ -80,11 +80,11 @@ def write_report(
         suffix = "html" if kind is Format.HTML else "md"
         path = path or stored.path / f"report.{suffix}"
         if kind is Format.HTML:
-            from omega21.cli.reports.html import write_html
+            from omega21.cli.report.html import write_html
 
             text = write_html(made)
         else:
-            from omega21.cli.reports.markdown import write_markdown
+            from omega21.cli.report.markdown import write_markdown
 
             text, images = write_markdown(made, path.stem)
             for name, image in images.items():

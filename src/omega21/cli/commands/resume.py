@@ -55,9 +55,9 @@ def resume(
     computed again from its first step, whichever is the shorter way.
     """
     from omega21.cli.connection import checked_name, last_address
-    from omega21.cli.output import Output
     from omega21.cli.training import Job, chosen_loggers, train_job
-    from omega21.client.unfinished import newest_unfinished, unfinished_order
+    from omega21.cli.ui.output import Output
+    from omega21.client.training.resume import newest_unfinished, unfinished_order
 
     if run is not None and run.startswith(("http://", "https://")):
         run, url = None, run  # no run's name can look like that

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from omega21.cli import archive
+from omega21.cli.commands import archive
 from omega21.cli.options import (
     Ca,
     Json,
@@ -18,13 +18,13 @@ from omega21.cli.options import (
     Verbose,
     Workdir,
 )
-from omega21.cli.states import in_words
+from omega21.cli.ui.states import in_words
 from omega21.language import _, ngettext
 from omega21.language.borrowed import translated
 from omega21.language.figures import count, moment
 
 if TYPE_CHECKING:
-    from omega21.client.folder import RunRecord
+    from omega21.client.store.run_folder import RunRecord
     from omega21.protocol.runs import RunState, RunSummary
 
 app = typer.Typer(
@@ -90,8 +90,8 @@ def list_runs(
     Those of a server with --url, by name; else those kept on this machine, newest first.
     """
     from omega21.cli.connection import connect
-    from omega21.cli.output import Output, listing
-    from omega21.client.folder import look_at_run_folders
+    from omega21.cli.ui.output import Output, listing
+    from omega21.client.store.run_folder import look_at_run_folders
 
     output = Output(json=json, quiet=quiet, verbose=verbose)
     if url is not None:
@@ -138,8 +138,8 @@ def show(
     One of a server with --url, else one kept on this machine.
     """
     from omega21.cli.connection import checked_name, connect
-    from omega21.cli.output import Output, facts
-    from omega21.client.folder import read_run_folder, run_folder_path
+    from omega21.cli.ui.output import Output, facts
+    from omega21.client.store.run_folder import read_run_folder, run_folder_path
     from omega21.protocol.errors import UnknownRun
 
     output = Output(json=json, quiet=quiet, verbose=verbose)
@@ -176,7 +176,7 @@ def pause(
 ) -> None:
     """Stop a run on a server after the step under way."""
     from omega21.cli.connection import connect
-    from omega21.cli.output import Output
+    from omega21.cli.ui.output import Output
 
     output = Output(json=json, quiet=quiet, verbose=verbose)
     with connect(
@@ -201,7 +201,7 @@ def unpause(
 ) -> None:
     """Let a paused run on a server go on."""
     from omega21.cli.connection import connect
-    from omega21.cli.output import Output
+    from omega21.cli.ui.output import Output
 
     output = Output(json=json, quiet=quiet, verbose=verbose)
     with connect(
@@ -231,8 +231,8 @@ def remove(
     From a server with --url, else its folder on this machine.
     """
     from omega21.cli.connection import checked_name, connect
-    from omega21.cli.output import Output
-    from omega21.client.folder import check_removable, remove_run_folder, run_folder_path
+    from omega21.cli.ui.output import Output
+    from omega21.client.store.run_folder import check_removable, remove_run_folder, run_folder_path
 
     path = run_folder_path(checked_name(run), workdir)
     if url is None:

@@ -102,9 +102,9 @@ def serve(
 
     limit = None if disk_limit is None else size(disk_limit, "--disk-limit")
     try:
-        from omega21.server.serve import ServeOptions
-        from omega21.server.serve import serve as serve_until_stopped
-        from omega21.training.options import EngineOptions
+        from omega21.engine.options import EngineOptions
+        from omega21.server.main import ServeOptions
+        from omega21.server.main import serve as serve_until_stopped
     except ModuleNotFoundError as error:
         raise NotOnThisServer(
             _("a server needs {name}, which is not installed").format(name=error.name),

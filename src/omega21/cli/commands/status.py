@@ -13,15 +13,15 @@ from omega21.cli.options import (
     TokenFile,
     Verbose,
 )
-from omega21.cli.states import in_words
+from omega21.cli.ui.states import in_words
 from omega21.language import _
 from omega21.language.borrowed import translated
 from omega21.language.figures import count, decimal, duration, number, size
 
 if TYPE_CHECKING:
-    from omega21.protocol.classic import Status
-    from omega21.protocol.traffic import MonthTraffic
+    from omega21.protocol.legacy import Status
     from omega21.protocol.tunnels import TunnelKind
+    from omega21.protocol.usage import MonthTraffic
 
 
 def status(
@@ -38,7 +38,7 @@ def status(
 ) -> None:
     """Show the state of a server and the statistics of a run."""
     from omega21.cli.connection import connect, run_to_show
-    from omega21.cli.output import Output, facts
+    from omega21.cli.ui.output import Output, facts
 
     output = Output(json=json, quiet=quiet, verbose=verbose)
     with connect(

@@ -50,7 +50,7 @@ def verify(
     from dataclasses import asdict
 
     from omega21.cli.connection import checked_name, server_to_verify
-    from omega21.cli.output import Output
+    from omega21.cli.ui.output import Output
 
     output = Output(json=json, quiet=quiet, verbose=verbose)
     with server_to_verify(

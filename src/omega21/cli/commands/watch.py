@@ -20,7 +20,7 @@ from omega21.cli.options import (
 from omega21.language import _
 
 if TYPE_CHECKING:
-    from omega21.cli.output import Output
+    from omega21.cli.ui.output import Output
     from omega21.client.sync import Client
     from omega21.protocol.errors import OmegaError
     from omega21.protocol.runs import RunSummary
@@ -59,8 +59,8 @@ def watch(
     run goes on.
     """
     from omega21.cli.connection import connect
-    from omega21.cli.output import Output
-    from omega21.client.stored import newest_run
+    from omega21.cli.ui.output import Output
+    from omega21.client.run_reader import newest_run
     from omega21.protocol.errors import LinkFailure
 
     output = Output(json=json, quiet=quiet, verbose=verbose)
@@ -83,9 +83,9 @@ def watch(
 def _address_of(run: str, workdir: Path | None) -> str:
     """Return where a run was last; one started here for the run may be up at this moment."""
     from omega21.cli.connection import checked_name
-    from omega21.client.address import FoundAddress
-    from omega21.client.servers import newest_address
-    from omega21.client.stored import open_stored_run
+    from omega21.client.http.address import FoundAddress
+    from omega21.client.known_servers import newest_address
+    from omega21.client.run_reader import open_stored_run
     from omega21.protocol.errors import InvalidAddress
 
     with open_stored_run(checked_name(run), workdir) as stored:
@@ -97,7 +97,7 @@ def _address_of(run: str, workdir: Path | None) -> str:
 
 def _the_run(client: "Client", workdir: Path | None, output: "Output") -> str:
     """Choose what to watch: the run that is at work, the only one, else the newest known here."""
-    from omega21.client.folder import list_run_folders
+    from omega21.client.store.run_folder import list_run_folders
     from omega21.protocol.errors import InvalidRequest
 
     begun = {run.run: run for run in _begun(client, output)}
@@ -118,8 +118,8 @@ def _begun(client: "Client", output: "Output") -> "list[RunSummary]":
     """Return the server's runs that have something to train, as soon as there is one."""
     import time
 
-    from omega21.client.address import is_loopback
-    from omega21.client.pulse import PULSE_SECONDS, PULSE_SECONDS_LOCAL
+    from omega21.client.http.address import is_loopback
+    from omega21.client.training.status_poller import PULSE_SECONDS, PULSE_SECONDS_LOCAL
 
     pause = PULSE_SECONDS_LOCAL if is_loopback(client.address) else PULSE_SECONDS
     is_told = False
@@ -136,8 +136,8 @@ def _watch_server(
 ) -> None:
     from contextlib import closing
 
-    from omega21.cli.outcome import show_outcome
-    from omega21.cli.view import open_view
+    from omega21.cli.ui.live import open_view
+    from omega21.cli.ui.result import show_outcome
     from omega21.client.events import Done
 
     done = None
@@ -163,11 +163,11 @@ def _show_stored(run: str, workdir: Path | None, *, output: "Output", error: "Om
 
     Raises UnknownRun without a folder; the link's error again where the run is not finished.
     """
-    from omega21.cli.outcome import outcome
-    from omega21.cli.view import open_view
-    from omega21.client.stored import open_stored_run
-    from omega21.client.traffic import Traffic
-    from omega21.client.unfinished import way_back
+    from omega21.cli.ui.live import open_view
+    from omega21.cli.ui.result import outcome
+    from omega21.client.http.usage import Traffic
+    from omega21.client.run_reader import open_stored_run
+    from omega21.client.training.resume import way_back
 
     output.note(
         _("the server is not reached: {error}; this is what the run folder holds").format(

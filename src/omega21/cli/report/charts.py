@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 
-from omega21.client.results import StoredEvaluation
+from omega21.client.store.results import StoredEvaluation
 from omega21.data.scores import Thresholds
 from omega21.language import _
 from omega21.language.figures import plain

@@ -7,8 +7,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from omega21.cli.reports import charts
-from omega21.cli.reports.blocks import (
+from omega21.cli.report import charts
+from omega21.cli.report.blocks import (
     Block,
     Chart,
     Charts,
@@ -19,9 +19,9 @@ from omega21.cli.reports.blocks import (
     Table,
     Text,
 )
-from omega21.cli.reports.repeating import commands, reservation
-from omega21.client.results import StoredEvaluation
-from omega21.client.stored import StoredRun
+from omega21.cli.report.repeating import commands, reservation
+from omega21.client.run_reader import StoredRun
+from omega21.client.store.results import StoredEvaluation
 from omega21.data.scores import Thresholds, thresholds
 from omega21.language import _, ngettext
 from omega21.language.borrowed import translated

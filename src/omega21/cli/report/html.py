@@ -3,8 +3,8 @@
 import html
 from typing import Final
 
-from omega21.cli.reports import charts
-from omega21.cli.reports.blocks import (
+from omega21.cli.report import charts
+from omega21.cli.report.blocks import (
     Block,
     Chart,
     Charts,

@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterator, Sequence
 from urllib.parse import quote
 
-from omega21.cli.reports import charts
-from omega21.cli.reports.blocks import Block, Charts, Commands, Facts, Report, Table, Text
+from omega21.cli.report import charts
+from omega21.cli.report.blocks import Block, Charts, Commands, Facts, Report, Table, Text
 from omega21.protocol.printable import printable
 
 

@@ -3,8 +3,8 @@
 import shlex
 from collections.abc import Sequence
 
-from omega21.client.folder import RunRecord
-from omega21.data.generators import KINDS
+from omega21.client.store.run_folder import RunRecord
+from omega21.data.sources.generators import KINDS
 from omega21.language import _
 from omega21.protocol.models import ModelConfig, OptimizerConfig
 from omega21.protocol.plan import Segment

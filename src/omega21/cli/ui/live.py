@@ -18,9 +18,9 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from omega21.cli.output import Mode, Output
-from omega21.cli.plot import curve, is_wide, sparkline
-from omega21.cli.progress import TrainingProgress, traffic_text
+from omega21.cli.ui.output import Mode, Output
+from omega21.cli.ui.progress import TrainingProgress, traffic_text
+from omega21.cli.ui.sparkline import curve, is_wide, sparkline
 from omega21.client.events import (
     Connected,
     Evaluated,
@@ -34,7 +34,7 @@ from omega21.client.events import (
     UploadProgress,
     as_dict,
 )
-from omega21.client.traffic import Traffic
+from omega21.client.http.usage import Traffic
 from omega21.language import _
 from omega21.language.figures import count, number
 

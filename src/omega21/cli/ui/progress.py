@@ -4,8 +4,8 @@ from collections import deque
 from math import exp
 from typing import Final
 
-from omega21.cli.plot import Trend
-from omega21.cli.states import in_words
+from omega21.cli.ui.sparkline import Trend
+from omega21.cli.ui.states import in_words
 from omega21.client.events import (
     Connected,
     Done,
@@ -18,11 +18,11 @@ from omega21.client.events import (
     StateChanged,
     StepsDone,
 )
-from omega21.client.summary import Evaluation
-from omega21.client.traffic import Traffic
+from omega21.client.http.usage import Traffic
+from omega21.client.store.summary import Evaluation
 from omega21.language import _
 from omega21.language.figures import clock, count, duration, number, score, size
-from omega21.protocol.classic import Status
+from omega21.protocol.legacy import Status
 from omega21.protocol.runs import RunSummary
 from omega21.protocol.steps import StepRow
 

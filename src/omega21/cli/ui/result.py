@@ -2,9 +2,9 @@
 
 from rich.text import Text
 
-from omega21.cli.output import Output, facts
+from omega21.cli.ui.output import Output, facts
 from omega21.client.events import Done
-from omega21.client.summary import Evaluation, Summary
+from omega21.client.store.summary import Evaluation, Summary
 from omega21.language import _, ngettext
 from omega21.language.figures import count, number, score
 

@@ -18,8 +18,8 @@ from typing import Any, Final
 import platformdirs
 from pydantic import BaseModel
 
-from omega21.client.folder import run_folder_path, server_data_path
-from omega21.client.scrubbing import Scrubber
+from omega21.client.diagnostics.redact import Scrubber
+from omega21.client.store.run_folder import run_folder_path, server_data_path
 from omega21.client.sync import Client
 from omega21.data.durable import write_durably
 from omega21.logs import CLIENT_LOG, SERVER_LOG, last_lines

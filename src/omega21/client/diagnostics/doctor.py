@@ -16,17 +16,17 @@ from typing import Final, TypeVar
 import httpx
 from anyio.to_thread import run_sync
 
-from omega21.client.address import check_encrypted, is_loopback, parse_address
-from omega21.client.checks import Check, Found, NotChecked, disk_found, make_check
 from omega21.client.client import AsyncClient
-from omega21.client.local_checks import look_at_disk, look_at_packages, look_at_python
-from omega21.client.path_checks import look_at_name, look_at_tls
-from omega21.client.transport import Call
+from omega21.client.diagnostics.checks import Check, Found, NotChecked, disk_found, make_check
+from omega21.client.diagnostics.local_checks import look_at_disk, look_at_packages, look_at_python
+from omega21.client.diagnostics.path_checks import look_at_name, look_at_tls
+from omega21.client.http.address import check_encrypted, is_loopback, parse_address
+from omega21.client.http.transport import Call
 from omega21.language import _
 from omega21.language.figures import count, decimal
 from omega21.protocol import PROTOCOL_VERSION
-from omega21.protocol.classic import Info, Machine, Status
 from omega21.protocol.errors import NotFound, OtherVersion, TunnelLimit
+from omega21.protocol.legacy import Info, Machine, Status
 from omega21.protocol.link import LINK_MEDIA_TYPE
 from omega21.protocol.tunnels import tunnel_of
 

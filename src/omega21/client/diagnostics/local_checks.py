@@ -7,7 +7,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
-from omega21.client.checks import Found, disk_found
+from omega21.client.diagnostics.checks import Found, disk_found
 from omega21.language import _
 from omega21.protocol.errors import NotOnThisServer
 

@@ -10,9 +10,9 @@ from typing import Final
 
 import httpx
 
-from omega21.client.address import is_loopback
-from omega21.client.checks import Found, NotChecked
-from omega21.client.transport import CONNECT_SECONDS, map_error, trusting
+from omega21.client.diagnostics.checks import Found, NotChecked
+from omega21.client.http.address import is_loopback
+from omega21.client.http.transport import CONNECT_SECONDS, map_error, trusting
 from omega21.language import _
 
 _CERTIFICATE_DAYS: Final = 7

@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 
 import httpx
 
-from omega21.client.servers import remembered, servers_folder
+from omega21.client.known_servers import remembered, servers_folder
 from omega21.logs import is_secret_name, without_secrets
 
 _HOMES: Final = re.compile(r"(?i)(?:/home/|/Users/|\b[A-Z]:(?:\\+|/)Users(?:\\+|/))[^/\\\s\"':;,]+")

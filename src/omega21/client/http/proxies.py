@@ -7,7 +7,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
-from omega21.client.address import is_loopback
+from omega21.client.http.address import is_loopback
 from omega21.language import _
 from omega21.protocol.errors import InvalidRequest, OmegaError, Unreachable
 from omega21.protocol.printable import printable

@@ -25,8 +25,8 @@ import anyio
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from omega21.client.address import is_loopback
-from omega21.client.arriving import (
+from omega21.client.http.address import is_loopback
+from omega21.client.http.decoding import (
     ACCEPTED_ENCODINGS,
     Deadline,
     check_numbers,
@@ -36,11 +36,11 @@ from omega21.client.arriving import (
     not_asked_for,
     read_body,
 )
-from omega21.client.gateways import foreign_reply, media_type, retry_after
-from omega21.client.policy import Fatal, RetryRules, is_link_failure, judge
-from omega21.client.proving import ServerProof
-from omega21.client.proxies import by_environment, proxy_fault
-from omega21.client.traffic import Traffic, TrafficBook
+from omega21.client.http.intermediaries import foreign_reply, media_type, retry_after
+from omega21.client.http.proof import ServerProof
+from omega21.client.http.proxies import by_environment, proxy_fault
+from omega21.client.http.retry import Fatal, RetryRules, is_link_failure, judge
+from omega21.client.http.usage import Traffic, TrafficBook
 from omega21.language import N_, _, current_language
 from omega21.language.borrowed import translated
 from omega21.logs import hide

@@ -14,9 +14,9 @@ from typing import Final
 
 import platformdirs
 
-from omega21.data.traffic import Counted, TrafficLedger
-from omega21.protocol.traffic import MonthTraffic, month_traffic
+from omega21.data.usage import Counted, TrafficLedger
 from omega21.protocol.tunnels import tunnel_of
+from omega21.protocol.usage import MonthTraffic, month_traffic
 
 WRITE_SECONDS: Final = 5.0
 """Longest time, while requests are made, for which what was counted is in memory alone."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from omega21.client.folder import RunFolder, run_folder_path
+from omega21.client.store.run_folder import RunFolder, run_folder_path
 from omega21.data.durable import (
     make_private_folder,
     naming,

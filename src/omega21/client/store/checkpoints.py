@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from omega21.client.folder import RunFolder
+from omega21.client.store.run_folder import RunFolder
 from omega21.data.durable import write_durably
 from omega21.language import N_, _
 from omega21.protocol.checkpoints import (

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from omega21.client.summary import Evaluation, Scored
+from omega21.client.store.summary import Evaluation, Scored
 from omega21.data.durable import make_private_file
 from omega21.data.failures import kind_of, storage_failure
 from omega21.language import _

@@ -27,9 +27,9 @@ from typing import Any, Final, Self, TypeVar
 import platformdirs
 from pydantic import Field, ValidationError
 
-from omega21.client.kept_paths import KeptPath
-from omega21.client.orders import EvaluateEvery
-from omega21.client.results import Results
+from omega21.client.store.kept_paths import KeptPath
+from omega21.client.store.results import Results
+from omega21.client.training.request import EvaluateEvery
 from omega21.data.durable import (
     append_durably,
     make_private_folder,

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from omega21.client.results import Results
+from omega21.client.store.results import Results
 from omega21.data.durable import write_durably
 from omega21.language import _
 from omega21.protocol.errors import ExtraMissing

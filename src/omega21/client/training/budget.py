@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Final
 
 from anyio.to_thread import run_sync
 
-from omega21.client.address import is_loopback
 from omega21.client.events import Event, Notice
-from omega21.client.folder import RunFolder
-from omega21.client.needs import Choice, Needed, Workload
-from omega21.client.orders import EvaluateEvery, FileFacts, TrainOrder, next_segment
+from omega21.client.http.address import is_loopback
+from omega21.client.store.run_folder import RunFolder
+from omega21.client.training.estimate import Choice, Needed, Workload
+from omega21.client.training.request import EvaluateEvery, FileFacts, TrainOrder, next_segment
 from omega21.language import _
 from omega21.language.figures import decimal
-from omega21.protocol.classic import Info
 from omega21.protocol.errors import BudgetExceeded
+from omega21.protocol.legacy import Info
 from omega21.protocol.plan import PlanIndex, Segment, plan_steps
 from omega21.protocol.runs import RunState
-from omega21.protocol.traffic import MonthTraffic
+from omega21.protocol.usage import MonthTraffic
 
 if TYPE_CHECKING:
     from omega21.client.client import AsyncClient

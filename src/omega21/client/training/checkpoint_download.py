@@ -15,9 +15,11 @@ import anyio
 import httpx
 from anyio.to_thread import run_sync
 
-from omega21.client.address import is_loopback
-from omega21.client.arriving import announced_bytes, check_room, step_of, too_long
-from omega21.client.checkpoints import (
+from omega21.client.events import Event, Notice
+from omega21.client.http.address import is_loopback
+from omega21.client.http.decoding import announced_bytes, check_room, step_of, too_long
+from omega21.client.http.transport import Call
+from omega21.client.store.checkpoints import (
     HeldCheckpoint,
     checkpoint_folder,
     held_step,
@@ -27,9 +29,7 @@ from omega21.client.checkpoints import (
     remove_others,
     seal,
 )
-from omega21.client.events import Event, Notice
-from omega21.client.folder import RunFolder
-from omega21.client.transport import Call
+from omega21.client.store.run_folder import RunFolder
 from omega21.data.durable import (
     make_private_folder,
     naming,

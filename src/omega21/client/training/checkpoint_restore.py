@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Final
 
 from anyio.to_thread import run_sync
 
-from omega21.client.address import is_loopback
-from omega21.client.checkpoints import HeldCheckpoint, find_checkpoint, held_step
 from omega21.client.events import Event, Notice
-from omega21.client.folder import RunFolder
+from omega21.client.http.address import is_loopback
+from omega21.client.store.checkpoints import HeldCheckpoint, find_checkpoint, held_step
+from omega21.client.store.run_folder import RunFolder
 from omega21.language import _, ngettext
 from omega21.language.figures import decimal
 from omega21.protocol.checkpoints import RestoreCheckpoint

@@ -9,13 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from omega21.client.following import GATHER_SECONDS
-from omega21.client.pulling import Pull
-from omega21.client.pulse import PULSE_SECONDS
-from omega21.client.restoring import ASSUMED_BYTES_PER_SECOND, ASSUMED_SECONDS_PER_STEP
-from omega21.client.sources import open_source
+from omega21.client.training.checkpoint_download import Pull
+from omega21.client.training.checkpoint_restore import (
+    ASSUMED_BYTES_PER_SECOND,
+    ASSUMED_SECONDS_PER_STEP,
+)
+from omega21.client.training.results_poller import GATHER_SECONDS
+from omega21.client.training.sources import open_source
+from omega21.client.training.status_poller import PULSE_SECONDS
 from omega21.data.samples import as_type
-from omega21.protocol.compute import MAX_SHARDS_TO_COMPUTE
+from omega21.protocol.inference import MAX_SHARDS_TO_COMPUTE
 from omega21.protocol.plan import SamplesType, Segment
 from omega21.protocol.shards import SHARD_SAMPLES, encode_shard
 from omega21.protocol.steps import MAX_WAIT_SECONDS

@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Final
 import anyio
 from anyio.to_thread import run_sync
 
-from omega21.client.evaluation import score
 from omega21.client.events import Evaluated, Event, Notice
-from omega21.client.folder import RunFolder
-from omega21.client.orders import EvaluateEvery
-from omega21.client.sources import validation_blocks
-from omega21.client.summary import Scored
-from omega21.client.unlocked import when_unlocked
-from omega21.data.generators import KINDS
+from omega21.client.inference import score
+from omega21.client.store.locked_files import when_unlocked
+from omega21.client.store.run_folder import RunFolder
+from omega21.client.store.summary import Scored
+from omega21.client.training.request import EvaluateEvery
+from omega21.client.training.sources import validation_blocks
 from omega21.data.samples import Samples
+from omega21.data.sources.generators import KINDS
 from omega21.language import _
-from omega21.protocol.compute import MAX_SHARDS_TO_COMPUTE
 from omega21.protocol.errors import ServerFailure
+from omega21.protocol.inference import MAX_SHARDS_TO_COMPUTE
 from omega21.protocol.plan import Segment
 
 if TYPE_CHECKING:

@@ -3,11 +3,11 @@
 from collections.abc import Awaitable, Callable
 
 from omega21.client.concurrency import together
-from omega21.client.evaluating import Evaluating
 from omega21.client.events import Event, Notice, StepsDone
 from omega21.client.loggers.feeding import Feeds
-from omega21.client.pulling import Pulling
-from omega21.client.pulse import Pulse
+from omega21.client.training.checkpoint_download import Pulling
+from omega21.client.training.evaluation import Evaluating
+from omega21.client.training.status_poller import Pulse
 
 
 class Alongside:

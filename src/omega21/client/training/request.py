@@ -7,7 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, Field, ValidationError
 
-from omega21.data.generators import KINDS
+from omega21.data.sources.generators import KINDS
 from omega21.language import _
 from omega21.language.borrowed import translated
 from omega21.protocol.errors import InvalidRequest, OtherConfig

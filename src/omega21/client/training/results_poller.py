@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Final
 import anyio
 from anyio.to_thread import run_sync
 
-from omega21.client.conditions import note_conditions
 from omega21.client.events import Event, Notice, StateChanged, StepsDone
-from omega21.client.folder import RunFolder
-from omega21.client.not_finite import name_rows_of_steps
-from omega21.client.unlocked import when_unlocked
+from omega21.client.store.locked_files import when_unlocked
+from omega21.client.store.run_folder import RunFolder
+from omega21.client.training.not_finite import name_rows_of_steps
+from omega21.client.training.provenance import note_conditions
 from omega21.language import _
 from omega21.language.borrowed import translated
 from omega21.logs import remember

@@ -3,14 +3,14 @@
 import shlex
 from pathlib import Path
 
-from omega21.client.folder import (
+from omega21.client.store.run_folder import (
     RunRecord,
     list_run_folders,
     read_run_folder,
     run_folder_path,
     server_data_path,
 )
-from omega21.client.orders import TrainOrder
+from omega21.client.training.request import TrainOrder
 from omega21.language import _, ngettext
 from omega21.protocol.errors import RunFolderConflict, UnknownRun
 

@@ -19,13 +19,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 from anyio.to_thread import run_sync
 
-from omega21.client.address import is_loopback
-from omega21.client.alongside import Alongside
-from omega21.client.budget import within_budget
 from omega21.client.concurrency import both, together
-from omega21.client.conditions import changed_at, note_conditions
-from omega21.client.evaluating import Evaluating, held_out_count, note_evaluation
-from omega21.client.evaluation import score
 from omega21.client.events import (
     Connected,
     Done,
@@ -35,27 +29,32 @@ from omega21.client.events import (
     RunReady,
     ServerSeen,
 )
-from omega21.client.folder import RunFolder, run_folder_path
-from omega21.client.following import GATHER_SECONDS, GATHER_SECONDS_LOCAL, Following
+from omega21.client.http.address import is_loopback
+from omega21.client.inference import score
 from omega21.client.loggers import LoggerChoice, check_loggers
 from omega21.client.loggers.feeding import STOP_SECONDS, Feeds
-from omega21.client.meeting import find_run, meet, open_folder
-from omega21.client.needs import Choice
-from omega21.client.not_finite import name_held_out_rows, name_rows_of_steps
-from omega21.client.orders import FileFacts, TrainOrder, next_segment
-from omega21.client.pulling import Pull, Pulling
-from omega21.client.pulse import Pulse
-from omega21.client.restoring import restore, samples_done
-from omega21.client.sources import validation_blocks
-from omega21.client.summary import Evaluation, Scored, summarise
-from omega21.client.unfinished import was_embedded
-from omega21.client.unlocked import when_unlocked
-from omega21.client.uploads import SegmentUpload, waiting_for_room, when_there_is_room
-from omega21.data.files import open_data
-from omega21.data.scale import scale_warning
+from omega21.client.store.locked_files import when_unlocked
+from omega21.client.store.run_folder import RunFolder, run_folder_path
+from omega21.client.store.summary import Evaluation, Scored, summarise
+from omega21.client.training.budget import within_budget
+from omega21.client.training.checkpoint_download import Pull, Pulling
+from omega21.client.training.checkpoint_restore import restore, samples_done
+from omega21.client.training.estimate import Choice
+from omega21.client.training.evaluation import Evaluating, held_out_count, note_evaluation
+from omega21.client.training.monitors import Alongside
+from omega21.client.training.not_finite import name_held_out_rows, name_rows_of_steps
+from omega21.client.training.provenance import changed_at, note_conditions
+from omega21.client.training.reconcile import find_run, meet, open_folder
+from omega21.client.training.request import FileFacts, TrainOrder, next_segment
+from omega21.client.training.results_poller import GATHER_SECONDS, GATHER_SECONDS_LOCAL, Following
+from omega21.client.training.resume import was_embedded
+from omega21.client.training.sources import validation_blocks
+from omega21.client.training.status_poller import Pulse
+from omega21.client.training.upload import SegmentUpload, waiting_for_room, when_there_is_room
+from omega21.data.sources.files import open_data
+from omega21.data.sources.scale import scale_warning
 from omega21.language import _
 from omega21.logs import remember
-from omega21.protocol.classic import Info
 from omega21.protocol.errors import (
     RunFolderConflict,
     StorageFull,
@@ -63,9 +62,10 @@ from omega21.protocol.errors import (
     UnknownSegment,
     UnknownShard,
 )
+from omega21.protocol.legacy import Info
 from omega21.protocol.plan import PlanIndex, Segment, plan_steps
 from omega21.protocol.runs import RunState
-from omega21.protocol.traffic import MonthTraffic
+from omega21.protocol.usage import MonthTraffic
 
 if TYPE_CHECKING:
     from omega21.client.client import AsyncClient

@@ -14,10 +14,10 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from omega21.data.files import DataFile, open_data
-from omega21.data.generators import KINDS, generate
 from omega21.data.order import presentation_order
 from omega21.data.samples import Samples
+from omega21.data.sources.files import DataFile, open_data
+from omega21.data.sources.generators import KINDS, generate
 from omega21.language import _
 from omega21.protocol.errors import InvalidDataFile, RunFolderConflict
 from omega21.protocol.plan import MAX_SAMPLES, Segment, Source

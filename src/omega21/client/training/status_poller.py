@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from omega21.client.address import is_loopback
 from omega21.client.events import Event, ServerSeen
+from omega21.client.http.address import is_loopback
 
 if TYPE_CHECKING:
     from omega21.client.client import AsyncClient

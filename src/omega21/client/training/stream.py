@@ -10,7 +10,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from omega21.client.events import Event, LinkLost, LinkRestored
-from omega21.client.policy import is_link_failure
+from omega21.client.http.retry import is_link_failure
 from omega21.data.failures import storage_failure
 from omega21.language import _
 from omega21.protocol.errors import OmegaError, OutOfPatience

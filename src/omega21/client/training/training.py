@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omega21.client.flow import TrainingFlow
 from omega21.client.loggers import LoggerChoice
-from omega21.client.orders import TrainOrder
-from omega21.client.pulling import Pull
-from omega21.client.stream import EventStream
-from omega21.client.unfinished import way_back
+from omega21.client.training.checkpoint_download import Pull
+from omega21.client.training.request import TrainOrder
+from omega21.client.training.resume import way_back
+from omega21.client.training.session import TrainingFlow
+from omega21.client.training.stream import EventStream
 from omega21.language import _
 from omega21.logs import bound
 

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import anyio
 from anyio.to_thread import run_sync
 
-from omega21.client.address import is_loopback
 from omega21.client.concurrency import together
 from omega21.client.events import Event, Notice, UploadProgress
-from omega21.client.folder import RunFolder
-from omega21.client.pace import MOST, Pace
-from omega21.client.policy import asked_wait
-from omega21.client.sources import SampleSource, open_source
+from omega21.client.http.address import is_loopback
+from omega21.client.http.retry import asked_wait
+from omega21.client.store.run_folder import RunFolder
+from omega21.client.training.sources import SampleSource, open_source
+from omega21.client.training.upload_rate import MOST, Pace
 from omega21.data.samples import as_type
 from omega21.language import _
 from omega21.protocol.digests import tensors_sha256

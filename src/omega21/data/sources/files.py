@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omega21.data.durable import opened_durably
-from omega21.data.npz import read_npz
-from omega21.data.safetensors_file import FileTensor, read_safetensors
 from omega21.data.samples import Samples, check_form, check_samples
+from omega21.data.sources.npz import read_npz
+from omega21.data.sources.safetensors import FileTensor, read_safetensors
 from omega21.language import N_, _
 from omega21.protocol.errors import InvalidDataFile
 from omega21.protocol.shards import pack

@@ -4,7 +4,7 @@ from typing import Final
 
 import numpy as np
 
-from omega21.data.files import DataFile
+from omega21.data.sources.files import DataFile
 from omega21.language import _
 from omega21.language.figures import number
 

@@ -12,24 +12,24 @@ import time
 from collections import deque
 from typing import Any, Final, get_args
 
+from omega21.engine.options import EngineOptions
+from omega21.engine.registry import Registry
+from omega21.engine.run import Run
+from omega21.engine.step_writer import ResultWriter
+from omega21.engine.storage.ledger import Ledger
 from omega21.protocol.errors import StorageFailure, StorageFull
 from omega21.protocol.history import MAX_EVENTS, Event, EventKind
 from omega21.protocol.runs import Stretch
-from omega21.training.ledger import Ledger
-from omega21.training.options import EngineOptions
-from omega21.training.registry import Registry
-from omega21.training.results import ResultWriter
-from omega21.training.run import Run
 
 SERVER: Final = 0
 """The key of the server's own events: runs are numbered from 1."""
 
 LOGGERS: Final = (
-    "omega21.training.results",
-    "omega21.training.saver",
-    "omega21.training.checkpoints",
-    "omega21.server.problems",
-    "omega21.server.traffic",
+    "omega21.engine.step_writer",
+    "omega21.engine.checkpointing",
+    "omega21.engine.storage.checkpoints",
+    "omega21.server.http.errors",
+    "omega21.server.http.usage",
 )
 """Whose warnings are told nowhere else."""
 

@@ -13,6 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from omega21.engine.registry import Registry
+from omega21.engine.reporting import statistics
+from omega21.engine.reporting.events import Events
+from omega21.engine.run import MOST_WAITING_LISTED, Run
+from omega21.engine.step_writer import ResultWriter
+from omega21.engine.storage.ledger import Ledger, Totals
 from omega21.protocol.evaluations import (
     MAX_EVALUATIONS,
     EvaluationRow,
@@ -28,12 +34,6 @@ from omega21.protocol.history import (
     SeriesReply,
 )
 from omega21.protocol.runs import RunSummary
-from omega21.training import statistics
-from omega21.training.events import Events
-from omega21.training.ledger import Ledger, Totals
-from omega21.training.registry import Registry
-from omega21.training.results import ResultWriter
-from omega21.training.run import MOST_WAITING_LISTED, Run
 
 VECTOR_SCALE = 127
 """Values in [-1, 1] travel as signed bytes, in steps of 1/127: a colour shows no more."""

@@ -9,9 +9,12 @@ from typing import Literal
 import numpy as np
 import torch
 
-from omega21.model.corteza import CortezaCognitivaV4
+from omega21.engine.options import EngineOptions
+from omega21.engine.storage.ledger import Ledger, Totals
+from omega21.executors.platform import Hardware
+from omega21.models.corteza import CortezaCognitivaV4
 from omega21.protocol import PROTOCOL_VERSION
-from omega21.protocol.classic import (
+from omega21.protocol.legacy import (
     Architecture,
     FeedbackStatistics,
     Flow,
@@ -22,9 +25,6 @@ from omega21.protocol.classic import (
 )
 from omega21.protocol.models import ModelConfig
 from omega21.protocol.runs import RunSummary
-from omega21.training.hardware import Hardware
-from omega21.training.ledger import Ledger, Totals
-from omega21.training.options import EngineOptions
 
 MODEL_NAME = "CortezaCognitivaV4"
 _TREND_LOSSES = 20

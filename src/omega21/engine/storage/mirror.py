@@ -25,12 +25,12 @@ from typing import Final
 from pydantic import Field, ValidationError
 
 from omega21.data.durable import write_durably
+from omega21.engine.storage.checkpoints import CheckpointStore
+from omega21.engine.storage.snapshots import copy_ledger
 from omega21.language import _
 from omega21.protocol.errors import InvalidRequest
 from omega21.protocol.messages import Document
 from omega21.protocol.names import Sha256
-from omega21.training.checkpoints import CheckpointStore
-from omega21.training.snapshots import copy_ledger
 
 KEEP: Final = 2
 """Whole copies that are kept."""

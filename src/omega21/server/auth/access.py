@@ -39,11 +39,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from omega21.language import _
 from omega21.protocol.errors import ForeignOrigin, OmegaError, TooManyAttempts, Unauthorized
 from omega21.protocol.proof import PROOF_PATH, Prover
-from omega21.server.attempts import Attempts
-from omega21.server.origins import check_local, check_own_page, is_loopback_name
-from omega21.server.problems import problem_response
-from omega21.server.strangers import mark_stranger
-from omega21.server.tickets import Tickets
+from omega21.server.auth.origins import check_local, check_own_page, is_loopback_name
+from omega21.server.auth.sessions import Tickets
+from omega21.server.auth.strangers import mark_stranger
+from omega21.server.auth.throttle import Attempts
+from omega21.server.http.errors import problem_response
 
 SESSION_COOKIE: Final = "omega21_session"
 SESSION_PATH: Final = "/session"

@@ -18,11 +18,11 @@ from omega21.protocol.errors import (
     UnsupportedEncoding,
 )
 from omega21.protocol.proof import PROOF_PATH, ProveToken, TokenProof
-from omega21.server import examples
-from omega21.server.access import Access
-from omega21.server.bodies import JSON_MEDIA_TYPE, is_compressed, media_type, read_body
-from omega21.server.examples import reply
-from omega21.server.problems import problem_response, problems
+from omega21.server.auth.access import Access
+from omega21.server.http.bodies import JSON_MEDIA_TYPE, is_compressed, media_type, read_body
+from omega21.server.http.errors import problem_response, problems
+from omega21.server.openapi import examples
+from omega21.server.openapi.examples import reply
 
 router = APIRouter(tags=["session"])
 

@@ -27,11 +27,11 @@ from uvicorn.server import ServerState
 from omega21.language import _
 from omega21.language.figures import decimal
 from omega21.protocol.errors import OmegaError, Overloaded, SlowRequest
-from omega21.server.access import ADMITTED
-from omega21.server.problems import problem_response
-from omega21.server.security_headers import SECURITY_HEADERS
-from omega21.server.strangers import mark_stranger
-from omega21.server.strict_reader import HeadLimits, StrictReader
+from omega21.server.auth.access import ADMITTED
+from omega21.server.auth.strangers import mark_stranger
+from omega21.server.http.errors import problem_response
+from omega21.server.http.headers import SECURITY_HEADERS
+from omega21.server.http.parser import HeadLimits, StrictReader
 
 _LINGER_SECONDS: Final = 2.0
 

@@ -37,7 +37,7 @@ from omega21.protocol.errors import (
     to_problem,
 )
 from omega21.protocol.printable import printable
-from omega21.server.strangers import is_strangers
+from omega21.server.auth.strangers import is_strangers
 
 logger = logging.getLogger(__name__)
 

@@ -17,10 +17,10 @@ from pydantic import ValidationError
 from omega21.data.samples import FEATURES
 from omega21.language import _
 from omega21.language.borrowed import translated
-from omega21.protocol.classic import TrainingSample, TrainLayer2
 from omega21.protocol.errors import InvalidRequest, InvalidSamples
+from omega21.protocol.legacy import TrainingSample, TrainLayer2
 from omega21.protocol.shards import decode_shard
-from omega21.server.problems import describe_invalid
+from omega21.server.http.errors import describe_invalid
 
 INLINE_JSON_LIMIT = 32 * 2**20
 """Most bytes of a batch in JSON: about 950 samples, 15 batches of the usual 64."""

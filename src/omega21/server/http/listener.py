@@ -15,8 +15,8 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from omega21 import open_files
-from omega21.server.connections import Connection, Crowd, Limits
-from omega21.server.strangers import quiet_strangers
+from omega21.server.auth.strangers import quiet_strangers
+from omega21.server.http.connections import Connection, Crowd, Limits
 
 logger = logging.getLogger(__name__)
 

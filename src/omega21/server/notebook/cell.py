@@ -12,11 +12,11 @@ from typing import Any, Final
 from omega21.language import _, choose_language
 from omega21.protocol.printable import printable
 from omega21.protocol.token_text import check_token
+from omega21.server.auth.token import server_token
 from omega21.server.notebook.machine import check_data_dir, default_data_dir, has_gpu
 from omega21.server.notebook.problem import CannotServe
 from omega21.server.notebook.process import ServerProcess, ServerSettings
 from omega21.server.notebook.requirements import install_lacking
-from omega21.server.token import server_token
 from omega21.server.tunnels.authtoken import ask_authtoken, find_authtoken, in_notebook
 
 _STATUS_SECONDS: Final = 5.0

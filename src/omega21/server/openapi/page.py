@@ -7,7 +7,15 @@ from collections.abc import Iterable
 from html import escape
 from itertools import groupby
 
-from omega21.server.reference import Call, Content, Json, Message, Parameter, calls, messages
+from omega21.server.openapi.reference import (
+    Call,
+    Content,
+    Json,
+    Message,
+    Parameter,
+    calls,
+    messages,
+)
 
 STYLE = """\
 :root { color-scheme: light dark; --line: #8885; --dim: #808080; }

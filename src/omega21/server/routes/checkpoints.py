@@ -11,6 +11,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import FileResponse
 from starlette.types import Receive, Scope, Send
 
+from omega21.engine.engine import Engine
 from omega21.language import _
 from omega21.protocol.checkpoints import PIECE_BYTES, CheckpointStored, RestoreCheckpoint
 from omega21.protocol.errors import (
@@ -28,13 +29,12 @@ from omega21.protocol.errors import (
 from omega21.protocol.names import RunName, Sha256
 from omega21.protocol.runs import RunState
 from omega21.protocol.shards import SHARD_MEDIA_TYPE, pack
-from omega21.server import examples
-from omega21.server.bodies import MessageRoute, is_compressed, media_type, read_body
-from omega21.server.compute import STEP_HEADER
-from omega21.server.examples import body, reply, tensors_reply
-from omega21.server.problems import problems
+from omega21.server.http.bodies import MessageRoute, is_compressed, media_type, read_body
+from omega21.server.http.errors import problems
+from omega21.server.openapi import examples
+from omega21.server.openapi.examples import body, reply, tensors_reply
+from omega21.server.routes.inference import STEP_HEADER
 from omega21.server.services import ServicesHere
-from omega21.training.engine import Engine
 
 router = APIRouter(tags=["checkpoint"], route_class=MessageRoute)
 

@@ -14,10 +14,10 @@ from omega21.protocol.errors import (
 )
 from omega21.protocol.evaluations import EvaluationRow, EvaluationsReply, RecordEvaluation
 from omega21.protocol.names import RunName
-from omega21.server import examples
-from omega21.server.bodies import MessageRoute
-from omega21.server.examples import body, reply
-from omega21.server.problems import problems
+from omega21.server.http.bodies import MessageRoute
+from omega21.server.http.errors import problems
+from omega21.server.openapi import examples
+from omega21.server.openapi.examples import body, reply
 from omega21.server.services import ServicesHere
 
 router = APIRouter(tags=["evaluations"], route_class=MessageRoute)

@@ -21,11 +21,11 @@ from omega21.protocol.history import (
 from omega21.protocol.messages import Request as RequestMessage
 from omega21.protocol.names import RunName
 from omega21.protocol.steps import MAX_WAIT_SECONDS
-from omega21.server import examples
-from omega21.server.bodies import JSON_MEDIA_TYPE
-from omega21.server.examples import reply
-from omega21.server.leaving import unless_left
-from omega21.server.problems import problems
+from omega21.server.http.bodies import JSON_MEDIA_TYPE
+from omega21.server.http.disconnects import unless_left
+from omega21.server.http.errors import problems
+from omega21.server.openapi import examples
+from omega21.server.openapi.examples import reply
 from omega21.server.services import Services, ServicesHere
 
 router = APIRouter(tags=["history"])

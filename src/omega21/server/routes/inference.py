@@ -5,7 +5,7 @@ from typing import Annotated
 import zstandard
 from fastapi import APIRouter, Request, Response
 
-from omega21.protocol.compute import ComputeRequest
+from omega21.engine.engine import Engine
 from omega21.protocol.errors import (
     BodyTooLarge,
     InvalidSamples,
@@ -14,15 +14,15 @@ from omega21.protocol.errors import (
     UnknownShard,
     UnsupportedEncoding,
 )
+from omega21.protocol.inference import ComputeRequest
 from omega21.protocol.names import RunName
 from omega21.protocol.shards import ENCODING, SHARD_MEDIA_TYPE, pack
 from omega21.protocol.steps import EvaluateReply
-from omega21.server import examples
-from omega21.server.bodies import MessageRoute
-from omega21.server.examples import body, reply, tensors_reply
-from omega21.server.problems import problems
+from omega21.server.http.bodies import MessageRoute
+from omega21.server.http.errors import problems
+from omega21.server.openapi import examples
+from omega21.server.openapi.examples import body, reply, tensors_reply
 from omega21.server.services import ServicesHere
-from omega21.training.engine import Engine
 
 router = APIRouter(tags=["compute"], route_class=MessageRoute)
 

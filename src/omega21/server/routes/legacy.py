@@ -5,16 +5,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
-from omega21.protocol.classic import (
-    Diagnosis,
-    FeedbackDendritas,
-    FeedbackReceived,
-    Health,
-    Info,
-    Metrics,
-    Status,
-    Trained,
-)
 from omega21.protocol.errors import (
     BodyTooLarge,
     Diverged,
@@ -30,17 +20,19 @@ from omega21.protocol.errors import (
     UnknownRun,
     UnsupportedEncoding,
 )
+from omega21.protocol.legacy import (
+    Diagnosis,
+    FeedbackDendritas,
+    FeedbackReceived,
+    Health,
+    Info,
+    Metrics,
+    Status,
+    Trained,
+)
 from omega21.protocol.names import DEFAULT_RUN
 from omega21.protocol.shards import SHARD_MEDIA_TYPE
-from omega21.server import examples
-from omega21.server.batches import (
-    INLINE_JSON_LIMIT,
-    INLINE_PARTS_LIMIT,
-    InlineBatch,
-    read_json_batch,
-    read_tensor_batch,
-)
-from omega21.server.bodies import (
+from omega21.server.http.bodies import (
     JSON_MEDIA_TYPE,
     MessageRoute,
     check_parts,
@@ -49,8 +41,16 @@ from omega21.server.bodies import (
     read_body,
     read_tensors,
 )
-from omega21.server.examples import reply, tensors
-from omega21.server.problems import problems
+from omega21.server.http.errors import problems
+from omega21.server.http.json_batches import (
+    INLINE_JSON_LIMIT,
+    INLINE_PARTS_LIMIT,
+    InlineBatch,
+    read_json_batch,
+    read_tensor_batch,
+)
+from omega21.server.openapi import examples
+from omega21.server.openapi.examples import reply, tensors
 from omega21.server.services import IdempotencyKey, RunQuery, Services, ServicesHere
 
 router = APIRouter(tags=["classic"], route_class=MessageRoute)

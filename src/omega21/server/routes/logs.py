@@ -6,9 +6,9 @@ from fastapi import APIRouter, Query
 
 from omega21.logs import SERVER_LOG, last_lines, without_secrets
 from omega21.protocol.logs import MAX_LOG_BYTES, MAX_LOG_LINES, LogLines
-from omega21.server import examples
-from omega21.server.examples import reply
-from omega21.server.problems import problems
+from omega21.server.http.errors import problems
+from omega21.server.openapi import examples
+from omega21.server.openapi.examples import reply
 from omega21.server.services import ServicesHere
 
 router = APIRouter(tags=["server"])

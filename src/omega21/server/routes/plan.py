@@ -16,10 +16,10 @@ from omega21.protocol.errors import (
 )
 from omega21.protocol.names import RunName
 from omega21.protocol.plan import Plan, PutSegment, SegmentStored
-from omega21.server import examples
-from omega21.server.bodies import JSON_MEDIA_TYPE, MessageRoute
-from omega21.server.examples import body, reply
-from omega21.server.problems import problems
+from omega21.server.http.bodies import JSON_MEDIA_TYPE, MessageRoute
+from omega21.server.http.errors import problems
+from omega21.server.openapi import examples
+from omega21.server.openapi.examples import body, reply
 from omega21.server.services import ServicesHere
 
 router = APIRouter(tags=["plan"], route_class=MessageRoute)

@@ -13,11 +13,11 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from omega21.engine.engine import Engine
+from omega21.executors.memory import process_bytes
 from omega21.protocol.errors import UnknownRun
 from omega21.protocol.runs import RunStatus
 from omega21.server.services import ServicesHere
-from omega21.training.engine import Engine
-from omega21.training.memory import process_bytes
 
 router = APIRouter(include_in_schema=False)
 

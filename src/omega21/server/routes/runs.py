@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
+from omega21.engine.engine import Engine
 from omega21.protocol.errors import (
     BodyTooLarge,
     OtherConfig,
@@ -25,12 +26,11 @@ from omega21.protocol.runs import (
     RunState,
     RunSummary,
 )
-from omega21.server import examples
-from omega21.server.bodies import MessageRoute
-from omega21.server.examples import body, reply
-from omega21.server.problems import problems
+from omega21.server.http.bodies import MessageRoute
+from omega21.server.http.errors import problems
+from omega21.server.openapi import examples
+from omega21.server.openapi.examples import body, reply
 from omega21.server.services import ServicesHere
-from omega21.training.engine import Engine
 
 router = APIRouter(tags=["runs"], route_class=MessageRoute)
 

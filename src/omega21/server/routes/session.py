@@ -18,19 +18,19 @@ from omega21.protocol.errors import (
     UnsupportedEncoding,
 )
 from omega21.protocol.session import LogIn, SessionState
-from omega21.server import examples
-from omega21.server.access import (
+from omega21.server.auth.access import (
     SESSION_COOKIE,
     SESSION_PATH,
     Access,
     challenge,
     session_ticket,
 )
-from omega21.server.bodies import JSON_MEDIA_TYPE, is_compressed, media_type, read_body
-from omega21.server.examples import reply
-from omega21.server.origins import came_by_https, check_own_page
-from omega21.server.problems import problem_response, problems
-from omega21.server.tickets import MAX_AGE_SECONDS
+from omega21.server.auth.origins import came_by_https, check_own_page
+from omega21.server.auth.sessions import MAX_AGE_SECONDS
+from omega21.server.http.bodies import JSON_MEDIA_TYPE, is_compressed, media_type, read_body
+from omega21.server.http.errors import problem_response, problems
+from omega21.server.openapi import examples
+from omega21.server.openapi.examples import reply
 
 router = APIRouter(tags=["session"])
 

@@ -14,10 +14,10 @@ from omega21.protocol.errors import (
 )
 from omega21.protocol.names import Sha256
 from omega21.protocol.shards import MissingReply, MissingRequest, ShardStored
-from omega21.server import examples
-from omega21.server.bodies import MessageRoute, read_tensors
-from omega21.server.examples import body, reply, tensors
-from omega21.server.problems import problems
+from omega21.server.http.bodies import MessageRoute, read_tensors
+from omega21.server.http.errors import problems
+from omega21.server.openapi import examples
+from omega21.server.openapi.examples import body, reply, tensors
 from omega21.server.services import ServicesHere
 
 router = APIRouter(tags=["shards"], route_class=MessageRoute)

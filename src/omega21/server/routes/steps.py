@@ -12,11 +12,11 @@ from omega21.protocol.messages import Request as RequestMessage
 from omega21.protocol.names import RunName
 from omega21.protocol.runs import RunSummary
 from omega21.protocol.steps import MAX_ROWS, MAX_ROWS_WITH_VECTORS, MAX_WAIT_SECONDS, StepsReply
-from omega21.server import examples
-from omega21.server.bodies import JSON_MEDIA_TYPE
-from omega21.server.examples import reply
-from omega21.server.leaving import unless_left
-from omega21.server.problems import problems
+from omega21.server.http.bodies import JSON_MEDIA_TYPE
+from omega21.server.http.disconnects import unless_left
+from omega21.server.http.errors import problems
+from omega21.server.openapi import examples
+from omega21.server.openapi.examples import reply
 from omega21.server.services import Services, ServicesHere
 
 router = APIRouter(tags=["steps"])

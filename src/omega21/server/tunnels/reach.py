@@ -5,8 +5,8 @@ from typing import Final, Literal
 
 import httpx
 
-from omega21.protocol.classic import Health
 from omega21.protocol.errors import TunnelNotSetUp
+from omega21.protocol.legacy import Health
 from omega21.server.tunnels.outside import outside_client
 
 _SECONDS: Final = 20.0
