@@ -2,7 +2,7 @@
 
     python -m benchmarks.client_process ADDRESS ORDER [--tunnel] [--workdir FOLDER]
 
-ORDER is a TrainOrder as JSON. Prints one JSON document at the end. With --tunnel the address is
+ORDER is a TrainRequest as JSON. Prints one JSON document at the end. With --tunnel the address is
 asked for under a name that is not this machine's, so that the client does as it does through a
 tunnel: fewer, longer requests.
 """
@@ -26,7 +26,7 @@ import httpx
 from benchmarks.processes import run_module
 from omega21.client.client import AsyncClient
 from omega21.client.events import Connected, Done, RunReady, StepsDone, UploadProgress
-from omega21.client.training.request import TrainOrder
+from omega21.client.training.request import TrainRequest
 from omega21.protocol.models import ModelConfig
 
 ELSEWHERE = "http://server.test"
@@ -99,7 +99,7 @@ def train(
     return Trained(**json.loads(run_module("benchmarks.client_process", *arguments)))
 
 
-async def _train(address: str, order: TrainOrder, *, tunnel: bool, workdir: Path) -> Trained:
+async def _train(address: str, order: TrainRequest, *, tunnel: bool, workdir: Path) -> Trained:
     carrier = Counted(address)
     started = time.monotonic()
     times: dict[str, float] = {}
@@ -162,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     fields = json.loads(given.order)
     if "model" in fields:
         fields["model"] = ModelConfig.model_validate(fields["model"])
-    order = TrainOrder(**fields)
+    order = TrainRequest(**fields)
     with tempfile.TemporaryDirectory(prefix="omega21-bench-") as made:
         workdir = given.workdir or Path(made)
 

@@ -32,7 +32,7 @@ from benchmarks.loopback import ServedRun, shares  # noqa: E402
 from omega21 import Client  # noqa: E402
 from omega21.client.events import Done, StepsDone  # noqa: E402
 from omega21.client.store.summary import Summary  # noqa: E402
-from omega21.client.training.request import TrainOrder  # noqa: E402
+from omega21.client.training.request import TrainRequest  # noqa: E402
 from omega21.data.sources.generators import KINDS, generate  # noqa: E402
 from omega21.executors.platform import autocast_dtype  # noqa: E402
 from omega21.models.corteza import build_model  # noqa: E402
@@ -40,7 +40,7 @@ from omega21.protocol.models import ModelConfig, OptimizerConfig  # noqa: E402
 from omega21.protocol.runs import Precision, RunConfig  # noqa: E402
 
 PRECISIONS: Final[tuple[Precision, ...]] = ("float32", "bfloat16", "float16")
-ORDER: Final = TrainOrder(run="", samples=2048, epochs=2, batch_size=32, validation=0)
+ORDER: Final = TrainRequest(run="", samples=2048, epochs=2, batch_size=32, validation=0)
 """128 steps of the default model, some seconds on any GPU."""
 CASES: Final[tuple[tuple[Precision, int], ...]] = (
     ("float32", 64),
@@ -55,7 +55,7 @@ LEAST_AUROC = 0.998
 
 def train(
     served: Served,
-    order: TrainOrder,
+    order: TrainRequest,
     workdir: Path,
     *,
     disturb: Callable[[int], None] = lambda _: None,
@@ -121,7 +121,7 @@ def precision_learns(served: Served, workdir: Path) -> list[Bar]:
     for precision in PRECISIONS:
         areas = []
         for kind in KINDS:
-            order = TrainOrder(run=f"learn-{precision}-{kind}", kind=kind, precision=precision)
+            order = TrainRequest(run=f"learn-{precision}-{kind}", kind=kind, precision=precision)
             areas.append(train(served, order, workdir).auroc or 0.0)
         bars.append(Bar(f"{precision}: AUROC, worst kind", min(areas), LEAST_AUROC, tuple(areas)))
         show(bars[-1:])
@@ -148,7 +148,7 @@ def out_of_memory(served: Served, workdir: Path) -> list[Bar]:
 
 
 def _part(rows: Sequence[Any]) -> float:
-    sizes = [row.part_size for row in rows if row.part_size is not None]
+    sizes = [row.micro_batch_size for row in rows if row.micro_batch_size is not None]
     return min(sizes, default=16_384)
 
 

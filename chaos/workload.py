@@ -12,10 +12,10 @@ import anyio
 
 from omega21 import AsyncClient
 from omega21.client.http.retry import RetryRules
-from omega21.client.training.request import TrainOrder
+from omega21.client.training.request import TrainRequest
 from omega21.data.sources.generators import generate
 from omega21.protocol.models import TINY
-from omega21.protocol.steps import StepRow
+from omega21.protocol.steps import StepRecord
 
 SAMPLES, BATCH_SIZE, EPOCHS = 512, 4, 2  # two shards, 256 steps
 PATIENCE_SECONDS = 150.0
@@ -40,9 +40,9 @@ class QuickClient(AsyncClient):
         return other
 
 
-def order(run: str, seed: int) -> TrainOrder:
+def order(run: str, seed: int) -> TrainRequest:
     """Say what a run trains: the same whatever its name, so that all come to the same weights."""
-    return TrainOrder(
+    return TrainRequest(
         run=run,
         samples=SAMPLES,
         batch_size=BATCH_SIZE,
@@ -164,7 +164,7 @@ def _stored_steps(folder: Path) -> tuple[Step, ...]:
     return tuple(Step(*row) for row in rows)
 
 
-def _as_step(row: StepRow) -> Step:
+def _as_step(row: StepRecord) -> Step:
     return Step(row.step, row.loss, row.anomaly_prob, row.samples, row.digest)
 
 

@@ -21,7 +21,7 @@ from omega21 import AsyncClient, Client, colab
 from omega21.client import events
 from omega21.client.http.transport import Link, Traffic
 from omega21.client.inference import Prediction
-from omega21.client.local_server import EmbeddedServer
+from omega21.client.local_server import LocalServer
 from omega21.client.store.run_folder import (
     fresh_run_name,
     list_run_folders,
@@ -30,7 +30,7 @@ from omega21.client.store.run_folder import (
 )
 from omega21.client.store.summary import Evaluation, Summary
 from omega21.client.training.presets import PRESETS
-from omega21.client.training.request import TrainOrder
+from omega21.client.training.request import TrainRequest
 from omega21.client.weights import SavedWeights
 from omega21.data.samples import Samples, statistics
 from omega21.data.sources.files import open_data, write_data
@@ -50,7 +50,7 @@ library](../library.md) shows it at work.
 `omega21.AsyncClient` has the methods of `omega21.Client` as coroutines; its `history` is an
 asynchronous iterator, its `train` an asynchronous context manager around one, and `aclose` closes
 it. Neither loads torch. Every method raises only the [errors](#errors) at the end of this page.
-The messages that calls return (`RunState`, `StepRow` and so on) are described with the
+The messages that calls return (`RunState`, `StepRecord` and so on) are described with the
 [HTTP calls](http.md#messages).
 """
 
@@ -68,7 +68,7 @@ def page() -> str:
         "## Client\n",
         *_class(Client, level=None, module="omega21"),
         "## What to train\n",
-        *_class(TrainOrder),
+        *_class(TrainRequest),
         "### Presets\n",
         *_presets(),
         "## What `train` yields\n",
@@ -82,7 +82,7 @@ def page() -> str:
         "## Run folders\n",
         *(line for function in _FOLDER_FUNCTIONS for line in _function(function, level=3)),
         "## A server on this machine\n",
-        *_class(EmbeddedServer),
+        *_class(LocalServer),
         "## omega21.colab\n",
         *_colab(colab),
         "## Errors\n",
@@ -184,7 +184,7 @@ def _fields(cls: type) -> Iterator[str]:
 
 def _default(value: ast.expr) -> str:
     """Show a default, and what makes it where it is made anew each time."""
-    if isinstance(value, ast.Call):
+    if isinstance(value, ast.Request):
         for keyword in value.keywords:
             if keyword.arg == "default_factory":
                 return f"{ast.unparse(keyword.value)}()"

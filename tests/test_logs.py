@@ -11,7 +11,14 @@ from typing import Any
 import pytest
 
 from omega21 import logs
-from omega21.logs import PlainLines, SharedFile, bound, last_lines, log_to_file, without_secrets
+from omega21.logs import (
+    PlainLines,
+    SharedFile,
+    last_lines,
+    log_context,
+    log_to_file,
+    without_secrets,
+)
 
 WRITE = """
 import logging, sys
@@ -51,9 +58,9 @@ def lines(tmp_path: Path) -> list[dict[str, Any]]:
 def test_a_line_is_json_and_names_what_it_belongs_to(
     tmp_path: Path, logger: logging.Logger
 ) -> None:
-    with bound(run="mi-corrida", step=3):
+    with log_context(run="mi-corrida", step=3):
         logger.info("años: %d\nof them", 7)
-        with bound(request="ab12", step=4):
+        with log_context(request="ab12", step=4):
             logger.warning("inner")
         logger.info("given", extra={"step": 9})
     logger.info("outside")
@@ -81,7 +88,7 @@ def test_a_trace_is_part_of_its_line(tmp_path: Path, logger: logging.Logger) -> 
 def test_lines_for_people_say_it_too(secret: str) -> None:
     logs.hide(secret)
     record = logging.LogRecord("n", logging.INFO, "f", 1, "hello %s", (secret,), None)
-    with bound(run="r", request="ab"):
+    with log_context(run="r", request="ab"):
         assert PlainLines().format(record).endswith("INFO n: hello *** (run r, request ab)")
 
 

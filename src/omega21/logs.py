@@ -61,7 +61,7 @@ _context: ContextVar[Mapping[str, object]] = ContextVar("omega21_log", default={
 
 
 @contextmanager
-def bound(**fields: object) -> Iterator[None]:
+def log_context(**fields: object) -> Iterator[None]:
     """Give lines that are logged in this block these fields, beside those already given."""
     reset = _context.set({**_context.get(), **fields})
     try:

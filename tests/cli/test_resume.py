@@ -41,8 +41,8 @@ def test_killed_resumed_and_verified_with_servers_started_here(
     differs = omega21("verify", "killed", "--workdir", tmp_path)
 
     assert killed.returncode == -signal.SIGKILL
-    way_back = f"omega21 resume killed --workdir {tmp_path} --url http://127.0.0.1:9"
-    assert way_back in beside.stderr
+    resume_command = f"omega21 resume killed --workdir {tmp_path} --url http://127.0.0.1:9"
+    assert resume_command in beside.stderr
     assert (beside.status, by_address.status) == (71, 76)
     assert "resuming run killed" in by_address.stderr
     assert resumed.status == 0, resumed.stderr
@@ -64,7 +64,9 @@ def test_the_folder_says_where_the_server_is_and_a_checkpoint_is_pulled_from_it(
     token = {"OMEGA21_TOKEN": "s3cret-token"}
     first = on_server("train", "--run", "held", *SMALL, "--pull-checkpoints", "end", "--fast")
     with closing(sqlite3.connect(next(tmp_path.rglob("results.sqlite")))) as database:
-        stretches = database.execute("SELECT from_step, deterministic FROM stretches").fetchall()
+        environments = database.execute(
+            "SELECT from_step, deterministic FROM environments"
+        ).fetchall()
     checked = omega21("checkpoint", "pull", "held", "--json", **token)
     weights = omega21("checkpoint", "pull", "--weights", "-o", "w.safetensors", "--json", **token)
     refused = omega21("checkpoint", "pull", "held", OMEGA21_TOKEN="wrong")
@@ -72,7 +74,7 @@ def test_the_folder_says_where_the_server_is_and_a_checkpoint_is_pulled_from_it(
     assert first.status == 0, first.stderr
     assert "pulled the checkpoint of step 3" in first.stderr
     assert "equal bits were given up for speed" in first.stdout
-    assert stretches == [(1, 0)]
+    assert environments == [(1, 0)]
     assert checked.status == 0, checked.stderr
     assert checked.figures["step"] == 3
     assert Path(checked.figures["file"]).name == "000000000003.safetensors"

@@ -23,7 +23,7 @@ FIGURES = [
     *("run", "steps", "samples", "batch_size", "epochs", "kind", "seed"),
     *("loss_first", "loss_last", "auroc", "average_precision", "validation_samples"),
     *("seconds", "samples_per_second", "weights_sha256", "non_finite_steps"),
-    *("deterministic", "conditions_changed_at", "evaluation_step"),
+    *("deterministic", "environment_changed_at", "evaluation_step"),
 ]
 TINY = ("--samples", "48", "--batch-size", "16", "--validation", "40")
 SMALL = (*TINY, "--no-report")  # a second saved each time

@@ -10,7 +10,7 @@ from omega21.protocol.digests import CHAIN_START, chain_result, tensors_sha256
 from omega21.protocol.plan import Segment, ShardRef, Source
 from omega21.protocol.runs import RunConfig
 from omega21.protocol.shards import encode_shard
-from omega21.protocol.steps import StepRow
+from omega21.protocol.steps import StepRecord
 
 
 def make_run(workdir: Path, name: str) -> Path:
@@ -32,6 +32,6 @@ def make_run(workdir: Path, name: str) -> Path:
         folder.put_segment(0, segment)
         digest = chain_result(CHAIN_START, 1, 0.5)
         folder.results.put(
-            [StepRow(step=1, loss=0.5, samples=4, digest=digest, ended_at=2.0, seconds=0.1)]
+            [StepRecord(step=1, loss=0.5, samples=4, digest=digest, ended_at=2.0, seconds=0.1)]
         )
     return workdir / name

@@ -8,20 +8,20 @@ from typing import Any, TypeVar
 
 from omega21 import AsyncClient
 from omega21.client.events import Done, Event
-from omega21.client.training.request import TrainOrder
+from omega21.client.training.request import TrainRequest
 from omega21.protocol.models import TINY
 
 _Kind = TypeVar("_Kind")
 
 
-def tiny(run: str, **options: Any) -> TrainOrder:
+def tiny(run: str, **options: Any) -> TrainRequest:
     """Order a few steps of the tiny model: 600 samples are three shards and ten steps."""
     defaults = {"samples": 600, "validation": 64, "model": TINY}
-    return TrainOrder(run=run, **{**defaults, **options})
+    return TrainRequest(run=run, **{**defaults, **options})
 
 
 async def train(
-    client: AsyncClient, order: TrainOrder, *, workdir: Path, patience: float = 60.0
+    client: AsyncClient, order: TrainRequest, *, workdir: Path, patience: float = 60.0
 ) -> list[Event]:
     """Train an order and return all its events."""
     async with client.train(order, workdir=workdir, patience=patience) as events:

@@ -9,7 +9,7 @@ import pytest
 
 from omega21 import Client
 from omega21.client import local_server as embedded
-from omega21.client.local_server import EmbeddedServer
+from omega21.client.local_server import LocalServer
 from omega21.protocol.errors import NotOnThisServer, Unavailable, Unreachable
 
 
@@ -17,7 +17,7 @@ def test_it_serves_while_it_is_needed_and_then_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMEGA21_TOKEN", "of another server")
-    with EmbeddedServer(tmp_path / "one" / "server", arguments=["--threads", "1"]) as server:
+    with LocalServer(tmp_path / "one" / "server", arguments=["--threads", "1"]) as server:
         address = server.address
         with Client(address) as client:
             assert client.connect().run == "default"
@@ -31,8 +31,8 @@ def test_it_serves_while_it_is_needed_and_then_no_more(
 def test_it_does_not_outlive_a_program_that_was_killed(tmp_path: Path) -> None:
     code = (
         "import os, sys; from pathlib import Path\n"
-        "from omega21.client.local_server import EmbeddedServer\n"
-        "print(EmbeddedServer(Path(sys.argv[1])).start(), flush=True); os._exit(9)"
+        "from omega21.client.local_server import LocalServer\n"
+        "print(LocalServer(Path(sys.argv[1])).start(), flush=True); os._exit(9)"
     )
     started = subprocess.run(
         [sys.executable, "-c", code, tmp_path], check=False, capture_output=True, text=True
@@ -48,13 +48,13 @@ def test_it_does_not_outlive_a_program_that_was_killed(tmp_path: Path) -> None:
 def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded, "_NEEDED", ("numpy", "no_such_package"))
     with pytest.raises(NotOnThisServer, match="needs no_such_package") as caught:
-        EmbeddedServer(tmp_path / "server").start()
+        LocalServer(tmp_path / "server").start()
     assert "pip install '.[server]'" in caught.value.hint
     assert not (tmp_path / "server").exists()
 
 
 def test_a_server_that_does_not_come_up_says_why(tmp_path: Path) -> None:
-    server = EmbeddedServer(tmp_path / "server", arguments=["--device", "no-such-device"])
+    server = LocalServer(tmp_path / "server", arguments=["--device", "no-such-device"])
     with pytest.raises(Unavailable, match=r"did not start: .*no-such-device") as caught:
         server.start()
     assert "server.log" in caught.value.hint

@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from omega21 import Client
-from omega21.client.training.request import TrainOrder
+from omega21.client.training.request import TrainRequest
 from omega21.protocol.models import TINY, OptimizerConfig
 from tests.dashboard.conftest import PHONE, Open
 from tests.servers import RunningServer
@@ -29,7 +29,7 @@ RUN = "neuronal-7"
 
 def train_something(server: RunningServer, workdir: Path, *, epochs: int) -> None:
     """A run whose curves show something: small steps, on the samples hardest to tell apart."""
-    order = TrainOrder(
+    order = TrainRequest(
         run=RUN,
         samples=2000,
         batch_size=25,
@@ -40,7 +40,7 @@ def train_something(server: RunningServer, workdir: Path, *, epochs: int) -> Non
         validation=400,
         evaluate_every=20,
         model=TINY,
-        optimizer=OptimizerConfig(learning_rate=1e-4, raised_rate=1.0),
+        optimizer=OptimizerConfig(learning_rate=1e-4, lr_multiplier=1.0),
     )
     with Client(server.address) as client:
         for _ in client.train(order, workdir=workdir):

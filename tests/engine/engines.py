@@ -18,7 +18,7 @@ from omega21.protocol.models import TINY
 from omega21.protocol.plan import Segment, SegmentStored, ShardRef, Source
 from omega21.protocol.runs import RunConfig, RunSummary
 from omega21.protocol.shards import encode_shard, pack
-from omega21.protocol.steps import StepRow
+from omega21.protocol.steps import StepRecord
 
 CONFIG = RunConfig(model=TINY, seed=7)
 OPTIONS = EngineOptions(device="cpu", threads=1)
@@ -121,7 +121,7 @@ class Row(NamedTuple):
     samples: int
     digest: str
     refused: bool
-    part_size: int | None
+    micro_batch_size: int | None
     dendrites: tuple[float, ...]
     coherence: tuple[float, ...]
 
@@ -214,14 +214,14 @@ def read_rows(engine: Engine, run: str) -> list[Row]:
         rows += [
             Row(
                 row.step, row.loss, row.anomaly_prob, row.samples, row.digest, row.refused,
-                row.part_size, *((), ()) if row.refused else _vectors(row),
+                row.micro_batch_size, *((), ()) if row.refused else _vectors(row),
             )
             for row in page
         ]  # fmt: skip
     return rows
 
 
-def _vectors(row: StepRow) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _vectors(row: StepRecord) -> tuple[tuple[float, ...], tuple[float, ...]]:
     assert row.dendrites is not None
     assert row.coherence is not None
     return tuple(row.dendrites), tuple(row.coherence)

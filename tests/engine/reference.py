@@ -19,7 +19,7 @@ from omega21.protocol.steps import float32_as_json
 from tests.engine.engines import Outcome, Row, Samples
 
 
-class Stretch(NamedTuple):
+class Environment(NamedTuple):
     """A segment: its samples in the order given, and its numbers."""
 
     samples: Samples
@@ -28,14 +28,14 @@ class Stretch(NamedTuple):
     order_seed: int = 0
 
 
-def train_plainly(config: RunConfig, plan: Sequence[Stretch]) -> Outcome:
+def train_plainly(config: RunConfig, plan: Sequence[Environment]) -> Outcome:
     """Train a plan from the start, step by step, whole batches on one CPU thread."""
     model = build_model(config.model, seed=config.seed).train()
     optimizer = _adamw(model, config)
     rows: list[Row] = []
     digest = CHAIN_START
-    for stretch in plan:
-        for batch in _batches(stretch):
+    for environment in plan:
+        for batch in _batches(environment):
             row = _step(model, optimizer, config, batch, (len(rows) + 1, digest))
             rows.append(row)
             digest = row.digest
@@ -43,13 +43,13 @@ def train_plainly(config: RunConfig, plan: Sequence[Stretch]) -> Outcome:
     return Outcome(rows, tensors_sha256(weights))
 
 
-def _batches(stretch: Stretch) -> list[Samples]:
-    x, y = stretch.samples
+def _batches(environment: Environment) -> list[Samples]:
+    x, y = environment.samples
     batches = []
-    for epoch in range(stretch.epochs):
-        order = epoch_order(stretch.order_seed, epoch=epoch, samples=len(y))
-        for start in range(0, len(y), stretch.batch_size):
-            rows = order[start : start + stretch.batch_size]
+    for epoch in range(environment.epochs):
+        order = epoch_order(environment.order_seed, epoch=epoch, samples=len(y))
+        for start in range(0, len(y), environment.batch_size):
+            rows = order[start : start + environment.batch_size]
             batches.append(Samples(x[rows], y[rows]))
     return batches
 
@@ -92,7 +92,7 @@ def _step(
     if counts:
         warm = min(1.0, number / rates.warmup_steps)
         for group, raise_by in zip(
-            optimizer.param_groups, (1.0, 1.0, rates.raised_rate), strict=True
+            optimizer.param_groups, (1.0, 1.0, rates.lr_multiplier), strict=True
         ):
             group["lr"] = rates.learning_rate * raise_by * warm
         optimizer.step()
@@ -105,7 +105,7 @@ def _step(
         samples=len(batch.y),
         digest=chain_result(digest, number, value),
         refused=not counts,
-        part_size=None,
+        micro_batch_size=None,
         dendrites=_means(outputs.dendrites_BD) if counts else (),
         coherence=_means(outputs.coherence_BC) if counts else (),
     )

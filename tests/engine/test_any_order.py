@@ -38,11 +38,11 @@ from tests.engine.engines import (
     make_segment,
 )
 from tests.engine.processes import EngineProcess
-from tests.engine.reference import Stretch, train_plainly
+from tests.engine.reference import Environment, train_plainly
 
 RUN, RUN_ID = "a-run", "a" * 32
 NEIGHBOUR, NEIGHBOUR_ID = "neighbour", "b" * 32
-NEIGHBOURS_PLAN = [Stretch(make_samples(24, seed=99), 2, epochs=2)]
+NEIGHBOURS_PLAN = [Environment(make_samples(24, seed=99), 2, epochs=2)]
 MOST_SPOILED = 3  # of two epochs each: fewer than ten refused steps in a row
 
 WHICH = st.integers(0, 100)
@@ -53,7 +53,7 @@ class Planned:
     """A segment as the client knows it: what it will be when its list is whole."""
 
     whole: Segment
-    stretch: Stretch
+    environment: Environment
     shards: list[Shard]
     listed: int = 0
 
@@ -90,9 +90,9 @@ class AnyOrder(RuleBasedStateMachine):
     @initialize(
         seconds=st.sampled_from([0.0, 0.02, 30.0]),
         steps=st.sampled_from([1, 4, 500]),
-        residents=st.integers(1, 2),
+        executor_cache=st.integers(1, 2),
     )
-    def begin(self, seconds: float, steps: int, residents: int) -> None:
+    def begin(self, seconds: float, steps: int, executor_cache: int) -> None:
         self.engine = EngineProcess(
             self.data_dir,
             EngineOptions(
@@ -100,7 +100,7 @@ class AnyOrder(RuleBasedStateMachine):
                 threads=1,
                 checkpoint_seconds=seconds,
                 checkpoint_steps=steps,
-                resident_runs=residents,
+                resident_runs=executor_cache,
             ),
         )
         self.call("create_run", RUN, RUN_ID, CONFIG)
@@ -169,8 +169,8 @@ class AnyOrder(RuleBasedStateMachine):
             self.spoiled += 1
         shards = cut(samples, size)
         whole = make_segment(shards, batch_size=batch_size, epochs=epochs, order_seed=number)
-        stretch = Stretch(samples, batch_size, epochs, number)
-        self.plan.append(Planned(whole, stretch, shards, min(listed, len(shards))))
+        environment = Environment(samples, batch_size, epochs, number)
+        self.plan.append(Planned(whole, environment, shards, min(listed, len(shards))))
         self.put(number, self.plan[-1].so_far)
 
     def put(self, number: int, segment: Segment) -> None:
@@ -274,8 +274,8 @@ class AnyOrder(RuleBasedStateMachine):
         shards = cut(samples, count)
         whole = self.call("segment", RUN, number)
         assert whole.shards == (shards[0].ref,)
-        stretch = Stretch(samples, count, epochs)
-        self.plan.append(Planned(whole, stretch, shards, listed=1))
+        environment = Environment(samples, count, epochs)
+        self.plan.append(Planned(whole, environment, shards, listed=1))
         self.inline[key] = Inline(samples, epochs, reply)
         self.uploaded.add(shards[0].sha256)
         self.target = self.plan_steps
@@ -347,7 +347,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.engine.call(processes.wait_for_plan, NEIGHBOUR)
 
     def compare(self) -> None:
-        plain = train_plainly(CONFIG, [planned.stretch for planned in self.plan])
+        plain = train_plainly(CONFIG, [planned.environment for planned in self.plan])
         assert self.outcome(RUN) == plain
         assert self.outcome(NEIGHBOUR) == train_plainly(CONFIG, NEIGHBOURS_PLAN)
         counted = [row for row in plain.rows if not row.refused]

@@ -19,7 +19,7 @@ from tests.engine.engines import (
     running,
 )
 from tests.engine.processes import EngineProcess, train_inline_until_answered
-from tests.engine.reference import Stretch, train_plainly
+from tests.engine.reference import Environment, train_plainly
 
 BATCH = make_samples(4)
 
@@ -52,7 +52,7 @@ class TestKeys:
     def test_without_one_it_trains_each_time(self, engine: Engine, run: DrivenRun) -> None:
         steps = [engine.train_inline(run.name, *BATCH, epochs=1, key=None).step for _ in range(3)]
         assert steps == [1, 2, 3]
-        assert run.outcome == train_plainly(CONFIG, [Stretch(BATCH, 4)] * 3)
+        assert run.outcome == train_plainly(CONFIG, [Environment(BATCH, 4)] * 3)
 
     def test_many_at_once_train_once(self, engine: Engine, run: DrivenRun) -> None:
         together = threading.Barrier(8)
@@ -87,7 +87,7 @@ class TestAKill:
         process.stop()
         with running(tmp_path) as engine:
             run = DrivenRun(engine, id=run_id)
-            plan = [Stretch(make_samples(3, seed=seed), 3, epochs=epochs) for seed in range(4)]
+            plan = [Environment(make_samples(3, seed=seed), 3, epochs=epochs) for seed in range(4)]
             assert run.outcome == train_plainly(CONFIG, plan)
 
 
@@ -169,7 +169,7 @@ def test_one_that_a_stop_interrupts_is_trained_by_the_next_engine(tmp_path: Path
         run = run.on(engine)
         run.wait_for_step(200)
         assert engine.train_inline(run.name, *BATCH, epochs=200, key="long").step == 200
-        assert run.outcome == train_plainly(CONFIG, [Stretch(BATCH, 4, epochs=200)])
+        assert run.outcome == train_plainly(CONFIG, [Environment(BATCH, 4, epochs=200)])
 
 
 def test_a_segment_waits_until_the_batch_before_it_is_trained(

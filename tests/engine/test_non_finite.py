@@ -22,7 +22,7 @@ from tests.engine.engines import (
     make_segment,
     running,
 )
-from tests.engine.reference import Stretch, train_plainly
+from tests.engine.reference import Environment, train_plainly
 
 
 def spoil(samples: Samples, *rows: int, value: float = np.nan) -> Samples:
@@ -39,7 +39,7 @@ class TestInAPlan:
         refused = [row for row in run.rows() if row.refused]
         assert 2 in [row.step for row in refused]
         assert all((row.loss, row.anomaly_prob) == (None, None) for row in refused)
-        assert run.outcome == train_plainly(CONFIG, [Stretch(samples, 4, epochs=2)])
+        assert run.outcome == train_plainly(CONFIG, [Environment(samples, 4, epochs=2)])
 
     def test_the_weights_are_those_before_it(self, run: DrivenRun) -> None:
         samples = spoil(make_samples(8), 6)
@@ -150,7 +150,7 @@ class TestInline:
         with pytest.raises(NonFinite):
             engine.train_inline(trained.name, x, y, epochs=2, key=None)
         engine.train_inline(trained.name, *make_samples(2, seed=2), epochs=1, key=None)
-        plan = [Stretch(make_samples(3), 3), Stretch(make_samples(2, seed=2), 2)]
+        plan = [Environment(make_samples(3), 3), Environment(make_samples(2, seed=2), 2)]
         assert trained.outcome == train_plainly(CONFIG, plan)
 
     @pytest.mark.parametrize("epoch", [1, 2, 3])
@@ -168,7 +168,10 @@ class TestInline:
                     engine.train_inline(run.name, *make_samples(3, seed=1), epochs=3, key="bad")
             assert run.outcome == before
             engine.train_inline(run.name, *make_samples(2, seed=2), epochs=2, key=None)
-            plan = [Stretch(make_samples(3), 3), Stretch(make_samples(2, seed=2), 2, epochs=2)]
+            plan = [
+                Environment(make_samples(3), 3),
+                Environment(make_samples(2, seed=2), 2, epochs=2),
+            ]
             assert run.outcome == train_plainly(CONFIG, plan)
 
     @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -19,7 +19,7 @@ from tests.engine.engines import (
     make_segment,
     running,
 )
-from tests.engine.reference import Stretch, train_plainly
+from tests.engine.reference import Environment, train_plainly
 
 SAMPLES = make_samples(22)
 NUMBERS = {"batch_size": 4, "epochs": 3, "order_seed": 5}
@@ -29,7 +29,7 @@ WHOLE = make_segment(cut(SAMPLES, 5), **NUMBERS)
 
 @pytest.fixture(scope="module")
 def plain() -> Outcome:
-    outcome = train_plainly(CONFIG, [Stretch(SAMPLES, **NUMBERS)])
+    outcome = train_plainly(CONFIG, [Environment(SAMPLES, **NUMBERS)])
     assert len({row.loss for row in outcome.rows}) == STEPS
     return outcome
 
@@ -202,7 +202,7 @@ def test_inline_and_in_shards(run: DrivenRun) -> None:
     for batch in (first, second):
         size = len(batch.y)
         planned.train(cut(batch, 2), make_segment(cut(batch, 2), batch_size=size, epochs=3))
-    plan = [Stretch(first, 4, epochs=3), Stretch(second, 6, epochs=3)]
+    plan = [Environment(first, 4, epochs=3), Environment(second, 6, epochs=3)]
     assert run.outcome == planned.outcome == train_plainly(CONFIG, plan)
 
 
@@ -212,7 +212,7 @@ def test_planned_inline_and_planned_again(engine: Engine, run: DrivenRun) -> Non
     engine.train_inline(run.name, two.x, two.y, epochs=1, key=None)
     run.train(cut(three, 4), make_segment(cut(three, 4), batch_size=4, epochs=2))
     assert run.outcome == train_plainly(
-        CONFIG, [Stretch(one, 4), Stretch(two, 6), Stretch(three, 4, epochs=2)]
+        CONFIG, [Environment(one, 4), Environment(two, 6), Environment(three, 4, epochs=2)]
     )
 
 
@@ -220,8 +220,8 @@ def test_other_numbers_give_another_result(run: DrivenRun) -> None:
     """What the tests above compare can differ at all."""
     in_one_go(run)
     for changed in (
-        Stretch(SAMPLES, 4, epochs=3, order_seed=6),
-        Stretch(SAMPLES, 5, epochs=3, order_seed=5),
-        Stretch(Samples(SAMPLES.x * np.float32(1.001), SAMPLES.y), **NUMBERS),
+        Environment(SAMPLES, 4, epochs=3, order_seed=6),
+        Environment(SAMPLES, 5, epochs=3, order_seed=5),
+        Environment(Samples(SAMPLES.x * np.float32(1.001), SAMPLES.y), **NUMBERS),
     ):
         assert train_plainly(CONFIG, [changed]).weights_sha256 != run.weights_sha256

@@ -19,7 +19,7 @@ from tests.engine.engines import (
     make_segment,
     make_shard,
 )
-from tests.engine.reference import Stretch, train_plainly
+from tests.engine.reference import Environment, train_plainly
 
 SAMPLES = make_samples(20)
 LONG = make_segment(cut(SAMPLES, 20), batch_size=2, epochs=100_000)
@@ -129,7 +129,7 @@ class TestQuestions:
         assert run.weights_sha256 == before
         run.advance(10)
         run.wait_for_step(10)
-        assert run.outcome == train_plainly(CONFIG, [Stretch(SAMPLES, 4, epochs=2)])
+        assert run.outcome == train_plainly(CONFIG, [Environment(SAMPLES, 4, epochs=2)])
 
     def test_evaluate_in_evaluation_mode(self, engine: Engine, run: DrivenRun) -> None:
         """Without dropout, twice the same; and what was learned shows."""

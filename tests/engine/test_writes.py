@@ -30,10 +30,10 @@ def record(step: int) -> CheckpointRecord:
         config=CONFIG,
         step=step,
         digest="0" * 64,
-        refused_in_a_row=0,
+        non_finite_in_a_row=0,
         plan_sha256="0" * 64,
         weights_sha256="0" * 64,
-        stretch=None,
+        environment=None,
         created_at=0.0,
     )
 

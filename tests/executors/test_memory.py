@@ -14,7 +14,7 @@ from omega21.models.corteza import CortezaCognitivaV4, build_model
 from omega21.protocol.errors import OutOfDeviceMemory
 from omega21.protocol.models import ModelConfig
 from tests.engine.engines import CONFIG, DrivenRun, cut, make_samples, make_segment, running
-from tests.engine.reference import Stretch, train_plainly
+from tests.engine.reference import Environment, train_plainly
 
 SAMPLES = make_samples(24)
 SEGMENT = make_segment(cut(SAMPLES, 9), batch_size=8, epochs=2)
@@ -52,7 +52,9 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Device:
 
 def stored_part_sizes(data_dir: Path) -> list[tuple[int, int]]:
     with sqlite3.connect(data_dir / "ledger.sqlite") as db:
-        found = db.execute("SELECT from_step, part_size FROM part_sizes ORDER BY from_step")
+        found = db.execute(
+            "SELECT from_step, micro_batch_size FROM micro_batch_sizes ORDER BY from_step"
+        )
         return found.fetchall()
 
 
@@ -62,7 +64,7 @@ def test_it_is_halved_until_it_fits(
 ) -> None:
     device.room = room
     run.train(cut(SAMPLES, 9), SEGMENT)
-    assert {row.part_size for row in run.rows()} == {part}
+    assert {row.micro_batch_size for row in run.rows()} == {part}
     assert run.rows()[-1].samples == 8
 
 
@@ -75,7 +77,7 @@ def test_the_result_is_that_of_the_whole_batch_up_to_rounding(
     device.room = 3
     run.train(cut(SAMPLES, 9), SEGMENT)
     losses = [row.loss for row in run.rows()]
-    plain = [row.loss for row in train_plainly(config, [Stretch(SAMPLES, 8, epochs=2)]).rows]
+    plain = [row.loss for row in train_plainly(config, [Environment(SAMPLES, 8, epochs=2)]).rows]
     np.testing.assert_allclose(np.array(losses, float), np.array(plain, float), rtol=1e-4)
 
 
@@ -100,7 +102,7 @@ def test_a_replay_computes_in_the_same_parts(device: Device, tmp_path: Path) -> 
             run.advance(to)
             run.wait_for_step(to)
         outcome = run.outcome
-    assert [row.part_size for row in outcome.rows] == [None, None, 4, 4, 1, 1]
+    assert [row.micro_batch_size for row in outcome.rows] == [None, None, 4, 4, 1, 1]
     for checkpoint in (tmp_path / "checkpoints").rglob("*.json"):
         checkpoint.unlink()
     device.room = 10**9
@@ -132,7 +134,7 @@ def test_one_sample_that_does_not_fit_refuses_an_inline_batch(
     assert run.summary.plan_steps == 0
     device.room = 10**9
     engine.train_inline(run.name, *make_samples(6, seed=1), epochs=1, key=None)
-    assert run.outcome == train_plainly(CONFIG, [Stretch(make_samples(6, seed=1), 6)])
+    assert run.outcome == train_plainly(CONFIG, [Environment(make_samples(6, seed=1), 6)])
 
 
 def test_questions_are_answered_in_parts_too(

@@ -51,7 +51,7 @@ def test_setting_the_rate_of_a_step_needs_no_other_step() -> None:
 
 
 def test_updates_are_those_of_plain_adamw() -> None:
-    config = OptimizerConfig(warmup_steps=0, raised_rate=1.0, weight_decay=0.0)
+    config = OptimizerConfig(warmup_steps=0, lr_multiplier=1.0, weight_decay=0.0)
     ours, theirs = build_model(TINY, seed=0), build_model(TINY, seed=0)
     reference = torch.optim.AdamW(
         theirs.parameters(), lr=1e-3, weight_decay=0.0, foreach=False, fused=False

@@ -30,8 +30,12 @@ def test_a_restart_changes_no_bit(tmp_path: Path, precision: str) -> None:
         run = DrivenRun(engine, "in-one-go", config)
         run.train(SHARDS, SEGMENT)
         outcome = run.outcome
-        (stretch,) = engine.run_state(run.name).stretches
-        assert (stretch.precision, stretch.threads, stretch.device) == (precision, 1, "cpu")
+        (environment,) = engine.run_state(run.name).environments
+        assert (environment.precision, environment.threads, environment.device) == (
+            precision,
+            1,
+            "cpu",
+        )
         stopped = DrivenRun(engine, "in-pieces", config)
         stopped.plan_whole(SHARDS, SEGMENT)
     for to in (1, 5, 12):
@@ -51,7 +55,7 @@ def test_what_is_asked_for_decides_before_what_the_engine_prefers(tmp_path: Path
         for name, config, precision in (("auto", CONFIG, "bfloat16"), ("asked", asked, "float32")):
             run = DrivenRun(engine, name, config)
             run.train(SHARDS, SEGMENT)
-            assert engine.run_state(name).stretches[0].precision == precision
+            assert engine.run_state(name).environments[0].precision == precision
             assert engine.run_state(name).config == config
 
 

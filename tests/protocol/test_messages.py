@@ -14,7 +14,7 @@ from omega21.protocol.messages import Document, LegacyRequest, Reply, Request
 from omega21.protocol.models import TINY, ModelConfig, OptimizerConfig
 from omega21.protocol.plan import PutSegment, Segment, Source
 from omega21.protocol.runs import Advance, Control, CreateRun, RunConfig, RunSummary
-from omega21.protocol.steps import EvaluateReply, StepRow, encode_scores, float32_as_json
+from omega21.protocol.steps import EvaluateReply, StepRecord, encode_scores, float32_as_json
 
 MODULES = (
     checkpoints, classic, compute, errors, logs, models, plan, runs, shards, steps, traffic,
@@ -95,7 +95,7 @@ class TestOlderCalls:
 class TestReplies:
     def test_fields_of_a_newer_server_are_ignored(self) -> None:
         row = {"step": 1, "samples": 2, "digest": "d", "ended_at": 0, "seconds": 0, "colour": 3}
-        assert StepRow.model_validate(row).samples == 2
+        assert StepRecord.model_validate(row).samples == 2
 
     def test_a_missing_field_is_an_error(self) -> None:
         with pytest.raises(ValidationError):

@@ -13,7 +13,7 @@ import pytest
 from chaos.races import AT_ONCE, Races
 from omega21.engine.engine import Engine
 from omega21.engine.storage import upload_parts as piecework
-from omega21.engine.storage.upload_parts import PieceStore
+from omega21.engine.storage.upload_parts import UploadPartStore
 from omega21.protocol.checkpoints import RestoreCheckpoint
 from omega21.protocol.errors import Conflict, InvalidCheckpoint, OmegaError, RunDeleted, StorageFull
 from omega21.server.routes.checkpoints import _checkpoint
@@ -39,13 +39,13 @@ def test_eight_clients_at_once_break_nothing(tmp_path: Path) -> None:
 
 
 def test_pieces_that_come_at_once_are_all_stored(tmp_path: Path) -> None:
-    store = PieceStore(tmp_path / "incoming")
+    store = UploadPartStore(tmp_path / "incoming")
     bodies = [bytes([number]) * 5000 for number in range(200)]
     names = [hashlib.sha256(body).hexdigest() for body in bodies]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         stored = list(pool.map(store.put, names + names, bodies + bodies))
     assert [one.sha256 for one in stored] == names + names
-    again = PieceStore(tmp_path / "incoming")
+    again = UploadPartStore(tmp_path / "incoming")
     for kept in (store, again):
         request = RestoreCheckpoint(run_id="a" * 32, sha256="0" * 64, bytes=1, pieces=names)
         assert list(kept.chunks(request)) == bodies
@@ -55,7 +55,7 @@ def test_pieces_that_come_at_once_stay_within_the_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(piecework, "MAX_CHECKPOINT_BYTES", 20_000)
-    store = PieceStore(tmp_path / "incoming")
+    store = UploadPartStore(tmp_path / "incoming")
 
     def put(number: int) -> bool:
         body = bytes([number]) * 1000
@@ -141,7 +141,7 @@ def test_restores_of_one_checkpoint_at_once_leave_it_whole(
         other.create_run(trained.name, trained.id, CONFIG)
         for number, segment in enumerate(plan.segments):
             other.put_segment(trained.name, number, run_id=trained.id, segment=segment)
-        other.put_piece(sha256, body)
+        other.put_upload_part(sha256, body)
         came = restore_twice(other, trained.name, request)
         done = [one for one in came if not isinstance(one, OmegaError)]
         refused = [one for one in came if isinstance(one, OmegaError)]
@@ -150,7 +150,7 @@ def test_restores_of_one_checkpoint_at_once_leave_it_whole(
         kept = other.checkpoint(trained.name)
         assert (kept.step, kept.path.read_bytes()) == (1, body)
         other.remove_run(trained.name, trained.id)
-        other.put_piece(sha256, body)
+        other.put_upload_part(sha256, body)
         with pytest.raises(RunDeleted):
             other.restore(trained.name, request)
         assert not kept.path.parent.exists()

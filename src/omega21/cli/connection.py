@@ -12,7 +12,7 @@ from omega21.cli.servers import Reaching, find_server, opened
 from omega21.cli.ui.output import Output
 from omega21.client.http.address import FoundAddress
 from omega21.client.known_servers import newest_address, remembered
-from omega21.client.local_server import EmbeddedServer
+from omega21.client.local_server import LocalServer
 from omega21.client.store.run_folder import (
     list_run_folders,
     read_run_folder,
@@ -20,8 +20,8 @@ from omega21.client.store.run_folder import (
     server_data_path,
 )
 from omega21.client.sync import Client
-from omega21.client.training.resume import was_embedded
-from omega21.client.verify import recorded_conditions, verify_folder
+from omega21.client.training.resume import was_local
+from omega21.client.verify import recorded_environment, verify_folder
 from omega21.language import _
 from omega21.protocol.errors import InvalidRequest, UnknownRun
 from omega21.protocol.names import DEFAULT_RUN, check_run_name
@@ -67,7 +67,7 @@ def embedded(run: str, *, workdir: Path | None, timeout: float, output: Output) 
     Raises NotOnThisServer without the `server` extra, Unavailable when it does not start.
     """
     output.note(_("no address given: starting a server on this machine"))
-    with EmbeddedServer(server_data_path(run, workdir)) as server:
+    with LocalServer(server_data_path(run, workdir)) as server:
         output.note(_("the server listens on {address}").format(address=server.address))
         with Client(server.address, timeout=timeout) as client:
             yield client
@@ -109,7 +109,7 @@ def server_to_verify(
 
     Raises RunFolderConflict when the run is not on this machine.
     """
-    conditions = recorded_conditions(run, workdir)
+    conditions = recorded_environment(run, workdir)
     if address is not None:
         with connect(address, **reaching) as client:
             yield client
@@ -120,7 +120,7 @@ def server_to_verify(
     reaching["output"].note("no address given: starting a server on this machine")
     try:
         with (
-            EmbeddedServer(folder / "server", arguments=arguments) as server,
+            LocalServer(folder / "server", arguments=arguments) as server,
             Client(server.address, timeout=reaching["timeout"]) as client,
         ):
             yield client
@@ -150,7 +150,7 @@ def last_address(run: str, workdir: Path | None) -> str | None:
     if not (path / "run.json").exists():
         return None
     record, _ = read_run_folder(path)
-    if was_embedded(record, workdir):
+    if was_local(record, workdir):
         return None
     address = newest_address(record.server_id, last=record.server) or record.server
     return None if address is None else FoundAddress(address)
@@ -168,7 +168,7 @@ def address_to_train(
     if address is not None:
         return address
     path = run_folder_path(run, workdir)
-    if (path / "run.json").exists() and was_embedded(read_run_folder(path)[0], workdir):
+    if (path / "run.json").exists() and was_local(read_run_folder(path)[0], workdir):
         return None
     return next((FoundAddress(server.address) for server in remembered()), None)
 

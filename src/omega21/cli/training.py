@@ -22,8 +22,8 @@ from omega21.client.store.run_folder import fresh_run_name
 from omega21.client.sync import Client
 from omega21.client.training.checkpoint_download import Pull
 from omega21.client.training.presets import PRESETS, Preset
-from omega21.client.training.request import EvaluateEvery, TrainOrder, next_segment
-from omega21.client.training.resume import is_unfinished, newest_unfinished, way_back
+from omega21.client.training.request import EvaluateEvery, TrainRequest, next_segment
+from omega21.client.training.resume import is_unfinished, newest_unfinished, resume_command
 from omega21.data.sources.files import open_data
 from omega21.language import _
 from omega21.language.figures import clock
@@ -46,7 +46,7 @@ _EMBEDDED_PATIENCE: Final = 30.0
 class Job:
     """A training as it was asked for on the command line; times are in seconds."""
 
-    order: TrainOrder
+    order: TrainRequest
     is_fresh: bool = True
     address: str | None = None
     token: str | None = field(default=None, repr=False)
@@ -63,11 +63,11 @@ class Job:
     report: bool = False
     loggers: tuple[LoggerChoice, ...] = ()
 
-    def way_back(self) -> str:
+    def resume_command(self) -> str:
         """Return the command that goes on with this run: what was begun, else the next samples."""
         if is_unfinished(self.order.run, self.workdir):
-            return way_back(self.order.run, self.workdir)
-        order, plain = self.order, TrainOrder(run=self.order.run)
+            return resume_command(self.order.run, self.workdir)
+        order, plain = self.order, TrainRequest(run=self.order.run)
         words = ["omega21", "train", *([self.address] if self.address else []), "--run", order.run]
         for option, given, usual in (
             ("--seed", order.seed, plain.seed),
@@ -89,7 +89,7 @@ def chosen_loggers(names: Sequence[str] | None, *, tensorboard: bool) -> tuple[L
     return tuple(load_logger(name) for name in dict.fromkeys(chosen))
 
 
-def make_order(
+def make_request(
     *,
     run: str | None,
     preset: str | None,
@@ -105,7 +105,7 @@ def make_order(
     deterministic: bool = True,
     samples_type: SamplesType | None = None,
     budget: int | None = None,
-) -> TrainOrder:
+) -> TrainRequest:
     """Put options over a preset over the defaults, and check what can be checked here.
 
     Raises InvalidRequest for an unknown preset or what contradicts itself, and what reading the
@@ -122,7 +122,7 @@ def make_order(
             hint=_("leave out --preset, --kind and --anomaly-percent"),
         )
     usual = _PLAIN if preset is None else PRESETS[preset]
-    order = TrainOrder(
+    order = TrainRequest(
         run=fresh_run_name() if run is None else checked_name(run),
         samples=samples or (None if data is not None else usual.samples),
         batch_size=batch_size or usual.batch_size,
@@ -183,7 +183,7 @@ def train_job(job: Job, output: Output) -> None:
         goes_on = _("run {run} keeps training in the background; to come back to it: {command}")
         stopped = _("run {run} is stopped; to come back to it: {command}")
         text = goes_on if job.address else stopped
-        output.note(text.format(run=job.order.run, command=job.way_back()))
+        output.note(text.format(run=job.order.run, command=job.resume_command()))
         raise
 
 
@@ -195,7 +195,7 @@ def tell_unfinished(job: Job, output: Output) -> None:
         waiting = newest_unfinished(job.workdir).run
     except (OmegaError, OSError):
         return  # none, or a folder that cannot be read, which is no matter of the new run's
-    command = f"{way_back(waiting, job.workdir)} --url {shlex.quote(job.address)}"
+    command = f"{resume_command(waiting, job.workdir)} --url {shlex.quote(job.address)}"
     output.note(
         _("run {run} is unfinished, and this begins another; to go on with it: {command}").format(
             run=waiting, command=command
@@ -263,10 +263,10 @@ def train_segment(client: Client, job: Job, output: Output) -> Done:
         except (LinkFailure, Unauthorized) as error:
             if not is_begun or isinstance(error, OutOfPatience):
                 raise
-            way_back = _("{hint}; nothing is lost, go on with: {command}").format(
-                hint=error.hint, command=job.way_back()
+            resume_command = _("{hint}; nothing is lost, go on with: {command}").format(
+                hint=error.hint, command=job.resume_command()
             )
-            raise type(error)(error.message, hint=way_back) from error
+            raise type(error)(error.message, hint=resume_command) from error
     raise AssertionError("a training ends with Done or an error")
 
 

@@ -22,9 +22,9 @@ from omega21.client.http.address import check_encrypted, parse_address
 from omega21.client.http.retry import RetryRules
 from omega21.client.http.transport import (
     TIMEOUT_SECONDS,
-    Answer,
-    Call,
     Link,
+    Request,
+    Response,
     Transport,
 )
 from omega21.client.http.usage import Traffic, joined
@@ -34,8 +34,8 @@ from omega21.client.store.checkpoints import HeldCheckpoint
 from omega21.client.store.summary import Evaluation, Summary, summarise
 from omega21.client.training.checkpoint_download import Pull, pull_checkpoint
 from omega21.client.training.provenance import changed_at
-from omega21.client.training.request import TrainOrder
-from omega21.client.training.resume import unfinished_order
+from omega21.client.training.request import TrainRequest
+from omega21.client.training.resume import unfinished_request
 from omega21.client.training.training import Training
 from omega21.client.verify import Verification, Verified
 from omega21.client.watch import Watching
@@ -78,7 +78,7 @@ from omega21.protocol.shards import (
     ShardStored,
     encode_shard,
 )
-from omega21.protocol.steps import MAX_ROWS, EvaluateReply, StepRow, StepsReply
+from omega21.protocol.steps import MAX_ROWS, EvaluateReply, StepRecord, StepsReply
 from omega21.protocol.token import optional_token
 
 _Message = TypeVar("_Message", bound=BaseModel)
@@ -227,12 +227,12 @@ class AsyncClient:
 
     async def diagnose(self, run: str = DEFAULT_RUN) -> Diagnosis:
         """Let the server test itself on its device; no run is touched."""
-        call = Call(method="POST", path="/diagnostico", query={"run": check(run)})
+        call = Request(method="POST", path="/diagnostico", query={"run": check(run)})
         return (await self.transport.send(call)).read(Diagnosis)
 
     async def logs(self, lines: int = 1000) -> LogLines:
         """Return the newest lines of the server's log, each a JSON object, oldest first."""
-        call = Call(method="GET", path="/logs", query={"lines": lines}, most=_MAX_LOG_REPLY)
+        call = Request(method="GET", path="/logs", query={"lines": lines}, most=_MAX_LOG_REPLY)
         return (await self.transport.send(call)).read(LogLines)
 
     # --- inline batches and feedback --------------------------------------------------------------
@@ -246,7 +246,7 @@ class AsyncClient:
         the request has to be sent: `key` names it (drawn at random when not given).
         """
         samples = as_samples(samples)
-        call = Call(
+        call = Request(
             method="POST",
             path="/train_layer2",
             query={"run": check(run), "epochs": epochs},
@@ -301,7 +301,7 @@ class AsyncClient:
         Without `run_id`, the run of that name as it is now. Removed on disk when it returns.
         """
         found = run_id or (await self.run_state(run)).id
-        call = Call(method="DELETE", path=_path(run), query={"run_id": found})
+        call = Request(method="DELETE", path=_path(run), query={"run_id": found})
         return (await self.transport.send(call)).read(RunRemoved)
 
     async def pause(self, run: str) -> RunSummary:
@@ -321,7 +321,7 @@ class AsyncClient:
 
     async def plan(self, run: str) -> Plan:
         """Return a run's plan."""
-        call = Call(method="GET", path=f"{_path(run)}/plan", most=_MAX_PLAN_REPLY)
+        call = Request(method="GET", path=f"{_path(run)}/plan", most=_MAX_PLAN_REPLY)
         return (await self.transport.send(call)).read(Plan)
 
     async def put_segment(
@@ -364,12 +364,12 @@ class AsyncClient:
             "limit": limit,
             "vectors": int(vectors),
         }
-        call = Call(method="GET", path=f"{_path(run)}/steps", query=query)
+        call = Request(method="GET", path=f"{_path(run)}/steps", query=query)
         reply = (await self.transport.send(call)).read(StepsReply)
         _check_rows(reply, after=after, limit=limit)
         return reply
 
-    async def history(self, run: str, *, after: int = 0) -> AsyncGenerator[StepRow, None]:
+    async def history(self, run: str, *, after: int = 0) -> AsyncGenerator[StepRecord, None]:
         """Yield every result that there is now, ascending."""
         while True:
             reply = await self.steps(run, after=after)
@@ -384,7 +384,7 @@ class AsyncClient:
 
         Raises InvalidShard, StorageFull.
         """
-        call = Call(method="PUT", path=f"/shards/{sha256}", headers=_SHARD_HEADERS, body=body)
+        call = Request(method="PUT", path=f"/shards/{sha256}", headers=_SHARD_HEADERS, body=body)
         return (await self.transport.send(call)).read(ShardStored)
 
     async def missing_shards(self, shards: Sequence[str]) -> list[str]:
@@ -398,7 +398,7 @@ class AsyncClient:
 
     # --- computing with a run's weights -----------------------------------------------------------
 
-    async def compute_predictions(self, run: str, shards: Sequence[str]) -> Answer:
+    async def compute_predictions(self, run: str, shards: Sequence[str]) -> Response:
         """Return the outputs for at most 8 shards on the server, as a safetensors body."""
         body = ComputeRequest(shards=list(shards))
         return await self._send_json("POST", f"{_path(run)}/predict", body, most=MAX_OUTPUT_BYTES)
@@ -441,7 +441,7 @@ class AsyncClient:
     async def evaluations(self, run: str, *, after: int = 0) -> tuple[EvaluationRow, ...]:
         """Return the evaluations recorded of a run after number `after`, at most 1000."""
         query: dict[str, str | int | float] = {"after": after}
-        call = Call(method="GET", path=f"{_path(run)}/evaluations", query=query)
+        call = Request(method="GET", path=f"{_path(run)}/evaluations", query=query)
         return tuple((await self.transport.send(call)).read(EvaluationsReply).evaluations)
 
     async def download_weights(self, run: str, path: Path) -> SavedWeights:
@@ -458,14 +458,14 @@ class AsyncClient:
         """
         return await pull_checkpoint(self, check(run), folder=folder)
 
-    async def put_checkpoint_piece(self, run: str, sha256: str, piece: bytes) -> CheckpointStored:
+    async def put_upload_part(self, run: str, sha256: str, piece: bytes) -> CheckpointStored:
         """Upload a piece of a checkpoint, at most 8 MB; on the server's disk when it returns.
 
         Raises InvalidCheckpoint, StorageFull.
         """
         path = f"{_path(run)}/checkpoint/pieces/{sha256}"
         headers = {"Content-Type": "application/octet-stream"}
-        call = Call(method="PUT", path=path, headers=headers, body=piece)
+        call = Request(method="PUT", path=path, headers=headers, body=piece)
         return (await self.transport.send(call)).read(CheckpointStored)
 
     async def restore_checkpoint(self, run: str, request: RestoreCheckpoint) -> RunState:
@@ -480,7 +480,7 @@ class AsyncClient:
 
     def train(
         self,
-        order: TrainOrder,
+        order: TrainRequest,
         *,
         workdir: Path | None = None,
         patience: float = 600.0,
@@ -513,7 +513,7 @@ class AsyncClient:
         computed again from its first step, whichever is the shorter way. Raises RunFolderConflict
         when there is nothing to finish.
         """
-        order = unfinished_order(check(run), workdir)
+        order = unfinished_request(check(run), workdir)
         return Training(
             self,
             order,
@@ -576,13 +576,13 @@ class AsyncClient:
             weights_sha256=state.weights_sha256,
             non_finite_steps=non_finite,
             deterministic=state.config.deterministic,
-            conditions_changed_at=changed_at(state.stretches, first=first, last=state.step),
+            environment_changed_at=changed_at(state.environments, first=first, last=state.step),
         )
 
     # --- how --------------------------------------------------------------------------------------
 
     async def _get(self, path: str, message: type[_Message], **query: str) -> _Message:
-        call = Call(method="GET", path=path, query=query)
+        call = Request(method="GET", path=path, query=query)
         return (await self.transport.send(call)).read(message)
 
     async def _send_json(
@@ -594,8 +594,8 @@ class AsyncClient:
         query: dict[str, str] | None = None,
         headers: dict[str, str] | None = None,
         most: int | None = None,
-    ) -> Answer:
-        call = Call(
+    ) -> Response:
+        call = Request(
             method=method,
             path=path,
             query=query or {},

@@ -10,7 +10,7 @@ from omega21.client.store.summary import Evaluation, Summary
 from omega21.protocol.legacy import Info, Status
 from omega21.protocol.plan import Segment
 from omega21.protocol.runs import RunState, RunSummary
-from omega21.protocol.steps import StepRow
+from omega21.protocol.steps import StepRecord
 
 How = Literal["created", "continued", "finishing", "adopted", "restored", "watched", "stored"]
 """How the run was met: made new; its plan grew; its unfinished segment is being finished; taken
@@ -64,7 +64,7 @@ class UploadProgress:
 class StepsDone:
     """Results of the segment that are new, ascending, on disk here; where the run stands now."""
 
-    rows: tuple[StepRow, ...]
+    rows: tuple[StepRecord, ...]
     position: RunSummary
     waiting_for: int = 0
 

@@ -28,7 +28,7 @@ _NEEDED: Final = ("torch", "fastapi", "uvicorn")
 _LISTENING: Final = "listening on "
 
 
-class EmbeddedServer:
+class LocalServer:
     """A child process that serves `data_dir` on loopback; use it in a `with` block.
 
     `arguments` are passed on to `python -m omega21.server`. What the child says goes to

@@ -23,7 +23,7 @@ from omega21.protocol.digests import CHAIN_START
 from omega21.protocol.errors import UnknownRun
 from omega21.protocol.plan import PlanIndex, Segment, plan_steps
 from omega21.protocol.runs import RunSummary
-from omega21.protocol.steps import StepRow
+from omega21.protocol.steps import StepRecord
 
 ROWS_AT_ONCE = 1000
 
@@ -68,7 +68,7 @@ class StoredRun:
         needed = {field.name for field in fields(Summary) if field.default is MISSING}
         if self.is_finished and finished and needed <= finished[-1].keys():
             known = {name: value for name, value in finished[-1].items() if name in names}
-            known["conditions_changed_at"] = tuple(known.get("conditions_changed_at", ()))
+            known["environment_changed_at"] = tuple(known.get("environment_changed_at", ()))
             return Summary(**known)
         first, last = self.results.row(self.first_step), self.results.row(self.results.last_step)
         if first is None or last is None:
@@ -84,8 +84,8 @@ class StoredRun:
             weights_sha256=weights[1] if weights and weights[0] == last.step else "",
             non_finite_steps=len(self.results.non_finite_steps(first=first.step, last=last.step)),
             deterministic=self.record.config.deterministic,
-            conditions_changed_at=changed_at(
-                self.results.stretches(), first=first.step, last=last.step
+            environment_changed_at=changed_at(
+                self.results.environments(), first=first.step, last=last.step
             ),
         )
 
@@ -123,7 +123,7 @@ class StoredRun:
         for found in self.results.evaluations(after=self.first_step - 1):
             yield Evaluated(found.evaluation, found.segment, found.ended_at)
 
-    def chunks(self, first: int) -> Iterator[tuple[StepRow, ...]]:
+    def chunks(self, first: int) -> Iterator[tuple[StepRecord, ...]]:
         """Yield results from a step on, some at a time."""
         while first <= self.results.last_step:
             last = min(first + ROWS_AT_ONCE - 1, self.results.last_step)

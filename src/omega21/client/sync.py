@@ -32,7 +32,7 @@ from omega21.client.loggers import LoggerChoice
 from omega21.client.store.checkpoints import HeldCheckpoint
 from omega21.client.store.summary import Evaluation, Summary
 from omega21.client.training.checkpoint_download import Pull
-from omega21.client.training.request import TrainOrder
+from omega21.client.training.request import TrainRequest
 from omega21.client.training.stream import EventStream
 from omega21.client.verify import Verified
 from omega21.client.weights import SavedWeights
@@ -53,7 +53,7 @@ from omega21.protocol.names import DEFAULT_RUN
 from omega21.protocol.plan import Plan, SamplesType, Segment, SegmentStored
 from omega21.protocol.runs import RunConfig, RunRemoved, RunState, RunSummary
 from omega21.protocol.shards import ShardStored
-from omega21.protocol.steps import MAX_ROWS, StepRow, StepsReply
+from omega21.protocol.steps import MAX_ROWS, StepRecord, StepsReply
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -233,7 +233,7 @@ class Client:
             vectors=vectors,
         )
 
-    def history(self, run: str, *, after: int = 0) -> Iterator[StepRow]:
+    def history(self, run: str, *, after: int = 0) -> Iterator[StepRecord]:
         """See `AsyncClient.history`."""
         rows = self._client.history(run, after=after)
         try:
@@ -280,9 +280,9 @@ class Client:
         """See `AsyncClient.pull_checkpoint`."""
         return self._call(self._client.pull_checkpoint, run, folder)
 
-    def put_checkpoint_piece(self, run: str, sha256: str, piece: bytes) -> CheckpointStored:
-        """See `AsyncClient.put_checkpoint_piece`."""
-        return self._call(self._client.put_checkpoint_piece, run, sha256, piece)
+    def put_upload_part(self, run: str, sha256: str, piece: bytes) -> CheckpointStored:
+        """See `AsyncClient.put_upload_part`."""
+        return self._call(self._client.put_upload_part, run, sha256, piece)
 
     def restore_checkpoint(self, run: str, request: RestoreCheckpoint) -> RunState:
         """See `AsyncClient.restore_checkpoint`."""
@@ -290,7 +290,7 @@ class Client:
 
     def train(
         self,
-        order: TrainOrder,
+        order: TrainRequest,
         *,
         workdir: Path | None = None,
         patience: float = 600.0,

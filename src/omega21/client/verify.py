@@ -21,13 +21,13 @@ from omega21.client.store.checkpoints import HeldCheckpoint, find_checkpoint
 from omega21.client.store.run_folder import RunFolder, run_folder_path
 from omega21.client.training.checkpoint_restore import samples_done, send_checkpoint
 from omega21.client.training.provenance import differences, in_force
-from omega21.client.training.results_poller import GATHER_SECONDS_LOCAL, Following
+from omega21.client.training.results_poller import GATHER_SECONDS_LOCAL, ResultsPoller
 from omega21.client.training.upload import SegmentUpload
 from omega21.language import _
 from omega21.protocol.errors import NotReproduced, OmegaError, RunFolderConflict, UnknownRun
 from omega21.protocol.plan import PlanIndex, plan_steps
-from omega21.protocol.runs import RunState, Stretch
-from omega21.protocol.steps import StepRow
+from omega21.protocol.runs import Environment, RunState
+from omega21.protocol.steps import StepRecord
 
 if TYPE_CHECKING:
     from omega21.client.client import AsyncClient
@@ -51,10 +51,10 @@ def verify_folder(run_folder: Path) -> Path:
     return run_folder / "verify"
 
 
-def recorded_conditions(run: str, workdir: Path | None = None) -> Stretch | None:
+def recorded_environment(run: str, workdir: Path | None = None) -> Environment | None:
     """Return the conditions that a run's last steps were computed under, where they are known."""
     with RunFolder.open(run_folder_path(run, workdir)) as folder:
-        return in_force(folder.results.stretches(), folder.results.last_step)
+        return in_force(folder.results.environments(), folder.results.last_step)
 
 
 class Verification:
@@ -134,7 +134,7 @@ class Verification:
                 await self._compare(original, event.rows)
                 self._tell_tenth(event.rows[-1].step, last)
 
-        following = Following(
+        following = ResultsPoller(
             client, copy, last_step=last, gather=GATHER_SECONDS_LOCAL, emit=compare
         )
 
@@ -154,7 +154,7 @@ class Verification:
             self._tenths = 10 * step // last
             self._tell(_("the same up to step {step} of {last}").format(step=step, last=last))
 
-    async def _compare(self, original: RunFolder, rows: tuple[StepRow, ...]) -> None:
+    async def _compare(self, original: RunFolder, rows: tuple[StepRecord, ...]) -> None:
         for row in rows:
             if original.results.digest(row.step) != row.digest:
                 there = original.results.row(row.step)
@@ -172,8 +172,8 @@ class Verification:
         """Say what the conditions of a step have to do with its bits."""
         if not original.record.config.deterministic:
             return _("the run gave up equal bits for speed (--fast)")
-        before = in_force(original.results.stretches(), step)
-        now = (await self._client.run_state(self._copy_name)).stretches
+        before = in_force(original.results.environments(), step)
+        now = (await self._client.run_state(self._copy_name)).environments
         here = in_force(now, step)
         if before is None or here is None:
             return _("the conditions that the run was computed under are not known")

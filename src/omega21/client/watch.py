@@ -27,7 +27,11 @@ from omega21.client.run_reader import StoredRun, open_stored_run
 from omega21.client.store.run_folder import run_folder_path
 from omega21.client.store.summary import Evaluation
 from omega21.client.training.results_poller import GATHER_SECONDS, GATHER_SECONDS_LOCAL, check_going
-from omega21.client.training.status_poller import PULSE_SECONDS, PULSE_SECONDS_LOCAL, Pulse
+from omega21.client.training.status_poller import (
+    STATUS_POLL_SECONDS,
+    STATUS_POLL_SECONDS_LOCAL,
+    StatusPoller,
+)
 from omega21.client.training.stream import EventStream
 from omega21.language import _
 from omega21.protocol.plan import PlanIndex, Segment, plan_steps
@@ -59,7 +63,7 @@ class Watching(EventStream):
         self._evaluation: Evaluation | None = None
         local = is_loopback(client.address)
         self._gather = GATHER_SECONDS_LOCAL if local else GATHER_SECONDS
-        self._pause = PULSE_SECONDS_LOCAL if local else PULSE_SECONDS
+        self._pause = STATUS_POLL_SECONDS_LOCAL if local else STATUS_POLL_SECONDS
 
     async def _produce(self, patient: "AsyncClient") -> None:
         first = self._client.hurried(self._patience)
@@ -108,7 +112,7 @@ class Watching(EventStream):
             position=state,
         )
         await self._emit(ready)
-        pulse = Pulse(client, run, emit=self._emit)
+        pulse = StatusPoller(client, run, emit=self._emit)
         pulse.begin()
         over = anyio.Event()
 

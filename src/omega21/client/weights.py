@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 
 from omega21.client.http.decoding import announced_bytes, check_room, step_of, too_long
-from omega21.client.http.transport import Call, Transport
+from omega21.client.http.transport import Request, Transport
 from omega21.data.durable import naming, open_private, put_in_place, sync_file
 from omega21.language import _
 from omega21.protocol.checkpoints import MAX_HEADER_BYTES, MAX_TENSORS
@@ -37,7 +37,7 @@ async def download_weights(transport: Transport, run: str, *, path: Path) -> Sav
     Raises NotOmega21 when what arrives does not have the digest that it came with, and
     InvalidCheckpoint when it holds no weights.
     """
-    call = Call(
+    call = Request(
         method="GET",
         path=f"/runs/{run}/checkpoint",
         query={"part": "weights"},

@@ -36,7 +36,7 @@ _WRITE_SHARE = 4
 logger = logging.getLogger(__name__)
 
 
-class Saver:
+class Checkpointer:
     """Checkpoints the runs of an engine."""
 
     def __init__(
@@ -91,10 +91,10 @@ class Saver:
             config=run.config,
             step=run.step,
             digest=run.position.digest,
-            refused_in_a_row=run.position.refused_in_a_row,
+            non_finite_in_a_row=run.position.non_finite_in_a_row,
             plan_sha256=trained_plan_sha256(run.segments, run.step),
             weights_sha256="0" * 64,  # digested beside the training, in `_write`
-            stretch=run.stretches[-1] if run.stretches else None,
+            environment=run.environments[-1] if run.environments else None,
             created_at=time.time(),
         )
         saves = run.saves

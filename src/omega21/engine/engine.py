@@ -21,8 +21,8 @@ from omega21.data.durable import write_durably
 from omega21.data.locks import hold_lock
 from omega21.engine import inference as questions
 from omega21.engine.batches import SegmentReader
-from omega21.engine.checkpointing import Saver
-from omega21.engine.executor_cache import Residents
+from omega21.engine.checkpointing import Checkpointer
+from omega21.engine.executor_cache import ExecutorCache
 from omega21.engine.inline import InlineBatches
 from omega21.engine.options import EngineOptions
 from omega21.engine.plans import Plans
@@ -39,7 +39,7 @@ from omega21.engine.storage.checkpoints import CheckpointStore
 from omega21.engine.storage.ledger import Ledger, StoredRun
 from omega21.engine.storage.mirror import LEDGER, Mirror, open_mirror, restore_from_mirror
 from omega21.engine.storage.shards import ShardStore
-from omega21.engine.storage.upload_parts import PieceStore
+from omega21.engine.storage.upload_parts import UploadPartStore
 from omega21.engine.worker import Worker
 from omega21.executors.platform import find_hardware
 from omega21.executors.torch import Arrays, Executor
@@ -118,7 +118,7 @@ class Engine:
             Mirror(options.mirror, data_dir, self._checkpoints) if options.mirror else None
         )
         self._results = ResultWriter(ledger=self._ledger, changed=self._changed)
-        self._saver = Saver(
+        self._checkpointer = Checkpointer(
             store=self._checkpoints,
             ledger=self._ledger,
             results=self._results,
@@ -127,10 +127,10 @@ class Engine:
             notify=self._registry.notify,
             on_written=self._mirror.wake if self._mirror else lambda: None,
         )
-        self._residents = Residents(
+        self._executor_cache = ExecutorCache(
             hardware=self.hardware,
             store=self._checkpoints,
-            saver=self._saver,
+            checkpointer=self._checkpointer,
             ledger=self._ledger,
             changed=self._changed,
             most=options.resident_runs,
@@ -140,8 +140,8 @@ class Engine:
             changed=self._changed,
             ledger=self._ledger,
             results=self._results,
-            residents=self._residents,
-            saver=self._saver,
+            executor_cache=self._executor_cache,
+            checkpointer=self._checkpointer,
             notify=self._registry.notify,
             fatal=fatal,
         )
@@ -153,8 +153,8 @@ class Engine:
             registry=self._registry,
             ledger=self._ledger,
             checkpoints=self._checkpoints,
-            pieces=PieceStore(data_dir / "incoming"),
-            residents=self._residents,
+            pieces=UploadPartStore(data_dir / "incoming"),
+            executor_cache=self._executor_cache,
             worker=self._worker,
         )
         self.events = Events(
@@ -174,7 +174,7 @@ class Engine:
         self.has_shard, self.missing_shards = plans.has_shard, plans.missing_shards
         self.train_inline = inline.train
         self.checkpoint = self._restoring.newest
-        self.put_piece = self._restoring.put_piece
+        self.put_upload_part = self._restoring.put_upload_part
 
     def start(self) -> None:
         """Take up the runs that are on disk and go on with them."""
@@ -199,7 +199,7 @@ class Engine:
 
     def close(self) -> None:
         """Let go of the folder, after `stop`; nothing may use the engine any more."""
-        self._saver.close()
+        self._checkpointer.close()
         self.events.close()
         if self._mirror is not None:
             self._mirror.close()
@@ -209,11 +209,11 @@ class Engine:
     def _load(self, stored: StoredRun) -> Run:
         run = Run(stored, self._ledger.segments(stored.key), self._shards)
         run.replay_until = self._ledger.last_step(stored.key)
-        run.stretches = self._ledger.stretches(stored.key)
-        run.part_sizes = dict(self._ledger.part_sizes(stored.key))
+        run.environments = self._ledger.environments(stored.key)
+        run.micro_batch_sizes = dict(self._ledger.micro_batch_sizes(stored.key))
         for batch in self._ledger.pending_inline(stored.key):
             run.inline.append(InlineTask(batch.batch, SegmentReader(batch.segment, self._shards)))
-        self._residents.place(run)
+        self._executor_cache.place(run)
         return run
 
     # --- runs ---
@@ -306,9 +306,9 @@ class Engine:
             weights_sha256=weights_sha256,
             segments=len(run.readers),
             plan_sha256=plan_sha256(run.segments),
-            refused_in_a_row=run.position.refused_in_a_row,
+            non_finite_in_a_row=run.position.non_finite_in_a_row,
             waiting_for=run.missing_shards(MOST_WAITING_LISTED),
-            stretches=run.stretches,
+            environments=run.environments,
             config=run.config,
             created_at=run.created_at,
         )

@@ -7,7 +7,7 @@ import logging
 import threading
 
 from omega21.engine import inference as questions
-from omega21.engine.checkpointing import Saver
+from omega21.engine.checkpointing import Checkpointer
 from omega21.engine.run import Position, Run
 from omega21.engine.storage.checkpoints import Checkpoint, CheckpointStore
 from omega21.engine.storage.ledger import Ledger
@@ -21,7 +21,7 @@ from omega21.protocol.runs import RunConfig
 logger = logging.getLogger(__name__)
 
 
-class Residents:
+class ExecutorCache:
     """Makes executors, restores them from checkpoints, and puts away those longest unused."""
 
     def __init__(
@@ -29,14 +29,14 @@ class Residents:
         *,
         hardware: Hardware,
         store: CheckpointStore,
-        saver: Saver,
+        checkpointer: Checkpointer,
         ledger: Ledger,
         changed: threading.Condition,
         most: int,
     ) -> None:
         self.hardware = hardware
         self._store = store
-        self._saver = saver
+        self._checkpointer = checkpointer
         self._ledger = ledger
         self._changed = changed
         self._most = most
@@ -73,13 +73,13 @@ class Residents:
                 run.move_to(_position(checkpoint))
                 return
 
-    def put_away(self, run: Run) -> None:
+    def evict(self, run: Run) -> None:
         """Bring a run's state to disk, if it is not there, and free its memory.
 
         Raises OSError when it cannot be written; the run stays then.
         """
         if run.executor is not None and run.step != run.durable_step:
-            self._saver.save(run, run.executor).result()
+            self._checkpointer.save(run, run.executor).result()
             if run.step != run.durable_step:
                 raise OSError(f"run {run.name} could not be put away")
         run.executor = None
@@ -89,7 +89,7 @@ class Residents:
         for run in self._loaded:
             if run.executor is not None and not run.removed and not run.failure:
                 try:
-                    self.put_away(run)
+                    self.evict(run)
                 except OSError as error:
                     logger.warning("%s; its last steps will be computed again", error)
 
@@ -97,7 +97,7 @@ class Residents:
         while len(self._loaded) >= self._most:
             oldest = self._loaded.pop(0)
             try:
-                self.put_away(oldest)
+                self.evict(oldest)
             except OSError as error:
                 logger.warning("%s", error)
                 self._loaded.append(oldest)
@@ -157,4 +157,4 @@ class Residents:
 
 def _position(checkpoint: Checkpoint) -> Position:
     record = checkpoint.record
-    return Position(record.step, record.digest, record.refused_in_a_row)
+    return Position(record.step, record.digest, record.non_finite_in_a_row)

@@ -37,7 +37,7 @@ def predict(executor: Executor, shards: ShardStore, names: Sequence[str]) -> dic
 
     def one(name: str) -> dict[str, FloatArray]:
         x = _rows(shards, name, "x")
-        return _fitting(lambda size: executor.predict(x, part_size=size))
+        return _fitting(lambda size: executor.predict(x, micro_batch_size=size))
 
     parts = [one(name) for name in names]
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
@@ -50,7 +50,7 @@ def evaluate(
 
     def one(name: str) -> tuple[float, FloatArray]:
         x, y = _rows(shards, name, "x"), _rows(shards, name, "y")
-        return _fitting(lambda size: executor.evaluate(x, y, part_size=size))
+        return _fitting(lambda size: executor.evaluate(x, y, micro_batch_size=size))
 
     parts = [one(name) for name in names]
     scores = np.concatenate([part for _, part in parts])
@@ -67,8 +67,8 @@ def diagnose(config: RunConfig, hardware: Hardware) -> Diagnosis:
     x = rng.uniform(-1, 1, (2, config.model.features)).astype(np.float32)
     try:
         executor = TorchExecutor(config, hardware)
-        executor.step(Batch(x, np.array([0, 1], np.float32)), 1, part_size=1)
-        outputs = executor.predict(x, part_size=1)
+        executor.step(Batch(x, np.array([0, 1], np.float32)), 1, micro_batch_size=1)
+        outputs = executor.predict(x, micro_batch_size=1)
     except (DeviceMemoryExhausted, torch.OutOfMemoryError) as error:
         raise OutOfDeviceMemory(_("the model does not fit beside what the device holds")) from error
     return Diagnosis(

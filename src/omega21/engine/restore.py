@@ -3,12 +3,12 @@
 import threading
 
 from omega21.data.failures import refused_write
-from omega21.engine.executor_cache import Residents
+from omega21.engine.executor_cache import ExecutorCache
 from omega21.engine.registry import Registry
 from omega21.engine.run import Run
 from omega21.engine.storage.checkpoints import Checkpoint, CheckpointStore
 from omega21.engine.storage.ledger import Ledger
-from omega21.engine.storage.upload_parts import PieceStore
+from omega21.engine.storage.upload_parts import UploadPartStore
 from omega21.engine.worker import Worker
 from omega21.executors.torch import Executor
 from omega21.language import _
@@ -35,15 +35,15 @@ class Restoring:
         registry: Registry,
         ledger: Ledger,
         checkpoints: CheckpointStore,
-        pieces: PieceStore,
-        residents: Residents,
+        pieces: UploadPartStore,
+        executor_cache: ExecutorCache,
         worker: Worker,
     ) -> None:
         self._registry = registry
         self._ledger = ledger
         self._checkpoints = checkpoints
         self._pieces = pieces
-        self._residents = residents
+        self._executor_cache = executor_cache
         self._worker = worker
         self._restoring = threading.Lock()
 
@@ -63,7 +63,7 @@ class Restoring:
             _("run {name!r} has no checkpoint of step {step}").format(name=name, step=step)
         )
 
-    def put_piece(self, sha256: str, body: bytes) -> CheckpointStored:
+    def put_upload_part(self, sha256: str, body: bytes) -> CheckpointStored:
         """Store a piece of a checkpoint. Durable. Raises InvalidCheckpoint, StorageFull."""
         return self._pieces.put(sha256, body)
 
@@ -98,7 +98,7 @@ class Restoring:
             with self._registry.changed:
                 self._check_goes_on(run, record)
                 run.executor = None
-            self._residents.executor_of(run)
+            self._executor_cache.executor_of(run)
             if run.step < record.step:
                 raise InvalidCheckpoint(
                     _("the checkpoint of step {step} was not taken").format(step=checkpoint.step)

@@ -15,7 +15,7 @@ from omega21.engine.storage.shards import ShardStore
 from omega21.executors.torch import Executor, StepOutcome
 from omega21.protocol.digests import CHAIN_START, chain_result
 from omega21.protocol.plan import PlanIndex, Segment
-from omega21.protocol.runs import RunStatus, RunSummary, Stretch
+from omega21.protocol.runs import Environment, RunStatus, RunSummary
 from omega21.protocol.steps import MOST_REFUSED_IN_A_ROW, float32_as_json
 
 MOST_WAITING_LISTED = 1000
@@ -31,11 +31,11 @@ class Position:
 
     step: int = 0
     digest: str = CHAIN_START
-    refused_in_a_row: int = 0
+    non_finite_in_a_row: int = 0
 
     def after(self, outcome: StepOutcome) -> "Position":
         """Return the position after one more step."""
-        refused = self.refused_in_a_row
+        refused = self.non_finite_in_a_row
         if outcome.applied:
             refused = 0
         elif not outcome.skipped_by_scaler:
@@ -95,8 +95,8 @@ class Run:
         self.pending: list[Result] = []
         self.inline: deque[InlineTask] = deque()
         self.replay_until = 0
-        self.stretches: list[Stretch] = []
-        self.part_sizes: dict[int, int] = {}  # from step on: samples at a time
+        self.environments: list[Environment] = []
+        self.micro_batch_sizes: dict[int, int] = {}  # from step on: samples at a time
         self.diverged: str | None = None
         self.failure: str | None = None
         self.removed = False
@@ -189,19 +189,19 @@ class Run:
         self.diverged = None
         self.check_divergence()
 
-    def part_size_at(self, step: int) -> int | None:
+    def micro_batch_size_at(self, step: int) -> int | None:
         """Return the part size in force at a step, None where batches are computed whole."""
-        known = [from_step for from_step in self.part_sizes if from_step <= step]
-        return self.part_sizes[max(known)] if known else None
+        known = [from_step for from_step in self.micro_batch_sizes if from_step <= step]
+        return self.micro_batch_sizes[max(known)] if known else None
 
-    def stretch_at(self, step: int) -> Stretch | None:
+    def environment_at(self, step: int) -> Environment | None:
         """Return the conditions in force at a step, as far as they are recorded."""
-        known = [stretch for stretch in self.stretches if stretch.from_step <= step]
+        known = [environment for environment in self.environments if environment.from_step <= step]
         return known[-1] if known else None
 
     def check_divergence(self) -> None:
         """Stop the run after ten steps in a row that were not finite."""
-        if self.position.refused_in_a_row < MOST_REFUSED_IN_A_ROW or self.diverged:
+        if self.position.non_finite_in_a_row < MOST_REFUSED_IN_A_ROW or self.diverged:
             return
         steps = range(self.step - MOST_REFUSED_IN_A_ROW + 1, self.step + 1)
         self.diverged = f"the loss or gradient of steps {steps[0]} to {steps[-1]} was not finite"
@@ -223,7 +223,7 @@ class Clock:
 
 def make_result(
     position: Position, outcome: StepOutcome, *, samples: int, ended_at: float, seconds: float,
-    part_size: int | None,
+    micro_batch_size: int | None,
 ) -> Result:  # fmt: skip
     """Describe the step that led to `position`."""
     summary = outcome.summary
@@ -241,7 +241,7 @@ def make_result(
         seconds=seconds,
         refused=not outcome.applied and not outcome.skipped_by_scaler,
         skipped=outcome.skipped_by_scaler,
-        part_size=part_size,
+        micro_batch_size=micro_batch_size,
         # Zeros where the step did not count: what it computed may be NaN, which JSON has not.
         vectors=vectors if counted else np.zeros_like(vectors),
     )

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from omega21.engine.run import LAYER_NAMES, Run
 from omega21.engine.storage.ledger import Result
 from omega21.protocol.legacy import LayerActivations, LayerOutputs, Trained
-from omega21.protocol.steps import StepRow, float32_as_json
+from omega21.protocol.steps import StepRecord, float32_as_json
 
 
 def iso_time(seconds: float) -> str:
@@ -20,13 +20,13 @@ def split_vectors(result: Result, dendrites: int) -> tuple[list[float], list[flo
     return values[:dendrites], values[dendrites:-layers], values[-layers:]
 
 
-def to_row(result: Result, *, dendrites: int | None) -> StepRow:
+def to_row(result: Result, *, dendrites: int | None) -> StepRecord:
     """Describe a result for the wire; with its vectors where the number of dendrites is given."""
     vectors: dict[str, list[float]] = {}
     if dendrites is not None:
         first, second, _ = split_vectors(result, dendrites)
         vectors = {"dendrites": first, "coherence": second}
-    return StepRow(
+    return StepRecord(
         step=result.step,
         loss=result.loss,
         anomaly_prob=result.anomaly_prob,
@@ -36,7 +36,7 @@ def to_row(result: Result, *, dendrites: int | None) -> StepRow:
         seconds=round(result.seconds, 6),
         refused=result.refused,
         skipped=result.skipped,
-        part_size=result.part_size,
+        micro_batch_size=result.micro_batch_size,
         **vectors,
     )
 

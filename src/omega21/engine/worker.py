@@ -23,8 +23,8 @@ import torch
 
 from omega21 import logs
 from omega21.engine.batches import Batch, BatchFeed
-from omega21.engine.checkpointing import Saver
-from omega21.engine.executor_cache import Residents
+from omega21.engine.checkpointing import Checkpointer
+from omega21.engine.executor_cache import ExecutorCache
 from omega21.engine.registry import Listener
 from omega21.engine.run import Clock, InlineTask, Position, Run, make_result
 from omega21.engine.step_writer import ResultWriter
@@ -41,7 +41,7 @@ from omega21.protocol.errors import (
     UnknownShard,
     to_problem,
 )
-from omega21.protocol.runs import Stretch
+from omega21.protocol.runs import Environment
 
 TURN_SECONDS = 1.0
 FLUSH_SECONDS = 0.5
@@ -73,8 +73,8 @@ class Worker:
         changed: threading.Condition,
         ledger: Ledger,
         results: ResultWriter,
-        residents: Residents,
-        saver: Saver,
+        executor_cache: ExecutorCache,
+        checkpointer: Checkpointer,
         notify: Listener,
         fatal: Callable[[str], None],
     ) -> None:
@@ -82,13 +82,15 @@ class Worker:
         self._changed = changed
         self._ledger = ledger
         self._results = results
-        self._residents = residents
-        self._saver = saver
+        self._executor_cache = executor_cache
+        self._checkpointer = checkpointer
         self._notify = notify
         self._fatal = fatal
         self._clock = Clock()
-        self._conditions: dict[int, Stretch] = {}  # by run: those that this process computes under
-        self._feed = BatchFeed(residents.hardware.stage)
+        self._conditions: dict[
+            int, Environment
+        ] = {}  # by run: those that this process computes under
+        self._feed = BatchFeed(executor_cache.hardware.stage)
         self._questions: deque[_Question] = deque()
         self._asked_last = False
         self._turn: Run | None = None
@@ -129,14 +131,14 @@ class Worker:
 
     def _work(self) -> None:
         try:
-            self._residents.warm_up()
+            self._executor_cache.warm_up()
             while (task := self._next_task()) is not None:
                 task()
                 if time.monotonic() >= self._flush_due:
                     self._begin_flush()
             self._results.finish()
             self._results.flush_all(list(self._runs.values()))
-            self._residents.save_all()
+            self._executor_cache.save_all()
         except Exception as error:
             logger.exception("the worker has stopped")
             self._fatal(f"{type(error).__name__}: {error}")
@@ -157,7 +159,7 @@ class Worker:
 
     def _due_write(self, now: float) -> Callable[[], None] | None:
         for run in self._runs.values():
-            due = self._saver.due_at(run)
+            due = self._checkpointer.due_at(run)
             if due is not None and due <= now:
                 return partial(self._save, run)
         if now >= self._flush_due and any(run.pending for run in self._runs.values()):
@@ -166,14 +168,18 @@ class Worker:
 
     def _idle_seconds(self, now: float) -> float | None:
         """Return how long nothing will be due, None for ever."""
-        dues = [due for run in self._runs.values() if (due := self._saver.due_at(run)) is not None]
+        dues = [
+            due
+            for run in self._runs.values()
+            if (due := self._checkpointer.due_at(run)) is not None
+        ]
         if any(run.pending for run in self._runs.values()):
             dues.append(self._flush_due)
         return max(0.0, min(dues) - now) if dues else None
 
     def _save(self, run: Run) -> None:
         if run.executor is not None:
-            self._saver.save(run, run.executor)
+            self._checkpointer.save(run, run.executor)
 
     def _choose(self) -> Callable[[], None] | None:
         waiting = (run for run in self._runs.values() if run.can_train_inline())
@@ -215,14 +221,14 @@ class Worker:
         if not question.answer.set_running_or_notify_cancel():
             return
         try:
-            question.answer.set_result(question.ask(self._residents.executor_of(question.run)))
+            question.answer.set_result(question.ask(self._executor_cache.executor_of(question.run)))
         except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to whoever asked
             question.answer.set_exception(error)
 
     def _train_planned(self, run: Run) -> None:
         step = None  # where the run goes on, and nothing is to be told but its step
         try:
-            executor = self._residents.executor_of(run)
+            executor = self._executor_cache.executor_of(run)
             if not run.can_train():  # restoring it moved it
                 return
             number, index = run.index.locate(run.step + 1)
@@ -250,7 +256,7 @@ class Worker:
         On a CPU the thread that reads would take a core from those that compute, which wait for
         each other hundreds of times a step: 14 ms a step of the tiny model, and not 10.
         """
-        if self._residents.hardware.device.type == "cpu":
+        if self._executor_cache.hardware.device.type == "cpu":
             return
         with self._changed:
             number, index = run.index.locate(run.step + 2)
@@ -283,7 +289,9 @@ class Worker:
         try:
             with self._changed:
                 run.inline.remove(task)
-                run.part_sizes = {f: size for f, size in run.part_sizes.items() if f <= run.step}
+                run.micro_batch_sizes = {
+                    f: size for f, size in run.micro_batch_sizes.items() if f <= run.step
+                }
             if isinstance(error, NonFinite | OutOfDeviceMemory):
                 problem = to_problem(error).model_dump_json()
                 self._ledger.refuse_inline(run.key, task.batch, problem=problem, step=run.step)
@@ -316,7 +324,7 @@ class Worker:
             raise RunDeleted(_("run {name!r} was removed meanwhile").format(name=run.name))
 
     def _try_inline(self, run: Run, task: InlineTask) -> tuple[Position, list[Result]] | None:
-        executor = self._residents.executor_of(run)
+        executor = self._executor_cache.executor_of(run)
         if not run.can_train_inline():  # restoring it moved it
             return None
         segment = task.reader.segment
@@ -347,9 +355,9 @@ class Worker:
         self, run: Run, executor: Executor, *, before: Position, batch: Batch
     ) -> tuple[Position, Result]:
         """Compute the step after `before`, in parts where the batch does not fit."""
-        self._record_conditions(run, before.step + 1)
+        self._record_environment(run, before.step + 1)
         started = time.monotonic()
-        outcome, part_size = self._fit(run, executor, number=before.step + 1, batch=batch)
+        outcome, micro_batch_size = self._fit(run, executor, number=before.step + 1, batch=batch)
         position = before.after(outcome)
         result = make_result(
             position,
@@ -357,7 +365,7 @@ class Worker:
             samples=len(batch.y),
             ended_at=self._clock.now(),
             seconds=time.monotonic() - started,
-            part_size=part_size,
+            micro_batch_size=micro_batch_size,
         )
         return position, result
 
@@ -367,10 +375,10 @@ class Worker:
         """Try the step in ever smaller parts; each size is on disk before it is tried."""
         size = len(batch.y)
         while True:
-            recorded = run.part_size_at(number)
+            recorded = run.micro_batch_size_at(number)
             part = size if recorded is None else min(recorded, size)
             try:
-                outcome = executor.step(batch, number, part_size=part)
+                outcome = executor.step(batch, number, micro_batch_size=part)
             except DeviceMemoryExhausted as error:
                 if part == 1:
                     raise OutOfDeviceMemory(
@@ -380,25 +388,27 @@ class Worker:
                     ) from error
                 smaller = math.ceil(part / 2)
                 logger.warning("step %d does not fit; %d samples at a time", number, smaller)
-                self._ledger.add_part_size(run.key, from_step=number, part_size=smaller)
+                self._ledger.add_micro_batch_size(
+                    run.key, from_step=number, micro_batch_size=smaller
+                )
                 with self._changed:
-                    run.part_sizes[number] = smaller
+                    run.micro_batch_sizes[number] = smaller
                 continue
             return outcome, part if part < size else None
 
-    def _record_conditions(self, run: Run, number: int) -> None:
-        last = run.stretches[-1] if run.stretches else None
+    def _record_environment(self, run: Run, number: int) -> None:
+        last = run.environments[-1] if run.environments else None
         if last is not None and last is self._conditions.get(run.key) and number >= last.from_step:
             return  # compared before: what this process computes on does not change
-        stretch = self._residents.hardware.stretch(run.config, from_step=number)
-        in_force = run.stretch_at(number)
-        if in_force is not None and in_force.same_conditions(stretch):
+        environment = self._executor_cache.hardware.environment(run.config, from_step=number)
+        in_force = run.environment_at(number)
+        if in_force is not None and in_force.same_bits(environment):
             self._conditions[run.key] = in_force
             return
-        self._ledger.add_stretch(run.key, stretch)
+        self._ledger.add_environment(run.key, environment)
         with self._changed:
-            run.stretches = [s for s in run.stretches if s.from_step < number] + [stretch]
-        self._conditions[run.key] = stretch
+            run.environments = [s for s in run.environments if s.from_step < number] + [environment]
+        self._conditions[run.key] = environment
 
     def _accept(self, run: Run, position: Position, results: list[Result]) -> None:
         """Take over applied steps; the lock is held."""
@@ -460,5 +470,5 @@ def _names(run: Run) -> dict[str, object]:
 
 def _under(names: Mapping[str, object], task: Callable[[], None]) -> None:
     """Do a task; what it logs belongs to these names."""
-    with logs.bound(**names):
+    with logs.log_context(**names):
         task()

@@ -16,7 +16,7 @@ def build_optimizer(model: Trainable[Any], config: OptimizerConfig) -> torch.opt
     Each group's `lr` is its rate at full scale; `set_learning_rate` scales it for a step. The
     fused update is one pass over memory: 7 ms against 27 for 12 million parameters on two cores.
     """
-    raised = list(model.raised_parameters())
+    raised = list(model.multiplied_parameters())
     raised_ids = {id(parameter) for parameter in raised}
     decayed: list[torch.nn.Parameter] = []
     plain: list[torch.nn.Parameter] = []
@@ -27,7 +27,7 @@ def build_optimizer(model: Trainable[Any], config: OptimizerConfig) -> torch.opt
     groups = [
         _group(decayed, rate=rate, decay=config.weight_decay),
         _group(plain, rate=rate),
-        _group(raised, rate=rate * config.raised_rate),
+        _group(raised, rate=rate * config.lr_multiplier),
     ]
     fused = {parameter.device.type for parameter in model.parameters()} <= FUSED_DEVICES
     return torch.optim.AdamW(

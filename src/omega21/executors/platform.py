@@ -16,7 +16,7 @@ from omega21.executors.memory import process_bytes
 from omega21.language import _
 from omega21.protocol.errors import InvalidRequest
 from omega21.protocol.legacy import Machine
-from omega21.protocol.runs import Precision, RunConfig, Stretch
+from omega21.protocol.runs import Environment, Precision, RunConfig
 
 _DTYPES: dict[Precision, torch.dtype] = {
     "float32": torch.float32,
@@ -47,9 +47,9 @@ class Hardware:
             return "float32"
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
 
-    def stretch(self, config: RunConfig, *, from_step: int) -> Stretch:
+    def environment(self, config: RunConfig, *, from_step: int) -> Environment:
         """Describe the conditions of steps computed here."""
-        return Stretch(
+        return Environment(
             from_step=from_step,
             device=self.name,
             precision=self.precision_for(config),

@@ -51,17 +51,19 @@ class StepOutcome:
 class Executor(Protocol):
     """Weights and optimizer state of one run, on some hardware."""
 
-    def step(self, batch: Batch, number: int, *, part_size: int) -> StepOutcome:
-        """Compute step `number` on `batch`, `part_size` samples at a time, and apply it.
+    def step(self, batch: Batch, number: int, *, micro_batch_size: int) -> StepOutcome:
+        """Compute step `number` on `batch`, `micro_batch_size` samples at a time, and apply it.
 
         A step whose loss or gradient norm is not finite changes nothing and says so. Raises
         DeviceMemoryExhausted before anything changed.
         """
 
-    def evaluate(self, x: FloatArray, y: FloatArray, *, part_size: int) -> tuple[float, FloatArray]:
+    def evaluate(
+        self, x: FloatArray, y: FloatArray, *, micro_batch_size: int
+    ) -> tuple[float, FloatArray]:
         """Return the mean loss and the scores [n] in evaluation mode, changing nothing."""
 
-    def predict(self, x: FloatArray, *, part_size: int) -> dict[str, FloatArray]:
+    def predict(self, x: FloatArray, *, micro_batch_size: int) -> dict[str, FloatArray]:
         """Return the named outputs [n, …] in evaluation mode, changing nothing."""
 
     def weights(self) -> Arrays:
@@ -105,10 +107,10 @@ class TorchExecutor:
         fused = bool(self._optimizer.param_groups[0].get("fused"))
         return self._device if fused else torch.device("cpu")
 
-    def step(self, batch: Batch, number: int, *, part_size: int) -> StepOutcome:
+    def step(self, batch: Batch, number: int, *, micro_batch_size: int) -> StepOutcome:
         """See `Executor.step`."""
         try:
-            means = self._gradients(batch, number, part_size)
+            means = self._gradients(batch, number, micro_batch_size)
         except torch.OutOfMemoryError as error:
             self._optimizer.zero_grad()
             self._release_memory()
@@ -138,12 +140,12 @@ class TorchExecutor:
         self._optimizer.zero_grad()
         return StepOutcome(loss, finite, skipped, summary)
 
-    def _gradients(self, batch: Batch, number: int, part_size: int) -> dict[str, Tensor]:
+    def _gradients(self, batch: Batch, number: int, micro_batch_size: int) -> dict[str, Tensor]:
         """Accumulate the gradient of the mean loss, part by part; return named means, its too."""
         self._hardware.seed(step_seed(self._config.seed, number))
         total = len(batch.y)
         sums: dict[str, Tensor] = {}
-        for x_BF, y_B in self._parts(batch, part_size):
+        for x_BF, y_B in self._parts(batch, micro_batch_size):
             weight = len(y_B) / total
             with self._autocast():
                 outputs = self._model(x_BF)
@@ -154,9 +156,9 @@ class TorchExecutor:
                 sums[name] = sums[name] + share if name in sums else share
         return sums
 
-    def _parts(self, batch: Batch, part_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        for start in range(0, len(batch.y), part_size):
-            stop = start + part_size
+    def _parts(self, batch: Batch, micro_batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for start in range(0, len(batch.y), micro_batch_size):
+            stop = start + micro_batch_size
             yield self._to_device(batch.x[start:stop]), self._to_device(batch.y[start:stop])
 
     def _to_device(self, array: FloatArray) -> Tensor:
@@ -183,12 +185,14 @@ class TorchExecutor:
             torch.cuda.empty_cache()
 
     @torch.no_grad()
-    def evaluate(self, x: FloatArray, y: FloatArray, *, part_size: int) -> tuple[float, FloatArray]:
+    def evaluate(
+        self, x: FloatArray, y: FloatArray, *, micro_batch_size: int
+    ) -> tuple[float, FloatArray]:
         """See `Executor.evaluate`."""
         total = 0.0
         scores: list[FloatArray] = []
         with self._evaluation():
-            for x_BF, y_B in self._parts(Batch(x, y), part_size):
+            for x_BF, y_B in self._parts(Batch(x, y), micro_batch_size):
                 with self._autocast():
                     outputs = self._model(x_BF)
                 total += float(self._model.loss(outputs, y_B)) * len(y_B)
@@ -196,12 +200,12 @@ class TorchExecutor:
         return total / len(y), np.concatenate(scores)
 
     @torch.no_grad()
-    def predict(self, x: FloatArray, *, part_size: int) -> dict[str, FloatArray]:
+    def predict(self, x: FloatArray, *, micro_batch_size: int) -> dict[str, FloatArray]:
         """See `Executor.predict`."""
         parts: list[Mapping[str, Tensor]] = []
         unlabelled = np.zeros(len(x), dtype=np.float32)
         with self._evaluation():
-            for x_BF, _ in self._parts(Batch(x, unlabelled), part_size):
+            for x_BF, _ in self._parts(Batch(x, unlabelled), micro_batch_size):
                 with self._autocast():
                     outputs = self._model(x_BF)
                 parts.append(

@@ -5,7 +5,7 @@ afterwards. Machine output (JSON, logs, codes, names on the wire) is never trans
 
 A program chooses its language once (`choose_language`). A server speaks to many people: each
 request has its own (`speaking`), which the threads that work for it take along with the context,
-and what another thread said is said again in it (`Said`).
+and what another thread said is said again in it (`LazyString`).
 What nobody chose a language for, such as a library in somebody else's program, is in English.
 
     language/borrowed.py   what typer and pydantic say, which they say in English only
@@ -81,7 +81,7 @@ def accepted_language(header: str) -> str:
     return best
 
 
-class Said(str):
+class LazyString(str):
     """A message in the language that was spoken when it was made, which can be said again.
 
     It is a text like any other; `str(message)` is what it says in the language spoken there: in
@@ -107,7 +107,7 @@ class Said(str):
         said._forms, said._number, said._values = forms, number, values
         return said
 
-    def format(self, *_args: object, **values: object) -> "Said":
+    def format(self, *_args: object, **values: object) -> "LazyString":
         """Fill in the placeholders, which are named."""
         return _said(self._forms, self._number, values)
 
@@ -115,8 +115,8 @@ class Said(str):
         return _text(self._forms, self._number, self._values) if self._forms else super().__str__()
 
 
-def _said(forms: tuple[str, ...], number: int, values: Mapping[str, object] | None) -> Said:
-    return Said(_text(forms, number, values), forms=forms, number=number, values=values)
+def _said(forms: tuple[str, ...], number: int, values: Mapping[str, object] | None) -> LazyString:
+    return LazyString(_text(forms, number, values), forms=forms, number=number, values=values)
 
 
 def _text(forms: tuple[str, ...], number: int, values: Mapping[str, object] | None) -> str:
@@ -124,12 +124,14 @@ def _text(forms: tuple[str, ...], number: int, values: Mapping[str, object] | No
     found = messages.ngettext(*forms, number) if len(forms) == 2 else messages.gettext(*forms)
     if values is None:
         return found
-    return found.format(**{k: str(v) if isinstance(v, Said) else v for k, v in values.items()})
+    return found.format(
+        **{k: str(v) if isinstance(v, LazyString) else v for k, v in values.items()}
+    )
 
 
 def _(message: str) -> str:
     """Return `message` in the language that is spoken."""
-    return _said((message,), 1, None) if message else Said()
+    return _said((message,), 1, None) if message else LazyString()
 
 
 def ngettext(one: str, many: str, number: int) -> str:

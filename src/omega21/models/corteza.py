@@ -281,7 +281,7 @@ class CortezaCognitivaV4(Trainable[CortezaOutputs]):
             "capa4_activations": outputs.capa4,
         }
 
-    def raised_parameters(self) -> list[nn.Parameter]:
+    def multiplied_parameters(self) -> list[nn.Parameter]:
         """The linear path from the tokens' statistics, trained at the raised rate."""
         return [self.token_statistics.weight_R]
 

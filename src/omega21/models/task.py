@@ -45,6 +45,6 @@ class Trainable(nn.Module, ABC, Generic[OutputsT]):
         The means of a batch's parts, weighted by their sizes, are those of the whole.
         """
 
-    def raised_parameters(self) -> Iterable[nn.Parameter]:
+    def multiplied_parameters(self) -> Iterable[nn.Parameter]:
         """Name the parameters that learn at the raised rate (`OptimizerConfig`); none here."""
         return ()

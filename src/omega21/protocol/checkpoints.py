@@ -15,14 +15,14 @@ from omega21.protocol.errors import InvalidCheckpoint, InvalidShard
 from omega21.protocol.messages import Document, Reply, Request
 from omega21.protocol.names import RunId, Sha256
 from omega21.protocol.plan import PlanIndex, Segment
-from omega21.protocol.runs import RunConfig, Stretch
+from omega21.protocol.runs import Environment, RunConfig
 from omega21.protocol.shards import TensorSpan, read_header
 
 CHECKPOINT_FORMAT = 1
 RECORD_KEY = "omega21.checkpoint"
 """Key of the record in the file's metadata."""
 
-PIECE_BYTES = 8 * 2**20
+UPLOAD_PART_BYTES = 8 * 2**20
 """Most bytes of a piece of an upload."""
 
 MAX_CHECKPOINT_BYTES = 4 * 2**30
@@ -40,10 +40,12 @@ class CheckpointRecord(Document):
     config: RunConfig
     step: int = Field(ge=0)
     digest: str = Field(description="chained over the results up to `step`")
-    refused_in_a_row: int = Field(ge=0)
+    non_finite_in_a_row: int = Field(ge=0)
     plan_sha256: Sha256 = Field(description="of the plan up to `step`")
     weights_sha256: Sha256
-    stretch: Stretch | None = Field(description="the conditions under which the step was computed")
+    environment: Environment | None = Field(
+        description="the conditions under which the step was computed"
+    )
     created_at: float = Field(description="seconds since 1970")
 
 
@@ -60,7 +62,7 @@ class RestoreCheckpoint(Request):
     run_id: RunId
     sha256: Sha256 = Field(description="of the whole file")
     bytes: int = Field(gt=0, le=MAX_CHECKPOINT_BYTES)
-    pieces: list[Sha256] = Field(min_length=1, max_length=MAX_CHECKPOINT_BYTES // PIECE_BYTES)
+    pieces: list[Sha256] = Field(min_length=1, max_length=MAX_CHECKPOINT_BYTES // UPLOAD_PART_BYTES)
 
 
 def trained_plan_sha256(segments: Sequence[Segment], step: int) -> str:

@@ -87,7 +87,7 @@ class OptimizerConfig(Document):
 
     learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 1e-3
     """Rate after the warm-up."""
-    raised_rate: Annotated[float, Field(gt=0.0, le=1000.0)] = 30.0
+    lr_multiplier: Annotated[float, Field(gt=0.0, le=1000.0)] = 30.0
     """Multiplier of the rate for the linear path from the tokens' statistics."""
     beta1: Share = 0.9
     """Decay of the mean of gradients."""

@@ -50,7 +50,7 @@ class Control(Request):
     paused: bool
 
 
-class Stretch(Document):
+class Environment(Document):
     """The conditions under which steps from `from_step` on were computed; they make the bits."""
 
     from_step: int
@@ -61,7 +61,7 @@ class Stretch(Document):
     torch_version: str
     omega21_version: str
 
-    def same_conditions(self, other: "Stretch") -> bool:
+    def same_bits(self, other: "Environment") -> bool:
         """Whether both describe the same conditions, wherever they begin."""
         return self.model_copy(update={"from_step": other.from_step}) == other
 
@@ -88,11 +88,11 @@ class RunState(RunSummary):
     weights_sha256: Sha256 = Field(description="of the weights after `step`, in name order")
     segments: int
     plan_sha256: Sha256
-    refused_in_a_row: int
+    non_finite_in_a_row: int
     waiting_for: list[Sha256] = Field(
         description="shards listed in the plan that are not here and are needed; at most 1000"
     )
-    stretches: list[Stretch]
+    environments: list[Environment]
     config: RunConfig
     created_at: float = Field(description="seconds since 1970")
 

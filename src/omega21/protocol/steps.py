@@ -19,7 +19,7 @@ MOST_REFUSED_IN_A_ROW = 10
 """Steps in a row that are not finite, after which a run has diverged and stops."""
 
 
-class StepRow(Reply):
+class StepRecord(Reply):
     """The result of one optimizer step.
 
     Absent fields have their defaults; a reply leaves them out, to keep a row under 200 bytes.
@@ -40,7 +40,7 @@ class StepRow(Reply):
     skipped: bool = Field(
         default=False, description="skipped by the scaler of half precision: weights untouched"
     )
-    part_size: int | None = Field(
+    micro_batch_size: int | None = Field(
         default=None, description="samples computed at a time, where the batch did not fit"
     )
     dendrites: list[float] | None = Field(default=None, description="mean over the batch, [16]")
@@ -50,7 +50,7 @@ class StepRow(Reply):
 class StepsReply(RunSummary):
     """Results after a cursor, ascending and without gaps, with the run's position."""
 
-    steps: list[StepRow]
+    steps: list[StepRecord]
     waiting_for: int = Field(default=0, description="needed shards that are not here")
 
 

@@ -28,8 +28,8 @@ from omega21.server.auth.access import Access, AccessControl
 from omega21.server.http import errors as problems
 from omega21.server.http.bodies import BodyRoom, Lingering
 from omega21.server.http.headers import SecurityHeaders
-from omega21.server.http.language import InTheCallersLanguage
-from omega21.server.http.long_poll import Watchers
+from omega21.server.http.language import RequestLanguage
+from omega21.server.http.long_poll import LongPolls
 from omega21.server.http.usage import TrafficCount, TrafficMeter
 from omega21.server.openapi.page import STYLE, render_page
 from omega21.server.routes import checkpoints as checkpoint
@@ -72,9 +72,9 @@ _GZIP_LEVEL = 4  # 1000 rows of results: 30 % of their size in 3 ms; level 9: 28
 
 def create_app(engine: Engine, *, access: Access, tunnel: TunnelKind = "none") -> FastAPI:
     """Make the application that serves `engine`, which the caller starts and stops."""
-    watchers, viewers = Watchers(engine.summary), Watchers(engine.history.position)
+    long_polls, viewers = LongPolls(engine.summary), LongPolls(engine.history.position)
     memory = MemoryHistory(engine.hardware.memory_mb)
-    for heed in (watchers.notify, viewers.notify, memory.look):
+    for heed in (long_polls.notify, viewers.notify, memory.look):
         engine.subscribe(heed)
     app = Application(
         title="omega21",
@@ -87,7 +87,7 @@ def create_app(engine: Engine, *, access: Access, tunnel: TunnelKind = "none") -
     traffic = TrafficMeter(engine.data_dir, tunnel=tunnel)
     app.state.services = Services(
         engine=engine,
-        watchers=watchers,
+        long_polls=long_polls,
         viewers=viewers,
         memory=memory,
         traffic=traffic,
@@ -116,7 +116,7 @@ def create_app(engine: Engine, *, access: Access, tunnel: TunnelKind = "none") -
     app.add_middleware(problems.LastHandler)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(TrafficCount, meter=traffic)
-    app.add_middleware(InTheCallersLanguage)
+    app.add_middleware(RequestLanguage)
     return app
 
 

@@ -176,7 +176,7 @@ def _kept_token(data_dir: Path) -> str:
 
 
 @dataclass
-class _Said:
+class _LazyString:
     """What a server says on standard output: where it listens, and the line to be copied."""
 
     sock: socket.socket
@@ -219,7 +219,7 @@ def _start_logs(options: ServeOptions) -> None:
 
 
 def _supervise(options: ServeOptions, sock: socket.socket, tunnel: "Tunnel | None") -> None:
-    said = _Said(sock, options.token)
+    said = _LazyString(sock, options.token)
     environment = {"OMEGA21_TOKEN": options.token or ""}
     supervisor = Supervisor(
         sock, child_command(options.child_arguments()), environment, on_ready=said.listening
@@ -249,7 +249,7 @@ def _supervise(options: ServeOptions, sock: socket.socket, tunnel: "Tunnel | Non
 
 def _serve_alone(options: ServeOptions, sock: socket.socket, tunnel: "Tunnel | None") -> None:
     """Serve where a socket cannot be handed on: one process does both."""
-    said = _Said(sock, options.token)
+    said = _LazyString(sock, options.token)
     with ExitStack() as held:
         watch = _watched(tunnel, said, held)
         if watch is not None:
@@ -257,7 +257,7 @@ def _serve_alone(options: ServeOptions, sock: socket.socket, tunnel: "Tunnel | N
         _serve_here(options, sock, on_listening=said.listening)
 
 
-def _watched(tunnel: "Tunnel | None", said: _Said, held: ExitStack) -> "TunnelWatch | None":
+def _watched(tunnel: "Tunnel | None", said: _LazyString, held: ExitStack) -> "TunnelWatch | None":
     """Make the watch of a tunnel, which closes it with `held`."""
     if tunnel is None:
         return None
@@ -427,7 +427,7 @@ async def _serve(
     stopping.cancel()
     logger.info("stopping")
     listener.should_exit = True
-    app.state.services.watchers.close()
+    app.state.services.long_polls.close()
     app.state.services.viewers.close()
     # Requests that wait for the engine get their answer by its end, so it goes first.
     await asyncio.to_thread(engine.stop, _STOP_SECONDS)

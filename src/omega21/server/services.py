@@ -1,4 +1,4 @@
-"""What the routers work with: the engine, the watchers, and the lanes for calls that take long."""
+"""What the routers work with: the engine, the long_polls, and the thread_pools for calls that take long."""
 
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -12,8 +12,8 @@ from omega21.protocol.history import RunPosition
 from omega21.protocol.names import RunName
 from omega21.protocol.runs import RunSummary
 from omega21.protocol.tunnels import TunnelKind
-from omega21.server.http.long_poll import Watchers
-from omega21.server.http.thread_pools import Lane
+from omega21.server.http.long_poll import LongPolls
+from omega21.server.http.thread_pools import ThreadPool
 from omega21.server.http.usage import TrafficMeter
 
 
@@ -21,21 +21,27 @@ from omega21.server.http.usage import TrafficMeter
 class Services:
     """Everything that a call needs; one for each app.
 
-    Calls of milliseconds share the web framework's own threads. The lanes are for the others:
+    Calls of milliseconds share the web framework's own threads. The thread_pools are for the others:
     `inline` batches, which wait for their training, `compute`, which waits for the step under
-    way, and `uploads`, which decode and sync. `watchers` wait for results, `viewers` for whatever
+    way, and `uploads`, which decode and sync. `long_polls` wait for results, `viewers` for whatever
     there is to see of a run.
     """
 
     engine: Engine
-    watchers: Watchers[RunSummary]
-    viewers: Watchers[RunPosition]
+    long_polls: LongPolls[RunSummary]
+    viewers: LongPolls[RunPosition]
     memory: MemoryHistory
     traffic: TrafficMeter
     tunnel: TunnelKind = "none"
-    inline: Lane = field(default_factory=lambda: Lane(N_("inline batches"), threads=8, waiting=16))
-    compute: Lane = field(default_factory=lambda: Lane(N_("computations"), threads=4, waiting=64))
-    uploads: Lane = field(default_factory=lambda: Lane(N_("uploads"), threads=4, waiting=64))
+    inline: ThreadPool = field(
+        default_factory=lambda: ThreadPool(N_("inline batches"), threads=8, waiting=16)
+    )
+    compute: ThreadPool = field(
+        default_factory=lambda: ThreadPool(N_("computations"), threads=4, waiting=64)
+    )
+    uploads: ThreadPool = field(
+        default_factory=lambda: ThreadPool(N_("uploads"), threads=4, waiting=64)
+    )
 
 
 async def _services(request: Request) -> Services:

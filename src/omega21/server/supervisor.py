@@ -117,9 +117,9 @@ class Supervisor:
             silence = _SILENCE_SECONDS
             if event == "stop":
                 return self._end(child)
-            self._heed(event)
+            self._handle_signals(event)
 
-    def _heed(self, word: str) -> None:
+    def _handle_signals(self, word: str) -> None:
         if word == "step":
             self._pause = 0.0
         elif word == "ready" and not self._was_ready:

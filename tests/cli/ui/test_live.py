@@ -12,7 +12,7 @@ from rich.console import Console
 
 from omega21.cli.ui.live import JsonView, LiveView, PlainView
 from omega21.cli.ui.output import Output
-from omega21.cli.ui.progress import Pace
+from omega21.cli.ui.progress import UploadRate
 from omega21.cli.ui.result import show_outcome
 from omega21.client.events import (
     Connected,
@@ -40,7 +40,7 @@ from omega21.protocol.legacy import (
 )
 from omega21.protocol.plan import Segment, Source
 from omega21.protocol.runs import RunConfig, RunState, RunSummary
-from omega21.protocol.steps import StepRow
+from omega21.protocol.steps import StepRecord
 
 DIGEST = "0" * 64
 FIGURES: dict[str, Any] = {
@@ -59,10 +59,10 @@ def position(step: int, state: str = "training") -> RunSummary:
     return RunSummary.model_validate({**FIGURES, "step": step, "state": state})
 
 
-def rows(first: int, last: int) -> tuple[StepRow, ...]:
+def rows(first: int, last: int) -> tuple[StepRecord, ...]:
     """Half a second a step; the loss falls by 0.01 a step, from 0.5."""
     return tuple(
-        StepRow(
+        StepRecord(
             step=step,
             loss=0.5 - 0.01 * step,
             anomaly_prob=0.125,
@@ -189,11 +189,11 @@ def test_the_live_view_shows_the_newest_figures_and_the_time_left() -> None:
 @pytest.mark.parametrize("speed", [0.05, 1.0, 20.0])
 def test_the_time_left_does_not_jump_when_some_steps_are_slow(speed: float) -> None:
     """Batches of slow steps, as uploads and evaluations make them, then an hour's pause."""
-    pace, now, told = Pace(), 0.0, []
+    pace, now, told = UploadRate(), 0.0, []
     for step in range(1, 1001):
         seconds = speed * (4 if step % 50 < 5 else 1)
         now += seconds + (3600 if step == 900 else 0)
-        row = StepRow(step=step, samples=64, digest=DIGEST, ended_at=now, seconds=seconds)
+        row = StepRecord(step=step, samples=64, digest=DIGEST, ended_at=now, seconds=seconds)
         pace.add(row)
         assert pace.seconds is not None
         told.append(pace.seconds)
@@ -338,9 +338,9 @@ STATE = RunState.model_validate(
         "weights_sha256": DIGEST,
         "segments": 2,
         "plan_sha256": DIGEST,
-        "refused_in_a_row": 0,
+        "non_finite_in_a_row": 0,
         "waiting_for": [],
-        "stretches": [],
+        "environments": [],
         "config": RunConfig(),
         "created_at": 0.0,
     }

@@ -12,7 +12,7 @@ import pytest
 
 from omega21 import Client
 from omega21.client.diagnostics.bundle import write_bundle
-from omega21.client.diagnostics.redact import Scrubber
+from omega21.client.diagnostics.redact import Redactor
 from omega21.client.known_servers import remember
 from omega21.logs import CLIENT_LOG, SharedFile
 from tests.carriers import NGROK, TunnelCarrier
@@ -153,11 +153,11 @@ def test_what_is_there_stays_when_it_cannot_be_written(tmp_path: Path) -> None:
     ],
 )
 def test_stand_ins(text: str, expected: str | None) -> None:
-    assert Scrubber().text(text) == (text if expected is None else expected)
+    assert Redactor().text(text) == (text if expected is None else expected)
 
 
 def test_secrets_of_a_document_go_by_their_names() -> None:
-    scrubber = Scrubber(secrets=["hunter2"], names=["ana"])
+    scrubber = Redactor(secrets=["hunter2"], names=["ana"])
     document = {"token": 5, "my_token": ["x"], "token_features": 64, "of ana": ["hunter2", None]}
     assert scrubber.document(document) == {
         "token": "***",

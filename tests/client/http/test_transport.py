@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from omega21.client.http.retry import RetryRules
-from omega21.client.http.transport import Call, Transport, map_error
+from omega21.client.http.transport import Request, Transport, map_error
 from omega21.protocol.errors import (
     InvalidSamples,
     NotOmega21,
@@ -25,7 +25,7 @@ from tests.proxies import canned, reply
 
 pytestmark = pytest.mark.anyio
 
-GET = Call(method="GET", path="/health")
+GET = Request(method="GET", path="/health")
 HEALTH = reply(200, '{"alive": true, "timestamp": "now", "uptime_seconds": 1}')
 QUICK = RetryRules(attempts=3, first_delay=0.001, longest_delay=0.002)
 
@@ -176,7 +176,7 @@ async def test_the_token_goes_along_and_into_no_log(caplog: pytest.LogCaptureFix
 async def test_requests_and_bytes_are_counted_both_ways() -> None:
     async with canned(HEALTH) as server:
         transport = Transport(server.address)
-        await transport.send(Call(method="PUT", path="/x", body=b"1234567890" * 100))
+        await transport.send(Request(method="PUT", path="/x", body=b"1234567890" * 100))
         await transport.aclose()
     assert transport.traffic.requests == 1
     assert 1000 < transport.traffic.bytes_sent < 1500

@@ -13,7 +13,7 @@ import pytest
 from omega21 import AsyncClient
 from omega21.client.events import Notice, StepsDone
 from omega21.client.loggers import LoggedRun, LoggerChoice, Point, load_logger
-from omega21.client.training.request import TrainOrder
+from omega21.client.training.request import TrainRequest
 from omega21.protocol.errors import ExtraMissing, InvalidRequest
 from tests.client.runs import done, of_type, stored, tiny
 from tests.servers import RunningServer
@@ -54,7 +54,7 @@ def client_of(server: RunningServer) -> AsyncClient:
 
 
 async def train(
-    client: AsyncClient, order: TrainOrder, workdir: Path, *loggers: LoggerChoice
+    client: AsyncClient, order: TrainRequest, workdir: Path, *loggers: LoggerChoice
 ) -> list[object]:
     async with client.train(order, workdir=workdir, loggers=loggers) as events:
         return [event async for event in events]

@@ -11,7 +11,7 @@ from omega21.client.store.run_folder import RunFolder, RunRecord
 from omega21.protocol.digests import CHAIN_START, chain_result
 from omega21.protocol.errors import InvalidDataFile, OmegaError, RunFolderConflict
 from omega21.protocol.runs import RunConfig
-from omega21.protocol.steps import StepRow
+from omega21.protocol.steps import StepRecord
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def archive(tmp_path: Path) -> Path:
     with RunFolder.create(path, record) as folder:
         folder.put_shard("b" * 64, b"a shard")
         digest = chain_result(CHAIN_START, 1, 0.5)
-        row = StepRow(step=1, loss=0.5, samples=4, digest=digest, ended_at=2.0, seconds=0.1)
+        row = StepRecord(step=1, loss=0.5, samples=4, digest=digest, ended_at=2.0, seconds=0.1)
         folder.results.put([row])
     for name in ("checkpoint/000000000001.safetensors", "checkpoint/1.abc.part", "server/ledger"):
         (path / name).parent.mkdir(exist_ok=True)

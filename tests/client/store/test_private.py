@@ -11,12 +11,12 @@ import pytest
 
 from omega21.client.store.run_folder import RunFolder
 from omega21.client.sync import Client
-from omega21.client.training.request import TrainOrder
+from omega21.client.training.request import TrainRequest
 from omega21.data.durable import make_private_folder, open_private
 from tests.servers import start_server
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="modes of POSIX")
-ORDER = TrainOrder(run="r", samples=32, batch_size=8, validation=0)
+ORDER = TrainRequest(run="r", samples=32, batch_size=8, validation=0)
 COMMAND = [sys.executable, "-c", "from omega21.cli.app import main; main()"]
 
 

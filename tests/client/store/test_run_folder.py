@@ -26,7 +26,7 @@ from omega21.protocol.errors import RunFolderConflict
 from omega21.protocol.names import check_run_name
 from omega21.protocol.plan import Segment, ShardRef, Source
 from omega21.protocol.runs import RunConfig
-from omega21.protocol.steps import StepRow
+from omega21.protocol.steps import StepRecord
 
 SEGMENT = Segment(samples=10, batch_size=4, source=Source(kind="simple", anomaly_percent=10))
 SHARD = ShardRef(sha256="a" * 64, samples=6)
@@ -36,12 +36,12 @@ def record(run: str = "one", created_at: float = 1.0) -> RunRecord:
     return RunRecord(run=run, id="1" * 32, config=RunConfig(), created_at=created_at)
 
 
-def rows(losses: Sequence[float], *, first: int = 1, digest: str = "0" * 32) -> list[StepRow]:
+def rows(losses: Sequence[float], *, first: int = 1, digest: str = "0" * 32) -> list[StepRecord]:
     made = []
     for step, loss in enumerate(losses, first):
         digest = chain_result(digest, step, loss)
         made.append(
-            StepRow(step=step, loss=loss, samples=4, digest=digest, ended_at=step, seconds=0.5)
+            StepRecord(step=step, loss=loss, samples=4, digest=digest, ended_at=step, seconds=0.5)
         )
     return made
 

@@ -16,7 +16,7 @@ from omega21.client.store.summary import Evaluation, Scored
 from omega21.data.scores import auroc
 from omega21.protocol.digests import CHAIN_START, chain_result
 from omega21.protocol.errors import ReadOnlyStorage, RunFolderConflict, StorageFull
-from omega21.protocol.steps import StepRow
+from omega21.protocol.steps import StepRecord
 from tests.client.runs import done, of_type, stored, tiny, train
 from tests.servers import RunningServer
 
@@ -108,12 +108,12 @@ async def test_how_often_is_kept_for_whoever_goes_on(server: RunningServer, tmp_
         assert folder.record.evaluate_every == 7
 
 
-def rows(losses: list[float]) -> list[StepRow]:
+def rows(losses: list[float]) -> list[StepRecord]:
     digest, made = CHAIN_START, []
     for step, loss in enumerate(losses, 1):
         digest = chain_result(digest, step, loss)
         made.append(
-            StepRow(step=step, loss=loss, samples=4, digest=digest, ended_at=step, seconds=0.5)
+            StepRecord(step=step, loss=loss, samples=4, digest=digest, ended_at=step, seconds=0.5)
         )
     return made
 

@@ -1,4 +1,4 @@
-"""What makes a run's bits is recorded for each stretch of steps, and a change is told once."""
+"""What makes a run's bits is recorded for each environment of steps, and a change is told once."""
 
 import sqlite3
 from collections.abc import AsyncIterator
@@ -11,11 +11,11 @@ import pytest
 from omega21 import AsyncClient
 from omega21.client.events import Notice
 from omega21.client.training.provenance import changed_at, changes, differences, in_force, merge
-from omega21.protocol.runs import Stretch
+from omega21.protocol.runs import Environment
 from tests.client.runs import done, of_type, tiny, train
 from tests.servers import RunningServer, start_server
 
-HERE = Stretch(
+HERE = Environment(
     from_step=1,
     device="cpu",
     precision="float32",
@@ -26,7 +26,7 @@ HERE = Stretch(
 )
 
 
-def at(step: int, **other: Any) -> Stretch:
+def at(step: int, **other: Any) -> Environment:
     return HERE.model_copy(update={"from_step": step, **other})
 
 
@@ -69,7 +69,7 @@ class TestOnAServer:
                 async with client.train(order, workdir=tmp_path, pull="end") as events:
                     seen = [event async for event in events]
             told = "\n".join(notice.text for notice in of_type(seen, Notice))
-            return told, done(seen).summary.conditions_changed_at
+            return told, done(seen).summary.environment_changed_at
 
         first, _ = await more(server)
         with closing(sqlite3.connect(tmp_path / "conditions" / "results.sqlite")) as db, db:
@@ -82,7 +82,7 @@ class TestOnAServer:
         assert "threads 2 (before: 1)" in second
         assert (changed, unchanged) == ((4,), ())
         with closing(sqlite3.connect(tmp_path / "conditions" / "results.sqlite")) as db:
-            rows = db.execute("SELECT from_step, threads FROM stretches").fetchall()
+            rows = db.execute("SELECT from_step, threads FROM environments").fetchall()
         assert rows == [(1, 1), (4, 2)]
         assert (tmp_path / "conditions" / "log.jsonl").read_text().count('"what":"conditions"') == 1
 

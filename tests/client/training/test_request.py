@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from omega21.client.training.presets import PRESETS
 from omega21.client.training.request import (
     FileFacts,
-    TrainOrder,
+    TrainRequest,
     check_same_config,
     next_segment,
 )
@@ -27,8 +27,8 @@ from omega21.protocol.models import TINY
 from omega21.protocol.plan import Segment, Source
 
 
-def order(**options: Any) -> TrainOrder:
-    return TrainOrder(run="one", **options)
+def order(**options: Any) -> TrainRequest:
+    return TrainRequest(run="one", **options)
 
 
 def facts(samples: int, held_out: int | None = None) -> FileFacts:

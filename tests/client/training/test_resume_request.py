@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from omega21.client.store.run_folder import RunFolder, RunRecord, run_folder_path
-from omega21.client.training.resume import unfinished_order
+from omega21.client.training.resume import unfinished_request
 from omega21.protocol.errors import RunFolderConflict
 from tests.client.runs import tiny
 
@@ -21,4 +21,4 @@ def test_a_client_killed_before_it_planned_anything_left_nothing_to_finish(tmp_p
     )
     RunFolder.create(run_folder_path("early", tmp_path), record).close()
     with pytest.raises(RunFolderConflict, match="nothing of run early was planned yet"):
-        unfinished_order("early", tmp_path)
+        unfinished_request("early", tmp_path)

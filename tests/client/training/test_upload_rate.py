@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from omega21.client.training.upload_rate import BEHIND, FEWEST, LEVELS, MOST, Pace
+from omega21.client.training.upload_rate import BEHIND, FEWEST, LEVELS, MOST, UploadRate
 
 
 class Clock:
@@ -15,10 +15,10 @@ class Clock:
         return self.now
 
 
-def paced(*, round_trip: float, every: Iterable[float], clock: Clock | None = None) -> Pace:
+def paced(*, round_trip: float, every: Iterable[float], clock: Clock | None = None) -> UploadRate:
     """A pace that saw a round trip, and shards arrive with these seconds between them."""
     clock = clock or Clock()
-    measured = Pace(clock=clock)
+    measured = UploadRate(clock=clock)
     measured.asked(round_trip * 2)
     measured.asked(round_trip)
     measured.sent(1_000_000)
@@ -43,7 +43,7 @@ def test_as_many_as_fill_the_round_trip_twice(round_trip: float, every: float, w
 
 
 def test_few_before_anything_is_known() -> None:
-    assert Pace().at_a_time == FEWEST
+    assert UploadRate().at_a_time == FEWEST
     assert paced(round_trip=0.15, every=[0.01]).at_a_time == FEWEST
 
 
@@ -54,7 +54,7 @@ def test_only_the_last_ones_count() -> None:
 
 
 def test_the_shortest_round_trip_counts() -> None:
-    measured = Pace(clock=Clock())
+    measured = UploadRate(clock=Clock())
     for seconds in (3.0, 0.2, 5.0):
         measured.asked(seconds)
     for _ in range(4):
@@ -84,7 +84,7 @@ def test_shards_do_not_start_together(round_trip: float, every: list[float], apa
 
 
 def test_nothing_waits_where_no_round_trip_is_known() -> None:
-    measured = Pace(clock=Clock())
+    measured = UploadRate(clock=Clock())
     measured.started()
     assert measured.next_start_in == 0
 
@@ -93,4 +93,4 @@ def test_nothing_waits_where_no_round_trip_is_known() -> None:
     ("waiting", "level"), [(0, LEVELS[0]), (1, LEVELS[1]), (BEHIND, LEVELS[2]), (99, LEVELS[2])]
 )
 def test_what_waits_is_made_smaller(waiting: int, level: int) -> None:
-    assert Pace.level(waiting) == level
+    assert UploadRate.level(waiting) == level

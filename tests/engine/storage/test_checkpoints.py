@@ -15,7 +15,7 @@ from safetensors import safe_open
 
 from omega21.engine.engine import Engine
 from omega21.engine.options import EngineOptions
-from omega21.protocol.checkpoints import PIECE_BYTES, RECORD_KEY, RestoreCheckpoint
+from omega21.protocol.checkpoints import RECORD_KEY, UPLOAD_PART_BYTES, RestoreCheckpoint
 from omega21.protocol.errors import (
     BodyTooLarge,
     Conflict,
@@ -35,7 +35,7 @@ from tests.engine.engines import (
     make_segment,
     running,
 )
-from tests.engine.reference import Stretch, train_plainly
+from tests.engine.reference import Environment, train_plainly
 
 SAMPLES = make_samples(24)
 SHARDS = cut(SAMPLES, 6)
@@ -47,7 +47,7 @@ EAGER = EngineOptions(device="cpu", threads=1, checkpoint_seconds=0.0)
 
 @pytest.fixture(scope="module")
 def plain() -> Outcome:
-    return train_plainly(CONFIG, [Stretch(SAMPLES, 4, epochs=3)])
+    return train_plainly(CONFIG, [Environment(SAMPLES, 4, epochs=3)])
 
 
 @pytest.fixture
@@ -257,7 +257,7 @@ def send(engine: Engine, run: DrivenRun, content: bytes, **changes: object) -> R
     pieces = pieces_of(content)
     names = [hashlib.sha256(piece).hexdigest() for piece in pieces]
     for name, piece in zip(names, pieces, strict=True):
-        assert engine.put_piece(name, piece).bytes == len(piece)
+        assert engine.put_upload_part(name, piece).bytes == len(piece)
     fields = {
         "run_id": run.id,
         "sha256": hashlib.sha256(content).hexdigest(),
@@ -314,7 +314,7 @@ class TestOnAnotherServer:
             assert engine.run_state(run.name).waiting_for == needed
             run.upload(SHARDS[2:])
             run.wait_for_step(6)
-            plain = train_plainly(CONFIG, [Stretch(SAMPLES, 4)])
+            plain = train_plainly(CONFIG, [Environment(SAMPLES, 4)])
             assert run.weights_sha256 == plain.weights_sha256
 
     def test_what_does_not_fit_is_refused_and_changes_nothing(
@@ -359,10 +359,10 @@ class TestOnAnotherServer:
 
     def test_a_piece_is_what_its_name_says_and_small(self, engine: Engine) -> None:
         with pytest.raises(InvalidCheckpoint, match="not what its name says"):
-            engine.put_piece("0" * 64, b"piece")
-        large = bytes(PIECE_BYTES + 1)
+            engine.put_upload_part("0" * 64, b"piece")
+        large = bytes(UPLOAD_PART_BYTES + 1)
         with pytest.raises(BodyTooLarge):
-            engine.put_piece(hashlib.sha256(large).hexdigest(), large)
+            engine.put_upload_part(hashlib.sha256(large).hexdigest(), large)
 
     def test_one_that_is_being_pulled_is_kept(
         self, tmp_path: Path, two_checkpoints: DrivenRun

@@ -15,7 +15,7 @@ from omega21.engine.engine import Engine
 from omega21.engine.storage.ledger import FORMAT, Ledger, Result
 from omega21.protocol.digests import CHAIN_START, chain_result
 from omega21.protocol.errors import RunFolderConflict
-from omega21.protocol.runs import Stretch
+from omega21.protocol.runs import Environment
 from tests.engine.engines import (
     CONFIG,
     OPTIONS,
@@ -43,7 +43,7 @@ def result(step: int, *, loss: float = 0.5) -> Result:
         seconds=0.1,
         refused=False,
         skipped=False,
-        part_size=None,
+        micro_batch_size=None,
         vectors=np.arange(83, dtype=np.float32),
     )
 
@@ -81,14 +81,14 @@ class TestAKill:
         ledger.set_target(key, 7)
         ledger.set_control(key, generation=3, paused=True)
         ledger.add_results(key, [result(1), result(2)])
-        ledger.add_part_size(key, from_step=2, part_size=1)
+        ledger.add_micro_batch_size(key, from_step=2, micro_batch_size=1)
         batch = ledger.add_inline(key, "k", body="b", segment=SEGMENT)
         again = as_a_kill_would_leave_it(path)
         (run,) = again.runs()
         assert (run.target, run.generation, run.paused, run.config) == (7, 3, True, CONFIG)
         assert again.segments(key) == [SEGMENT]
         assert again.last_step(key) == 2
-        assert again.part_sizes(key) == [(2, 1)]
+        assert again.micro_batch_sizes(key) == [(2, 1)]
         assert [pending.batch for pending in again.pending_inline(key)] == [batch]
         again.close()
 
@@ -144,15 +144,15 @@ class TestResults:
 
 
 def test_conditions_from_a_step_on_replace_those_known_of_it(ledger: Ledger, key: int) -> None:
-    def stretch(from_step: int, device: str) -> Stretch:
-        return Stretch(
+    def environment(from_step: int, device: str) -> Environment:
+        return Environment(
             from_step=from_step, device=device, precision="float32", deterministic=True,
             threads=1, torch_version="2", omega21_version="0",
         )  # fmt: skip
 
     for from_step, device in ((1, "a"), (10, "b"), (20, "c"), (5, "d")):
-        ledger.add_stretch(key, stretch(from_step, device))
-    assert [(s.from_step, s.device) for s in ledger.stretches(key)] == [(1, "a"), (5, "d")]
+        ledger.add_environment(key, environment(from_step, device))
+    assert [(s.from_step, s.device) for s in ledger.environments(key)] == [(1, "a"), (5, "d")]
 
 
 def test_threads_that_come_and_go_leave_no_file_open(ledger: Ledger, key: int) -> None:

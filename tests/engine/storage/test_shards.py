@@ -35,7 +35,7 @@ from tests.engine.engines import (
     make_shard,
     running,
 )
-from tests.engine.reference import Stretch, train_plainly
+from tests.engine.reference import Environment, train_plainly
 
 SHARDS = cut(make_samples(20), 2)
 SIZE = len(SHARDS[0].plain)
@@ -262,7 +262,7 @@ class TestDamage:
             assert engine.missing_shards([shards[1].sha256]) == [shards[1].sha256]
             run.upload(shards)
             run.wait_for_step(8)
-            assert run.outcome == train_plainly(CONFIG, [Stretch(samples, 2, epochs=2)])
+            assert run.outcome == train_plainly(CONFIG, [Environment(samples, 2, epochs=2)])
 
     def test_while_it_is_in_use_is_noticed_too(self, run: DrivenRun, tmp_path: Path) -> None:
         shards = cut(make_samples(8), 8)
@@ -275,7 +275,7 @@ class TestDamage:
         assert run.engine.run_state(run.name).waiting_for == [shards[0].sha256]
         run.upload(shards)
         run.wait_for_step(4)
-        assert run.outcome == train_plainly(CONFIG, [Stretch(make_samples(8), 2)])
+        assert run.outcome == train_plainly(CONFIG, [Environment(make_samples(8), 2)])
 
 
 WRONG = [

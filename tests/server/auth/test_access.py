@@ -137,8 +137,8 @@ def test_an_address_that_the_caller_claims_changes_nothing() -> None:
 def test_forged_cookies_count_as_guesses_and_those_that_are_over_do_not() -> None:
     now = [1_000_000.0]
     access = Access(token="secret")
-    access.tickets.clock = lambda: now[0]
-    over = access.tickets.issue()
+    access.session_tokens.clock = lambda: now[0]
+    over = access.session_tokens.issue()
     now[0] += 2 * 24 * 3600
     cookies = {"over": f"{SESSION_COOKIE}={over}", "forged": f"{SESSION_COOKIE}={over[:-1]}x"}
     assert {check(access, cookie=cookies["over"]) for _ in range(BURST + 10)} == {Unauthorized}
@@ -148,7 +148,7 @@ def test_forged_cookies_count_as_guesses_and_those_that_are_over_do_not() -> Non
 
 def test_a_wrong_token_beside_a_right_cookie_does_not_matter() -> None:
     access = Access(token="secret")
-    cookie = f"a=b; {SESSION_COOKIE}={access.tickets.issue()}"
+    cookie = f"a=b; {SESSION_COOKIE}={access.session_tokens.issue()}"
     assert check(access, cookie=cookie, authorization="Basic ???") is None
 
 
@@ -176,7 +176,7 @@ def test_what_a_browser_sends_by_itself_changes_nothing_for_other_sites(
     by_basic: type[OmegaError] | None,
 ) -> None:
     access = Access(token="secret")
-    cookie = f"{SESSION_COOKIE}={access.tickets.issue()}"
+    cookie = f"{SESSION_COOKIE}={access.session_tokens.issue()}"
     assert check(access, method=method, cookie=cookie, **headers) is by_cookie
     assert check(access, method=method, authorization=basic("secret"), **headers) is by_basic
 
@@ -313,5 +313,5 @@ async def test_every_other_path_needs_the_token(engine: Engine, path: str) -> No
 
 def test_a_token_is_shown_nowhere() -> None:
     access = Access(token="secret")
-    assert access.tickets.issue()
-    assert "secret" not in repr(access) + repr(access.tickets)
+    assert access.session_tokens.issue()
+    assert "secret" not in repr(access) + repr(access.session_tokens)

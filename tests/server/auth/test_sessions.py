@@ -1,8 +1,8 @@
-"""Tickets: what opens, for how long, and what a forger can do with one."""
+"""SessionTokens: what opens, for how long, and what a forger can do with one."""
 
 import pytest
 
-from omega21.server.auth.sessions import MAX_AGE_SECONDS, Tickets
+from omega21.server.auth.sessions import MAX_AGE_SECONDS, SessionTokens
 
 
 class Clock:
@@ -15,69 +15,69 @@ class Clock:
 
 def test_a_ticket_opens_until_its_end() -> None:
     clock = Clock()
-    tickets = Tickets("secret", clock=clock)
-    ticket = tickets.issue()
-    assert tickets.opens(ticket)
+    session_tokens = SessionTokens("secret", clock=clock)
+    ticket = session_tokens.issue()
+    assert session_tokens.opens(ticket)
     clock.now += MAX_AGE_SECONDS - 2
-    assert tickets.opens(ticket)
+    assert session_tokens.opens(ticket)
     clock.now += 2
-    assert not tickets.opens(ticket)
-    assert tickets.is_ours(ticket)
+    assert not session_tokens.opens(ticket)
+    assert session_tokens.is_ours(ticket)
 
 
 def test_a_clock_that_is_set_back_does_not_lengthen_its_life() -> None:
     clock = Clock()
-    tickets = Tickets("secret", clock=clock)
-    ticket = tickets.issue()
+    session_tokens = SessionTokens("secret", clock=clock)
+    ticket = session_tokens.issue()
     clock.now -= 3600
-    assert not tickets.opens(ticket)
+    assert not session_tokens.opens(ticket)
 
 
 def test_it_outlives_a_restart_and_not_the_token() -> None:
-    ticket = Tickets("secret").issue()
-    assert Tickets("secret").opens(ticket)
-    assert not Tickets("another").opens(ticket)
-    assert not Tickets("another").is_ours(ticket)
+    ticket = SessionTokens("secret").issue()
+    assert SessionTokens("secret").opens(ticket)
+    assert not SessionTokens("another").opens(ticket)
+    assert not SessionTokens("another").is_ours(ticket)
 
 
 def test_no_two_are_alike_and_none_holds_the_token() -> None:
-    tickets = Tickets("secret-token")
-    first, second = tickets.issue(), tickets.issue()
+    session_tokens = SessionTokens("secret-token")
+    first, second = session_tokens.issue(), session_tokens.issue()
     assert first != second
     assert "secret" not in first
 
 
 @pytest.mark.parametrize("part", [0, 1, 2])
 def test_a_changed_ticket_does_not_open(part: int) -> None:
-    tickets = Tickets("secret")
-    parts = tickets.issue().split(".")
+    session_tokens = SessionTokens("secret")
+    parts = session_tokens.issue().split(".")
     last = parts[part][-1]
     parts[part] = parts[part][:-1] + ("1" if last != "1" else "2")
-    assert not tickets.is_ours(".".join(parts))
+    assert not session_tokens.is_ours(".".join(parts))
 
 
 @pytest.mark.parametrize("text", ["", "..", "a.b.c", "0" * 32 + ".\u0661." + "0" * 64, "secret"])
 def test_what_is_no_ticket_does_not_open(text: str) -> None:
-    assert not Tickets("secret").opens(text)
+    assert not SessionTokens("secret").opens(text)
 
 
 def test_a_revoked_ticket_opens_no_more_and_others_do() -> None:
-    tickets = Tickets("secret")
-    first, second = tickets.issue(), tickets.issue()
-    tickets.revoke(first)
-    tickets.revoke("nonsense")
-    assert (tickets.opens(first), tickets.opens(second)) == (False, True)
+    session_tokens = SessionTokens("secret")
+    first, second = session_tokens.issue(), session_tokens.issue()
+    session_tokens.revoke(first)
+    session_tokens.revoke("nonsense")
+    assert (session_tokens.opens(first), session_tokens.opens(second)) == (False, True)
 
 
 def test_it_remembers_a_bounded_number_of_revoked_ones() -> None:
     clock = Clock()
-    tickets = Tickets("secret", clock=clock)
-    last = [tickets.issue() for _ in range(3000)]
+    session_tokens = SessionTokens("secret", clock=clock)
+    last = [session_tokens.issue() for _ in range(3000)]
     for ticket in last:
-        tickets.revoke(ticket)
-    assert len(tickets._revoked) == 1024
-    assert not tickets.opens(last[-1])
+        session_tokens.revoke(ticket)
+    assert len(session_tokens._revoked) == 1024
+    assert not session_tokens.opens(last[-1])
     clock.now += MAX_AGE_SECONDS + 1
-    newest = tickets.issue()
-    tickets.revoke(newest)
-    assert len(tickets._revoked) == 1, "those that are over are forgotten first"
+    newest = session_tokens.issue()
+    session_tokens.revoke(newest)
+    assert len(session_tokens._revoked) == 1, "those that are over are forgotten first"

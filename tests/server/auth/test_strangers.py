@@ -38,7 +38,7 @@ def logger() -> logging.Logger:
 
 
 def flood(logger: logging.Logger, level: int, times: int = FLOOD) -> None:
-    with logs.bound(request="of a stranger"):
+    with logs.log_context(request="of a stranger"):
         mark_stranger(is_one=True)
         for number in range(times):
             logger.log(level, "stranger %d", number, extra={"status": 404})
@@ -59,7 +59,7 @@ def test_a_flood_is_a_few_lines_alike_for_every_handler(
 def test_the_owner_is_never_counted(quiet: QuietStrangers, logger: logging.Logger) -> None:
     written = Written(quiet)
     logger.handlers = [written]
-    with logs.bound(request="of the owner"):
+    with logs.log_context(request="of the owner"):
         mark_stranger(is_one=True)
         mark_stranger(is_one=False)
         for number in range(FLOOD):

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from omega21.server.auth.throttle import BURST, SECONDS_EACH, Attempts
+from omega21.server.auth.throttle import BURST, SECONDS_EACH, Throttle
 
 
 class Clock:
@@ -17,7 +17,7 @@ class Clock:
 
 def test_a_burst_then_one_every_few_seconds() -> None:
     clock = Clock()
-    attempts = Attempts(clock=clock)
+    attempts = Throttle(clock=clock)
     assert [attempts.fail("a") for _ in range(BURST)] == [None] * BURST
     assert attempts.fail("a") == pytest.approx(SECONDS_EACH)
     assert attempts.fail("a") == pytest.approx(SECONDS_EACH), "a refused one lengthens the wait"
@@ -28,7 +28,7 @@ def test_a_burst_then_one_every_few_seconds() -> None:
 
 def test_after_a_while_all_is_forgotten() -> None:
     clock = Clock()
-    attempts = Attempts(clock=clock)
+    attempts = Throttle(clock=clock)
     for _ in range(BURST + 5):
         attempts.fail("a")
     clock.now += BURST * SECONDS_EACH
@@ -36,7 +36,7 @@ def test_after_a_while_all_is_forgotten() -> None:
 
 
 def test_peers_are_counted_apart_and_an_ipv6_network_as_one() -> None:
-    attempts = Attempts(clock=Clock())
+    attempts = Throttle(clock=Clock())
     for n in range(BURST):
         attempts.fail(f"2001:db8::{n:x}")
     assert attempts.fail("2001:db8::ffff%eth0") is not None
@@ -46,7 +46,7 @@ def test_peers_are_counted_apart_and_an_ipv6_network_as_one() -> None:
 
 
 def test_it_keeps_a_bounded_number_of_peers() -> None:
-    attempts = Attempts(clock=Clock())
+    attempts = Throttle(clock=Clock())
     for n in range(5000):
         attempts.fail(f"198.51.{n // 256}.{n % 256}")
     assert len(attempts._paid_off_at) == 1024
@@ -54,7 +54,7 @@ def test_it_keeps_a_bounded_number_of_peers() -> None:
 
 def test_a_guesser_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
-    attempts = Attempts(clock=clock)
+    attempts = Throttle(clock=clock)
     with caplog.at_level(logging.INFO):
         for _ in range(1000):
             attempts.fail("198.51.100.1")

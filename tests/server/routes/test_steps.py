@@ -14,7 +14,7 @@ from omega21.protocol.runs import RunSummary
 from omega21.protocol.steps import StepsReply
 from omega21.server.app import create_app
 from omega21.server.auth.access import Access
-from omega21.server.http.long_poll import Watchers
+from omega21.server.http.long_poll import LongPolls
 from tests.server.routes.test_runs import (
     advance,
     id_of,
@@ -131,8 +131,8 @@ async def until(holds: Callable[[], bool]) -> None:
         await anyio.sleep(0.001)
 
 
-def is_due(watchers: Watchers[RunSummary], step: int) -> bool:
-    return bool(vars(watchers)["_due"].get("a") == step)
+def is_due(long_polls: LongPolls[RunSummary], step: int) -> bool:
+    return bool(vars(long_polls)["_due"].get("a") == step)
 
 
 @pytest.mark.anyio
@@ -157,91 +157,91 @@ async def test_a_client_that_leaves_ends_its_wait(engine: Engine) -> None:
 
     assert sent[0]["status"] == 499
     await anyio.lowlevel.checkpoint()
-    assert vars(app.state.services.watchers)["_watchers"] == {}
+    assert vars(app.state.services.long_polls)["_watchers"] == {}
 
 
 @pytest.mark.anyio
 async def test_watchers_share_readings_and_leave_nothing_behind() -> None:
     source = Source()
-    watchers = Watchers(source.read)
+    long_polls = LongPolls(source.read)
     async with anyio.create_task_group() as group:
         for _ in range(64):
-            group.start_soon(lambda: watchers.wait("a", reached(100), seconds=60))
+            group.start_soon(lambda: long_polls.wait("a", reached(100), seconds=60))
         await anyio.lowlevel.checkpoint()
         for step in range(1, 101):
             source.step = step
-            await anyio.to_thread.run_sync(watchers.notify, "a")
+            await anyio.to_thread.run_sync(long_polls.notify, "a")
     assert 1 <= source.readings < 20
-    assert vars(watchers)["_watchers"] == {}
+    assert vars(long_polls)["_watchers"] == {}
 
-    watchers.notify("a")  # with nobody watching
+    long_polls.notify("a")  # with nobody watching
     await anyio.lowlevel.checkpoint()
-    assert vars(watchers)["_changed"] == set()
+    assert vars(long_polls)["_changed"] == set()
 
 
 @pytest.mark.anyio
 async def test_steps_that_nobody_waits_for_are_not_read() -> None:
     source = Source()
-    watchers = Watchers(source.read)
+    long_polls = LongPolls(source.read)
     async with anyio.create_task_group() as group:
-        group.start_soon(lambda: watchers.wait("a", reached(100), seconds=60))
-        await until(lambda: is_due(watchers, 100))
+        group.start_soon(lambda: long_polls.wait("a", reached(100), seconds=60))
+        await until(lambda: is_due(long_polls, 100))
         before = source.readings
         for source.step in range(1, 100):
-            watchers.notify("a", source.step)
+            long_polls.notify("a", source.step)
             await anyio.sleep(0.001)
         assert source.readings == before
-        watchers.notify("a")  # something else, which may answer any of them
+        long_polls.notify("a")  # something else, which may answer any of them
         await until(lambda: source.readings > before)
         source.step = 100
-        watchers.notify("a", 100)
+        long_polls.notify("a", 100)
 
 
 @pytest.mark.anyio
 async def test_a_newcomer_is_told_of_steps_before_those_that_others_wait_for() -> None:
     source = Source()
-    watchers = Watchers(source.read)
+    long_polls = LongPolls(source.read)
     async with anyio.create_task_group() as group:
-        group.start_soon(lambda: watchers.wait("a", reached(100), seconds=60))
-        await until(lambda: is_due(watchers, 100))
-        group.start_soon(lambda: watchers.wait("a", reached(7), seconds=60))
-        await until(lambda: is_due(watchers, 7))
+        group.start_soon(lambda: long_polls.wait("a", reached(100), seconds=60))
+        await until(lambda: is_due(long_polls, 100))
+        group.start_soon(lambda: long_polls.wait("a", reached(7), seconds=60))
+        await until(lambda: is_due(long_polls, 7))
         source.step = 7
-        watchers.notify("a", 7)
-        await until(lambda: len(vars(watchers)["_watchers"]["a"]) == 1)
+        long_polls.notify("a", 7)
+        await until(lambda: len(vars(long_polls)["_watchers"]["a"]) == 1)
         source.step = 100
-        watchers.notify("a", 100)
+        long_polls.notify("a", 100)
 
 
 @pytest.mark.anyio
 async def test_a_watcher_that_gives_up_removes_only_itself() -> None:
     source = Source()
-    watchers = Watchers(source.read)
+    long_polls = LongPolls(source.read)
     async with anyio.create_task_group() as group:
-        group.start_soon(lambda: watchers.wait("a", reached(1), seconds=60))
-        await watchers.wait("a", reached(2), seconds=0.01)
-        assert len(vars(watchers)["_watchers"]["a"]) == 1
+        group.start_soon(lambda: long_polls.wait("a", reached(1), seconds=60))
+        await long_polls.wait("a", reached(2), seconds=0.01)
+        assert len(vars(long_polls)["_watchers"]["a"]) == 1
         source.step = 1
-        watchers.notify("a")
-    assert vars(watchers)["_watchers"] == {}
+        long_polls.notify("a")
+    assert vars(long_polls)["_watchers"] == {}
 
 
 @pytest.mark.anyio
 async def test_what_changed_before_the_watcher_came_is_seen() -> None:
     source = Source()
     source.step = 5
-    await Watchers(source.read).wait("a", reached(5), seconds=60)
+    await LongPolls(source.read).wait("a", reached(5), seconds=60)
     assert source.readings == 1
 
 
 @pytest.mark.anyio
 async def test_closing_ends_every_wait_from_then_on() -> None:
-    watchers = Watchers(Source().read)
+    long_polls = LongPolls(Source().read)
     async with anyio.create_task_group() as group:
-        group.start_soon(lambda: watchers.wait("a", reached(1), seconds=60))
+        group.start_soon(lambda: long_polls.wait("a", reached(1), seconds=60))
         await anyio.lowlevel.checkpoint()
-        watchers.close()
-    await watchers.wait("a", reached(1), seconds=60)
+        long_polls.close()
+    await long_polls.wait("a", reached(1), seconds=60)
 
 
 def test_gathering_goes_on_while_samples_are_on_their_way(

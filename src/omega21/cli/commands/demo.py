@@ -31,13 +31,13 @@ def demo(
     from omega21.cli.training import Job, open_server, tell_report, train_segment
     from omega21.cli.ui.output import Output
     from omega21.cli.ui.result import show_outcome
-    from omega21.client.training.request import TrainOrder
+    from omega21.client.training.request import TrainRequest
     from omega21.language import _
 
     output = Output(quiet=quiet, verbose=verbose)
     reports = platformdirs.user_data_path("omega21", appauthor=False) / "reports"
     with tempfile.TemporaryDirectory(prefix="omega21-demo-") as folder:
-        order = TrainOrder(run="demo", samples=samples, epochs=_EPOCHS)
+        order = TrainRequest(run="demo", samples=samples, epochs=_EPOCHS)
         job = Job(order=order, is_fresh=False, workdir=Path(folder))
         with open_server(job, output) as client:
             output.note(_("look at it in a browser: {address}/").format(address=client.address))

@@ -57,12 +57,12 @@ def resume(
     from omega21.cli.connection import checked_name, last_address
     from omega21.cli.training import Job, chosen_loggers, train_job
     from omega21.cli.ui.output import Output
-    from omega21.client.training.resume import newest_unfinished, unfinished_order
+    from omega21.client.training.resume import newest_unfinished, unfinished_request
 
     if run is not None and run.startswith(("http://", "https://")):
         run, url = None, run  # no run's name can look like that
     name = newest_unfinished(workdir).run if run is None else checked_name(run)
-    order = unfinished_order(name, workdir)
+    order = unfinished_request(name, workdir)
     output = Output(json=json, quiet=quiet, verbose=verbose)
     output.note(_("resuming run {name}").format(name=name))
     job = Job(

@@ -186,11 +186,11 @@ def train(
     on where it was: no sample is trained twice.
     """
     from omega21.cli.connection import address_to_train
-    from omega21.cli.training import Job, chosen_loggers, make_order, train_job
+    from omega21.cli.training import Job, chosen_loggers, make_request, train_job
     from omega21.cli.ui.output import Output
     from omega21.language import _
 
-    order = make_order(
+    order = make_request(
         run=run,
         preset=preset,
         samples=samples,

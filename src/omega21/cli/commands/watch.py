@@ -119,9 +119,9 @@ def _begun(client: "Client", output: "Output") -> "list[RunSummary]":
     import time
 
     from omega21.client.http.address import is_loopback
-    from omega21.client.training.status_poller import PULSE_SECONDS, PULSE_SECONDS_LOCAL
+    from omega21.client.training.status_poller import STATUS_POLL_SECONDS, STATUS_POLL_SECONDS_LOCAL
 
-    pause = PULSE_SECONDS_LOCAL if is_loopback(client.address) else PULSE_SECONDS
+    pause = STATUS_POLL_SECONDS_LOCAL if is_loopback(client.address) else STATUS_POLL_SECONDS
     is_told = False
     while not (begun := [run for run in client.runs() if run.plan_steps]):
         if not is_told:
@@ -167,7 +167,7 @@ def _show_stored(run: str, workdir: Path | None, *, output: "Output", error: "Om
     from omega21.cli.ui.result import outcome
     from omega21.client.http.usage import Traffic
     from omega21.client.run_reader import open_stored_run
-    from omega21.client.training.resume import way_back
+    from omega21.client.training.resume import resume_command
 
     output.note(
         _("the server is not reached: {error}; this is what the run folder holds").format(
@@ -189,6 +189,6 @@ def _show_stored(run: str, workdir: Path | None, *, output: "Output", error: "Om
             output.result(summary.as_dict(), shown)
         if not stored.is_finished:
             hint = _("the run is not finished; go on with: {command}").format(
-                command=way_back(run, workdir)
+                command=resume_command(run, workdir)
             )
             raise type(error)(error.message, hint=hint) from error

@@ -292,8 +292,8 @@ def _repeating(stored: StoredRun, *, run_is_kept: bool) -> Section:
             )
         )
     blocks: list[Block] = [Facts(facts)]
-    stretches = stored.results.stretches()
-    if stretches:
+    environments = stored.results.environments()
+    if environments:
         titles = (
             _("from step"),
             _("device"),
@@ -316,7 +316,7 @@ def _repeating(stored: StoredRun, *, run_is_kept: bool) -> Section:
                         one.omega21_version,
                         _("yes") if one.deterministic else _("no (--fast)"),
                     )
-                    for one in stretches
+                    for one in environments
                 ],
             )
         )

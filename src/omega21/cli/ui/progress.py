@@ -24,7 +24,7 @@ from omega21.language import _
 from omega21.language.figures import clock, count, duration, number, score, size
 from omega21.protocol.legacy import Status
 from omega21.protocol.runs import RunSummary
-from omega21.protocol.steps import StepRow
+from omega21.protocol.steps import StepRecord
 
 _RATE_STEPS: Final = 20
 """Newest steps that the rate is taken over."""
@@ -33,7 +33,7 @@ _PACE_SECONDS: Final = 60.0
 """How far back the pace of the time left looks: what is older counts for a third and less."""
 
 
-class Pace:
+class UploadRate:
     """Seconds that a step takes, by the server's clock, weighted towards the newest steps.
 
     Sums that fade, not a window: nothing falls out of them at once, so the time left changes little
@@ -45,7 +45,7 @@ class Pace:
         self._seconds = 0.0
         self._ended_at: float | None = None
 
-    def add(self, row: StepRow) -> None:
+    def add(self, row: StepRecord) -> None:
         """Take in the next result."""
         before = row.ended_at - row.seconds if self._ended_at is None else self._ended_at
         elapsed = row.ended_at - before
@@ -73,8 +73,8 @@ class TrainingProgress:
         self.aurocs = Trend()
         self.evaluation: Evaluation | None = None
         self._first_step = 1
-        self._rows: deque[StepRow] = deque(maxlen=_RATE_STEPS)
-        self._pace = Pace()
+        self._rows: deque[StepRecord] = deque(maxlen=_RATE_STEPS)
+        self._pace = UploadRate()
         self._first_loss: float | None = None
         self._position: RunSummary | None = None
         self._status: Status | None = None
@@ -199,13 +199,13 @@ class TrainingProgress:
             return ""
         return _("connected to {address}").format(address=self._address)
 
-    def _loss_text(self, newest: StepRow) -> str:
+    def _loss_text(self, newest: StepRecord) -> str:
         loss, first = number(newest.loss), self._first_loss
         if first is None:
             return _("loss {loss}").format(loss=loss)
         return _("loss {loss} (first {first})").format(loss=loss, first=number(first))
 
-    def _take_rows(self, rows: tuple[StepRow, ...]) -> None:
+    def _take_rows(self, rows: tuple[StepRecord, ...]) -> None:
         for row in rows:
             if row.step < self._first_step:
                 continue  # of an earlier segment, replayed

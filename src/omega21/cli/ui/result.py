@@ -85,8 +85,8 @@ def _reservations(figures: Summary) -> list[tuple[str, str]]:
     rows = []
     if not figures.deterministic:
         rows.append((_("fast"), _("equal bits were given up for speed (--fast)")))
-    if figures.conditions_changed_at:
-        steps = ", ".join(map(str, figures.conditions_changed_at))
+    if figures.environment_changed_at:
+        steps = ", ".join(map(str, figures.environment_changed_at))
         rows.append(
             (
                 _("conditions"),

@@ -1,7 +1,7 @@
 """A support bundle: what somebody else needs to look into a fault, in one ZIP, without secrets.
 
 Versions, what `omega21 doctor` found, the ends of the logs of both sides, the server's status, and
-of a run its configuration, plan and history; no samples, no weights. Each text passes a `Scrubber`
+of a run its configuration, plan and history; no samples, no weights. Each text passes a `Redactor`
 before it is put in, and nothing is copied as bytes.
 """
 
@@ -18,7 +18,7 @@ from typing import Any, Final
 import platformdirs
 from pydantic import BaseModel
 
-from omega21.client.diagnostics.redact import Scrubber
+from omega21.client.diagnostics.redact import Redactor
 from omega21.client.store.run_folder import run_folder_path, server_data_path
 from omega21.client.sync import Client
 from omega21.data.durable import write_durably
@@ -58,7 +58,7 @@ def write_bundle(
     `client` is of the server to ask, `run` names a run on this machine, `findings` are put in as
     JSON. A server that cannot be reached is said in the bundle. Raises OSError.
     """
-    scrubber = Scrubber.of_this_machine(*([client.address] if client else []))
+    scrubber = Redactor.of_this_machine(*([client.address] if client else []))
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, text in _parts(client, run=run, workdir=workdir, findings=findings):

@@ -21,7 +21,7 @@ from omega21.client.diagnostics.checks import Check, Found, NotChecked, disk_fou
 from omega21.client.diagnostics.local_checks import look_at_disk, look_at_packages, look_at_python
 from omega21.client.diagnostics.path_checks import look_at_name, look_at_tls
 from omega21.client.http.address import check_encrypted, is_loopback, parse_address
-from omega21.client.http.transport import Call
+from omega21.client.http.transport import Request
 from omega21.language import _
 from omega21.language.figures import count, decimal
 from omega21.protocol import PROTOCOL_VERSION
@@ -254,7 +254,7 @@ class Examination:
     async def _measure(self, client: AsyncClient, *, body: bytes = b"", down: int = 0) -> float:
         """Return the bytes per second of one transfer, less the round trip that any call takes."""
         headers = {"Content-Type": LINK_MEDIA_TYPE}
-        call = Call(
+        call = Request(
             method="POST",
             path="/link",
             query={"down": down},

@@ -29,7 +29,7 @@ _SHORTEST_SECRET: Final = 8
 _NO_NAMES: Final = frozenset({"root", "user", "localhost", "omega21"})
 
 
-class Scrubber:
+class Redactor:
     """Replaces secrets by ***, homes by ~, a user's name by USER, and hosts by stand-ins."""
 
     def __init__(

@@ -78,7 +78,7 @@ _Got = TypeVar("_Got")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Call:
+class Request:
     """A request: what to ask of the server, whatever carries it."""
 
     method: str
@@ -92,7 +92,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """A reply of the server that is no error."""
 
     status: int
@@ -228,14 +228,14 @@ class Transport:
         """Return a transport as this one, whose calls wait no longer than this between attempts."""
         return self.with_rules(replace(self._rules, in_all=min(seconds, self._rules.in_all)))
 
-    async def send(self, call: Call) -> Answer:
+    async def send(self, call: Request) -> Response:
         """Send a call, again where that helps, and return its answer.
 
         Raises the OmegaError that the server described, or a LinkFailure.
         """
         return await self._persist(lambda _failing: self._attempt(call), keyed=_KEY in call.headers)
 
-    async def download(self, make_call: Callable[[], Call], sink: Sink) -> httpx.Headers:
+    async def download(self, make_call: Callable[[], Request], sink: Sink) -> httpx.Headers:
         """Hand a reply's bytes to `sink` as they come, and return its headers.
 
         `make_call` is asked before each attempt, so that a broken download goes on where it was.
@@ -266,7 +266,7 @@ class Transport:
             await anyio.sleep(delay)
 
     async def _ask_proof(self, path: str, body: bytes) -> TokenProof:
-        call = Call(
+        call = Request(
             method="POST",
             path=path,
             headers={"Content-Type": "application/json"},
@@ -275,7 +275,7 @@ class Transport:
         )
         return (await self._attempt(call)).read(TokenProof)
 
-    async def _receive(self, call: Call, sink: Sink, *, failing: Link) -> httpx.Headers:
+    async def _receive(self, call: Request, sink: Sink, *, failing: Link) -> httpx.Headers:
         async with self._exchange(call) as (response, deadline):
             if not response.is_success:
                 body = await read_body(response, most=0, deadline=deadline)
@@ -319,17 +319,17 @@ class Transport:
         _log.info("again in %.1f s: %s", delay, error)
         return delay
 
-    async def _attempt(self, call: Call) -> Answer:
+    async def _attempt(self, call: Request) -> Response:
         """Send a call once."""
         most = MAX_REPLY_BYTES if call.most is None else call.most
         async with self._exchange(call) as (response, deadline):
             body = await read_body(response, most=most, deadline=deadline)
         if failure := refusal(response, body):
             raise failure
-        return Answer(response.status_code, response.headers, body, most)
+        return Response(response.status_code, response.headers, body, most)
 
     @asynccontextmanager
-    async def _exchange(self, call: Call) -> AsyncIterator[tuple[httpx.Response, Deadline]]:
+    async def _exchange(self, call: Request) -> AsyncIterator[tuple[httpx.Response, Deadline]]:
         """Send a request and open its reply; count it, log it, map what the library raises."""
         start = time.monotonic()
         shows_token = self.sends_token and not call.is_anonymous

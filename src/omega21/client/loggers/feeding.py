@@ -22,7 +22,7 @@ from omega21.client.store.run_folder import RunFolder
 from omega21.data.durable import make_private_folder, write_durably
 from omega21.language import _
 from omega21.protocol.plan import Segment
-from omega21.protocol.steps import StepRow
+from omega21.protocol.steps import StepRecord
 
 FINISH_SECONDS: Final = 30.0
 """Longest wait for a logger at the end of a training; the next one hands it the rest."""
@@ -170,7 +170,7 @@ def _leaves(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, str | int
             yield f"{prefix}{name}", value if plain else str(value)
 
 
-def _points(rows: Sequence[StepRow]) -> Iterator[Point]:
+def _points(rows: Sequence[StepRecord]) -> Iterator[Point]:
     for row in rows:
         rate = row.samples / row.seconds if row.seconds > 0 else None
         figures = {

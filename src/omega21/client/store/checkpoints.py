@@ -21,7 +21,7 @@ from omega21.data.durable import write_durably
 from omega21.language import N_, _
 from omega21.protocol.checkpoints import (
     MAX_HEADER_BYTES,
-    PIECE_BYTES,
+    UPLOAD_PART_BYTES,
     CheckpointRecord,
     read_checkpoint_header,
     trained_plan_sha256,
@@ -56,11 +56,11 @@ class HeldCheckpoint:
         Ids have one length and stand in the header, which is in the first piece.
         """
         with self.path.open("rb") as file:
-            first = file.read(PIECE_BYTES)
+            first = file.read(UPLOAD_PART_BYTES)
             if run_id is not None:
                 first = first.replace(self.record.run_id.encode(), run_id.encode(), 1)
             yield first
-            while piece := file.read(PIECE_BYTES):
+            while piece := file.read(UPLOAD_PART_BYTES):
                 yield piece
 
 

@@ -4,7 +4,7 @@ A replayed row is compared with the one there, not added. Where one differs, the
 that step on, and the old ones are handed back for the log. Digests are chained, so comparing them
 compares everything up to that step.
 
-Beside them are the conditions under which stretches of steps were computed (table `stretches`), the
+Beside them are the conditions under which environments of steps were computed (table `environments`), the
 digests of the weights that are known (`weights`), every evaluation (`evaluations`), and what each
 held-out sample scored in the newest one (`scores`). The view `results` is for people who open the
 file in an SQLite browser.
@@ -28,23 +28,23 @@ from omega21.data.failures import kind_of, storage_failure
 from omega21.language import _
 from omega21.protocol.digests import CHAIN_START
 from omega21.protocol.errors import OmegaError, RunFolderConflict
-from omega21.protocol.runs import Stretch
-from omega21.protocol.steps import StepRow
+from omega21.protocol.runs import Environment
+from omega21.protocol.steps import StepRecord
 
 RESULTS_FORMAT: Final = 4
 
 _COLUMNS: Final = (
     *("step", "loss", "anomaly_prob", "samples", "digest"),
-    *("ended_at", "seconds", "refused", "skipped", "part_size"),
+    *("ended_at", "seconds", "refused", "skipped", "micro_batch_size"),
 )
-_STRETCH_COLUMNS: Final = tuple(Stretch.model_fields)
+_ENVIRONMENT_COLUMNS: Final = tuple(Environment.model_fields)
 _CREATE: Final = """
 CREATE TABLE steps (
     step INTEGER PRIMARY KEY, loss REAL, anomaly_prob REAL, samples INTEGER NOT NULL,
     digest TEXT NOT NULL, ended_at REAL NOT NULL, seconds REAL NOT NULL,
-    refused INTEGER NOT NULL, skipped INTEGER NOT NULL, part_size INTEGER
+    refused INTEGER NOT NULL, skipped INTEGER NOT NULL, micro_batch_size INTEGER
 ) STRICT;
-CREATE TABLE stretches (
+CREATE TABLE environments (
     from_step INTEGER PRIMARY KEY, device TEXT NOT NULL, precision TEXT NOT NULL,
     deterministic INTEGER NOT NULL, threads INTEGER NOT NULL,
     torch_version TEXT NOT NULL, omega21_version TEXT NOT NULL
@@ -72,8 +72,12 @@ FROM steps LEFT JOIN evaluations USING (step);
 # Constant names, no input.
 _INSERT: Final = f"INSERT INTO steps VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
 _SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM steps"  # noqa: S608
-_INSERT_STRETCH: Final = f"INSERT INTO stretches VALUES ({', '.join('?' * len(_STRETCH_COLUMNS))})"  # noqa: S608
-_SELECT_STRETCHES: Final = f"SELECT {', '.join(_STRETCH_COLUMNS)} FROM stretches ORDER BY from_step"  # noqa: S608
+_INSERT_ENVIRONMENT: Final = (
+    f"INSERT INTO environments VALUES ({', '.join('?' * len(_ENVIRONMENT_COLUMNS))})"  # noqa: S608
+)
+_SELECT_ENVIRONMENTS: Final = (
+    f"SELECT {', '.join(_ENVIRONMENT_COLUMNS)} FROM environments ORDER BY from_step"  # noqa: S608
+)
 _EVALUATION_COLUMNS: Final = tuple(field.name for field in fields(Evaluation))
 _INSERT_EVALUATION: Final = f"INSERT OR REPLACE INTO evaluations VALUES ({', '.join('?' * 11)})"  # noqa: S608
 _SELECT_EVALUATIONS: Final = (
@@ -159,19 +163,19 @@ class Results:
         for _row in self.rows():
             pass
         self.evaluations()
-        self.stretches()
+        self.environments()
 
     def close(self) -> None:
         """Close the file."""
         with self._lock:
             self._db.close()
 
-    def put(self, rows: Sequence[StepRow]) -> list[StepRow]:
+    def put(self, rows: Sequence[StepRecord]) -> list[StepRecord]:
         """Store rows that are ascending and without a gap; on disk when it returns.
 
         Returns the rows that they replaced: those from the first that differs on.
         """
-        displaced: list[StepRow] = []
+        displaced: list[StepRecord] = []
         for place, row in enumerate(rows):
             if row.step > self.last_step:
                 self._add(rows[place:])
@@ -190,11 +194,11 @@ class Results:
             found = self._db.execute("SELECT digest FROM steps WHERE step = ?", [step]).fetchone()
         return None if found is None else str(found[0])
 
-    def row(self, step: int) -> StepRow | None:
+    def row(self, step: int) -> StepRecord | None:
         """Return one row."""
         return next(self.rows(first=step, last=step), None)
 
-    def rows(self, *, first: int = 1, last: int | None = None) -> Iterator[StepRow]:
+    def rows(self, *, first: int = 1, last: int | None = None) -> Iterator[StepRecord]:
         """Yield rows, ascending, some at a time."""
         last = self.last_step if last is None else last
         while first <= last:
@@ -220,21 +224,24 @@ class Results:
             (found,) = self._db.execute("SELECT avg(seconds) FROM steps").fetchone()
         return None if found is None else float(found)
 
-    def stretches(self) -> list[Stretch]:
+    def environments(self) -> list[Environment]:
         """Return the conditions under which the steps were computed, ascending."""
         with self._using():
-            found = self._db.execute(_SELECT_STRETCHES).fetchall()
+            found = self._db.execute(_SELECT_ENVIRONMENTS).fetchall()
         return [
-            Stretch.model_validate(dict(zip(_STRETCH_COLUMNS, values, strict=True)))
+            Environment.model_validate(dict(zip(_ENVIRONMENT_COLUMNS, values, strict=True)))
             for values in found
         ]
 
-    def put_stretches(self, stretches: Sequence[Stretch]) -> None:
+    def put_environments(self, environments: Sequence[Environment]) -> None:
         """Replace the recorded conditions; on disk when it returns."""
-        values = [[getattr(stretch, name) for name in _STRETCH_COLUMNS] for stretch in stretches]
+        values = [
+            [getattr(environment, name) for name in _ENVIRONMENT_COLUMNS]
+            for environment in environments
+        ]
         with self._transaction() as cursor:
-            cursor.execute("DELETE FROM stretches")
-            cursor.executemany(_INSERT_STRETCH, values)
+            cursor.execute("DELETE FROM environments")
+            cursor.executemany(_INSERT_ENVIRONMENT, values)
 
     def put_weights(self, step: int, sha256: str) -> None:
         """Record the digest of the weights after a step; on disk when it returns."""
@@ -309,7 +316,7 @@ class Results:
             ).fetchall()
         return np.array(found, np.float64).reshape(-1, 5)
 
-    def _add(self, rows: Sequence[StepRow], *, cut_from: int | None = None) -> None:
+    def _add(self, rows: Sequence[StepRecord], *, cut_from: int | None = None) -> None:
         """Add rows in one transaction, after removing those from a step on."""
         start = self.last_step + 1 if cut_from is None else cut_from
         steps = [row.step for row in rows]
@@ -323,9 +330,9 @@ class Results:
             cursor.executemany(_INSERT, [_as_values(row) for row in rows])
         self.last_step, self.last_digest = rows[-1].step, rows[-1].digest
 
-    def _as_row(self, values: Sequence[Any]) -> StepRow:
+    def _as_row(self, values: Sequence[Any]) -> StepRecord:
         try:
-            return StepRow.model_validate(dict(zip(_COLUMNS, values, strict=True)))
+            return StepRecord.model_validate(dict(zip(_COLUMNS, values, strict=True)))
         except ValidationError as error:
             raise _failure(self._path, error) from error
 
@@ -359,7 +366,7 @@ class Results:
         return (0, CHAIN_START) if found is None else (int(found[0]), str(found[1]))
 
 
-def _as_values(row: StepRow) -> list[object]:
+def _as_values(row: StepRecord) -> list[object]:
     return [getattr(row, name) for name in _COLUMNS]
 
 

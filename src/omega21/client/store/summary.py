@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omega21.protocol.plan import Segment
-from omega21.protocol.steps import StepRow
+from omega21.protocol.steps import StepRecord
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +49,7 @@ class Summary:
     over the time from the first step's start to the last one's end, by the server's clock;
     `seconds` is the whole command by this machine's. `validation_samples` were held out; their
     scores are those of the weights of `evaluation_step`, None before there are any.
-    `conditions_changed_at` are steps from which on device, precision, threads or versions were
+    `environment_changed_at` are steps from which on device, precision, threads or versions were
     others than before, so that the bits may differ.
     """
 
@@ -70,7 +70,7 @@ class Summary:
     weights_sha256: str
     non_finite_steps: int = 0
     deterministic: bool = True
-    conditions_changed_at: tuple[int, ...] = ()
+    environment_changed_at: tuple[int, ...] = ()
     evaluation_step: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -78,7 +78,7 @@ class Summary:
         return asdict(self)
 
 
-def samples_per_second(segment: Segment, first: StepRow, last: StepRow) -> float:
+def samples_per_second(segment: Segment, first: StepRecord, last: StepRecord) -> float:
     """Rate of a segment, given its first and last result."""
     elapsed = last.ended_at - (first.ended_at - first.seconds)
     steps = last.step - first.step + 1
@@ -91,14 +91,14 @@ def summarise(
     run: str,
     segment: Segment,
     *,
-    ends: tuple[StepRow, StepRow],
+    ends: tuple[StepRecord, StepRecord],
     evaluation: Evaluation | None,
     held_out: int = 0,
     seconds: float,
     weights_sha256: str,
     non_finite_steps: int,
     deterministic: bool,
-    conditions_changed_at: tuple[int, ...] = (),
+    environment_changed_at: tuple[int, ...] = (),
 ) -> Summary:
     """Put the figures of a segment together; `ends` are its first and last result so far.
 
@@ -124,6 +124,6 @@ def summarise(
         weights_sha256=weights_sha256,
         non_finite_steps=non_finite_steps,
         deterministic=deterministic,
-        conditions_changed_at=conditions_changed_at,
+        environment_changed_at=environment_changed_at,
         evaluation_step=evaluation.step if evaluation else None,
     )

@@ -12,7 +12,7 @@ from omega21.client.events import Event, Notice
 from omega21.client.http.address import is_loopback
 from omega21.client.store.run_folder import RunFolder
 from omega21.client.training.estimate import Choice, Needed, Workload
-from omega21.client.training.request import EvaluateEvery, FileFacts, TrainOrder, next_segment
+from omega21.client.training.request import EvaluateEvery, FileFacts, TrainRequest, next_segment
 from omega21.language import _
 from omega21.language.figures import decimal
 from omega21.protocol.errors import BudgetExceeded
@@ -135,7 +135,7 @@ class _Held:
 
 async def within_budget(
     client: "AsyncClient",
-    order: TrainOrder,
+    order: TrainRequest,
     *,
     wanted: Choice,
     path: Path,

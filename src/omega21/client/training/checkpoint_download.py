@@ -18,7 +18,7 @@ from anyio.to_thread import run_sync
 from omega21.client.events import Event, Notice
 from omega21.client.http.address import is_loopback
 from omega21.client.http.decoding import announced_bytes, check_room, step_of, too_long
-from omega21.client.http.transport import Call
+from omega21.client.http.transport import Request
 from omega21.client.store.checkpoints import (
     HeldCheckpoint,
     checkpoint_folder,
@@ -82,7 +82,7 @@ class _Part:
         step, self.sha256, _part = path.name.split(".")
         self.step, self.path = int(step), path
 
-    def call(self) -> Call:
+    def call(self) -> Request:
         """Ask for the rest of what is being pulled, or for the newest checkpoint."""
         self.close()
         query, headers = dict(self._query), {"Accept-Encoding": "identity"}
@@ -91,7 +91,7 @@ class _Part:
             # The last byte once more, so that there is always something to ask for.
             headers["Range"] = f"bytes={self._kept()}-"
             headers["If-Range"] = f'"{self.sha256}"'
-        return Call(method="GET", path=self._address, query=query, headers=headers)
+        return Request(method="GET", path=self._address, query=query, headers=headers)
 
     def begin(self, status: int, headers: httpx.Headers) -> None:
         """Open the file that the reply belongs to, where the reply goes on.
@@ -221,7 +221,7 @@ async def wait_until_durable(client: "AsyncClient", run: str, step: int) -> bool
     return False
 
 
-class Pulling:
+class CheckpointDownloads:
     """Pulls the checkpoints of one run into its folder, when `policy` says so."""
 
     def __init__(

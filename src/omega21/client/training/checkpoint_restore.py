@@ -145,7 +145,7 @@ async def send_checkpoint(
     whole, size, names = hashlib.sha256(), 0, []
     while piece := await run_sync(next, pieces, b""):
         name = hashlib.sha256(piece).hexdigest()
-        await client.put_checkpoint_piece(run, name, piece)
+        await client.put_upload_part(run, name, piece)
         whole.update(piece)
         size += len(piece)
         names.append(name)

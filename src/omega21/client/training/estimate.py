@@ -16,7 +16,7 @@ from omega21.client.training.checkpoint_restore import (
 )
 from omega21.client.training.results_poller import GATHER_SECONDS
 from omega21.client.training.sources import open_source
-from omega21.client.training.status_poller import PULSE_SECONDS
+from omega21.client.training.status_poller import STATUS_POLL_SECONDS
 from omega21.data.samples import as_type
 from omega21.protocol.inference import MAX_SHARDS_TO_COMPUTE
 from omega21.protocol.plan import SamplesType, Segment
@@ -93,7 +93,7 @@ class Workload:
         some = min(self.validation, MAX_SHARDS_TO_COMPUTE * SHARD_SAMPLES)
         scores = self.validation + on_the_way * some
         pulls = _pulls(choice.pull, seconds)
-        pulses = math.ceil(seconds / PULSE_SECONDS)
+        pulses = math.ceil(seconds / STATUS_POLL_SECONDS)
         lists = _LIST_BYTES * shards
         return Needed(
             samples=samples,

@@ -34,7 +34,7 @@ EPOCH_SHARE: Final = 10
 """Evaluations at the ends of epochs take at most a tenth of the time."""
 
 
-class Evaluating:
+class EvaluationMonitor:
     """Evaluates one segment whenever `every` says, until `stop`; its end is not its business."""
 
     def __init__(

@@ -5,20 +5,20 @@ from collections.abc import Awaitable, Callable
 from omega21.client.concurrency import together
 from omega21.client.events import Event, Notice, StepsDone
 from omega21.client.loggers.feeding import Feeds
-from omega21.client.training.checkpoint_download import Pulling
-from omega21.client.training.evaluation import Evaluating
-from omega21.client.training.status_poller import Pulse
+from omega21.client.training.checkpoint_download import CheckpointDownloads
+from omega21.client.training.evaluation import EvaluationMonitor
+from omega21.client.training.status_poller import StatusPoller
 
 
-class Alongside:
+class Monitors:
     """Runs until `stop`, which the end of the segment's results brings; hears of them by `tell`."""
 
     def __init__(
         self,
         *,
-        evaluating: Evaluating,
-        pulse: Pulse,
-        pulling: Pulling,
+        evaluating: EvaluationMonitor,
+        pulse: StatusPoller,
+        pulling: CheckpointDownloads,
         feeds: Feeds,
         emit: Callable[[Event], Awaitable[None]],
     ) -> None:

@@ -14,7 +14,7 @@ from omega21.client.events import Event, Notice
 from omega21.client.store.locked_files import when_unlocked
 from omega21.client.store.run_folder import RunFolder
 from omega21.language import N_, _, speaking
-from omega21.protocol.runs import Stretch
+from omega21.protocol.runs import Environment
 
 _CONDITIONS: Final = {
     "device": N_("device"),
@@ -26,37 +26,37 @@ _CONDITIONS: Final = {
 }
 
 
-def in_force(stretches: Sequence[Stretch], step: int) -> Stretch | None:
+def in_force(environments: Sequence[Environment], step: int) -> Environment | None:
     """Return the conditions of a step; None where nothing is known of it."""
-    return next((s for s in reversed(stretches) if s.from_step <= step), None)
+    return next((s for s in reversed(environments) if s.from_step <= step), None)
 
 
-def merge(ours: Sequence[Stretch], theirs: Sequence[Stretch]) -> list[Stretch]:
+def merge(ours: Sequence[Environment], theirs: Sequence[Environment]) -> list[Environment]:
     """Return the conditions of all steps: ours up to where theirs begin, then theirs."""
     if not theirs:
         return list(ours)
-    merged = [stretch for stretch in ours if stretch.from_step < theirs[0].from_step]
-    for stretch in theirs:
-        if not merged or not merged[-1].same_conditions(stretch):
-            merged.append(stretch)
+    merged = [environment for environment in ours if environment.from_step < theirs[0].from_step]
+    for environment in theirs:
+        if not merged or not merged[-1].same_bits(environment):
+            merged.append(environment)
     return merged
 
 
 def changes(
-    ours: Sequence[Stretch], theirs: Sequence[Stretch]
-) -> list[tuple[int, Stretch, Stretch]]:
+    ours: Sequence[Environment], theirs: Sequence[Environment]
+) -> list[tuple[int, Environment, Environment]]:
     """Say at which steps the conditions became other ones, and which before and after."""
     news = []
     before = list(ours)
-    for stretch in theirs:
-        known = in_force(before, stretch.from_step)
-        if known is not None and not known.same_conditions(stretch):
-            news.append((stretch.from_step, known, stretch))
-        before = merge(before, [stretch])
+    for environment in theirs:
+        known = in_force(before, environment.from_step)
+        if known is not None and not known.same_bits(environment):
+            news.append((environment.from_step, known, environment))
+        before = merge(before, [environment])
     return news
 
 
-def differences(before: Stretch, now: Stretch) -> str:
+def differences(before: Environment, now: Environment) -> str:
     """Name what differs between two conditions."""
     return ", ".join(
         _("{condition} {now} (before: {before})").format(
@@ -67,24 +67,24 @@ def differences(before: Stretch, now: Stretch) -> str:
     )
 
 
-def changed_at(stretches: Sequence[Stretch], *, first: int, last: int) -> tuple[int, ...]:
+def changed_at(environments: Sequence[Environment], *, first: int, last: int) -> tuple[int, ...]:
     """Return the steps from `first` to `last` from which on conditions were others than before."""
-    return tuple(s.from_step for s in stretches[1:] if first <= s.from_step <= last)
+    return tuple(s.from_step for s in environments[1:] if first <= s.from_step <= last)
 
 
-async def note_conditions(
+async def note_environment(
     folder: RunFolder,
-    stretches: Sequence[Stretch],
+    environments: Sequence[Environment],
     *,
     emit: Callable[[Event], Awaitable[None]],
 ) -> None:
     """Record what the server says of the conditions, and tell what is new; once."""
-    ours = await run_sync(folder.results.stretches)
-    merged = merge(ours, stretches)
+    ours = await run_sync(folder.results.environments)
+    merged = merge(ours, environments)
     if merged == ours:
         return
-    news = changes(ours, stretches)
-    await when_unlocked(lambda: folder.results.put_stretches(merged), emit=emit)
+    news = changes(ours, environments)
+    await when_unlocked(lambda: folder.results.put_environments(merged), emit=emit)
     for step, before, now in news:
         with speaking("en"):  # a log is the same in every language
             logged = differences(before, now)

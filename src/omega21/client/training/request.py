@@ -34,7 +34,7 @@ _MOST_AT_ONCE = MAX_SHARDS_PER_REQUEST * SHARD_SAMPLES
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOrder:
+class TrainRequest:
     """What to train: a run, some samples, and how they are used.
 
     Without `samples`, all of a data file that is not held out. `seed` is the run's, and that of
@@ -92,7 +92,7 @@ class NextSegment:
 
 
 def next_segment(
-    order: TrainOrder, segments: Sequence[Segment], *, file: FileFacts | None
+    order: TrainRequest, segments: Sequence[Segment], *, file: FileFacts | None
 ) -> NextSegment:
     """Make the segment that continues a plan: the samples after the highest used so far.
 
@@ -126,7 +126,7 @@ def next_segment(
         raise _named(error) from error
 
 
-def _from_file(order: TrainOrder, segments: Sequence[Segment], file: FileFacts) -> NextSegment:
+def _from_file(order: TrainRequest, segments: Sequence[Segment], file: FileFacts) -> NextSegment:
     used = used_of_file(segments, file.sha256)
     free = file.samples - used
     if file.held_out is None:
@@ -172,7 +172,7 @@ def check_same_config(run: str, *, asked: RunConfig, there: RunConfig) -> None:
         )
 
 
-def _segment(order: TrainOrder, source: Source, samples: int) -> Segment:
+def _segment(order: TrainRequest, source: Source, samples: int) -> Segment:
     if samples > _MOST_AT_ONCE:
         raise InvalidRequest(
             _("{samples} samples are more than the {most} that fit in one segment").format(

@@ -19,7 +19,7 @@ from omega21.client.events import Event, Notice, StateChanged, StepsDone
 from omega21.client.store.locked_files import when_unlocked
 from omega21.client.store.run_folder import RunFolder
 from omega21.client.training.not_finite import name_rows_of_steps
-from omega21.client.training.provenance import note_conditions
+from omega21.client.training.provenance import note_environment
 from omega21.language import _
 from omega21.language.borrowed import translated
 from omega21.logs import remember
@@ -32,7 +32,7 @@ from omega21.protocol.errors import (
     Unavailable,
     UnknownShard,
 )
-from omega21.protocol.steps import MAX_WAIT_SECONDS, StepRow, StepsReply
+from omega21.protocol.steps import MAX_WAIT_SECONDS, StepRecord, StepsReply
 
 if TYPE_CHECKING:
     from omega21.client.client import AsyncClient
@@ -47,7 +47,7 @@ _LEAST_SECONDS: Final = 0.2
 """Between two replies without results that came although they were to be waited for."""
 
 
-class Following:
+class ResultsPoller:
     """Follows one run until the server and the run folder are both at `last_step`."""
 
     def __init__(
@@ -134,9 +134,9 @@ class Following:
     async def _look_at_conditions(self) -> None:
         """Record under which conditions the server computes; with its first results."""
         state = await self._client.run_state(self._folder.record.run)
-        await note_conditions(self._folder, state.stretches, emit=self._emit)
+        await note_environment(self._folder, state.environments, emit=self._emit)
 
-    async def _store(self, rows: list[StepRow]) -> None:
+    async def _store(self, rows: list[StepRecord]) -> None:
         results = self._folder.results
         displaced = await when_unlocked(lambda: results.put(rows), emit=self._emit)
         if displaced:
@@ -152,7 +152,7 @@ class Following:
                 )
             )
 
-    async def _realign(self, differs: int) -> list[StepRow]:
+    async def _realign(self, differs: int) -> list[StepRecord]:
         """Find the first step that differs from the one here, and return the rows from it on."""
         # A server that went on from a checkpoint has no results up to its step.
         agrees = (await self._read(1, limit=1))[0].step - 1
@@ -168,7 +168,7 @@ class Following:
             raise _broken_chain(differs)
         return rows
 
-    async def _read(self, step: int, *, limit: int) -> list[StepRow]:
+    async def _read(self, step: int, *, limit: int) -> list[StepRecord]:
         run = self._folder.record.run
         rows = (await self._client.steps(run, after=step - 1, limit=limit)).steps
         if not rows:
@@ -217,7 +217,7 @@ def check_going(reply: StepsReply) -> None:
         )
 
 
-def _continues(digest: str | None, row: StepRow) -> bool:
+def _continues(digest: str | None, row: StepRecord) -> bool:
     """Whether a row's digest follows from the one before it."""
     counted = None if row.refused or row.skipped else row.loss
     try:
@@ -226,7 +226,7 @@ def _continues(digest: str | None, row: StepRow) -> bool:
         return False  # a digest, step or loss that no server computes
 
 
-def _check_chain(rows: list[StepRow]) -> None:
+def _check_chain(rows: list[StepRecord]) -> None:
     for before, row in pairwise(rows):
         if not _continues(before.digest, row):
             raise _broken_chain(row.step)

@@ -10,7 +10,7 @@ from omega21.client.store.run_folder import (
     run_folder_path,
     server_data_path,
 )
-from omega21.client.training.request import TrainOrder
+from omega21.client.training.request import TrainRequest
 from omega21.language import _, ngettext
 from omega21.protocol.errors import RunFolderConflict, UnknownRun
 
@@ -27,7 +27,7 @@ def newest_unfinished(workdir: Path | None = None) -> RunRecord:
     )
 
 
-def unfinished_order(run: str, workdir: Path | None = None) -> TrainOrder:
+def unfinished_request(run: str, workdir: Path | None = None) -> TrainRequest:
     """Return the order that finishes a run's last segment, as its folder holds it.
 
     Raises RunFolderConflict when there is nothing to finish, or no such folder.
@@ -49,7 +49,7 @@ def unfinished_order(run: str, workdir: Path | None = None) -> TrainOrder:
             hint=_("train more with: omega21 train --run {run}").format(run=run),
         )
     config = record.config
-    return TrainOrder(
+    return TrainRequest(
         run=run,
         seed=config.seed,
         validation=record.validation,
@@ -70,7 +70,7 @@ def is_unfinished(run: str, workdir: Path | None = None) -> bool:
     return record.finished_segments < segments
 
 
-def was_embedded(record: RunRecord, workdir: Path | None = None) -> bool:
+def was_local(record: RunRecord, workdir: Path | None = None) -> bool:
     """Whether the server that a run was last on was started here, for it."""
     path = server_data_path(record.run, workdir) / "server_id"
     if not path.exists():
@@ -78,7 +78,7 @@ def was_embedded(record: RunRecord, workdir: Path | None = None) -> bool:
     return record.server_id in (None, path.read_text(encoding="ascii").strip())
 
 
-def way_back(run: str, workdir: Path | None = None) -> str:
+def resume_command(run: str, workdir: Path | None = None) -> str:
     """Return the command that goes on with a run."""
     folder = ["--workdir", str(workdir)] if workdir is not None else []
     return shlex.join(["omega21", "resume", run, *folder])

@@ -37,19 +37,23 @@ from omega21.client.store.locked_files import when_unlocked
 from omega21.client.store.run_folder import RunFolder, run_folder_path
 from omega21.client.store.summary import Evaluation, Scored, summarise
 from omega21.client.training.budget import within_budget
-from omega21.client.training.checkpoint_download import Pull, Pulling
+from omega21.client.training.checkpoint_download import CheckpointDownloads, Pull
 from omega21.client.training.checkpoint_restore import restore, samples_done
 from omega21.client.training.estimate import Choice
-from omega21.client.training.evaluation import Evaluating, held_out_count, note_evaluation
-from omega21.client.training.monitors import Alongside
+from omega21.client.training.evaluation import EvaluationMonitor, held_out_count, note_evaluation
+from omega21.client.training.monitors import Monitors
 from omega21.client.training.not_finite import name_held_out_rows, name_rows_of_steps
-from omega21.client.training.provenance import changed_at, note_conditions
+from omega21.client.training.provenance import changed_at, note_environment
 from omega21.client.training.reconcile import find_run, meet, open_folder
-from omega21.client.training.request import FileFacts, TrainOrder, next_segment
-from omega21.client.training.results_poller import GATHER_SECONDS, GATHER_SECONDS_LOCAL, Following
-from omega21.client.training.resume import was_embedded
+from omega21.client.training.request import FileFacts, TrainRequest, next_segment
+from omega21.client.training.results_poller import (
+    GATHER_SECONDS,
+    GATHER_SECONDS_LOCAL,
+    ResultsPoller,
+)
+from omega21.client.training.resume import was_local
 from omega21.client.training.sources import validation_blocks
-from omega21.client.training.status_poller import Pulse
+from omega21.client.training.status_poller import StatusPoller
 from omega21.client.training.upload import SegmentUpload, waiting_for_room, when_there_is_room
 from omega21.data.sources.files import open_data
 from omega21.data.sources.scale import scale_warning
@@ -95,12 +99,12 @@ class _File:
 
 
 class TrainingFlow:
-    """Trains what a TrainOrder says, telling what happens through `emit`."""
+    """Trains what a TrainRequest says, telling what happens through `emit`."""
 
     def __init__(
         self,
         client: "AsyncClient",
-        order: TrainOrder,
+        order: TrainRequest,
         *,
         workdir: Path | None,
         pull: Pull = "never",
@@ -216,7 +220,7 @@ class TrainingFlow:
                     )
                 )
             )
-        elif record.server not in (None, address) and not was_embedded(record, self._path.parent):
+        elif record.server not in (None, address) and not was_local(record, self._path.parent):
             await self._emit(Notice(_("the same server as before, at a new address")))
         await run_sync(lambda: folder.update(server=address, server_id=server_id))
         await run_sync(lambda: folder.note("connected", server=address, server_id=server_id))
@@ -299,8 +303,8 @@ class TrainingFlow:
         state = await restore(self._client, folder, state=state, emit=self._emit)
         for upload in uploads:
             upload.skip(samples_done(segments, upload.number, step=state.durable_step))
-        alongside = self._alongside(folder, chosen, first_step=first_steps[-1], feeds=feeds)
-        following = Following(
+        alongside = self._monitors(folder, chosen, first_step=first_steps[-1], feeds=feeds)
+        following = ResultsPoller(
             self._client, folder, last_step=end, gather=self._gather, emit=alongside.tell
         )
 
@@ -351,12 +355,12 @@ class TrainingFlow:
             uplink = sent / (time.monotonic() - start)
             await run_sync(lambda: folder.update(uplink=uplink))
 
-    def _alongside(
+    def _monitors(
         self, folder: RunFolder, chosen: _Chosen, *, first_step: int, feeds: Feeds
-    ) -> Alongside:
+    ) -> Monitors:
         order, segment = self._order, folder.segments[chosen.number]
-        return Alongside(
-            evaluating=Evaluating(
+        return Monitors(
+            evaluating=EvaluationMonitor(
                 self._client,
                 folder,
                 number=chosen.number,
@@ -365,8 +369,8 @@ class TrainingFlow:
                 every=order.evaluate_every,
                 emit=self._emit,
             ),
-            pulse=Pulse(self._client, order.run, emit=self._emit),
-            pulling=Pulling(self._client, folder, policy=self._pull, emit=self._emit),
+            pulse=StatusPoller(self._client, order.run, emit=self._emit),
+            pulling=CheckpointDownloads(self._client, folder, policy=self._pull, emit=self._emit),
             feeds=feeds,
             emit=self._emit,
         )
@@ -383,11 +387,11 @@ class TrainingFlow:
         last = folder.results.row(last_step)
         assert first is not None
         assert last is not None
-        await note_conditions(folder, state.stretches, emit=self._emit)
+        await note_environment(folder, state.environments, emit=self._emit)
         await when_unlocked(
             lambda: folder.results.put_weights(state.step, state.weights_sha256), emit=self._emit
         )
-        stretches = await run_sync(folder.results.stretches)
+        environments = await run_sync(folder.results.environments)
         non_finite = folder.results.non_finite_steps(first=first.step, last=last.step)
         summary = summarise(
             run,
@@ -398,9 +402,9 @@ class TrainingFlow:
             weights_sha256=state.weights_sha256,
             non_finite_steps=len(non_finite),
             deterministic=folder.record.config.deterministic,
-            conditions_changed_at=changed_at(stretches, first=first.step, last=last.step),
+            environment_changed_at=changed_at(environments, first=first.step, last=last.step),
         )
-        pulling = Pulling(self._client, folder, policy=self._pull, emit=self._emit)
+        pulling = CheckpointDownloads(self._client, folder, policy=self._pull, emit=self._emit)
         await pulling.at_end(last_step)
         server = status.model_dump(mode="json")
         await run_sync(lambda: folder.note("finished", **summary.as_dict(), server=server))

@@ -11,13 +11,13 @@ from omega21.client.http.address import is_loopback
 if TYPE_CHECKING:
     from omega21.client.client import AsyncClient
 
-PULSE_SECONDS: Final = 60.0
+STATUS_POLL_SECONDS: Final = 60.0
 """Through a tunnel, whose requests are counted."""
 
-PULSE_SECONDS_LOCAL: Final = 2.0
+STATUS_POLL_SECONDS_LOCAL: Final = 2.0
 
 
-class Pulse:
+class StatusPoller:
     """Asks for a run's status once there are results, and then from time to time until `stop`."""
 
     def __init__(
@@ -29,7 +29,7 @@ class Pulse:
         self._begun = anyio.Event()
         self._stopped = anyio.Event()
         local = is_loopback(client.address)
-        self._pause = PULSE_SECONDS_LOCAL if local else PULSE_SECONDS
+        self._pause = STATUS_POLL_SECONDS_LOCAL if local else STATUS_POLL_SECONDS
 
     def begin(self) -> None:
         """There are results: the device has been used."""

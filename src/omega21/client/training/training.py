@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from omega21.client.loggers import LoggerChoice
 from omega21.client.training.checkpoint_download import Pull
-from omega21.client.training.request import TrainOrder
-from omega21.client.training.resume import way_back
+from omega21.client.training.request import TrainRequest
+from omega21.client.training.resume import resume_command
 from omega21.client.training.session import TrainingFlow
 from omega21.client.training.stream import EventStream
 from omega21.language import _
-from omega21.logs import bound
+from omega21.logs import log_context
 
 if TYPE_CHECKING:
     from omega21.client.client import AsyncClient
@@ -23,7 +23,7 @@ class Training(EventStream):
     def __init__(
         self,
         client: "AsyncClient",
-        order: TrainOrder,
+        order: TrainRequest,
         *,
         workdir: Path | None,
         patience: float,
@@ -48,7 +48,7 @@ class Training(EventStream):
             loggers=self._loggers,
             emit=self._emit,
         )
-        with bound(run=self._order.run):
+        with log_context(run=self._order.run):
             await flow.run(patient, first=self._client.hurried(self._patience))
 
     def _hint(self) -> str | None:
@@ -57,4 +57,4 @@ class Training(EventStream):
             return None
         return _(
             "nothing is lost; go on with: {command} (and --url URL where its address has changed)"
-        ).format(command=way_back(self._order.run, self._workdir))
+        ).format(command=resume_command(self._order.run, self._workdir))

@@ -25,7 +25,7 @@ from omega21.client.http.address import is_loopback
 from omega21.client.http.retry import asked_wait
 from omega21.client.store.run_folder import RunFolder
 from omega21.client.training.sources import SampleSource, open_source
-from omega21.client.training.upload_rate import MOST, Pace
+from omega21.client.training.upload_rate import MOST, UploadRate
 from omega21.data.samples import as_type
 from omega21.language import _
 from omega21.protocol.digests import tensors_sha256
@@ -121,7 +121,7 @@ class SegmentUpload:
         self._next_list_at = 0.0
         self._more = anyio.Event()
         self._turn = anyio.Lock()
-        self._pace = Pace()
+        self._pace = UploadRate()
         self._slots = anyio.CapacityLimiter(self._pace.at_a_time)
         self._is_local = is_loopback(client.address)
         self._told_full = False

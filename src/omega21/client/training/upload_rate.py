@@ -21,7 +21,7 @@ BEHIND: Final = 8
 _REMEMBERED: Final = 8
 
 
-class Pace:
+class UploadRate:
     """Measures uploads.
 
     As many shards are on their way as it takes to fill the link's round trip at the rate seen,

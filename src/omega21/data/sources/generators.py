@@ -151,7 +151,7 @@ class _Stream:
 
 
 def _consecutive(indices: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Cut into the longest stretches of consecutive indices, which are one read each."""
+    """Cut into the longest environments of consecutive indices, which are one read each."""
     breaks = np.flatnonzero(np.diff(indices) != 1) + 1
     edges = [0, *breaks.tolist(), len(indices)]
     yield from itertools.pairwise(edges)

@@ -19,7 +19,7 @@ from omega21.engine.step_writer import ResultWriter
 from omega21.engine.storage.ledger import Ledger
 from omega21.protocol.errors import StorageFailure, StorageFull
 from omega21.protocol.history import MAX_EVENTS, Event, EventKind
-from omega21.protocol.runs import Stretch
+from omega21.protocol.runs import Environment
 
 SERVER: Final = 0
 """The key of the server's own events: runs are numbered from 1."""
@@ -117,7 +117,13 @@ class Events:
         counts = self._ledger.query(_COUNTS, (SERVER, run.key, run.key))
         stored = sum(int(count) for (count,) in counts)
         stopped = bool(run.diverged) + bool(run.failure)
-        return stored + len(run.stretches) + len(run.part_sizes) + stopped + self._warnings.seen
+        return (
+            stored
+            + len(run.environments)
+            + len(run.micro_batch_sizes)
+            + stopped
+            + self._warnings.seen
+        )
 
     def newest(self, name: str | None = None, *, limit: int = MAX_EVENTS) -> list[Event]:
         """Return the newest events of the server and of a run, or of all; newest first.
@@ -137,12 +143,12 @@ class Events:
 
     def _of_run(self, run: Run, limit: int) -> list[Event]:
         with self._registry.changed:
-            stretches, part_sizes = list(run.stretches), dict(run.part_sizes)
+            environments, micro_batch_sizes = list(run.environments), dict(run.micro_batch_sizes)
             reasons = (("diverged", run.diverged), ("failed", run.failure))
         derived: list[tuple[EventKind, int, str]] = [
-            ("parts", step, str(size)) for step, size in part_sizes.items()
+            ("parts", step, str(size)) for step, size in micro_batch_sizes.items()
         ]
-        derived += [("conditions", s.from_step, _conditions(s)) for s in stretches]
+        derived += [("conditions", s.from_step, _conditions(s)) for s in environments]
         times = self._times(run.key, [step for _, step, _ in derived])
         events = [
             Event(at=times.get(step), kind=kind, run=run.name, step=step, detail=detail)
@@ -191,10 +197,10 @@ class Events:
         return {int(step): float(at) for step, at in rows}
 
 
-def _conditions(stretch: Stretch) -> str:
+def _conditions(environment: Environment) -> str:
     return (
-        f"{stretch.device}, {stretch.precision}, {stretch.threads} threads, "
-        f"torch {stretch.torch_version}, omega21 {stretch.omega21_version}"
+        f"{environment.device}, {environment.precision}, {environment.threads} threads, "
+        f"torch {environment.torch_version}, omega21 {environment.omega21_version}"
     )
 
 

@@ -27,7 +27,7 @@ from omega21.data.failures import kind_of
 from omega21.language import _
 from omega21.protocol.errors import DiskFull, RunFolderConflict, StorageFailure, StorageFull
 from omega21.protocol.plan import Segment, ShardRef
-from omega21.protocol.runs import RunConfig, Stretch
+from omega21.protocol.runs import Environment, RunConfig
 
 FORMAT = 1
 
@@ -47,15 +47,15 @@ CREATE TABLE segment_shards (
 CREATE TABLE steps (
     run INTEGER NOT NULL, step INTEGER NOT NULL, samples INTEGER NOT NULL, loss REAL,
     anomaly_prob REAL, anomalies INTEGER NOT NULL, digest TEXT NOT NULL, ended_at REAL NOT NULL,
-    seconds REAL NOT NULL, refused INTEGER NOT NULL, skipped INTEGER NOT NULL, part_size INTEGER,
+    seconds REAL NOT NULL, refused INTEGER NOT NULL, skipped INTEGER NOT NULL, micro_batch_size INTEGER,
     vectors BLOB NOT NULL, PRIMARY KEY (run, step)) WITHOUT ROWID;
 CREATE TABLE replaced_steps (
     run INTEGER NOT NULL, step INTEGER NOT NULL, replaced_at REAL NOT NULL, row TEXT NOT NULL);
-CREATE TABLE stretches (
+CREATE TABLE environments (
     run INTEGER NOT NULL, from_step INTEGER NOT NULL, document TEXT NOT NULL,
     PRIMARY KEY (run, from_step)) WITHOUT ROWID;
-CREATE TABLE part_sizes (
-    run INTEGER NOT NULL, from_step INTEGER NOT NULL, part_size INTEGER NOT NULL,
+CREATE TABLE micro_batch_sizes (
+    run INTEGER NOT NULL, from_step INTEGER NOT NULL, micro_batch_size INTEGER NOT NULL,
     PRIMARY KEY (run, from_step)) WITHOUT ROWID;
 CREATE TABLE inline_batches (
     batch INTEGER PRIMARY KEY, run INTEGER NOT NULL, key TEXT, body TEXT NOT NULL,
@@ -77,7 +77,7 @@ CREATE INDEX IF NOT EXISTS refused_steps ON steps (run, step) WHERE refused = 1;
 """
 
 _RUN_TABLES = (
-    "segments", "segment_shards", "steps", "replaced_steps", "stretches", "part_sizes",
+    "segments", "segment_shards", "steps", "replaced_steps", "environments", "micro_batch_sizes",
     "inline_batches", "feedback", "events", "evaluations",
 )  # fmt: skip
 
@@ -114,7 +114,7 @@ class Result:
     seconds: float
     refused: bool
     skipped: bool
-    part_size: int | None
+    micro_batch_size: int | None
     vectors: NDArray[np.float32]
 
 
@@ -335,7 +335,7 @@ class Ledger:
         """Return results after a step, up to `until`, ascending."""
         rows = self.query(
             "SELECT step, samples, loss, anomaly_prob, anomalies, digest, ended_at, seconds, "
-            "refused, skipped, part_size, vectors FROM steps "
+            "refused, skipped, micro_batch_size, vectors FROM steps "
             "WHERE run = ? AND step > ? AND step <= ? ORDER BY step LIMIT ?",
             (key, after, until, limit),
         )
@@ -364,33 +364,37 @@ class Ledger:
 
     # --- what makes the bits ---
 
-    def add_stretch(self, key: int, stretch: Stretch) -> None:
+    def add_environment(self, key: int, environment: Environment) -> None:
         """Record the conditions from a step on, instead of those known so far; grouped."""
         with self._transaction(self._grouped) as db:
             db.execute(
-                "DELETE FROM stretches WHERE run = ? AND from_step >= ?", (key, stretch.from_step)
+                "DELETE FROM environments WHERE run = ? AND from_step >= ?",
+                (key, environment.from_step),
             )
             db.execute(
-                "INSERT INTO stretches VALUES (?, ?, ?)",
-                (key, stretch.from_step, stretch.model_dump_json()),
+                "INSERT INTO environments VALUES (?, ?, ?)",
+                (key, environment.from_step, environment.model_dump_json()),
             )
 
-    def stretches(self, key: int) -> list[Stretch]:
+    def environments(self, key: int) -> list[Environment]:
         """Return the conditions under which a run's steps were computed, in order."""
-        rows = self.query("SELECT document FROM stretches WHERE run = ? ORDER BY from_step", (key,))
-        return [Stretch.parse_lenient(document) for (document,) in rows]
+        rows = self.query(
+            "SELECT document FROM environments WHERE run = ? ORDER BY from_step", (key,)
+        )
+        return [Environment.parse_lenient(document) for (document,) in rows]
 
-    def add_part_size(self, key: int, *, from_step: int, part_size: int) -> None:
+    def add_micro_batch_size(self, key: int, *, from_step: int, micro_batch_size: int) -> None:
         """Record that batches are computed in parts from a step on; durable."""
         with self._transaction(self._durable) as db:
             db.execute(
-                "INSERT OR REPLACE INTO part_sizes VALUES (?, ?, ?)", (key, from_step, part_size)
+                "INSERT OR REPLACE INTO micro_batch_sizes VALUES (?, ?, ?)",
+                (key, from_step, micro_batch_size),
             )
 
-    def part_sizes(self, key: int) -> list[tuple[int, int]]:
+    def micro_batch_sizes(self, key: int) -> list[tuple[int, int]]:
         """Return (from step, part size), ascending."""
         return self.query(
-            "SELECT from_step, part_size FROM part_sizes WHERE run = ? ORDER BY from_step",
+            "SELECT from_step, micro_batch_size FROM micro_batch_sizes WHERE run = ? ORDER BY from_step",
             (key,),
         )
 
@@ -432,7 +436,7 @@ class Ledger:
                 "UPDATE inline_batches SET status = 'refused', problem = ? WHERE batch = ?",
                 (problem, batch),
             )
-            db.execute("DELETE FROM part_sizes WHERE run = ? AND from_step > ?", (key, step))
+            db.execute("DELETE FROM micro_batch_sizes WHERE run = ? AND from_step > ?", (key, step))
 
     def inline_by_key(self, key: int, request_key: str) -> InlineBatch | None:
         """Return the inline batch that came with an Idempotency-Key."""
@@ -530,7 +534,7 @@ def _insert_results(db: sqlite3.Connection, key: int, results: Sequence[Result])
         "INSERT OR REPLACE INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             (key, r.step, r.samples, r.loss, r.anomaly_prob, r.anomalies, r.digest, r.ended_at,
-             r.seconds, r.refused, r.skipped, r.part_size, r.vectors.astype("<f4").tobytes())
+             r.seconds, r.refused, r.skipped, r.micro_batch_size, r.vectors.astype("<f4").tobytes())
             for r in results
         ),
     )  # fmt: skip
@@ -540,5 +544,5 @@ def _to_result(row: Sequence[Any]) -> Result:
     return Result(
         step=row[0], samples=row[1], loss=row[2], anomaly_prob=row[3], anomalies=row[4],
         digest=row[5], ended_at=row[6], seconds=row[7], refused=bool(row[8]),
-        skipped=bool(row[9]), part_size=row[10], vectors=np.frombuffer(row[11], dtype="<f4"),
+        skipped=bool(row[9]), micro_batch_size=row[10], vectors=np.frombuffer(row[11], dtype="<f4"),
     )  # fmt: skip

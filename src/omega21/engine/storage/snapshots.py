@@ -44,7 +44,7 @@ def _leave_out_inline(copy: sqlite3.Connection, key: int, step: int) -> None:
 def _cut(copy: sqlite3.Connection, key: int, *, number: int, last_step: int) -> None:
     for table in ("segments", "segment_shards"):
         copy.execute(f"DELETE FROM {table} WHERE run = ? AND number >= ?", (key, number))  # noqa: S608
-    for table in ("stretches", "part_sizes"):
+    for table in ("environments", "micro_batch_sizes"):
         copy.execute(f"DELETE FROM {table} WHERE run = ? AND from_step > ?", (key, last_step))  # noqa: S608
     copy.execute("DELETE FROM steps WHERE run = ? AND step > ?", (key, last_step))
     copy.execute("DELETE FROM inline_batches WHERE run = ? AND last_step > ?", (key, last_step))

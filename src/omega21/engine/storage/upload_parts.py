@@ -13,7 +13,7 @@ from omega21.language import _
 from omega21.protocol.checkpoints import (
     MAX_CHECKPOINT_BYTES,
     MAX_HEADER_BYTES,
-    PIECE_BYTES,
+    UPLOAD_PART_BYTES,
     CheckpointRecord,
     CheckpointStored,
     RestoreCheckpoint,
@@ -25,7 +25,7 @@ _KEEP_SECONDS = 24 * 3600.0
 
 
 @dataclass
-class PieceStore:
+class UploadPartStore:
     """The folder of pieces, all of them at most as long as a checkpoint. Thread-safe.
 
     Those of a day ago that nobody put together are removed at the start.
@@ -52,10 +52,10 @@ class PieceStore:
         Raises BodyTooLarge, InvalidCheckpoint when the content is not what the name says,
         StorageFull.
         """
-        if len(body) > PIECE_BYTES:
+        if len(body) > UPLOAD_PART_BYTES:
             raise BodyTooLarge(
                 _("a piece has at most {most} bytes, this one {size}").format(
-                    most=PIECE_BYTES, size=len(body)
+                    most=UPLOAD_PART_BYTES, size=len(body)
                 )
             )
         if hashlib.sha256(body).hexdigest() != sha256:

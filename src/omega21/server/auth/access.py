@@ -2,7 +2,7 @@
 
 Covered here
 - With a token, a request needs it as `Authorization: Bearer TOKEN`, as the password of basic
-  authentication (older clients, browsers), or as a session's cookie (`session`, `tickets`). The
+  authentication (older clients, browsers), or as a session's cookie (`session`, `session_tokens`). The
   token is compared in constant time, whatever its length. Open are only `GET /health`, the calls
   of `/session`, `POST /proof` (`proof`), and the dashboard's page and static files, which hold no
   data.
@@ -40,9 +40,9 @@ from omega21.language import _
 from omega21.protocol.errors import ForeignOrigin, OmegaError, TooManyAttempts, Unauthorized
 from omega21.protocol.proof import PROOF_PATH, Prover
 from omega21.server.auth.origins import check_local, check_own_page, is_loopback_name
-from omega21.server.auth.sessions import Tickets
+from omega21.server.auth.sessions import SessionTokens
 from omega21.server.auth.strangers import mark_stranger
-from omega21.server.auth.throttle import Attempts
+from omega21.server.auth.throttle import Throttle
 from omega21.server.http.errors import problem_response
 
 SESSION_COOKIE: Final = "omega21_session"
@@ -66,19 +66,19 @@ class Access:
     """What a request has to show; without a token, that it comes from this machine."""
 
     token: str | None = field(default=None, repr=False)
-    attempts: Attempts = field(default_factory=Attempts, repr=False)
-    proofs: Attempts = field(
+    attempts: Throttle = field(default_factory=Throttle, repr=False)
+    proofs: Throttle = field(
         default_factory=partial(
-            Attempts, seconds_each=0.1, warning="many challenges from %s: answered with 503 for now"
+            Throttle, seconds_each=0.1, warning="many challenges from %s: answered with 503 for now"
         ),
         repr=False,
     )
 
     @cached_property
-    def tickets(self) -> Tickets:
-        """The tickets of browsers' sessions; only where there is a token."""
+    def session_tokens(self) -> SessionTokens:
+        """The session_tokens of browsers' sessions; only where there is a token."""
         assert self.token is not None
-        return Tickets(self.token)
+        return SessionTokens(self.token)
 
     @cached_property
     def prover(self) -> Prover:
@@ -114,8 +114,8 @@ class Access:
         scheme, given = _credentials(headers)
         if given is not None and self.is_token(given):
             return scheme
-        ticket = session_ticket(headers)
-        return "cookie" if ticket is not None and self.tickets.opens(ticket) else None
+        ticket = session_token(headers)
+        return "cookie" if ticket is not None and self.session_tokens.opens(ticket) else None
 
     def is_token(self, given: bytes) -> bool:
         """Whether `given` is the token: in the same time for any that is not."""
@@ -124,11 +124,11 @@ class Access:
     def refusal(self, scope: Scope) -> Unauthorized:
         """Return why the request is refused, and count it where something wrong was tried."""
         headers = Headers(scope=scope)
-        ticket = session_ticket(headers)
+        ticket = session_token(headers)
         if "authorization" not in headers:
             if ticket is None:
                 return Unauthorized(_("this server needs a token"))
-            if self.tickets.is_ours(ticket):
+            if self.session_tokens.is_ours(ticket):
                 return Unauthorized(_("the session is over"), hint=_("log in again with the token"))
         return self.wrong_token(scope)
 
@@ -193,7 +193,7 @@ def challenge(error: OmegaError, headers: Headers) -> dict[str, str]:
     return {"WWW-Authenticate": _CHALLENGE + ("" if by_script else ', Basic realm="omega21"')}
 
 
-def session_ticket(headers: Headers) -> str | None:
+def session_token(headers: Headers) -> str | None:
     """Return the ticket in the session's cookie, as it was sent."""
     return cookie_parser(headers.get("cookie", "")).get(SESSION_COOKIE)
 

@@ -1,7 +1,7 @@
 """What a browser's session holds instead of the token: a ticket that the server can check.
 
 A ticket is `id.expiry.seal`: 128 random bits, a second since 1970, and an HMAC-SHA256 over both.
-The seal's key is made from the token by scrypt, so tickets outlive a restart and end when the
+The seal's key is made from the token by scrypt, so session_tokens outlive a restart and end when the
 token changes, and one that leaks opens the server until it ends but does not give the token away.
 """
 
@@ -23,8 +23,8 @@ _REVOKED: Final = 1024
 
 
 @dataclass
-class Tickets:
-    """Makes tickets and checks them. `clock` is in seconds since 1970; for one thread.
+class SessionTokens:
+    """Makes session_tokens and checks them. `clock` is in seconds since 1970; for one thread.
 
     Revoked ones are remembered in memory, the newest 1024 of them, until they end anyway; a server
     that is started again has forgotten them.

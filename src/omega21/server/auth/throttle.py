@@ -26,7 +26,7 @@ _LOG_SECONDS: Final = 60.0  # between two lines: a guesser does not fill the log
 
 
 @dataclass
-class Attempts:
+class Throttle:
     """Failures by peer. `clock` is in seconds; belongs to the event loop's thread.
 
     Of each peer it keeps one number, the time at which all its failures are paid off (the generic

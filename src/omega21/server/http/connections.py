@@ -31,7 +31,7 @@ from omega21.server.auth.access import ADMITTED
 from omega21.server.auth.strangers import mark_stranger
 from omega21.server.http.errors import problem_response
 from omega21.server.http.headers import SECURITY_HEADERS
-from omega21.server.http.parser import HeadLimits, StrictReader
+from omega21.server.http.parser import HeadLimits, StrictParser
 
 _LINGER_SECONDS: Final = 2.0
 
@@ -53,7 +53,7 @@ class Limits:
     unread: int = 256 * 2**20
 
 
-class Crowd(ServerState):
+class ConnectionRegistry(ServerState):
     """All connections of a listener: uvicorn's record of them, with who may be sent away.
 
     `strangers` are those on which no request was let in yet, and `resting` those on which none is
@@ -120,10 +120,10 @@ class Connection(H11Protocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        assert isinstance(server_state, Crowd)
+        assert isinstance(server_state, ConnectionRegistry)
         self.crowd = server_state
         self.limits = server_state.limits
-        self.conn = StrictReader(self.limits.head)
+        self.conn = StrictParser(self.limits.head)
         self._application: ASGIApp = self.app
         self.app = self._answer
         self._awaited_since: float | None = self.loop.time()  # the head, or the rest of it

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from omega21.language import _, current_language, speaking
 from omega21.language.borrowed import translated
-from omega21.logs import bound
+from omega21.logs import log_context
 from omega21.protocol.errors import (
     PROBLEM_MEDIA_TYPE,
     ForeignOrigin,
@@ -171,7 +171,7 @@ class LastHandler:
             await self.app(scope, receive, send)
             return
         request_id = secrets.token_hex(8)
-        with bound(request=request_id, run=_run_of(scope)):
+        with log_context(request=request_id, run=_run_of(scope)):
             await self._answer(scope, receive, send, request_id=request_id)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, *, request_id: str) -> None:

@@ -6,7 +6,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from omega21.language import accepted_language, speaking
 
 
-class InTheCallersLanguage:
+class RequestLanguage:
     """ASGI middleware: speaks the language of Accept-Language while a request is worked on.
 
     Without the header it is English, wherever the server runs. Threads that work for the request

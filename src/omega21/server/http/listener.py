@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 
 from omega21 import open_files
 from omega21.server.auth.strangers import quiet_strangers
-from omega21.server.http.connections import Connection, Crowd, Limits
+from omega21.server.http.connections import Connection, ConnectionRegistry, Limits
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class Listener(uvicorn.Server):
                 timeout_graceful_shutdown=int(stop_seconds),
             )
         )
-        self.server_state = self.crowd = Crowd(within_open_files(limits or Limits()))
+        self.server_state = self.crowd = ConnectionRegistry(within_open_files(limits or Limits()))
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
         """Begin to answer, and say so."""

@@ -1,7 +1,7 @@
 """Requests that wait until a run changes.
 
 The engine says from its threads that a run changed. For each run that somebody watches, that
-becomes one reading of its summary, at most every 20 ms, which all of the run's watchers are shown.
+becomes one reading of its summary, at most every 20 ms, which all of the run's long_polls are shown.
 A step that none of them waits for is not read: it would take a core for a while from the threads
 that compute. A run that nobody watches costs nothing, a watcher that waits one entry, which it
 alone removes.
@@ -26,7 +26,7 @@ READ_INTERVAL: Final = 0.02
 _Summary = TypeVar("_Summary", bound=RunSummary)
 
 
-class _Watcher(Generic[_Summary]):
+class _LongPoll(Generic[_Summary]):
     """One request that waits, until a summary answers it.
 
     No step before `due` does, unless something else changes too.
@@ -49,7 +49,7 @@ class _Watcher(Generic[_Summary]):
             self.over.set_result(None)
 
 
-class Watchers(Generic[_Summary]):
+class LongPolls(Generic[_Summary]):
     """The requests that wait, by run. All but `notify` belongs to the event loop's thread.
 
     `closed` tells that the server is stopping, and that there is nothing to read any more.
@@ -57,7 +57,7 @@ class Watchers(Generic[_Summary]):
 
     def __init__(self, read: Callable[[str], _Summary]) -> None:
         self._read = read
-        self._watchers: dict[str, set[_Watcher[_Summary]]] = {}
+        self._watchers: dict[str, set[_LongPoll[_Summary]]] = {}
         self._changed: set[str] = set()
         self._due: dict[str, int] = {}
         self._read_at: dict[str, float] = {}
@@ -90,7 +90,7 @@ class Watchers(Generic[_Summary]):
         if self.closed:
             return
         self._loop = asyncio.get_running_loop()
-        watcher = _Watcher(due_after)
+        watcher = _LongPoll(due_after)
         self._watchers.setdefault(run, set()).add(watcher)
         self._due[run] = 0
         self.notify(run)  # what changed before this watcher was here
@@ -108,7 +108,7 @@ class Watchers(Generic[_Summary]):
         for run in self._watchers:
             self._end(run)
 
-    def _remove(self, run: str, watcher: _Watcher[_Summary]) -> None:
+    def _remove(self, run: str, watcher: _LongPoll[_Summary]) -> None:
         self._watchers[run].discard(watcher)
         if not self._watchers[run]:
             del self._watchers[run]
@@ -117,8 +117,8 @@ class Watchers(Generic[_Summary]):
 
     def _set_due(self, run: str) -> None:
         # What comes to be due earlier than this does so by a change that is no step.
-        if watchers := self._watchers.get(run):
-            self._due[run] = min(watcher.due for watcher in watchers)
+        if long_polls := self._watchers.get(run):
+            self._due[run] = min(watcher.due for watcher in long_polls)
 
     def _end(self, run: str) -> None:
         for watcher in self._watchers.get(run, ()):
@@ -142,7 +142,7 @@ class Watchers(Generic[_Summary]):
         try:
             summary = await run_sync(self._read, run)
         except OmegaError as error:  # such as a run that was removed: the request will say so
-            logger.debug("watchers of %s end: %s", run, error)
+            logger.debug("long_polls of %s end: %s", run, error)
             self._end(run)
             return
         for watcher in tuple(self._watchers.get(run, ())):

@@ -38,7 +38,7 @@ class HeadLimits:
     headers: int = 100
 
 
-class StrictReader(h11.Connection):
+class StrictParser(h11.Connection):
     """h11's end of one connection. `next_event` raises RequestRefused and HeadTooLarge."""
 
     def __init__(self, limits: HeadLimits) -> None:

@@ -1,4 +1,4 @@
-"""Threads for calls that block, in lanes, so that a crowd in one does not hold up the others."""
+"""Threads for calls that block, in thread_pools, so that a crowd in one does not hold up the others."""
 
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
@@ -13,7 +13,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Lane:
+class ThreadPool:
     """A bounded number of threads, and a bounded queue for them.
 
     A call beyond both is refused, since each one that waits holds its request's body in memory.

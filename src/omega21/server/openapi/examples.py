@@ -139,9 +139,9 @@ RUN_STATE = RUN_SUMMARY | {
     "weights_sha256": _OTHER_SHARD,
     "segments": 1,
     "plan_sha256": _SHARD,
-    "refused_in_a_row": 0,
+    "non_finite_in_a_row": 0,
     "waiting_for": [],
-    "stretches": [
+    "environments": [
         {
             "from_step": 1,
             "device": "cpu",

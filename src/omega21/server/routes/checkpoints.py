@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from omega21.engine.engine import Engine
 from omega21.language import _
-from omega21.protocol.checkpoints import PIECE_BYTES, CheckpointStored, RestoreCheckpoint
+from omega21.protocol.checkpoints import UPLOAD_PART_BYTES, CheckpointStored, RestoreCheckpoint
 from omega21.protocol.errors import (
     BodyTooLarge,
     Conflict,
@@ -38,7 +38,7 @@ from omega21.server.services import ServicesHere
 
 router = APIRouter(tags=["checkpoint"], route_class=MessageRoute)
 
-PIECE_MEDIA_TYPE = "application/octet-stream"
+UPLOAD_PART_MEDIA_TYPE = "application/octet-stream"
 
 Part = Annotated[
     Literal["full", "weights"],
@@ -119,14 +119,14 @@ class OpenFile(FileResponse):
         "requestBody": {
             "required": True,
             "content": {
-                PIECE_MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}},
+                UPLOAD_PART_MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}},
             },
         }
     },
     responses=reply(examples.PIECE_STORED)
     | problems(UnknownRun, InvalidCheckpoint, BodyTooLarge, UnsupportedEncoding, StorageFull),
 )
-async def put_piece(
+async def put_upload_part(
     request: Request,
     services: ServicesHere,
     *,
@@ -136,10 +136,10 @@ async def put_piece(
     """Store a piece of a checkpoint's file, at most 8 MB; the same again changes nothing."""
     services.uploads.check_room()
     services.engine.summary(run)
-    media_type(request, PIECE_MEDIA_TYPE)
+    media_type(request, UPLOAD_PART_MEDIA_TYPE)
     is_compressed(request, allowed=False)
-    piece = await read_body(request, limit=PIECE_BYTES)
-    return await services.uploads.run(services.engine.put_piece, sha256, piece)
+    piece = await read_body(request, limit=UPLOAD_PART_BYTES)
+    return await services.uploads.run(services.engine.put_upload_part, sha256, piece)
 
 
 @router.put(

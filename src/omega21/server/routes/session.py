@@ -1,7 +1,7 @@
 """A browser's session: log in with the token, log out, ask.
 
 The cookie is out of scripts' reach (HttpOnly), goes to this server's own pages only
-(SameSite=Strict), and holds a ticket that ends by itself (`tickets`), never the token.
+(SameSite=Strict), and holds a ticket that ends by itself (`session_tokens`), never the token.
 """
 
 from typing import Annotated, Any
@@ -23,7 +23,7 @@ from omega21.server.auth.access import (
     SESSION_PATH,
     Access,
     challenge,
-    session_ticket,
+    session_token,
 )
 from omega21.server.auth.origins import came_by_https, check_own_page
 from omega21.server.auth.sessions import MAX_AGE_SECONDS
@@ -81,7 +81,7 @@ async def log_in(request: Request, access: AccessHere) -> Response:
     if access.token is not None:
         done.set_cookie(
             SESSION_COOKIE,
-            access.tickets.issue(),
+            access.session_tokens.issue(),
             max_age=MAX_AGE_SECONDS,
             **_attributes(request.headers),
         )
@@ -93,11 +93,11 @@ async def log_in(request: Request, access: AccessHere) -> Response:
 )
 async def log_out(request: Request, access: AccessHere) -> Response:
     """Log a browser out: its cookie opens the server no more."""
-    ticket = session_ticket(request.headers)
+    ticket = session_token(request.headers)
     done = Response(status_code=204)
     if access.token is not None and ticket is not None:
         check_own_page(request.headers, certainly_browser=True)
-        access.tickets.revoke(ticket)
+        access.session_tokens.revoke(ticket)
         done.delete_cookie(SESSION_COOKIE, **_attributes(request.headers))
     return done
 

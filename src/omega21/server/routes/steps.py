@@ -83,15 +83,15 @@ async def _collect(services: Services, run: str, query: StepsQuery) -> str:
         enough = min(now.target, query.after + query.most_rows)
         return None if now.step >= enough or now.state not in _AT_WORK else enough
 
-    watchers = services.watchers
+    long_polls = services.long_polls
     if not known.steps and query.wait > 0:
-        await watchers.wait(run, due_with_news, seconds=min(query.wait, MAX_WAIT_SECONDS))
-        known = known if watchers.closed else await _read(services, run, query)
+        await long_polls.wait(run, due_with_news, seconds=min(query.wait, MAX_WAIT_SECONDS))
+        known = known if long_polls.closed else await _read(services, run, query)
     left = ends - clock()
     may_gather = query.gather > 0 and (known.steps or query.wait > 0)
     if may_gather and left > 0 and due_gathered(known) is not None:
-        await watchers.wait(run, due_gathered, seconds=min(query.gather, left))
-        known = known if watchers.closed else await _read(services, run, query)
+        await long_polls.wait(run, due_gathered, seconds=min(query.gather, left))
+        known = known if long_polls.closed else await _read(services, run, query)
     return await run_sync(_write, known)
 
 
