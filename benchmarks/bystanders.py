@@ -1,4 +1,4 @@
-"""Who else is on the server, and what they cost the training: idle long_polls, slow peers.
+"""Who else is on the server, and what they cost the training: idle long polls, slow peers.
 
     python -m benchmarks.bystanders [--quick] [--json FILE]
 
@@ -82,7 +82,7 @@ def costs(served: Served, run: ServedRun, *, steps: int, rounds: int) -> list[Ba
     """Measure both kinds of bystander beside one run."""
     bars = []
     for name, what, count in (
-        (f"{WATCHERS} idle long_polls", _watch, WATCHERS),
+        (f"{WATCHERS} idle long polls", _watch, WATCHERS),
         (f"{SLOW_PEERS} slow uploads", _upload_slowly, SLOW_PEERS),
     ):
 

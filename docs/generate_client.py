@@ -193,7 +193,8 @@ def _default(value: ast.expr) -> str:
 
 
 def _presets() -> Iterator[str]:
-    yield "`omega21.client.training.presets.PRESETS`; the same on the command line and in `omega21.colab`.\n"
+    yield "`omega21.client.training.presets.PRESETS`; the same on the command line and in"
+    yield "`omega21.colab`.\n"
     yield "| preset | samples | batch size | kind | anomalies |\n|---|---|---|---|---|"
     for name, preset in PRESETS.items():
         row = (preset.samples, preset.batch_size, preset.kind, f"{preset.anomaly_percent:g} %")

@@ -11,7 +11,7 @@ from chaos.workload import Outcome, Totals, compare
 
 SEED = 7
 TIMES = {"child": 1, "damaged": 1, "refused": 1}
-"""What tests/client/training/test_faults.py does not show: kills, a damaged checkpoint, a refused write."""
+"""What tests/client/training/test_faults.py does not show: kills, damage, a refused write."""
 
 CHOSEN = [scenario for scenario in SCENARIOS if scenario.name in TIMES]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from omega21.cli.commands.status import traffic_line
-from omega21.protocol.tunnels import TunnelKind
-from omega21.protocol.usage import month_traffic
+from omega21.protocol.link.tunnels import TunnelKind
+from omega21.protocol.link.usage import month_traffic
 from tests.cli.conftest import Omega21
 
 SMALL = ("--samples", "300", "--validation", "0")

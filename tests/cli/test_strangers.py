@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from omega21.client.known_servers import remember, remembered
-from omega21.protocol.proof import Prover, ProveToken
+from omega21.protocol.auth.proof import Prover, ProveToken
 from tests.cli.conftest import TOKEN, Omega21
 from tests.cli.test_servers import _begin_another_segment
 from tests.servers import RunningServer

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import TOKEN, Omega21
-from tests.protocol.test_token import NO_TOKENS, SECRET
+from tests.protocol.auth.test_token import NO_TOKENS, SECRET
 from tests.servers import RunningServer
 
 CARRIED = {name: NO_TOKENS[name] for name in ("blank", "CR", "escape", "ellipsis", "too long")}

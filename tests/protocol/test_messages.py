@@ -8,8 +8,8 @@ from pydantic import BaseModel, ValidationError
 from omega21.protocol import checkpoints, errors, logs, models, plan, runs, shards, steps
 from omega21.protocol import inference as compute
 from omega21.protocol import legacy as classic
-from omega21.protocol import usage as traffic
 from omega21.protocol.legacy import FeedbackDendritas, TrainLayer2
+from omega21.protocol.link import usage as traffic
 from omega21.protocol.messages import Document, LegacyRequest, Reply, Request
 from omega21.protocol.models import TINY, ModelConfig, OptimizerConfig
 from omega21.protocol.plan import PutSegment, Segment, Source

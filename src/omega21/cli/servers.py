@@ -24,9 +24,9 @@ from omega21.client.http.address import FoundAddress, parse_address
 from omega21.client.known_servers import RememberedServer, remember, remembered
 from omega21.client.sync import Client
 from omega21.language import _
+from omega21.protocol.auth.token import optional_token, token_of_file
+from omega21.protocol.auth.token_text import Token
 from omega21.protocol.errors import InvalidAddress, InvalidRequest, OmegaError, Unauthorized
-from omega21.protocol.token import optional_token, token_of_file
-from omega21.protocol.token_text import Token
 
 GIVEN: Final = "--token (OMEGA21_TOKEN)"
 """Where a token comes from that is in no file; the two are one option."""

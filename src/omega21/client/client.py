@@ -43,6 +43,7 @@ from omega21.client.weights import SavedWeights, download_weights
 from omega21.data.samples import Samples, as_features, as_samples
 from omega21.language import _
 from omega21.protocol import PROTOCOL_VERSION
+from omega21.protocol.auth.token import optional_token
 from omega21.protocol.checkpoints import CheckpointStored, RestoreCheckpoint
 from omega21.protocol.errors import InvalidReply, InvalidRequest, OtherVersion, UnknownSegment
 from omega21.protocol.evaluations import EvaluationRow, EvaluationsReply, RecordEvaluation
@@ -79,7 +80,6 @@ from omega21.protocol.shards import (
     encode_shard,
 )
 from omega21.protocol.steps import MAX_ROWS, EvaluateReply, StepRecord, StepsReply
-from omega21.protocol.token import optional_token
 
 _Message = TypeVar("_Message", bound=BaseModel)
 _SHARD_HEADERS = {"Content-Type": SHARD_MEDIA_TYPE, "Content-Encoding": ENCODING}

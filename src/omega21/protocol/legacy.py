@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from omega21.protocol.link.usage import MonthTraffic
 from omega21.protocol.messages import LegacyRequest, Reply
-from omega21.protocol.usage import MonthTraffic
 
 DENDRITES = 16
 COHERENCE = 64

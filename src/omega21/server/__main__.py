@@ -12,11 +12,11 @@ from typing import get_args
 
 from omega21.engine.options import EngineOptions
 from omega21.language import _, language_of_locale, speaking
+from omega21.protocol.auth.token import optional_token
 from omega21.protocol.errors import OmegaError
+from omega21.protocol.link.tunnels import TunnelAsked
 from omega21.protocol.printable import printable
 from omega21.protocol.runs import PrecisionAsked
-from omega21.protocol.token import optional_token
-from omega21.protocol.tunnels import TunnelAsked
 from omega21.server.main import LOG_LEVELS, ServeOptions, serve, serve_child
 
 

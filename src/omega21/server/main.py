@@ -28,14 +28,14 @@ from omega21.executors.malloc import keep_freed_memory
 from omega21.executors.openmp import bound_spinning
 from omega21.language import _
 from omega21.logs import SERVER_LOG, PlainLines, hide, log_to_file
+from omega21.protocol.auth.token import parse_token
 from omega21.protocol.errors import (
     InvalidRequest,
     NotOnThisServer,
     RunFolderConflict,
     ServerFailure,
 )
-from omega21.protocol.token import parse_token
-from omega21.protocol.tunnels import TunnelAsked, TunnelKind
+from omega21.protocol.link.tunnels import TunnelAsked, TunnelKind
 from omega21.server.auth.access import Access, is_loopback_address
 from omega21.server.auth.strangers import quiet_strangers
 from omega21.server.auth.token import server_token

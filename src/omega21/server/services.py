@@ -1,4 +1,4 @@
-"""What the routers work with: the engine, the long_polls, and the thread_pools for calls that take long."""
+"""What the routers work with: the engine, long polls, and thread pools for calls that take long."""
 
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -9,9 +9,9 @@ from omega21.engine.engine import Engine
 from omega21.executors.memory import MemoryHistory
 from omega21.language import N_
 from omega21.protocol.history import RunPosition
+from omega21.protocol.link.tunnels import TunnelKind
 from omega21.protocol.names import RunName
 from omega21.protocol.runs import RunSummary
-from omega21.protocol.tunnels import TunnelKind
 from omega21.server.http.long_poll import LongPolls
 from omega21.server.http.thread_pools import ThreadPool
 from omega21.server.http.usage import TrafficMeter
@@ -21,7 +21,7 @@ from omega21.server.http.usage import TrafficMeter
 class Services:
     """Everything that a call needs; one for each app.
 
-    Calls of milliseconds share the web framework's own threads. The thread_pools are for the others:
+    Calls of milliseconds share the web framework's own threads. The pools are for the others:
     `inline` batches, which wait for their training, `compute`, which waits for the step under
     way, and `uploads`, which decode and sync. `long_polls` wait for results, `viewers` for whatever
     there is to see of a run.

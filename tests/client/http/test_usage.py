@@ -7,7 +7,7 @@ import pytest
 from omega21.client.client import AsyncClient
 from omega21.client.http.usage import Traffic, TrafficBook, default_path, joined
 from omega21.data.usage import Counted, TrafficLedger
-from omega21.protocol.usage import month_traffic
+from omega21.protocol.link.usage import month_traffic
 from tests.carriers import NGROK, TunnelCarrier
 from tests.servers import RunningServer
 

@@ -82,7 +82,8 @@ def test_two_programs_on_one_folder_are_refused_by_name(tmp_path: Path) -> None:
             with pytest.raises(RunFolderConflict, match="another program works on the run"):
                 attempt(path)
         code = (
-            "import sys; from pathlib import Path; from omega21.client.store.run_folder import RunFolder\n"
+            "import sys; from pathlib import Path\n"
+            "from omega21.client.store.run_folder import RunFolder\n"
             "RunFolder.open(Path(sys.argv[1]))"
         )
         other = subprocess.run(
@@ -95,7 +96,8 @@ def test_two_programs_on_one_folder_are_refused_by_name(tmp_path: Path) -> None:
 def test_a_folder_of_a_killed_program_is_free(tmp_path: Path) -> None:
     RunFolder.create(tmp_path / "one", record()).close()
     code = (
-        "import os, sys; from pathlib import Path; from omega21.client.store.run_folder import RunFolder\n"
+        "import os, sys; from pathlib import Path\n"
+        "from omega21.client.store.run_folder import RunFolder\n"
         "folder = RunFolder.open(Path(sys.argv[1])); folder.note('held'); os._exit(9)"
     )
     subprocess.run([sys.executable, "-c", code, tmp_path / "one"], check=False)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from omega21.protocol.proof import _PRIME, Challenge, Prover, ProveToken, TokenProof
+from omega21.protocol.auth.proof import _PRIME, Challenge, Prover, ProveToken, TokenProof
 
 tokens = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=60)
 

@@ -2,9 +2,9 @@
 
 import pytest
 
+from omega21.protocol.auth.token import optional_token, parse_token, token_of_file
+from omega21.protocol.auth.token_text import MOST_CHARACTERS
 from omega21.protocol.errors import InvalidRequest
-from omega21.protocol.token import optional_token, parse_token, token_of_file
-from omega21.protocol.token_text import MOST_CHARACTERS
 
 SECRET = "s3cret-part"
 

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from omega21.data.usage import Counted, TrafficLedger
-from omega21.protocol.usage import MonthTraffic
+from omega21.protocol.link.usage import MonthTraffic
 from omega21.server.http.usage import TRAFFIC_FILE, TrafficMeter
 from tests.servers import RunningServer, start_server
 

@@ -12,20 +12,10 @@ from fastapi import FastAPI
 from pydantic import TypeAdapter
 
 from omega21.engine.engine import Engine
-from omega21.protocol import (
-    checkpoints,
-    evaluations,
-    history,
-    logs,
-    plan,
-    proof,
-    runs,
-    session,
-    shards,
-    steps,
-)
+from omega21.protocol import checkpoints, evaluations, history, logs, plan, runs, shards, steps
 from omega21.protocol import inference as compute
 from omega21.protocol import legacy as classic
+from omega21.protocol.auth import proof, session
 from omega21.protocol.errors import error_classes
 from omega21.server.app import create_app
 from omega21.server.auth.access import Access

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from omega21.protocol.link import LINK_MEDIA_TYPE, MAX_LINK_BYTES
+from omega21.protocol.link.probe import LINK_MEDIA_TYPE, MAX_LINK_BYTES
 
 
 def test_bytes_go_both_ways_uncompressed(http: httpx.Client) -> None:

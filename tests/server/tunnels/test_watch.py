@@ -14,7 +14,7 @@ from queue import SimpleQueue
 import pytest
 
 from omega21.protocol.errors import TunnelLost
-from omega21.protocol.tunnels import TunnelKind
+from omega21.protocol.link.tunnels import TunnelKind
 from omega21.server.tunnels.provider import TunnelState
 from omega21.server.tunnels.reach import check_reached
 from omega21.server.tunnels.watch import Intervals, TunnelWatch

@@ -20,8 +20,8 @@ from omega21.language.figures import count, decimal, duration, number, size
 
 if TYPE_CHECKING:
     from omega21.protocol.legacy import Status
-    from omega21.protocol.tunnels import TunnelKind
-    from omega21.protocol.usage import MonthTraffic
+    from omega21.protocol.link.tunnels import TunnelKind
+    from omega21.protocol.link.usage import MonthTraffic
 
 
 def status(
@@ -120,7 +120,7 @@ def traffic_line(traffic: "MonthTraffic") -> str:
 
 def _at_a_time(tunnel: "TunnelKind") -> str:
     """Say what a tunnel without a monthly limit allows at a time; empty where it allows all."""
-    from omega21.protocol.tunnels import LIMITS
+    from omega21.protocol.link.tunnels import LIMITS
 
     limits = LIMITS[tunnel]
     if limits.requests_in_flight is None or limits.request_seconds is None:

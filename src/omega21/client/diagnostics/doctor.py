@@ -27,8 +27,8 @@ from omega21.language.figures import count, decimal
 from omega21.protocol import PROTOCOL_VERSION
 from omega21.protocol.errors import NotFound, OtherVersion, TunnelLimit
 from omega21.protocol.legacy import Info, Machine, Status
-from omega21.protocol.link import LINK_MEDIA_TYPE
-from omega21.protocol.tunnels import tunnel_of
+from omega21.protocol.link.probe import LINK_MEDIA_TYPE
+from omega21.protocol.link.tunnels import tunnel_of
 
 LINK_BYTES: Final = 2**20
 """Bytes that the rate is measured with, in each direction: a thousandth of ngrok's free month."""

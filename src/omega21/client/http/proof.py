@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 import anyio
 
 from omega21.language import _
+from omega21.protocol.auth.proof import PROOF_PATH, Challenge, TokenProof
 from omega21.protocol.errors import NotFound, Unauthorized
-from omega21.protocol.proof import PROOF_PATH, Challenge, TokenProof
 
 AskProof = Callable[[str, bytes], Awaitable[TokenProof]]
 """Sends a body to a path, without the token."""

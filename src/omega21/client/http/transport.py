@@ -44,6 +44,7 @@ from omega21.client.http.usage import Traffic, TrafficBook
 from omega21.language import N_, _, current_language
 from omega21.language.borrowed import translated
 from omega21.logs import hide
+from omega21.protocol.auth.proof import TokenProof
 from omega21.protocol.errors import (
     PROBLEM_MEDIA_TYPE,
     InvalidAddress,
@@ -56,8 +57,7 @@ from omega21.protocol.errors import (
     Unreachable,
     from_problem,
 )
-from omega21.protocol.link import LINK_MEDIA_TYPE
-from omega21.protocol.proof import TokenProof
+from omega21.protocol.link.probe import LINK_MEDIA_TYPE
 
 TIMEOUT_SECONDS = 60.0
 CONNECT_SECONDS = 15.0

@@ -15,8 +15,8 @@ from typing import Final
 import platformdirs
 
 from omega21.data.usage import Counted, TrafficLedger
-from omega21.protocol.tunnels import tunnel_of
-from omega21.protocol.usage import MonthTraffic, month_traffic
+from omega21.protocol.link.tunnels import tunnel_of
+from omega21.protocol.link.usage import MonthTraffic, month_traffic
 
 WRITE_SECONDS: Final = 5.0
 """Longest time, while requests are made, for which what was counted is in memory alone."""

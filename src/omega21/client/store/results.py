@@ -4,8 +4,8 @@ A replayed row is compared with the one there, not added. Where one differs, the
 that step on, and the old ones are handed back for the log. Digests are chained, so comparing them
 compares everything up to that step.
 
-Beside them are the conditions under which environments of steps were computed (table `environments`), the
-digests of the weights that are known (`weights`), every evaluation (`evaluations`), and what each
+Beside them are the environments in which steps were computed (table `environments`), the digests
+of the weights that are known (`weights`), every evaluation (`evaluations`), and what each
 held-out sample scored in the newest one (`scores`). The view `results` is for people who open the
 file in an SQLite browser.
 """

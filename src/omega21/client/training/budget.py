@@ -17,9 +17,9 @@ from omega21.language import _
 from omega21.language.figures import decimal
 from omega21.protocol.errors import BudgetExceeded
 from omega21.protocol.legacy import Info
+from omega21.protocol.link.usage import MonthTraffic
 from omega21.protocol.plan import PlanIndex, Segment, plan_steps
 from omega21.protocol.runs import RunState
-from omega21.protocol.usage import MonthTraffic
 
 if TYPE_CHECKING:
     from omega21.client.client import AsyncClient

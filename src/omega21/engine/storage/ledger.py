@@ -47,7 +47,8 @@ CREATE TABLE segment_shards (
 CREATE TABLE steps (
     run INTEGER NOT NULL, step INTEGER NOT NULL, samples INTEGER NOT NULL, loss REAL,
     anomaly_prob REAL, anomalies INTEGER NOT NULL, digest TEXT NOT NULL, ended_at REAL NOT NULL,
-    seconds REAL NOT NULL, refused INTEGER NOT NULL, skipped INTEGER NOT NULL, micro_batch_size INTEGER,
+    seconds REAL NOT NULL, refused INTEGER NOT NULL, skipped INTEGER NOT NULL,
+    micro_batch_size INTEGER,
     vectors BLOB NOT NULL, PRIMARY KEY (run, step)) WITHOUT ROWID;
 CREATE TABLE replaced_steps (
     run INTEGER NOT NULL, step INTEGER NOT NULL, replaced_at REAL NOT NULL, row TEXT NOT NULL);
@@ -394,7 +395,8 @@ class Ledger:
     def micro_batch_sizes(self, key: int) -> list[tuple[int, int]]:
         """Return (from step, part size), ascending."""
         return self.query(
-            "SELECT from_step, micro_batch_size FROM micro_batch_sizes WHERE run = ? ORDER BY from_step",
+            "SELECT from_step, micro_batch_size FROM micro_batch_sizes WHERE run = ?"
+            " ORDER BY from_step",
             (key,),
         )
 

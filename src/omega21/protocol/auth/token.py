@@ -1,8 +1,8 @@
 """A token as a program is given it: what is none is refused where it comes in, and not shown."""
 
 from omega21.language import _
+from omega21.protocol.auth.token_text import Token, check_token, check_token_file
 from omega21.protocol.errors import InvalidRequest
-from omega21.protocol.token_text import Token, check_token, check_token_file
 
 
 def parse_token(text: str, *, source: str) -> Token:

@@ -2,8 +2,8 @@
 
 from pydantic import Field
 
+from omega21.protocol.link.tunnels import LIMITS, TunnelKind
 from omega21.protocol.messages import Reply
-from omega21.protocol.tunnels import LIMITS, TunnelKind
 
 
 class MonthTraffic(Reply):

@@ -2,8 +2,8 @@
 
 Covered here
 - With a token, a request needs it as `Authorization: Bearer TOKEN`, as the password of basic
-  authentication (older clients, browsers), or as a session's cookie (`session`, `session_tokens`). The
-  token is compared in constant time, whatever its length. Open are only `GET /health`, the calls
+  authentication (older clients, browsers), or as a session's cookie (`sessions`). The token
+  is compared in constant time, whatever its length. Open are only `GET /health`, the calls
   of `/session`, `POST /proof` (`proof`), and the dashboard's page and static files, which hold no
   data.
 - Guessing: after twenty wrong tokens a peer is answered 429 until a while has passed (`attempts`).
@@ -37,8 +37,8 @@ from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from omega21.language import _
+from omega21.protocol.auth.proof import PROOF_PATH, Prover
 from omega21.protocol.errors import ForeignOrigin, OmegaError, TooManyAttempts, Unauthorized
-from omega21.protocol.proof import PROOF_PATH, Prover
 from omega21.server.auth.origins import check_local, check_own_page, is_loopback_name
 from omega21.server.auth.sessions import SessionTokens
 from omega21.server.auth.strangers import mark_stranger
@@ -76,7 +76,7 @@ class Access:
 
     @cached_property
     def session_tokens(self) -> SessionTokens:
-        """The session_tokens of browsers' sessions; only where there is a token."""
+        """The session tokens of browsers; only where there is a token."""
         assert self.token is not None
         return SessionTokens(self.token)
 

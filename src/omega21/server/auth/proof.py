@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import ValidationError
 
 from omega21.language import _
+from omega21.protocol.auth.proof import PROOF_PATH, ProveToken, TokenProof
 from omega21.protocol.errors import (
     BodyTooLarge,
     InvalidRequest,
@@ -17,7 +18,6 @@ from omega21.protocol.errors import (
     Unavailable,
     UnsupportedEncoding,
 )
-from omega21.protocol.proof import PROOF_PATH, ProveToken, TokenProof
 from omega21.server.auth.access import Access
 from omega21.server.http.bodies import JSON_MEDIA_TYPE, is_compressed, media_type, read_body
 from omega21.server.http.errors import problem_response, problems

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from omega21.data.durable import make_private_folder, write_durably
-from omega21.protocol.token_text import Token, check_token_file
+from omega21.protocol.auth.token_text import Token, check_token_file
 
 TOKEN_FILE: Final = "token"  # noqa: S105 - the file's name
 _BYTES: Final = 32

@@ -1,7 +1,8 @@
 """Requests that wait until a run changes.
 
 The engine says from its threads that a run changed. For each run that somebody watches, that
-becomes one reading of its summary, at most every 20 ms, which all of the run's long_polls are shown.
+becomes one reading of its summary, at most every 20 ms, which all of the run's waiters
+are shown.
 A step that none of them waits for is not read: it would take a core for a while from the threads
 that compute. A run that nobody watches costs nothing, a watcher that waits one entry, which it
 alone removes.

@@ -1,4 +1,4 @@
-"""Threads for calls that block, in thread_pools, so that a crowd in one does not hold up the others."""
+"""Threads for calls that block, in pools, so that a crowd in one does not hold up the others."""
 
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar

@@ -14,8 +14,8 @@ from typing import Any, Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from omega21.data.usage import Counted, TrafficLedger
-from omega21.protocol.tunnels import TunnelKind
-from omega21.protocol.usage import MonthTraffic, month_traffic
+from omega21.protocol.link.tunnels import TunnelKind
+from omega21.protocol.link.usage import MonthTraffic, month_traffic
 
 TRAFFIC_FILE: Final = "traffic.sqlite"
 """In the data folder."""

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from omega21.language import _, choose_language
+from omega21.protocol.auth.token_text import check_token
 from omega21.protocol.printable import printable
-from omega21.protocol.token_text import check_token
 from omega21.server.auth.token import server_token
 from omega21.server.notebook.machine import check_data_dir, default_data_dir, has_gpu
 from omega21.server.notebook.problem import CannotServe

@@ -253,8 +253,9 @@ MEMORY_REPLY = {"samples": [{"at": 1738324800.0, "process_mb": 640.0, "device_mb
 
 LOG_LINES = {
     "lines": [
-        '{"time": "2025-01-31T12:00:00.000Z", "level": "info", "logger": "omega21.server.http.errors",'
-        ' "process": 4711, "request": "3f2a1b0c9d8e7f60", "message": "GET /status -> 200 (3 ms)"}'
+        '{"time": "2025-01-31T12:00:00.000Z", "level": "info",'
+        ' "logger": "omega21.server.http.errors", "process": 4711,'
+        ' "request": "3f2a1b0c9d8e7f60", "message": "GET /status -> 200 (3 ms)"}'
     ]
 }
 

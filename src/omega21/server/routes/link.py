@@ -9,7 +9,7 @@ from starlette.responses import StreamingResponse
 
 from omega21.language import _
 from omega21.protocol.errors import BodyTooLarge
-from omega21.protocol.link import LINK_MEDIA_TYPE, MAX_LINK_BYTES
+from omega21.protocol.link.probe import LINK_MEDIA_TYPE, MAX_LINK_BYTES
 from omega21.server.http.errors import problems
 
 router = APIRouter(tags=["server"])

@@ -11,13 +11,13 @@ from pydantic import ValidationError
 from starlette.datastructures import Headers
 
 from omega21.language import _
+from omega21.protocol.auth.session import LogIn, SessionState
 from omega21.protocol.errors import (
     BodyTooLarge,
     InvalidRequest,
     OmegaError,
     UnsupportedEncoding,
 )
-from omega21.protocol.session import LogIn, SessionState
 from omega21.server.auth.access import (
     SESSION_COOKIE,
     SESSION_PATH,

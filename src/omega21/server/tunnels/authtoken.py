@@ -11,7 +11,7 @@ import sys
 from typing import Any, Final
 
 from omega21.language import _
-from omega21.protocol.token_text import check_token
+from omega21.protocol.auth.token_text import check_token
 
 VARIABLE: Final = "NGROK_AUTHTOKEN"
 

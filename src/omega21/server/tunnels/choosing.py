@@ -5,7 +5,7 @@ from pathlib import Path
 
 from omega21.language import _
 from omega21.protocol.errors import TunnelNotSetUp
-from omega21.protocol.tunnels import TunnelAsked
+from omega21.protocol.link.tunnels import TunnelAsked
 from omega21.server.tunnels.authtoken import ask_authtoken, find_authtoken
 from omega21.server.tunnels.cloudflared import CloudflaredTunnel
 from omega21.server.tunnels.ngrok import NgrokTunnel

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from omega21.language import _
 from omega21.protocol.errors import OmegaError, TunnelLost, TunnelNotSetUp, TunnelRefused
-from omega21.protocol.tunnels import TunnelKind
+from omega21.protocol.link.tunnels import TunnelKind
 from omega21.server.tunnels.provider import TunnelState
 
 logger = logging.getLogger(__name__)

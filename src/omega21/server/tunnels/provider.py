@@ -2,7 +2,7 @@
 
 from typing import Literal, Protocol
 
-from omega21.protocol.tunnels import TunnelKind
+from omega21.protocol.link.tunnels import TunnelKind
 
 TunnelState = Literal["open", "reconnecting", "closed"]
 """What the provider says of a tunnel. `reconnecting`: it mends itself, and keeps its address if it
