@@ -123,6 +123,8 @@ class HostileServer:
             return Reply(404, {"Content-Type": "text/plain"}, b"no")
         if parts.path.endswith("/steps"):
             reply = _rows_after(reply, int(query["after"][0]), int(query["limit"][0]))
+        elif parts.path.endswith("/evaluations"):
+            reply = _evaluations_after(reply, int(query["after"][0]))
         if self.harm is not None and key.endswith(self.harm.at):
             self.harmed += 1
             return self.harm.change(reply)
@@ -170,6 +172,12 @@ def _rows_after(reply: Reply, after: int, limit: int) -> Reply:
     document = json.loads(reply.body)
     rows = [row for row in document["steps"] if row["step"] > after][:limit]
     return reply.with_body(json.dumps({**document, "steps": rows}).encode())
+
+
+def _evaluations_after(reply: Reply, after: int) -> Reply:
+    document = json.loads(reply.body)
+    rows = [row for row in document["evaluations"] if row["number"] > after]
+    return reply.with_body(json.dumps({**document, "evaluations": rows}).encode())
 
 
 _MEASURED = """

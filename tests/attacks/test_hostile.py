@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from omega21 import Client
+from omega21.client.store.summary import Evaluation
 from tests.attacks.harms import (
     NUMBERS,
     OTHERS,
@@ -29,6 +30,16 @@ from tests.engine.engines import CONFIG, cut, make_samples, make_segment
 from tests.servers import start_server
 
 STEPS = 4
+EVALUATION = Evaluation(
+    step=STEPS,
+    samples=8,
+    anomalies=2,
+    found=2,
+    false_alarms=1,
+    loss=0.5,
+    auroc=0.9,
+    average_precision=0.8,
+)
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +62,7 @@ def record_run(folder: Path) -> Recorded:
         client.advance(RUN, run_id=state.id, to=STEPS)
         while client.steps(RUN, after=STEPS, wait=25, limit=1).durable_step < STEPS:
             pass  # a long poll each
+        client.record_evaluation(RUN, EVALUATION, run_id=state.id)
         return record(server.address, RUN)
 
 
@@ -110,6 +122,15 @@ def test_a_wrong_field_is_one_line(
     assert hostile.harmed
     assert not faults_of(ended)
     assert ended.status != 0
+
+
+def test_a_page_that_comes_again_and_again_ends(hostile: HostileServer, tmp_path: Path) -> None:
+    first = hostile.recorded[f"/runs/{RUN}/evaluations"]
+    hostile.harm = Harm("the first page", READ_BY["/evaluations"], "/evaluations", lambda _: first)
+    ended = run_client(hostile.harm.command, hostile, tmp_path)
+    assert hostile.harmed > 1
+    assert not faults_of(ended)
+    assert "not ascending" in ended.err
 
 
 def test_what_was_there_before_stays(hostile: HostileServer, tmp_path: Path) -> None:

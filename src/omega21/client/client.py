@@ -9,6 +9,7 @@ import secrets
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -442,7 +443,13 @@ class AsyncClient:
         """Return the evaluations recorded of a run after number `after`, at most 1000."""
         query: dict[str, str | int | float] = {"after": after}
         call = Request(method="GET", path=f"{_path(run)}/evaluations", query=query)
-        return tuple((await self.transport.send(call)).read(EvaluationsReply).evaluations)
+        rows = (await self.transport.send(call)).read(EvaluationsReply).evaluations
+        numbers = [after, *(row.number for row in rows)]
+        if any(later <= earlier for earlier, later in pairwise(numbers)):
+            raise InvalidReply(
+                _("the evaluations after number {after} are not ascending").format(after=after)
+            )
+        return tuple(rows)
 
     async def download_weights(self, run: str, path: Path) -> SavedWeights:
         """Save a run's weights as a safetensors file; checked and on disk when it returns."""
