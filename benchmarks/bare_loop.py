@@ -12,9 +12,9 @@ from torch import Tensor
 
 from omega21.data.order import batch_of_step, epoch_order, step_seed, steps_per_epoch
 from omega21.data.samples import Samples
-from omega21.engine.options import EngineOptions
+from omega21.executors.base import DeviceOptions
 from omega21.executors.optimizer import build_optimizer, set_learning_rate
-from omega21.executors.platform import find_hardware
+from omega21.executors.platform import Hardware
 from omega21.models.task import Trainable
 from omega21.protocol.models import OptimizerConfig
 
@@ -62,7 +62,7 @@ class BareLoop:
         self.run_seed = run_seed
         self.step = 0
         self._optimizer = build_optimizer(model, config)
-        self._hardware = find_hardware(EngineOptions())
+        self._hardware = Hardware.find(DeviceOptions())
 
     def train(self, ready: Sequence[Batch]) -> list[float]:
         """Train one step on each of the batches, which are on the model's device; the losses."""

@@ -184,7 +184,7 @@ def _fields(cls: type) -> Iterator[str]:
 
 def _default(value: ast.expr) -> str:
     """Show a default, and what makes it where it is made anew each time."""
-    if isinstance(value, ast.Request):
+    if isinstance(value, ast.Call):
         for keyword in value.keywords:
             if keyword.arg == "default_factory":
                 return f"{ast.unparse(keyword.value)}()"

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from omega21.data.order import epoch_order
-from omega21.engine.batches import Batch, BatchFeed, SegmentReader
+from omega21.engine.batches import BatchFeed, SegmentReader
 from omega21.engine.storage.shards import ShardStore
+from omega21.executors.base import Batch
 from omega21.protocol.errors import UnknownShard
 from tests.engine.engines import Samples, Shard, cut, make_samples, make_segment
 

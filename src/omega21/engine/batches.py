@@ -6,21 +6,14 @@ from bisect import bisect_right
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from omega21.data.order import batch_of_step, epoch_order
 from omega21.engine.storage.shards import ShardStore
+from omega21.executors.base import Batch
 from omega21.protocol.plan import Segment, ShardRef
-
-
-class Batch(NamedTuple):
-    """Samples of one step: x float32 [n, width], y float32 [n]."""
-
-    x: NDArray[np.float32]
-    y: NDArray[np.float32]
 
 
 class SegmentReader:

@@ -23,7 +23,7 @@ from omega21.engine.run import Run
 from omega21.engine.step_writer import ResultWriter
 from omega21.engine.storage.checkpoints import CheckpointStore, weights_of
 from omega21.engine.storage.ledger import Ledger
-from omega21.executors.torch import Arrays, Executor
+from omega21.executors.base import Arrays, Executor
 from omega21.protocol.checkpoints import CheckpointRecord, trained_plan_sha256
 from omega21.protocol.digests import tensors_sha256
 from omega21.protocol.errors import OmegaError

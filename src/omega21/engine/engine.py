@@ -41,8 +41,8 @@ from omega21.engine.storage.mirror import LEDGER, Mirror, open_mirror, restore_f
 from omega21.engine.storage.shards import ShardStore
 from omega21.engine.storage.upload_parts import UploadPartStore
 from omega21.engine.worker import Worker
-from omega21.executors.platform import find_hardware
-from omega21.executors.torch import Arrays, Executor
+from omega21.executors.base import Arrays, Executor
+from omega21.executors.devices import find_device
 from omega21.language import _
 from omega21.protocol.checkpoints import RestoreCheckpoint
 from omega21.protocol.digests import documents_sha256, tensors_sha256
@@ -103,7 +103,7 @@ class Engine:
             open_mirror(options.mirror)
             if not (data_dir / LEDGER).exists():
                 restore_from_mirror(options.mirror, data_dir)
-        self.hardware = find_hardware(options)
+        self.device = find_device(options)
         self._ledger = Ledger(data_dir / LEDGER)
         self._shards = ShardStore(
             data_dir / "shards",
@@ -128,7 +128,7 @@ class Engine:
             on_written=self._mirror.wake if self._mirror else lambda: None,
         )
         self._executor_cache = ExecutorCache(
-            hardware=self.hardware,
+            device=self.device,
             store=self._checkpoints,
             checkpointer=self._checkpointer,
             ledger=self._ledger,
@@ -432,7 +432,7 @@ class Engine:
         """Run a forward and a backward pass on the real device, touching no run."""
         with self._changed:
             config = self._registry.get(name).config
-        return self._ask(name, lambda _: questions.diagnose(config, self.hardware)).value
+        return self._ask(name, lambda _: questions.diagnose(config, self.device)).value
 
     # --- statistics ---
 
@@ -446,7 +446,7 @@ class Engine:
             summary,
             totals=self._ledger.totals(run.key),
             recent=self._ledger.recent_losses(run.key, 100),
-            hardware=self.hardware,
+            device=self.device,
             uptime_seconds=self.uptime_seconds(),
             options=self._options,
             data_dir=self.data_dir,
@@ -463,7 +463,9 @@ class Engine:
         """Return the architecture of a run's model, and who this server is. Raises UnknownRun."""
         with self._changed:
             config = self._registry.get(name).config
-        return statistics.info(name, config.model, self.server_id)
+        return statistics.info(
+            name, config.model, self.device.parameters(config), server_id=self.server_id
+        )
 
     @property
     def steps_done(self) -> int:

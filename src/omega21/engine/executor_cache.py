@@ -11,8 +11,7 @@ from omega21.engine.checkpointing import Checkpointer
 from omega21.engine.run import Position, Run
 from omega21.engine.storage.checkpoints import Checkpoint, CheckpointStore
 from omega21.engine.storage.ledger import Ledger
-from omega21.executors.platform import Hardware
-from omega21.executors.torch import Executor, TorchExecutor
+from omega21.executors.base import Device, Executor
 from omega21.protocol.checkpoints import trained_plan_sha256
 from omega21.protocol.errors import InvalidCheckpoint, OmegaError, OutOfDeviceMemory
 from omega21.protocol.models import TINY
@@ -27,14 +26,14 @@ class ExecutorCache:
     def __init__(
         self,
         *,
-        hardware: Hardware,
+        device: Device,
         store: CheckpointStore,
         checkpointer: Checkpointer,
         ledger: Ledger,
         changed: threading.Condition,
         most: int,
     ) -> None:
-        self.hardware = hardware
+        self.device = device
         self._store = store
         self._checkpointer = checkpointer
         self._ledger = ledger
@@ -45,7 +44,7 @@ class ExecutorCache:
     def warm_up(self) -> None:
         """Compute a step of a small model, so that no request waits for what torch loads late."""
         try:
-            questions.diagnose(RunConfig(model=TINY), self.hardware)
+            questions.diagnose(RunConfig(model=TINY), self.device)
         except OutOfDeviceMemory as error:
             logger.warning("the device's memory is full at the start: %s", error)
 
@@ -56,7 +55,7 @@ class ExecutorCache:
         whole checkpoint; its position is then that one's.
         """
         if run.executor is None or self._loaded[-1:] != [run]:
-            self.hardware.apply(run.config)
+            self.device.prepare(run.config)
             self._loaded = [
                 r for r in self._loaded if r is not run and r.executor and not r.removed
             ]
@@ -104,7 +103,7 @@ class ExecutorCache:
                 return
 
     def _restore(self, run: Run) -> Executor:
-        executor = TorchExecutor(run.config, self.hardware)
+        executor = self.device.make_executor(run.config)
         for checkpoint in self._store.newest(run.id):
             if not self._fits(run, checkpoint):
                 continue
@@ -112,7 +111,7 @@ class ExecutorCache:
                 executor.restore(self._store.read(checkpoint))
             except (InvalidCheckpoint, KeyError, RuntimeError) as error:
                 self._warn(run, checkpoint, error)
-                executor = TorchExecutor(run.config, self.hardware)
+                executor = self.device.make_executor(run.config)
                 continue
             self._move(run, _position(checkpoint))
             return executor

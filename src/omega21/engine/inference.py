@@ -6,13 +6,10 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from omega21.engine.batches import Batch
 from omega21.engine.storage.shards import ShardStore
-from omega21.executors.platform import Hardware
-from omega21.executors.torch import DeviceMemoryExhausted, Executor, TorchExecutor
+from omega21.executors.base import Batch, Device, DeviceMemoryExhausted, Executor
 from omega21.language import _
 from omega21.protocol.errors import OutOfDeviceMemory
 from omega21.protocol.legacy import DeviceInfo, Diagnosis, OutputShapes
@@ -57,7 +54,7 @@ def evaluate(
     return sum(loss * len(part) for loss, part in parts) / len(scores), scores
 
 
-def diagnose(config: RunConfig, hardware: Hardware) -> Diagnosis:
+def diagnose(config: RunConfig, device: Device) -> Diagnosis:
     """Run a step and a prediction of a new model with a run's configuration on the device.
 
     Raises OutOfDeviceMemory.
@@ -66,10 +63,10 @@ def diagnose(config: RunConfig, hardware: Hardware) -> Diagnosis:
     rng = np.random.default_rng(0)
     x = rng.uniform(-1, 1, (2, config.model.features)).astype(np.float32)
     try:
-        executor = TorchExecutor(config, hardware)
+        executor = device.make_executor(config)
         executor.step(Batch(x, np.array([0, 1], np.float32)), 1, micro_batch_size=1)
         outputs = executor.predict(x, micro_batch_size=1)
-    except (DeviceMemoryExhausted, torch.OutOfMemoryError) as error:
+    except DeviceMemoryExhausted as error:
         raise OutOfDeviceMemory(_("the model does not fit beside what the device holds")) from error
     return Diagnosis(
         test_input_shape=list(x.shape),
@@ -78,7 +75,7 @@ def diagnose(config: RunConfig, hardware: Hardware) -> Diagnosis:
             dendrites=list(outputs["dendrites"].shape),
             coherence=list(outputs["coherence"].shape),
         ),
-        gpu_info=DeviceInfo(cuda=hardware.device.type == "cuda", device=hardware.name),
+        gpu_info=DeviceInfo(cuda=device.is_cuda, device=device.name),
         seconds=time.monotonic() - started,
     )
 

@@ -3,26 +3,20 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from omega21.protocol.runs import PrecisionAsked
+from omega21.executors.base import DeviceOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class EngineOptions:
-    """Settings of one engine.
+class EngineOptions(DeviceOptions):
+    """Settings of one engine, those of its device among them.
 
-    `device` is `auto`, or a torch device such as `cpu`, `cuda`, `cuda:1`, `mps`. `precision`
-    answers for runs that ask for `auto`; itself `auto`, it leaves the choice to the device.
-    `threads` is torch's thread count, by default one a core. `disk_limit` is the most bytes that
-    shards may take, by default 80 % of what is free when the engine starts. A checkpoint is taken
-    every `checkpoint_seconds` or every `checkpoint_steps`. Of `resident_runs` runs the weights are
-    in memory; others are put away to disk. `restarts` and `last_death` are what a supervisor knows
-    of the processes before this one. `mirror` is a folder to which checkpoints are copied, and from
-    which an empty data folder is filled.
+    `disk_limit` is the most bytes that shards may take, by default 80 % of what is free when the
+    engine starts. A checkpoint is taken every `checkpoint_seconds` or every `checkpoint_steps`. Of
+    `resident_runs` runs the weights are in memory; others are put away to disk. `restarts` and
+    `last_death` are what a supervisor knows of the processes before this one. `mirror` is a folder
+    to which checkpoints are copied, and from which an empty data folder is filled.
     """
 
-    device: str = "auto"
-    precision: PrecisionAsked = "auto"
-    threads: int | None = None
     disk_limit: int | None = None
     max_runs: int = 64
     resident_runs: int = 4

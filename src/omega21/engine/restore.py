@@ -10,7 +10,7 @@ from omega21.engine.storage.checkpoints import Checkpoint, CheckpointStore
 from omega21.engine.storage.ledger import Ledger
 from omega21.engine.storage.upload_parts import UploadPartStore
 from omega21.engine.worker import Worker
-from omega21.executors.torch import Executor
+from omega21.executors.base import Executor
 from omega21.language import _
 from omega21.protocol.checkpoints import (
     CheckpointRecord,

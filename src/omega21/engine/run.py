@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from omega21.engine.batches import SegmentReader
 from omega21.engine.storage.ledger import Result, StoredRun
 from omega21.engine.storage.shards import ShardStore
-from omega21.executors.torch import Executor, StepOutcome
+from omega21.executors.base import Executor, StepOutcome
 from omega21.protocol.digests import CHAIN_START, chain_result
 from omega21.protocol.plan import PlanIndex, Segment
 from omega21.protocol.runs import Environment, RunStatus, RunSummary

@@ -19,17 +19,21 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-import torch
-
 from omega21 import logs
-from omega21.engine.batches import Batch, BatchFeed
+from omega21.engine.batches import BatchFeed
 from omega21.engine.checkpointing import Checkpointer
 from omega21.engine.executor_cache import ExecutorCache
 from omega21.engine.registry import Listener
 from omega21.engine.run import Clock, InlineTask, Position, Run, make_result
 from omega21.engine.step_writer import ResultWriter
 from omega21.engine.storage.ledger import Ledger, Result
-from omega21.executors.torch import DeviceMemoryExhausted, Executor, StepOutcome
+from omega21.executors.base import (
+    Batch,
+    DeviceFailed,
+    DeviceMemoryExhausted,
+    Executor,
+    StepOutcome,
+)
 from omega21.language import _
 from omega21.protocol.errors import (
     NonFinite,
@@ -90,7 +94,7 @@ class Worker:
         self._conditions: dict[
             int, Environment
         ] = {}  # by run: those that this process computes under
-        self._feed = BatchFeed(executor_cache.hardware.stage)
+        self._feed = BatchFeed(executor_cache.device.stage)
         self._questions: deque[_Question] = deque()
         self._asked_last = False
         self._turn: Run | None = None
@@ -256,7 +260,7 @@ class Worker:
         On a CPU the thread that reads would take a core from those that compute, which wait for
         each other hundreds of times a step: 14 ms a step of the tiny model, and not 10.
         """
-        if self._executor_cache.hardware.device.type == "cpu":
+        if self._executor_cache.device.shares_cores:
             return
         with self._changed:
             number, index = run.index.locate(run.step + 2)
@@ -400,7 +404,7 @@ class Worker:
         last = run.environments[-1] if run.environments else None
         if last is not None and last is self._conditions.get(run.key) and number >= last.from_step:
             return  # compared before: what this process computes on does not change
-        environment = self._executor_cache.hardware.environment(run.config, from_step=number)
+        environment = self._executor_cache.device.environment(run.config, from_step=number)
         in_force = run.environment_at(number)
         if in_force is not None and in_force.same_bits(environment):
             self._conditions[run.key] = in_force
@@ -441,7 +445,7 @@ class Worker:
         for task in waiting:
             task.done.set_exception(error)
         self._notify(run.name)
-        if isinstance(error, torch.AcceleratorError):
+        if isinstance(error, DeviceFailed):
             # Such an error sticks: every later call of this process would fail alike.
             self._fatal(reason)
 

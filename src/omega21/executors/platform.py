@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Self
 
 import torch
 
-from omega21.engine.batches import Batch
-from omega21.engine.options import EngineOptions
+from omega21.executors.base import Batch, DeviceOptions
 from omega21.executors.memory import process_bytes
 from omega21.language import _
 from omega21.protocol.errors import InvalidRequest
@@ -32,7 +32,41 @@ class Hardware:
     device: torch.device
     name: str
     threads: int
-    options: EngineOptions
+    options: DeviceOptions
+
+    @classmethod
+    def find(cls, options: DeviceOptions) -> Self:
+        """Choose the device: CUDA, else MPS, else the CPU. Raises InvalidRequest."""
+        # cuBLAS reads this when it is first used; without it deterministic steps raise on CUDA.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        device = _find_device(options.device)
+        name = "cpu"
+        if device.type == "cuda":
+            name = f"cuda {torch.cuda.get_device_name(device)}"
+        elif device.type == "mps":
+            name = "mps"
+        threads = options.threads or _available_cores()
+        return cls(device=device, name=name, threads=threads, options=options)
+
+    @property
+    def is_cuda(self) -> bool:
+        """See `Device.is_cuda`."""
+        return self.device.type == "cuda"
+
+    @property
+    def shares_cores(self) -> bool:
+        """See `Device.shares_cores`."""
+        return self.device.type == "cpu"
+
+    @property
+    def torch_version(self) -> str:
+        """See `Device.torch_version`."""
+        return str(torch.__version__)
+
+    @property
+    def cuda_available(self) -> bool:
+        """See `Device.cuda_available`."""
+        return torch.cuda.is_available()
 
     def precision_for(self, config: RunConfig) -> Precision:
         """Decide the precision of a run: its own, else the engine's, else the device's best.
@@ -43,7 +77,7 @@ class Hardware:
         for asked in (config.precision, self.options.precision):
             if asked != "auto":
                 return asked
-        if self.device.type != "cuda":
+        if not self.is_cuda:
             return "float32"
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
 
@@ -55,11 +89,11 @@ class Hardware:
             precision=self.precision_for(config),
             deterministic=config.deterministic,
             threads=self.threads,
-            torch_version=torch.__version__,
+            torch_version=self.torch_version,
             omega21_version=_version(),
         )
 
-    def apply(self, config: RunConfig) -> None:
+    def prepare(self, config: RunConfig) -> None:
         """Set torch up for steps of a run; cheap when nothing changes."""
         if torch.get_num_threads() != self.threads:
             torch.set_num_threads(self.threads)
@@ -75,27 +109,27 @@ class Hardware:
         keep a stack trace for the day it is: half a millisecond of each step.
         """
         torch.default_generator.manual_seed(number)
-        if self.device.type == "cuda":
+        if self.is_cuda:
             torch.cuda.default_generators[self.device.index].manual_seed(number)
         elif self.device.type == "mps":
             torch.mps.manual_seed(number)
 
     def stage(self, batch: Batch) -> Batch:
         """Bring a batch to pinned memory, from which a CUDA device copies without blocking."""
-        if self.device.type != "cuda":
+        if not self.is_cuda:
             return batch
         return Batch(*(torch.from_numpy(part).pin_memory().numpy() for part in batch))
 
     def memory_mb(self) -> float:
         """Return the device memory in use, in MB; 0 where there is no GPU."""
-        if self.device.type != "cuda":
+        if not self.is_cuda:
             return 0.0
         return torch.cuda.memory_allocated(self.device) / 1e6
 
     def machine(self, folder: Path) -> Machine:
         """Describe this machine as it is now: device, memory, the disk of `folder`, the clock."""
         free = total = None
-        if self.device.type == "cuda":
+        if self.is_cuda:
             free, total = torch.cuda.mem_get_info(self.device)
         return Machine(
             device=self.name.removeprefix("cuda "),
@@ -111,20 +145,6 @@ class Hardware:
 @cache
 def _version() -> str:
     return version("omega21")  # it reads and parses a file
-
-
-def find_hardware(options: EngineOptions) -> Hardware:
-    """Choose the device: CUDA, else MPS, else the CPU. Raises InvalidRequest."""
-    # cuBLAS reads this when it is first used; without it deterministic steps raise on CUDA.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    device = _find_device(options.device)
-    name = "cpu"
-    if device.type == "cuda":
-        name = f"cuda {torch.cuda.get_device_name(device)}"
-    elif device.type == "mps":
-        name = "mps"
-    threads = options.threads or _available_cores()
-    return Hardware(device=device, name=name, threads=threads, options=options)
 
 
 def _find_device(wanted: str) -> torch.device:

@@ -1,18 +1,9 @@
-"""The seam between what a step is and the hardware that computes it.
-
-The engine owns order and durability; an executor owns weights, optimizer state and the device. It
-is told "this batch, this step" and answers with the result, or raises before anything changed. A
-cluster of devices would stand behind the same five methods.
-
-What decides a step's bits: the state before it, the batch, the step's number (its learning rate
-and, with the run's seed, its dropout), the size of the parts it is computed in, and the hardware.
-"""
+"""An executor on one torch device, and that device."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 import torch
@@ -20,60 +11,57 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from omega21.data.order import step_seed
-from omega21.engine.batches import Batch
+from omega21.executors.base import (
+    Arrays,
+    Batch,
+    DeviceFailed,
+    DeviceMemoryExhausted,
+    DeviceOptions,
+    FloatArray,
+    StepOutcome,
+)
 from omega21.executors.optimizer import build_optimizer, set_learning_rate
 from omega21.executors.platform import Hardware, autocast_dtype
-from omega21.models.corteza import build_model
+from omega21.models.corteza import CortezaCognitivaV4, build_model
 from omega21.protocol.runs import RunConfig
-
-FloatArray = NDArray[np.float32]
-Arrays = dict[str, NDArray[np.generic]]
-
 
 _LOSS: Final = "loss"
 """The loss among the named means of a step."""
 
 
-class DeviceMemoryExhausted(Exception):
-    """A batch, or the part of it that was tried, does not fit; nothing has changed."""
+class TorchDevice(Hardware):
+    """One device of torch's; see `executors.base.Device`."""
+
+    def make_executor(self, config: RunConfig) -> "TorchExecutor":
+        """See `Device.make_executor`."""
+        with _named_failures():
+            return TorchExecutor(config, self)
+
+    def parameters(self, config: RunConfig) -> tuple[int, int]:
+        """See `Device.parameters`."""
+        with torch.device("meta"):
+            model = CortezaCognitivaV4(config.model)
+        counts = [(p.numel(), p.requires_grad) for p in model.parameters()]
+        return (
+            sum(count for count, _ in counts),
+            sum(count for count, trainable in counts if trainable),
+        )
 
 
-@dataclass(frozen=True)
-class StepOutcome:
-    """What one step did. The summary holds named means over the batch."""
-
-    loss: float
-    applied: bool
-    skipped_by_scaler: bool
-    summary: dict[str, FloatArray]
+def find_torch_device(options: DeviceOptions) -> TorchDevice:
+    """Choose the device. Raises InvalidRequest."""
+    return TorchDevice.find(options)
 
 
-class Executor(Protocol):
-    """Weights and optimizer state of one run, on some hardware."""
-
-    def step(self, batch: Batch, number: int, *, micro_batch_size: int) -> StepOutcome:
-        """Compute step `number` on `batch`, `micro_batch_size` samples at a time, and apply it.
-
-        A step whose loss or gradient norm is not finite changes nothing and says so. Raises
-        DeviceMemoryExhausted before anything changed.
-        """
-
-    def evaluate(
-        self, x: FloatArray, y: FloatArray, *, micro_batch_size: int
-    ) -> tuple[float, FloatArray]:
-        """Return the mean loss and the scores [n] in evaluation mode, changing nothing."""
-
-    def predict(self, x: FloatArray, *, micro_batch_size: int) -> dict[str, FloatArray]:
-        """Return the named outputs [n, …] in evaluation mode, changing nothing."""
-
-    def weights(self) -> Arrays:
-        """Copy the weights to the CPU."""
-
-    def state(self) -> Arrays:
-        """Copy all that later steps depend on to the CPU: weights, optimizer, scaler."""
-
-    def restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
-        """Take over what `state` returned."""
+@contextmanager
+def _named_failures() -> Iterator[None]:
+    """Raise the device's failures as those that the engine knows."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise DeviceMemoryExhausted(str(error)) from error
+    except torch.AcceleratorError as error:
+        raise DeviceFailed(str(error)) from error
 
 
 class TorchExecutor:
@@ -109,12 +97,16 @@ class TorchExecutor:
 
     def step(self, batch: Batch, number: int, *, micro_batch_size: int) -> StepOutcome:
         """See `Executor.step`."""
+        with _named_failures():
+            return self._step(batch, number, micro_batch_size)
+
+    def _step(self, batch: Batch, number: int, micro_batch_size: int) -> StepOutcome:
         try:
             means = self._gradients(batch, number, micro_batch_size)
-        except torch.OutOfMemoryError as error:
+        except torch.OutOfMemoryError:
             self._optimizer.zero_grad()
             self._release_memory()
-            raise DeviceMemoryExhausted(str(error)) from error
+            raise
         self._scaler.unscale_(self._optimizer)
         norm = torch.nn.utils.clip_grad_norm_(
             self._parameters, self._config.optimizer.max_grad_norm
@@ -217,19 +209,25 @@ class TorchExecutor:
     def _evaluation(self) -> Iterator[None]:
         self._model.eval()
         try:
-            yield
-        except torch.OutOfMemoryError as error:
+            with _named_failures():
+                yield
+        except DeviceMemoryExhausted:
             self._release_memory()
-            raise DeviceMemoryExhausted(str(error)) from error
+            raise
         finally:
             self._model.train()
 
     def weights(self) -> Arrays:
         """See `Executor.weights`."""
-        return {name: _to_cpu(tensor) for name, tensor in self._model.state_dict().items()}
+        with _named_failures():
+            return {name: _to_cpu(tensor) for name, tensor in self._model.state_dict().items()}
 
     def state(self) -> Arrays:
         """See `Executor.state`."""
+        with _named_failures():
+            return self._state()
+
+    def _state(self) -> Arrays:
         arrays = {f"weights.{name}": array for name, array in self.weights().items()}
         for name, parameter in self._named_parameters():
             for key, value in self._optimizer.state[parameter].items():
@@ -241,7 +239,11 @@ class TorchExecutor:
         return arrays
 
     def restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
-        """See `Executor.restore`. Raises KeyError, RuntimeError when `state` is another model's."""
+        """See `Executor.restore`."""
+        with _named_failures():
+            self._restore(state)
+
+    def _restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
         weights = {
             name.removeprefix("weights."): torch.from_numpy(np.array(array))
             for name, array in state.items()

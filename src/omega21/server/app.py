@@ -73,7 +73,7 @@ _GZIP_LEVEL = 4  # 1000 rows of results: 30 % of their size in 3 ms; level 9: 28
 def create_app(engine: Engine, *, access: Access, tunnel: TunnelKind = "none") -> FastAPI:
     """Make the application that serves `engine`, which the caller starts and stops."""
     long_polls, viewers = LongPolls(engine.summary), LongPolls(engine.history.position)
-    memory = MemoryHistory(engine.hardware.memory_mb)
+    memory = MemoryHistory(engine.device.memory_mb)
     for heed in (long_polls.notify, viewers.notify, memory.look):
         engine.subscribe(heed)
     app = Application(

@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 
 from omega21.engine.options import EngineOptions
 from omega21.engine.storage.ledger import Ledger, Totals
-from omega21.executors.platform import Hardware
-from omega21.models.corteza import CortezaCognitivaV4
+from omega21.executors.base import Device
 from omega21.protocol import PROTOCOL_VERSION
 from omega21.protocol.legacy import (
     Architecture,
@@ -62,7 +60,7 @@ def status(
     *,
     totals: Totals,
     recent: list[float],
-    hardware: Hardware,
+    device: Device,
     uptime_seconds: float,
     options: EngineOptions,
     data_dir: Path,
@@ -77,12 +75,12 @@ def status(
             loss_promedio_ultimos_100=sum(recent) / len(recent) if recent else 0.0,
             anomalia_media=totals.mean_anomaly_prob,
             tiempo_transcurrido_seg=uptime_seconds,
-            dispositivo=hardware.name,
-            gpu_memoria_mb=hardware.memory_mb(),
+            dispositivo=device.name,
+            gpu_memoria_mb=device.memory_mb(),
             feedback=feedback(totals),
         ),
-        torch_version=torch.__version__,
-        cuda_available=torch.cuda.is_available(),
+        torch_version=device.torch_version,
+        cuda_available=device.cuda_available,
         run=run.run,
         state=run.state,
         step=run.step,
@@ -90,7 +88,7 @@ def status(
         durable_step=run.durable_step,
         restarts=options.restarts,
         last_death=options.last_death,
-        machine=hardware.machine(data_dir),
+        machine=device.machine(data_dir),
     )
 
 
@@ -126,11 +124,8 @@ def trend(losses: list[float]) -> Literal["mejorando", "empeorando", "sin_cambio
     return "mejorando" if slope < 0 else "empeorando"
 
 
-def info(run: str, config: ModelConfig, server_id: str) -> Info:
-    """Describe the architecture."""
-    with torch.device("meta"):
-        model = CortezaCognitivaV4(config)
-    counts = [(p.numel(), p.requires_grad) for p in model.parameters()]
+def info(run: str, config: ModelConfig, parameters: tuple[int, int], *, server_id: str) -> Info:
+    """Describe the architecture; `parameters` are all, and those that are trained."""
     return Info(
         nombre=MODEL_NAME,
         version=version("omega21"),
@@ -143,8 +138,8 @@ def info(run: str, config: ModelConfig, server_id: str) -> Info:
                 f"capa 4: autoatención de {config.attention_heads} cabezas a {config.width}",
                 f"capa 5: anomalía, {config.dendrites} dendritas, {config.coherence} coherencias",
             ],
-            parametros_totales=sum(count for count, _ in counts),
-            parametros_entrenables=sum(count for count, trainable in counts if trainable),
+            parametros_totales=parameters[0],
+            parametros_entrenables=parameters[1],
         ),
         flujo=Flow(
             entrada=f"{config.features} características float32",

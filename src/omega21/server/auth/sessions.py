@@ -1,8 +1,9 @@
 """What a browser's session holds instead of the token: a ticket that the server can check.
 
 A ticket is `id.expiry.seal`: 128 random bits, a second since 1970, and an HMAC-SHA256 over both.
-The seal's key is made from the token by scrypt, so sessions outlive a restart and end when the token
-changes, and a ticket that leaks opens the server until it ends but does not give the token away.
+The seal's key is made from the token by scrypt, so sessions outlive a restart and end when the
+token changes, and a ticket that leaks opens the server until it ends but does not give the token
+away.
 """
 
 import hashlib

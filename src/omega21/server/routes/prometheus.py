@@ -61,7 +61,7 @@ class _Figures(Collector):
 
     def _server(self) -> Iterator[Metric]:
         engine = self._engine
-        labels = {"version": version("omega21"), "device": engine.hardware.name}
+        labels = {"version": version("omega21"), "device": engine.device.name}
         info = GaugeMetricFamily("omega21_info", "This server", labels=list(labels))
         info.add_metric(list(labels.values()), 1)
         yield info
@@ -74,7 +74,7 @@ class _Figures(Collector):
         yield GaugeMetricFamily(
             "omega21_device_memory_bytes",
             "Of the device, 0 without a GPU",
-            engine.hardware.memory_mb() * 1e6,
+            engine.device.memory_mb() * 1e6,
         )
         resident = process_bytes()
         if resident is not None:
