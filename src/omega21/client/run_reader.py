@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from omega21.client.events import Evaluated, Event, RunReady, StepsDone
-from omega21.client.store.checkpoints import checkpoint_folder, held_step
+from omega21.client.store.checkpoints import held_step
 from omega21.client.store.results import Results
 from omega21.client.store.run_folder import (
     RunRecord,
@@ -99,7 +99,7 @@ class StoredRun:
             step=self.results.last_step,
             target=steps,
             plan_steps=steps,
-            durable_step=held_step(checkpoint_folder(self.path)) or 0,
+            durable_step=held_step(self.path) or 0,
             paused=False,
             generation=0,
             digest=self.results.digest(self.results.last_step) or CHAIN_START,
