@@ -12,10 +12,9 @@ from omega21.protocol.plan import Segment
 from omega21.protocol.runs import RunState, RunSummary
 from omega21.protocol.steps import StepRecord
 
-How = Literal["created", "continued", "finishing", "adopted", "restored", "watched", "stored"]
-"""How the run was met: made new; its plan grew; its unfinished segment is being finished; taken
-over from the server, which had it while this machine did not; put back on a server that had not;
-looked at on the server while another program trains it; looked at in its folder."""
+How = Literal["created", "continued", "finishing", "watched", "stored"]
+"""How the run was met: made new; its plan grew; its unfinished segment is being finished; looked at
+on the server while another program trains it; looked at in its folder."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -265,8 +265,6 @@ def _how(how: str) -> str:
         "created": _("made"),
         "continued": _("continued"),
         "finishing": _("finishing what was begun"),
-        "adopted": _("taken over from the server"),
-        "restored": _("put back on the server"),
         "watched": _("on the server"),
         "stored": _("in its folder"),
     }[how]
