@@ -4,13 +4,18 @@ import json
 import random
 import shutil
 import sqlite3
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from omega21 import Client
+from omega21.cli.commands.report import Format, write_report
 from omega21.client.events import Event, Notice
 from omega21.client.store import results as results_module
 from omega21.client.store.archive import export_run, import_run
@@ -31,6 +36,8 @@ from omega21.protocol.errors import (
     RunFolderConflict,
 )
 from tests.client.folders import make_run
+from tests.client.runs import tiny
+from tests.servers import RunningServer
 
 
 def _rewritten(path: Path, **changes: object) -> str:
@@ -85,6 +92,30 @@ def test_a_folder_of_something_else_is_not_removed(tmp_path: Path) -> None:
     with pytest.raises(RunFolderConflict, match="no run folder"):
         check_removable(tmp_path / "mine")
     assert (tmp_path / "mine" / "thesis.txt").exists()
+
+
+def test_what_a_crash_leaves_of_a_run_that_was_removed_can_be_removed(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    with Client(server.address, token=server.token) as client:
+        options: dict[str, Any] = {"loggers": ["tensorboard"], "pull": "end"}
+        assert list(client.train(tiny("torn"), workdir=tmp_path, **options))
+    place = tmp_path / "torn"
+    for kind in Format:
+        write_report("torn", workdir=tmp_path, kind=kind)
+    # Those that no training leaves: of a run on this machine, of a verification, of W&B, of a kill.
+    for name in ("server", "verify", "wandb"):
+        (place / name).mkdir()
+    killed = "import os, sys; from pathlib import Path; from omega21.data import durable"
+    killed += "; durable.sync_file = lambda file: os._exit(9)"
+    killed += "; durable.write_durably(Path(sys.argv[1]), b'half')"
+    subprocess.run([sys.executable, "-c", killed, place / "plan.json"], check=False)
+    assert {"loggers", "tensorboard", "report.html"} <= {path.name for path in place.iterdir()}
+    assert list(place.glob(".plan.json.*.tmp"))
+
+    (place / "run.json").unlink()  # what is removed first makes it a folder of nobody's
+    remove_run_folder(place)
+    assert not place.exists()
 
 
 @pytest.mark.parametrize("name", ["shards", "results.sqlite", "plan.json", "run.json"])

@@ -6,6 +6,9 @@
     results.sqlite   one row a step
     log.jsonl        what happened, append-only
     checkpoint/      the newest checkpoint that was pulled, and its digest
+    verify/          the copy of the run that `omega21 verify` executes, while it does
+    loggers/         how far each logger is; event files are in tensorboard/ and wandb/
+    report.*         the report of the newest training: HTML, or Markdown and its images
     server/          the data folder of an embedded server, where there is one
     .lock            held by the one program that works on the run
 
@@ -14,6 +17,7 @@ a plan than plan.json, since a list is written here before it is sent.
 """
 
 import json
+import re
 import secrets
 import shutil
 import time
@@ -54,10 +58,12 @@ _UNREADABLE: Final = (
     *(OverflowError, RecursionError),  # an infinite number, brackets in brackets
 )
 
-_ENTRIES: Final = {
-    *("run.json", "plan.json", "shards", "results.sqlite", "results.sqlite-journal"),
-    *("log.jsonl", "checkpoint", "server", ".lock"),
-}
+_ENTRY: Final = re.compile(
+    r"(run|plan)\.json|shards|results\.sqlite(-journal)?|log\.jsonl|checkpoint|verify|server|\.lock"
+    r"|loggers|tensorboard|wandb|report\.(html|md)|report-[a-z-]+\.png"
+    r"|\..+\.\d+-\d+\.tmp"  # a file that a killed program was writing, see `opened_durably`
+)
+"""What a run folder may hold, each by its whole name."""
 
 _Stored = TypeVar("_Stored", bound=Document)
 
@@ -280,7 +286,7 @@ def check_removable(path: Path) -> None:
 
 def _is_remains(path: Path) -> bool:
     """Whether all in a folder is a run's: what a crash left of one that was made or removed."""
-    return {entry.name for entry in path.iterdir()} <= _ENTRIES
+    return all(_ENTRY.fullmatch(entry.name) for entry in path.iterdir())
 
 
 def read_run_folder(path: Path) -> tuple[RunRecord, int]:
