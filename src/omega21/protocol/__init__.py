@@ -4,4 +4,4 @@ Imports neither HTTP nor torch, so that both sides and every tool can use it.
 """
 
 PROTOCOL_VERSION = 1
-"""Raised when a client and a server of different versions could not work together."""
+"""Increased when a client and a server of different versions cannot work together."""

@@ -1,8 +1,8 @@
-"""Checkpoints: all that the steps after one depend on, in one safetensors file.
+"""Checkpoints: everything that later steps depend on, in one safetensors file.
 
 The file holds weights, optimizer state and the precision scaler; its metadata holds the record
-that says whose it is and where it stands. It goes up in pieces named by their content, and then
-as a list of them, since tunnels cut bodies at 100 MB.
+that identifies the run and the step. It is uploaded in parts named by their content, followed by
+a list of them, since tunnels limit bodies to 100 MB.
 """
 
 from collections.abc import Sequence
@@ -23,17 +23,17 @@ RECORD_KEY = "omega21.checkpoint"
 """Key of the record in the file's metadata."""
 
 UPLOAD_PART_BYTES = 8 * 2**20
-"""Most bytes of a piece of an upload."""
+"""Maximum size of an upload part, in bytes."""
 
 MAX_CHECKPOINT_BYTES = 4 * 2**30
 MAX_HEADER_BYTES = 2**20
 MAX_TENSORS = 10_000
 KEEP_WHILE_PULLED_SECONDS = 15 * 60.0
-"""What is being pulled is kept so long after its last range."""
+"""How long the server keeps a checkpoint that is being downloaded, after its last range request."""
 
 
 class CheckpointRecord(Document):
-    """Whose checkpoint it is, and where it stands."""
+    """The run and the step of a checkpoint."""
 
     format: int = CHECKPOINT_FORMAT
     run_id: RunId
@@ -50,14 +50,14 @@ class CheckpointRecord(Document):
 
 
 class CheckpointStored(Reply):
-    """The piece is on the server's disk."""
+    """The upload part is on the server's disk."""
 
     sha256: Sha256
     bytes: int
 
 
 class RestoreCheckpoint(Request):
-    """Puts a checkpoint together from its pieces and makes the run go on from there."""
+    """Assembles a checkpoint from its upload parts and continues the run from it."""
 
     run_id: RunId
     sha256: Sha256 = Field(description="of the whole file")
@@ -68,8 +68,8 @@ class RestoreCheckpoint(Request):
 def trained_plan_sha256(segments: Sequence[Segment], step: int) -> str:
     """Digest the part of a plan that steps up to `step` have used.
 
-    A segment that is trained to its end counts with its list of shards, the one under way with
-    its numbers alone, since its list may still grow.
+    A finished segment is included with its list of shards, an unfinished one with its numbers
+    only, since its list may still grow.
     """
     index = PlanIndex(segments)
     texts = []

@@ -1,7 +1,4 @@
-"""The digests that name things and prove that two runs are the same.
-
-Three of them: of named tensors (shards, weights), of a plan, and the chain over a run's results.
-"""
+"""Digests of named tensors (shards, weights), of plans, and of a run's results as a chain."""
 
 import hashlib
 import struct
@@ -19,17 +16,17 @@ DTYPE_NAMES: dict[np.dtype[np.generic], str] = {
     np.dtype("u1"): "U8",
     np.dtype("?"): "BOOL",
 }
-"""The tensor types of the wire, by the names that safetensors gives them."""
+"""The tensor types on the wire, by their safetensors names."""
 
 CHAIN_START = "0" * 32
 """The chained digest of a run without results."""
 
 
 def tensors_sha256(tensors: Mapping[str, NDArray[np.generic]]) -> str:
-    """Name tensors by their content.
+    """Return the digest of named tensors.
 
     SHA-256 over name, type, shape and little-endian C-order bytes of each tensor, in name order,
-    as 64 hexadecimal digits. Independent of how they were stored or sent.
+    as 64 hexadecimal digits. Independent of how they are stored or sent.
     """
     hasher = hashlib.sha256()
     for name in sorted(tensors):
@@ -54,7 +51,7 @@ def chain_result(previous: str, step: int, loss: float | None) -> str:
 
 
 def documents_sha256(documents: Iterable[str]) -> str:
-    """Digest texts in order, each preceded by its length, as 64 hexadecimal digits."""
+    """Digest texts in order, each with its length as a prefix, as 64 hexadecimal digits."""
     hasher = hashlib.sha256()
     for text in documents:
         encoded = text.encode()

@@ -4,65 +4,65 @@
     ├── RequestRefused                the request is wrong: sending it again will not help
     │   ├── InvalidRequest            a field or an option is missing, unknown or out of range
     │   ├── InvalidSamples            wrong width, NaN, infinity, a label other than 0 or 1, none
-    │   ├── InvalidShard              a damaged shard, or one that its name does not fit
-    │   ├── InvalidDataFile           a file that holds no data set
-    │   ├── InvalidCheckpoint         a file that is no checkpoint, or not one of this run
-    │   ├── InvalidAddress            an address that is not one
-    │   ├── BodyTooLarge              more bytes than the server takes in one request
+    │   ├── InvalidShard              a damaged shard, or one that does not match its digest
+    │   ├── InvalidDataFile           a file that is not a data set
+    │   ├── InvalidCheckpoint         a file that is not a checkpoint, or not of this run
+    │   ├── InvalidAddress            not the address of a server
+    │   ├── BodyTooLarge              a body larger than the limit of the call
     │   ├── UnsupportedEncoding       a content type or encoding the server does not read
     │   ├── NonFinite                 an inline batch whose loss or gradient is not finite
-    │   ├── BudgetExceeded            a training that needs more bytes than it may
-    │   ├── KeyReused                 an Idempotency-Key that came with another body before
-    │   ├── HeadTooLarge              more of a request's address and headers than the server reads
+    │   ├── BudgetExceeded            a training whose traffic exceeds its budget
+    │   ├── KeyReused                 an Idempotency-Key that was used with another body
+    │   ├── HeadTooLarge              a request's address and headers exceed the limit
     │   ├── Unauthorized              no token, or a wrong one
-    │   │   └── TooManyAttempts       … after many others; the right one still opens
+    │   │   └── TooManyAttempts       … after many others; a valid one is still accepted
     │   ├── ForeignOrigin             a Host or Origin that this server does not serve
     │   ├── NotFound                  no such address on the server
     │   │   ├── UnknownRun
     │   │   ├── UnknownSegment
     │   │   ├── UnknownShard
     │   │   └── UnknownCheckpoint
-    │   ├── ExtraMissing              what was asked for needs a package that is not installed
+    │   ├── ExtraMissing              an optional package is not installed
     │   ├── MethodNotAllowed
     │   └── TooManyRuns
-    ├── Conflict                      the request is right, the state does not allow it
+    ├── Conflict                      a valid request that the current state does not allow
     │   ├── OtherRun                  a run of that name with another id
     │   ├── OtherConfig               the run exists with another configuration
     │   ├── RunDeleted                the id of a run that was removed
     │   ├── PlanConflict              a segment that contradicts the stored plan
     │   ├── PlanUnfinished            an inline batch while planned steps are untrained
-    │   ├── StillRunning              the same request is being worked on
+    │   ├── StillRunning              the same request is still being processed
     │   ├── RunPaused                 an inline batch for a paused run
     │   ├── Diverged                  ten steps in a row were not finite
     │   ├── NonFiniteSteps            a training ended, and some steps of it were not finite
     │   ├── RunFolderConflict         a run folder that does not fit the command
-    │   └── NotReproduced             a run executed again that came to other bits
-    ├── ServerFailure                 the server cannot do it now
+    │   └── NotReproduced             a run executed again computed other bits
+    ├── ServerFailure                 a valid request that the server cannot carry out now
     │   ├── StorageFull
     │   ├── OutOfDeviceMemory         not even one sample fits
     │   ├── Unavailable               starting, stopping or restarting
-    │   │   └── Overloaded            more at once than the server has room for
-    │   ├── NotOnThisServer           an extra is missing here
+    │   │   └── Overloaded            too many requests at once
+    │   ├── NotOnThisServer           an optional package is not installed there
     │   ├── InternalError
-    │   ├── TunnelNotSetUp            no token or no program to open a tunnel with
-    │   ├── TunnelRefused             its provider said no
-    │   └── TunnelLost                its provider was not reached, or its program ended
+    │   ├── TunnelNotSetUp            no token or no program for the tunnel
+    │   ├── TunnelRefused             the provider refused it
+    │   └── TunnelLost                the provider is not reachable, or its program ended
     ├── StorageFailure                a file cannot be read or written where the command runs
     │   ├── DiskFull
-    │   ├── FileLocked                another program holds it
+    │   ├── FileLocked                another program has it open
     │   ├── PermissionDenied
     │   ├── ReadOnlyStorage
     │   └── LocksUnsupported          a file system without locks
-    └── LinkFailure                   the server was not reached, or something else answered
+    └── LinkFailure                   the server is not reachable, or something else answered
         ├── Unreachable
         │   ├── TunnelOffline         nothing is connected to the tunnel's address
-        │   └── OutOfPatience         … for as long as it was to be waited for
-        ├── TunnelLimit               what the tunnel carries in a month is used up
+        │   └── OutOfPatience         … for as long as `--patience` says
+        ├── TunnelLimit               the tunnel's monthly limit is used up
         ├── TimedOut
-        │   └── SlowRequest           a request that the server gave up waiting for
-        ├── NotOmega21                another service, a router's page, a tunnel's own page
-        │   └── InvalidReply          … or a server whose reply is too large or not what it says
-        ├── OtherVersion              an omega21 that speaks another protocol
+        │   └── SlowRequest           the server stopped waiting for the rest of a request
+        ├── NotOmega21                another service, a login page, a tunnel's own page
+        │   └── InvalidReply          … or a reply that is too large or malformed
+        ├── OtherVersion              an omega21 server with another protocol version
         └── UnknownProblem            a code that this version does not know
 
 A new error: add the class here with a code, an HTTP status and a free exit number; raise it with
@@ -83,9 +83,9 @@ from omega21.protocol.printable import printable_lines
 class OmegaError(Exception):
     """Base of every error that omega21 raises on purpose.
 
-    `message` says what is wrong and where, `hint` what to do, in the language that is spoken where
-    the error is raised; `str(error)` says both, in the one spoken where it is read. `retry_after`
-    is in seconds.
+    `message` says what is wrong and where, `hint` what to do, both in the language of the context
+    in which the error is raised; `str(error)` has both, in the language of the context in which it
+    is read. `retry_after` is in seconds.
     """
 
     code: ClassVar[str] = "omega21_error"
@@ -102,8 +102,8 @@ class OmegaError(Exception):
         super().__init__(message)
 
     def __str__(self) -> str:
-        """Say what is wrong and what to do, in the language that is spoken here."""
-        # Also where nothing of ours shows it: in a notebook, or at the end of a trace.
+        """Return the message and the hint, in the language of the current context."""
+        # Also shown outside the command line: in a notebook, or at the end of a traceback.
         return printable_lines(f"{self.message}; {self.hint}" if self.hint else str(self.message))
 
 
@@ -124,7 +124,7 @@ class InvalidRequest(RequestRefused):
 
 
 class InvalidSamples(RequestRefused):
-    """Samples of a wrong width, not finite, with a label other than 0 or 1, or none at all."""
+    """Samples of a wrong width, not finite, with a label other than 0 or 1, or an empty set."""
 
     code = "invalid_samples"
     http_status = 422
@@ -132,7 +132,7 @@ class InvalidSamples(RequestRefused):
 
 
 class InvalidShard(RequestRefused):
-    """A shard that is damaged, too large, or not the one that its name says."""
+    """A shard that is damaged, too large, or does not match its digest."""
 
     code = "invalid_shard"
     http_status = 422
@@ -140,7 +140,7 @@ class InvalidShard(RequestRefused):
 
 
 class InvalidDataFile(RequestRefused):
-    """A file that does not hold a data set, or not an archive of a run."""
+    """A file that is not a data set, or not the archive of a run."""
 
     code = "invalid_data_file"
     http_status = 422
@@ -148,7 +148,7 @@ class InvalidDataFile(RequestRefused):
 
 
 class InvalidCheckpoint(RequestRefused):
-    """A file that is no checkpoint, a damaged one, or one of another run."""
+    """A file that is not a checkpoint, is damaged, or belongs to another run."""
 
     code = "invalid_checkpoint"
     http_status = 422
@@ -156,14 +156,14 @@ class InvalidCheckpoint(RequestRefused):
 
 
 class ExtraMissing(RequestRefused):
-    """What was asked for needs an optional package of the client that is not installed."""
+    """An optional package that this call needs is not installed with the client."""
 
     code = "extra_missing"
     exit_code = 80
 
     @classmethod
     def of(cls, extra: str, *, for_what: str) -> Self:
-        """Name what needs an extra, and how that is installed."""
+        """Name the feature, the missing extra and the command that installs it."""
         return cls(
             _("{what} needs a package that is not installed").format(what=for_what),
             hint=_("in your copy of the repository: {command}").format(
@@ -181,7 +181,7 @@ class InvalidAddress(RequestRefused):
 
 
 class BodyTooLarge(RequestRefused):
-    """More bytes than the server takes in one request."""
+    """A body larger than the limit of the call."""
 
     code = "body_too_large"
     http_status = 413
@@ -189,7 +189,7 @@ class BodyTooLarge(RequestRefused):
 
 
 class UnsupportedEncoding(RequestRefused):
-    """A content type or content encoding that the server does not read."""
+    """A content type or content encoding that the server does not support."""
 
     code = "unsupported_encoding"
     http_status = 415
@@ -197,7 +197,7 @@ class UnsupportedEncoding(RequestRefused):
 
 
 class HeadTooLarge(RequestRefused):
-    """An address and headers that are longer, or more, than the server reads."""
+    """The request's address and headers exceed the server's limits."""
 
     code = "head_too_large"
     http_status = 431
@@ -214,7 +214,7 @@ class NonFinite(RequestRefused):
 
 
 class BudgetExceeded(RequestRefused):
-    """A training that needs more bytes over the link than `--budget` allows."""
+    """A training whose traffic would exceed `--budget`."""
 
     code = "budget_exceeded"
     http_status = 422
@@ -223,7 +223,7 @@ class BudgetExceeded(RequestRefused):
 
 
 class KeyReused(RequestRefused):
-    """An Idempotency-Key that came with another body before."""
+    """An Idempotency-Key that was used with another body before."""
 
     code = "idempotency_key_reused"
     http_status = 422
@@ -232,7 +232,7 @@ class KeyReused(RequestRefused):
 
 
 class Unauthorized(RequestRefused):
-    """No token, or one that is not this server's."""
+    """No token, or not the token of this server."""
 
     code = "unauthorized"
     http_status = 401
@@ -243,12 +243,12 @@ class Unauthorized(RequestRefused):
 
 
 class TooManyAttempts(Unauthorized):
-    """A wrong token after many other wrong ones; the right one still opens."""
+    """A wrong token after many other wrong ones; a valid token is still accepted."""
 
     code = "too_many_attempts"
     http_status = 429
     exit_code = 60
-    default_hint = N_("the right token opens at any time: look it up where the server was started")
+    default_hint = N_("a valid token is always accepted: look it up where the server was started")
 
 
 class ForeignOrigin(RequestRefused):
@@ -302,7 +302,7 @@ class UnknownCheckpoint(NotFound):
 
 
 class MethodNotAllowed(RequestRefused):
-    """An address that exists, asked with a method that it does not have."""
+    """A method that this address does not support."""
 
     code = "method_not_allowed"
     http_status = 405
@@ -311,7 +311,7 @@ class MethodNotAllowed(RequestRefused):
 
 
 class TooManyRuns(RequestRefused):
-    """The server holds as many runs as it may."""
+    """The server has its maximum number of runs."""
 
     code = "too_many_runs"
     http_status = 409
@@ -320,7 +320,7 @@ class TooManyRuns(RequestRefused):
 
 
 class Conflict(OmegaError):
-    """The request is well formed, but the state it meets does not allow it."""
+    """A valid request that the current state does not allow."""
 
     code = "conflict"
     http_status = 409
@@ -346,7 +346,7 @@ class OtherConfig(Conflict):
 
 
 class RunDeleted(Conflict):
-    """The id of a run that was removed; a removed id stays dead."""
+    """The id of a run that was removed; it cannot be used again."""
 
     code = "run_deleted"
     http_status = 410
@@ -371,7 +371,7 @@ class PlanUnfinished(Conflict):
 
 
 class StillRunning(Conflict):
-    """The same request is being worked on."""
+    """The same request is still being processed."""
 
     code = "still_running"
     exit_code = 36
@@ -397,7 +397,7 @@ class Diverged(Conflict):
 
 
 class NonFiniteSteps(Conflict):
-    """A training came to its end, and some of its steps were not finite and trained nothing."""
+    """A training finished with steps that were not finite and changed nothing."""
 
     code = "non_finite_steps"
     exit_code = 41
@@ -414,14 +414,14 @@ class RunFolderConflict(Conflict):
 
 
 class NotReproduced(Conflict):
-    """A run that was executed again and came to other bits."""
+    """A run that was executed again and computed other bits."""
 
     code = "not_reproduced"
     exit_code = 40
 
 
 class ServerFailure(OmegaError):
-    """The server understood, and cannot do it now."""
+    """A valid request that the server cannot carry out now."""
 
     code = "server_failure"
     http_status = 500
@@ -429,7 +429,7 @@ class ServerFailure(OmegaError):
 
 
 class StorageFull(ServerFailure):
-    """No room on the server's disk, or in the share of it that omega21 may use."""
+    """The server's disk, or the share of it that omega21 may use, is full."""
 
     code = "storage_full"
     http_status = 507
@@ -438,7 +438,7 @@ class StorageFull(ServerFailure):
 
 
 class OutOfDeviceMemory(ServerFailure):
-    """Not even a part of one sample fits in the device's memory."""
+    """Not even one sample fits in the device's memory."""
 
     code = "out_of_device_memory"
     http_status = 507
@@ -456,7 +456,7 @@ class Unavailable(ServerFailure):
 
 
 class Overloaded(Unavailable):
-    """More requests at once, or more in their bodies, than the server has room for."""
+    """Too many requests at once, or too many bytes in their bodies."""
 
     code = "overloaded"
     http_status = 429
@@ -464,7 +464,7 @@ class Overloaded(Unavailable):
 
 
 class NotOnThisServer(ServerFailure):
-    """Something that is not installed here."""
+    """A package that this request needs is not installed on the server."""
 
     code = "not_installed"
     http_status = 501
@@ -480,21 +480,21 @@ class InternalError(ServerFailure):
 
 
 class TunnelNotSetUp(ServerFailure):
-    """What a tunnel needs is not on this machine: a token, an SDK, a program."""
+    """A token, an SDK or a program that a tunnel needs is missing on this machine."""
 
     code = "tunnel_not_set_up"
     exit_code = 64
 
 
 class TunnelRefused(ServerFailure):
-    """A tunnel's provider does not open one: a wrong token, a used-up quota, too many at once."""
+    """The provider refuses the tunnel: a wrong token, an exhausted quota, too many at once."""
 
     code = "tunnel_refused"
     exit_code = 65
 
 
 class TunnelLost(ServerFailure):
-    """A tunnel's provider was not reached from the server, or its program ended."""
+    """The tunnel's provider is not reachable from the server, or its program ended."""
 
     code = "tunnel_lost"
     exit_code = 66
@@ -511,7 +511,7 @@ class StorageFailure(OmegaError):
 
 
 class DiskFull(StorageFailure):
-    """No room on this machine's disk, or no more of it for this user."""
+    """This machine's disk, or this user's quota, is full."""
 
     code = "disk_full"
     http_status = 507
@@ -520,7 +520,7 @@ class DiskFull(StorageFailure):
 
 
 class FileLocked(StorageFailure):
-    """A file that another program holds, for longer than it was waited for."""
+    """A file that another program has locked, for longer than the timeout."""
 
     code = "file_locked"
     http_status = 503
@@ -537,7 +537,7 @@ class PermissionDenied(StorageFailure):
 
 
 class ReadOnlyStorage(StorageFailure):
-    """A file or file system that can only be read."""
+    """A read-only file or file system."""
 
     code = "read_only_storage"
     exit_code = 94
@@ -545,7 +545,7 @@ class ReadOnlyStorage(StorageFailure):
 
 
 class LocksUnsupported(StorageFailure):
-    """A file system without the locks that keep two programs apart."""
+    """A file system that does not support locks."""
 
     code = "locks_unsupported"
     exit_code = 95
@@ -553,7 +553,7 @@ class LocksUnsupported(StorageFailure):
 
 
 class LinkFailure(OmegaError):
-    """The server was not reached, or something else answered in its place."""
+    """The server is not reachable, or something else answered in its place."""
 
     code = "link_failure"
     http_status = 502
@@ -580,7 +580,7 @@ class TunnelOffline(Unreachable):
 
 
 class OutOfPatience(Unreachable):
-    """The server was reached before, and then not for as long as `--patience` says."""
+    """The connection was lost for as long as `--patience` says."""
 
     code = "out_of_patience"
     exit_code = 76
@@ -588,7 +588,7 @@ class OutOfPatience(Unreachable):
 
 
 class TunnelLimit(LinkFailure):
-    """The tunnel has carried as much as it may in a month; waiting does not help."""
+    """The tunnel's monthly limit is used up; a retry does not help."""
 
     code = "tunnel_limit"
     exit_code = 68
@@ -599,7 +599,7 @@ class TunnelLimit(LinkFailure):
 
 
 class TimedOut(LinkFailure):
-    """No answer within the time allowed."""
+    """No answer within the timeout."""
 
     code = "timed_out"
     http_status = 504
@@ -608,7 +608,7 @@ class TimedOut(LinkFailure):
 
 
 class SlowRequest(TimedOut):
-    """A request whose rest did not come within the time that the server waits for it."""
+    """The rest of a request did not arrive within the server's timeout."""
 
     code = "slow_request"
     http_status = 408
@@ -625,7 +625,7 @@ class NotOmega21(LinkFailure):
 
 
 class InvalidReply(NotOmega21):
-    """A reply that is too large, wrongly encoded, or not what was asked for."""
+    """A reply that is too large, wrongly encoded, or malformed."""
 
     code = "invalid_reply"
     exit_code = 77
@@ -633,7 +633,7 @@ class InvalidReply(NotOmega21):
 
 
 class OtherVersion(LinkFailure):
-    """An omega21 server that speaks another version of the protocol."""
+    """An omega21 server with another version of the protocol."""
 
     code = "other_version"
     exit_code = 74
@@ -641,7 +641,7 @@ class OtherVersion(LinkFailure):
 
 
 class UnknownProblem(LinkFailure):
-    """A problem whose code this version does not know."""
+    """An error whose code this version does not know."""
 
     code = "unknown_problem"
     exit_code = 75
@@ -666,7 +666,7 @@ PROBLEM_MEDIA_TYPE = "application/problem+json"
 
 
 def error_classes(root: type[OmegaError] = OmegaError) -> Iterator[type[OmegaError]]:
-    """Walk the tree below `root`, itself first, in the order of definition."""
+    """Yield `root` and every class below it, in the order of definition."""
     yield root
     for child in root.__subclasses__():
         yield from error_classes(child)
@@ -685,7 +685,7 @@ def to_problem(error: OmegaError) -> Problem:
 
 
 def from_problem(problem: Problem) -> OmegaError:
-    """Make the exception that the server described, of the same class where it is known."""
+    """Create the exception that the server described, of the same class if it is known."""
     known = {cls.code: cls for cls in error_classes()}
     cls = known.get(problem.code)
     if cls is None:

@@ -1,7 +1,7 @@
-"""Evaluations: how well a run scored held-out samples at a step, as its client computed it.
+"""Evaluations: how well a run scores held-out samples at a step.
 
-The scores are joined on the client; it records what came of them on the server, where a watcher
-reads them.
+The client joins the scores of all samples, computes the evaluation, and records it on the server,
+where the dashboard and other clients read it.
 """
 
 from typing import Annotated
@@ -12,7 +12,7 @@ from omega21.protocol.messages import Reply, Request
 from omega21.protocol.names import RunId, RunName
 
 MAX_EVALUATIONS = 1000
-"""Most evaluations in one reply."""
+"""Maximum number of evaluations in one reply."""
 
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Area = Annotated[float, Field(ge=0, le=1)]

@@ -1,4 +1,4 @@
-"""What a watcher reads of a run's past: results thinned out, feedback, events, memory."""
+"""A run's history: aggregated results, feedback, events, memory."""
 
 from typing import Literal
 
@@ -10,7 +10,7 @@ from omega21.protocol.names import RunName
 from omega21.protocol.runs import RunSummary
 
 MAX_POINTS = 2000
-"""Most points of a series in one reply."""
+"""Maximum number of points of a series in one reply."""
 
 MAX_FEEDBACK = 500
 MAX_EVENTS = 500
@@ -27,15 +27,15 @@ EventKind = Literal[
     "failed",
     "warning",
 ]
-"""started: the server, by a person; restarted: by its supervisor, after a death. restored: from a
-checkpoint that was sent. conditions: steps from here on were computed on another device or version.
-parts: batches are computed in parts, since they do not fit. refused: a step was not finite.
+"""started: the server, by a person; restarted: by its supervisor, after a crash. restored: from an
+uploaded checkpoint. conditions: later steps were computed on another device or version.
+parts: batches are computed in micro-batches, since they do not fit. refused: a step was not finite.
 replay_differs: a step came out differently when it was computed again. diverged, failed: the run
 stopped. warning: from the server's log, such as a full disk."""
 
 
 class RunPosition(RunSummary):
-    """A run's position, and numbers that change whenever there is more of something."""
+    """A run's position, and counters that change whenever there is something new."""
 
     mark: str = Field(description="another one whenever there is something new to see of the run")
     evaluations: int = Field(description="number of the newest evaluation, 0 for none")
@@ -44,7 +44,7 @@ class RunPosition(RunSummary):
 
 
 class Points(Reply):
-    """Results thinned out, as columns of equal length; one entry of each makes a point.
+    """Aggregated results, as columns of equal length; one entry of each makes a point.
 
     A point covers the steps up to its own, from the multiple of the series' width before it.
     """
@@ -67,9 +67,9 @@ class Points(Reply):
 
 
 class SeriesReply(RunPosition):
-    """A run's results thinned out: a point for each `width` steps.
+    """A run's aggregated results: a point for each `width` steps.
 
-    Widths are powers of two; when a run has outgrown one, all of its points are to be read again.
+    Widths are powers of two; when the width doubles, all points have to be read again.
     """
 
     width: int = Field(description="steps that a point covers; the newest one may cover fewer")
@@ -78,7 +78,7 @@ class SeriesReply(RunPosition):
 
 
 class FeedbackRow(Reply):
-    """What a client did with the dendrites, and whether it helped."""
+    """Adjustments of the dendrites that a client made, and whether they were validated."""
 
     at: float = Field(description="seconds since 1970, by the server's clock")
     validated: bool
@@ -86,7 +86,7 @@ class FeedbackRow(Reply):
 
 
 class FeedbackHistory(Reply):
-    """The newest feedback of a run, oldest first, and what all of it comes to."""
+    """The newest feedback of a run, oldest first, and the totals of all feedback."""
 
     run: RunName
     statistics: FeedbackStatistics
@@ -94,7 +94,7 @@ class FeedbackHistory(Reply):
 
 
 class Event(Reply):
-    """Something that happened to the server, or to one of its runs."""
+    """An event of the server or of one of its runs."""
 
     at: float | None = Field(description="seconds since 1970, by the server's clock; null: unknown")
     kind: EventKind

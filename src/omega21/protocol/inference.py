@@ -1,4 +1,4 @@
-"""Requests that compute with a run's weights and change nothing."""
+"""Inference requests: they compute with a run's weights and change nothing."""
 
 from pydantic import Field
 
@@ -6,7 +6,7 @@ from omega21.protocol.messages import Request
 from omega21.protocol.names import Sha256
 
 MAX_SHARDS_TO_COMPUTE = 8
-"""Shards in one request, so that training waits for at most that much."""
+"""Maximum number of shards in one request: it bounds how long training waits."""
 
 
 class ComputeRequest(Request):

@@ -1,6 +1,6 @@
-"""The seven calls that existing clients of this contract make: field names are fixed.
+"""The seven calls of the earlier system: their field names are fixed.
 
-Requests ignore fields that we do not know, and replies may hold more than those clients read.
+Requests ignore unknown fields, and replies may have more fields than older clients read.
 """
 
 from typing import Annotated, Literal
@@ -66,7 +66,7 @@ class Trained(Reply):
 
 
 class FeedbackDendritas(LegacyRequest):
-    """What the client did with the dendrites: the adjustments applied, and whether they helped."""
+    """Adjustments of the dendrites that the client applied, and whether they were validated."""
 
     ajustes_aplicados: Annotated[
         list[Adjustment], Field(min_length=DENDRITES, max_length=DENDRITES)
@@ -107,7 +107,7 @@ class Statistics(Reply):
 
 
 class Machine(Reply):
-    """What a server computes on, as it is at this moment; sizes in bytes."""
+    """The server's device and memory at this moment; sizes in bytes."""
 
     device: str = Field(description="name of the GPU; cpu or mps without one")
     device_memory_total: int | None = Field(default=None, description="null without a GPU")
@@ -142,7 +142,7 @@ class Status(Reply):
 
 
 class Health(Reply):
-    """The server lives."""
+    """The server is alive."""
 
     alive: Literal[True] = True
     timestamp: str
@@ -166,7 +166,7 @@ class Flow(Reply):
 
 
 class Info(Reply):
-    """What this server is: the model, and which protocol and server a client talks to."""
+    """The model, the protocol version and the identity of this server."""
 
     nombre: str
     version: str

@@ -7,10 +7,10 @@ from pydantic import Field
 from omega21.protocol.messages import Reply
 
 MAX_LOG_LINES: Final = 10_000
-"""Most lines of one reply."""
+"""Maximum number of lines in one reply."""
 
 MAX_LOG_BYTES: Final = 2_000_000
-"""Most bytes of the lines of one reply, before it is compressed."""
+"""Maximum size of the lines in one reply, in bytes, before compression."""
 
 
 class LogLines(Reply):

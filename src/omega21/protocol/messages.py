@@ -1,9 +1,8 @@
-"""The two bases of every message on the wire, and the one way to read a stored or received one.
+"""Base classes of the messages on the wire.
 
-A request is read strictly, so that a misspelt field is an error and not a silence. A reply, and
-whatever another version wrote to disk, is read leniently, so that an older client can talk to a
-newer server. The seven older calls read their requests leniently too: their clients send fields
-that this server does not know.
+Requests are strict, so that a misspelt field is an error. Replies, and documents that another
+version wrote to disk, are lenient, so that an older client can talk to a newer server. The seven
+older calls have lenient requests too: their clients send fields that this server does not know.
 """
 
 from typing import Self
@@ -12,13 +11,13 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Request(BaseModel):
-    """A message a client sends: frozen, unknown fields refused."""
+    """A message that a client sends: frozen, unknown fields are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Reply(BaseModel):
-    """A message a server sends or a program stored: frozen, unknown fields ignored."""
+    """A message that a server sends or a program has stored: frozen, unknown fields are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 

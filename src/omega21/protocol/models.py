@@ -1,4 +1,4 @@
-"""What a run's model and optimizer are: every size and rate, fixed when the run is created."""
+"""Configuration of a run's model and optimizer: fixed when the run is created."""
 
 from typing import Annotated, Final, Self
 
@@ -45,7 +45,7 @@ class ModelConfig(Document):
     coherence: Size = 64
     """Layer 5: values of the coherence head, each in [-1, 1]."""
     dropout: Share = 0.1
-    """Share of layer 3's hidden units that a training step leaves out."""
+    """Dropout probability of layer 3's hidden units."""
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Self:
@@ -86,9 +86,9 @@ class OptimizerConfig(Document):
     """AdamW (Loshchilov and Hutter, 2019) and its learning rate, a function of the step alone."""
 
     learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 1e-3
-    """Rate after the warm-up."""
+    """Learning rate after the warm-up."""
     lr_multiplier: Annotated[float, Field(gt=0.0, le=1000.0)] = 30.0
-    """Multiplier of the rate for the linear path from the tokens' statistics."""
+    """Multiplier of the learning rate for the linear path from the tokens' statistics."""
     beta1: Share = 0.9
     """Decay of the mean of gradients."""
     beta2: Share = 0.999
@@ -100,4 +100,4 @@ class OptimizerConfig(Document):
     warmup_steps: Annotated[int, Field(ge=0, le=1_000_000)] = 3
     """Steps over which the rate rises linearly to its full value."""
     max_grad_norm: Annotated[float, Field(gt=0.0, le=1e6)] = 1.0
-    """Norm to which a step's gradient is cut."""
+    """Norm to which a step's gradient is clipped."""

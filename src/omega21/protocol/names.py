@@ -1,7 +1,7 @@
-"""The forms of names: runs, ids, digests, keys.
+"""The syntax of names: runs, ids, digests, keys.
 
 A run's name is a folder's name on the user's machine, so it is lower case (file systems differ in
-case), has no dots or separators, and is none of the names that Windows keeps for devices.
+case), has no dots or separators, and is not a device name of Windows.
 """
 
 import re
@@ -22,7 +22,7 @@ _WINDOWS_DEVICES = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)$")
 
 
 def check_run_name(name: str) -> str:
-    """Return `name` if a run may have it; ValueError says what is allowed."""
+    """Return `name` if it is valid for a run. Raises ValueError, which says what is allowed."""
     if not re.fullmatch(RUN_NAME_PATTERN, name) or _WINDOWS_DEVICES.match(name):
         raise ValueError(
             _(

@@ -24,11 +24,11 @@ SourceKind = Literal["simple", "temporal", "neuronal", "file", "inline"]
 
 
 SamplesType = Literal["float32", "float16"]
-"""What a feature is sent and stored as. Steps are computed on float32 either way."""
+"""The type in which features are sent and stored. Steps are computed in float32 either way."""
 
 
 class Source(Document):
-    """Where the samples of a segment come from: what it takes to make them again."""
+    """The source of a segment's samples: everything needed to generate or read them again."""
 
     kind: SourceKind
     seed: int = Field(default=0, ge=0, lt=2**63)
@@ -38,14 +38,17 @@ class Source(Document):
 
 
 class ShardRef(Document):
-    """A shard of a segment: its name and how many samples it holds."""
+    """A shard of a segment: its digest and its number of samples."""
 
     sha256: Sha256
     samples: int = Field(gt=0, le=MAX_SAMPLES)
 
 
 class Segment(Document):
-    """A stretch of the plan. Its numbers are fixed at its first PUT; its shard list only grows."""
+    """A section of the plan. Its numbers are fixed by its first PUT.
+
+    Its list of shards only grows.
+    """
 
     samples: int = Field(gt=0, le=MAX_SAMPLES)
     batch_size: int = Field(gt=0, le=MAX_BATCH_SIZE)
@@ -91,7 +94,7 @@ class Segment(Document):
         return self.listed_samples == self.samples
 
     def numbers(self) -> Self:
-        """Return the segment without its list: what its first PUT fixed."""
+        """Return the segment without its list of shards: what its first PUT fixed."""
         return self.model_copy(update={"shards": ()})
 
     def is_extension_of(self, other: "Segment") -> bool:
@@ -116,7 +119,7 @@ class Plan(Reply):
 
 
 class SegmentStored(RunSummary):
-    """The segment is in the plan, on disk; `missing` says which of its shards are not here."""
+    """The segment is in the plan, on disk; `missing` has its shards that the server lacks."""
 
     missing: list[Sha256] = Field(description="listed shards not on the server; at most 1000")
 

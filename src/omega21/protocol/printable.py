@@ -1,4 +1,4 @@
-"""Text that somebody else wrote, made safe to show in a terminal, a browser or a log."""
+"""Text from elsewhere, made safe to show in a terminal, a browser or a log."""
 
 import unicodedata
 from typing import Final
@@ -12,9 +12,8 @@ _JOINERS: Final = "\u200c\u200d"
 def printable(text: str, *, most: int | None = None) -> str:
     r"""Return the text on one line with every control and bidirectional character as its escape.
 
-    An escape is written as Python writes it: `\x1b`, `\n`, `\u202e`. Nothing else changes, so text
-    that is harmless comes out as it went in. Longer than `most` characters, it is cut there and
-    ends in an ellipsis.
+    An escape is written as Python writes it: `\x1b`, `\n`, `\u202e`. Nothing else changes. A
+    text longer than `most` characters is truncated and ends in an ellipsis.
     """
     if most is not None and len(text) > most:
         text = text[: most - 1] + "…"
@@ -24,7 +23,7 @@ def printable(text: str, *, most: int | None = None) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """Return the text as `printable` does, line by line: its line breaks stay."""
+    """Return the text as `printable` does, with its line breaks kept."""
     return "\n".join(printable(line) for line in text.split("\n"))
 
 

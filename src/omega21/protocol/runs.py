@@ -1,4 +1,4 @@
-"""Runs: their configuration, their state, and what is done with them."""
+"""Runs: configuration, state, and the requests that change them."""
 
 from typing import Literal
 
@@ -12,12 +12,12 @@ Precision = Literal["float32", "bfloat16", "float16"]
 PrecisionAsked = Literal["auto", "float32", "bfloat16", "float16"]
 
 RunStatus = Literal["idle", "training", "waiting", "paused", "diverged", "failed"]
-"""What a run does: at its target; training; waiting for shards; paused; stopped for good (ten
+"""The state of a run: finished; training; waiting for shards; paused; stopped for good (ten
 steps in a row not finite); stopped until the server restarts (its device or disk failed)."""
 
 
 class RunConfig(Document):
-    """What defines a run beside its plan; fixed when the run is made."""
+    """What defines a run besides its plan; fixed when the run is created."""
 
     model: ModelConfig = Field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
@@ -29,7 +29,7 @@ class RunConfig(Document):
 
 
 class CreateRun(Request):
-    """Creates a run, or confirms that it is there with this id and configuration."""
+    """Creates a run, or confirms that it exists with this id and configuration."""
 
     id: RunId
     config: RunConfig = Field(default_factory=RunConfig)
@@ -51,7 +51,7 @@ class Control(Request):
 
 
 class Environment(Document):
-    """The conditions under which steps from `from_step` on were computed; they make the bits."""
+    """The environment in which steps from `from_step` on were computed; it decides their bits."""
 
     from_step: int
     device: str
@@ -62,12 +62,12 @@ class Environment(Document):
     omega21_version: str
 
     def same_bits(self, other: "Environment") -> bool:
-        """Whether both describe the same conditions, wherever they begin."""
+        """Whether both are the same environment, whatever their first step."""
         return self.model_copy(update={"from_step": other.from_step}) == other
 
 
 class RunSummary(Reply):
-    """A run's position: what a watcher needs with every poll."""
+    """A run's position, as every long poll returns it."""
 
     run: RunName
     id: RunId
@@ -83,7 +83,7 @@ class RunSummary(Reply):
 
 
 class RunState(RunSummary):
-    """Everything about a run but its results."""
+    """Everything about a run except its results."""
 
     weights_sha256: Sha256 = Field(description="of the weights after `step`, in name order")
     segments: int
@@ -98,7 +98,7 @@ class RunState(RunSummary):
 
 
 class ListedRun(RunSummary):
-    """A run in the list of all, with what it came to so far."""
+    """A run in the list of runs, with its results so far."""
 
     loss: float | None = Field(default=None, description="of the newest step that counted")
     auroc: float | None = Field(default=None, description="of the newest evaluation")
@@ -111,7 +111,7 @@ class RunList(Reply):
 
 
 class RunRemoved(Reply):
-    """A run was removed; its id stays dead."""
+    """A run was removed; its id cannot be used again."""
 
     run: RunName
     id: RunId

@@ -2,9 +2,9 @@
 
 A shard travels as a safetensors file, compressed with zstd. Its float tensors are stored there as
 byte planes: a tensor of n-byte items becomes a U8 tensor [n, items], all first bytes, then all
-second bytes, and so on. The planes that hold signs and exponents repeat and compress; the others
-do not, and zstd passes over them quickly. The header's metadata names each such tensor's type and
-shape. A file without that metadata is a plain one and is read as it is.
+second bytes, and so on. The planes of signs and exponents compress well; the others do not, and
+zstd skips them quickly. The header's metadata names each such tensor's type and
+shape. A file without that metadata is read as plain safetensors.
 
 A shard is named by its tensors (`tensors_sha256`), not by these bytes, so either form, at any
 level of compression, is the same shard.
@@ -29,10 +29,10 @@ from omega21.protocol.messages import Reply, Request
 from omega21.protocol.names import Sha256
 
 SHARD_SAMPLES = 256
-"""Samples in a shard, but for a segment's last one: the same samples are always the same shards."""
+"""Samples in a shard, except a segment's last one: equal samples always make equal shards."""
 
 MAX_SHARD_BYTES = 64 * 2**20
-"""Most bytes of a shard's tensors, as decompressed."""
+"""Maximum size of a shard's tensors, decompressed, in bytes."""
 
 SHARD_MEDIA_TYPE = "application/vnd.safetensors"
 ENCODING = "zstd"
@@ -69,7 +69,7 @@ class ShardStored(Reply):
 
 @dataclass(frozen=True)
 class TensorSpan:
-    """Where a tensor lies in a safetensors file: its type, shape, and offset of its first byte."""
+    """Type, shape and offset of a tensor in a safetensors file."""
 
     dtype: np.dtype[np.generic]
     shape: tuple[int, ...]
@@ -84,7 +84,7 @@ class TensorSpan:
 def pack_chunks(
     tensors: Tensors, metadata: Mapping[str, str] | None = None
 ) -> Iterator[bytes | memoryview]:
-    """Write a safetensors file of `tensors`, in name order, piece by piece, copying none."""
+    """Yield the chunks of a safetensors file of `tensors`, in name order, without copying them."""
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     arrays: list[NDArray[np.generic]] = []
     offset = 0
@@ -115,7 +115,7 @@ def read_header(
 ) -> tuple[dict[str, TensorSpan], dict[str, str]]:
     """Read the spans and the metadata of a safetensors file of `total` bytes.
 
-    `start` is the file or its beginning, the header at least. Raises InvalidShard.
+    `start` is the file or at least its header. Raises InvalidShard.
     """
     if len(start) < 8:
         raise InvalidShard(_("the shard ends before its header"))
@@ -183,7 +183,7 @@ def _read_span(name: str, entry: Any, base: int) -> TensorSpan:
 
 
 def _nbytes(dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> int | None:
-    """Return the bytes of a tensor; None for a shape that numpy would not take."""
+    """Return the size of a tensor in bytes; None for a shape that numpy does not support."""
     size = dtype.itemsize
     for dim in shape:
         size *= max(dim, 1)
@@ -233,10 +233,10 @@ def encode_shard(tensors: Tensors, *, level: int = 3) -> bytes:
 
 
 def decompress(body: bytes, *, max_bytes: int) -> bytes:
-    """Undo zstd, refusing before it starts what would exceed `max_bytes`.
+    """Decompress zstd, refusing in advance what would exceed `max_bytes`.
 
-    Raises BodyTooLarge, or InvalidShard when `body` is not exactly one whole frame that says how
-    large its content is.
+    Raises BodyTooLarge, or InvalidShard when `body` is not exactly one complete frame that states
+    its content size.
     """
     try:
         size = zstandard.frame_content_size(body)
@@ -315,5 +315,5 @@ def _check_first_dimension(tensors: Tensors) -> None:
 
 
 def shard_samples(tensors: Tensors) -> int:
-    """Return how many samples a decoded shard holds."""
+    """Return the number of samples in a decoded shard."""
     return len(next(iter(tensors.values())))

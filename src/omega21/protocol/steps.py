@@ -1,4 +1,4 @@
-"""Results of steps, and how they are read."""
+"""Step records, and how they are read."""
 
 import base64
 
@@ -16,13 +16,13 @@ MAX_ROWS = 1000
 MAX_ROWS_WITH_VECTORS = 250
 
 MOST_REFUSED_IN_A_ROW = 10
-"""Steps in a row that are not finite, after which a run has diverged and stops."""
+"""Number of consecutive non-finite steps after which a run has diverged and stops."""
 
 
 class StepRecord(Reply):
     """The result of one optimizer step.
 
-    Absent fields have their defaults; a reply leaves them out, to keep a row under 200 bytes.
+    Fields with default values are left out of replies, to keep a record under 200 bytes.
     """
 
     step: int
@@ -48,7 +48,7 @@ class StepRecord(Reply):
 
 
 class StepsReply(RunSummary):
-    """Results after a cursor, ascending and without gaps, with the run's position."""
+    """Step records after a cursor, ascending and without gaps, with the run's position."""
 
     steps: list[StepRecord]
     waiting_for: int = Field(default=0, description="needed shards that are not here")

@@ -1,11 +1,12 @@
 """A server's proof that it knows the token, before it is sent: SPAKE2 (RFC 9382), one exchange.
 
-Each side sends a random share that is masked by the token. Who listens, or asks with a guess,
-learns nothing to try guesses on at home: one request tests one guess, as one with a wrong token
-does. A code keyed by the token alone would be such a thing, which matters where people choose it.
+Each side sends a random share that is masked by the token. An eavesdropper or a caller with a guess
+learns nothing that allows guessing offline: one request tests one guess, as a request with a wrong
+token does. A plain HMAC keyed by the token would allow it, which matters for tokens that people
+choose.
 
-The group is that of RFC 3526 (number 14, 2048 bits), its elements are squares. Whether the share
-that comes in is one is not looked at: the key is made of its square (the cofactor), and not of 1.
+The group is that of RFC 3526 (number 14, 2048 bits), its elements are squares. An incoming share is
+not checked for that: the key is derived from its square (the cofactor), which must not be 1.
 """
 
 import hashlib
@@ -36,13 +37,13 @@ _RANDOM_BITS: Final = 256  # twice the strength of the group
 
 
 class ProveToken(Request):
-    """A caller's share of the exchange."""
+    """The caller's share of the exchange."""
 
     share: str = Field(pattern=r"^[0-9a-f]{512}$", description="a number of 2048 bits")
 
 
 class TokenProof(Reply):
-    """The server's share and what it proves; neither where it has no token."""
+    """The server's share and its proof; both absent if it has no token."""
 
     token_needed: bool = Field(description="false on a server without a token")
     share: str | None = Field(default=None, description="a number of 2048 bits")
@@ -50,7 +51,7 @@ class TokenProof(Reply):
 
 
 class Challenge:
-    """The caller's side: made for one exchange, sends `share`, and checks what comes back."""
+    """The caller's side of one exchange: sends `share` and checks the reply."""
 
     def __init__(self, token: str) -> None:
         self._secret = _secret(token)
@@ -60,11 +61,11 @@ class Challenge:
 
     @property
     def request(self) -> ProveToken:
-        """What to send."""
+        """The request to send."""
         return ProveToken(share=_hexadecimal(self._share))
 
     def accepts(self, answer: TokenProof) -> bool:
-        """Whether the answer was made by somebody who knows the token."""
+        """Whether the reply proves knowledge of the token."""
         theirs = _share(answer.share or "")
         if theirs is None or answer.proof is None:
             return False
@@ -81,7 +82,7 @@ class Prover:
         self._mask = pow(_OF_SERVER, self._secret, _PRIME)
 
     def answer(self, request: ProveToken) -> TokenProof | None:
-        """Prove that the token is known here; None for a share that is none."""
+        """Return the proof that this side knows the token; None for an invalid share."""
         theirs = _share(request.share)
         if theirs is None:
             return None
@@ -99,7 +100,7 @@ def _secret(token: str) -> int:
 
 
 def _element(name: bytes) -> int:
-    """Return a square whose logarithm nobody knows."""
+    """Return a square whose discrete logarithm is unknown."""
     return pow(int.from_bytes(hashlib.shake_256(name).digest(_BYTES)) % _PRIME, 2, _PRIME)
 
 

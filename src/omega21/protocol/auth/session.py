@@ -1,4 +1,4 @@
-"""A browser's session: the token is given once, and a cookie stands for it from then on."""
+"""A browser's session: a cookie that replaces the token after the login."""
 
 from pydantic import Field
 
@@ -6,13 +6,13 @@ from omega21.protocol.messages import Reply, Request
 
 
 class LogIn(Request):
-    """The token of the server, to be shown once."""
+    """The server's token, sent once to log in."""
 
     token: str = Field(min_length=1, max_length=512, repr=False)
 
 
 class SessionState(Reply):
-    """Whether this browser, or whoever asks, may call."""
+    """Whether the caller is logged in, or needs no login."""
 
     login_needed: bool = Field(description="false on a server without a token")
     logged_in: bool = Field(description="whether this request carries what opens the server")

@@ -1,4 +1,4 @@
-"""A token as a program is given it: what is none is refused where it comes in, and not shown."""
+"""Parsing of tokens: an invalid one is refused where it is read, and never shown."""
 
 from omega21.language import _
 from omega21.protocol.auth.token_text import Token, check_token, check_token_file
@@ -6,7 +6,7 @@ from omega21.protocol.errors import InvalidRequest
 
 
 def parse_token(text: str, *, source: str) -> Token:
-    """Return the token that `text` is. Raises InvalidRequest, which names the `source` alone."""
+    """Parse a token. Raises InvalidRequest, which names the `source` and never the text."""
     try:
         return check_token(text, source=source)
     except ValueError as error:
@@ -14,12 +14,12 @@ def parse_token(text: str, *, source: str) -> Token:
 
 
 def optional_token(text: str | None, *, source: str) -> Token | None:
-    """Return the token, None where there is no text or an empty one. Raises InvalidRequest."""
+    """Parse a token; None for no text or an empty one. Raises InvalidRequest."""
     return parse_token(text, source=source) if text else None
 
 
 def token_of_file(data: bytes, *, source: str) -> Token:
-    """Return the token that a file's bytes are. Raises InvalidRequest."""
+    """Parse the token in a file's bytes. Raises InvalidRequest."""
     try:
         return check_token_file(data, source=source)
     except ValueError as error:

@@ -1,7 +1,7 @@
-"""What a token is made of, checked without showing any of it; imports the standard library alone.
+"""The syntax of a token, checked without showing it; imports the standard library only.
 
-A token travels in a header of HTTP, so it has printable ASCII alone; a blank or a line's end in it
-is a slip of copying. A notebook reads its tokens before pydantic is there: `token` has the errors.
+A token is sent in an HTTP header, so it is printable ASCII; a space or line break in it is a
+copying mistake. A notebook reads tokens before pydantic is installed, so `token` raises the errors.
 """
 
 from typing import Final
@@ -10,7 +10,7 @@ from omega21.language import _
 
 MOST_CHARACTERS: Final = 512
 
-_FIRST: Final = "!"  # of ASCII's printable characters, the blank left out
+_FIRST: Final = "!"  # the printable characters of ASCII except the space
 _LAST: Final = "~"
 
 
@@ -20,12 +20,12 @@ class Token(str):
     __slots__ = ()
 
     def __repr__(self) -> str:
-        """Say what it is, not which."""
+        """Return a text without the token."""
         return "Token('***')"
 
 
 def check_token(text: str, *, source: str) -> Token:
-    """Return the token that `text` is: 1 to 512 characters of printable ASCII, and no blank.
+    """Parse a token: 1 to 512 printable ASCII characters without spaces.
 
     Raises ValueError, which names the `source` and never the text.
     """
@@ -48,9 +48,9 @@ def check_token(text: str, *, source: str) -> Token:
 
 
 def check_token_file(data: bytes, *, source: str) -> Token:
-    """Return the token of a file: its only line, after a byte order mark if it has one.
+    """Parse the token in a file: its only line, after an optional byte order mark.
 
-    Windows' editors and shells write such marks. Raises ValueError.
+    Windows editors and shells write such marks. Raises ValueError.
     """
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:

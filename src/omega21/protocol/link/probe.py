@@ -1,8 +1,8 @@
-"""Measuring the link: bytes that mean nothing, up and down, within bounds."""
+"""Measurement of the link: random bytes in both directions, within bounds."""
 
 from typing import Final
 
 LINK_MEDIA_TYPE: Final = "application/octet-stream"
 
 MAX_LINK_BYTES: Final = 8 * 2**20
-"""Most bytes that one measurement sends in either direction."""
+"""Maximum number of bytes in each direction of one measurement."""

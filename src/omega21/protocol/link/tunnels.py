@@ -1,19 +1,19 @@
-"""What brings the server's port to the outside, and what that allows free of charge."""
+"""Tunnels, and the limits of their free plans."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
 TunnelKind = Literal["none", "ngrok", "cloudflared"]
-"""`none`: the server's own address, `ssh -L`, or a proxy of the user's."""
+"""`none`: the server's own address, `ssh -L`, or the user's proxy."""
 
 TunnelAsked = Literal["auto", "none", "ngrok", "cloudflared"]
-"""`auto`: ngrok where there is a token for it, else cloudflared where its program is."""
+"""`auto`: ngrok if it has a token, else cloudflared if its program is installed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TunnelLimits:
-    """What a tunnel carries without being paid for; None where it sets no limit of that kind.
+    """Limits of a tunnel's free plan; None for no limit of that kind.
 
     A month is a calendar month (UTC). Bytes count in both directions.
     """
@@ -32,7 +32,7 @@ LIMITS: Final[Mapping[TunnelKind, TunnelLimits]] = {
     # those to a reply's first byte.
     "cloudflared": TunnelLimits(requests_in_flight=200, request_seconds=100.0),
 }
-"""What each kind of tunnel allows free of charge."""
+"""The free plan's limits for each kind of tunnel."""
 
 _HOSTS: Final[Mapping[str, TunnelKind]] = {
     ".ngrok-free.app": "ngrok",
@@ -44,5 +44,5 @@ _HOSTS: Final[Mapping[str, TunnelKind]] = {
 
 
 def tunnel_of(host: str) -> TunnelKind:
-    """Tell a tunnel by the name of its host, as for one that was started by hand."""
+    """Recognise a tunnel by its host name, also one that was started by hand."""
     return next((kind for end, kind in _HOSTS.items() if host.lower().endswith(end)), "none")

@@ -1,4 +1,4 @@
-"""What went over a server's port in a calendar month, and what its tunnel leaves of that month."""
+"""A server's traffic in a calendar month, and what remains of its tunnel's limits."""
 
 from pydantic import Field
 
@@ -7,7 +7,10 @@ from omega21.protocol.messages import Reply
 
 
 class MonthTraffic(Reply):
-    """Requests and bytes of the present calendar month (UTC), headers estimated, bodies exact."""
+    """Requests and bytes of the current calendar month (UTC).
+
+    Headers are estimated, bodies exact.
+    """
 
     tunnel: TunnelKind
     month: str = Field(description="such as 2025-01")
@@ -28,7 +31,7 @@ class MonthTraffic(Reply):
 def month_traffic(
     tunnel: TunnelKind, *, month: str, requests: int, bytes_in: int, bytes_out: int
 ) -> MonthTraffic:
-    """Hold what was counted against what the tunnel allows."""
+    """Compare the counted traffic with the tunnel's limits."""
     limits = LIMITS[tunnel]
     return MonthTraffic(
         tunnel=tunnel,
