@@ -1,7 +1,8 @@
-"""Writes that survive a killed process and a power cut: whole files or none, appended lines.
+"""Durable writes: atomic files and appended lines that survive a killed process and a power cut.
 
-What is written is its user's alone (0600, folders 0700): samples, weights and tokens are among it,
-and a machine with a GPU has other users. Windows keeps a user's folders from others by itself.
+Files are readable by their user only (0600, folders 0700): they contain samples, weights and
+tokens, and a machine with a GPU has other users. On Windows a user's folders are private by
+default.
 """
 
 import os
@@ -20,18 +21,18 @@ _OTHERS = 0o077
 
 
 def keep_to_user() -> None:
-    """Keep others from what this process makes, third parties' files in it too.
+    """Set the process's umask so that all files it creates are private to the user.
 
-    For a process that is omega21's own, a command or a server: it holds for all of it.
+    Only for a process of omega21's own, a command or a server.
     """
     os.umask(_OTHERS)
 
 
 def make_private_folder(path: Path) -> None:
-    """Make a folder of ours, and those above it that are lacking; one that is there is tightened.
+    """Create a private folder and its missing parents; restrict an existing one to the user.
 
-    The one of another user is left as it is, and so is one that others write to by its nature
-    (`/tmp`). The names of new ones are on disk on return. Raises OSError.
+    A folder of another user, and a shared one (`/tmp`), stay unchanged. The names of new folders
+    are on disk on return. Raises OSError.
     """
     for lacking in [one for one in (*reversed(path.parents), path) if not one.exists()]:
         lacking.mkdir(mode=_FOLDER, exist_ok=True)
@@ -46,23 +47,23 @@ def make_private_folder(path: Path) -> None:
 
 
 def open_private(path: Path, mode: str) -> BinaryIO:
-    """Open a file for writing bytes as `open` does; only the user can read one that it makes."""
+    """Open a file for writing bytes as `open` does; a new one is readable by the user only."""
     opened = open(path, mode, opener=lambda name, flags: os.open(name, flags, _FILE))  # noqa: SIM115
     return cast(BinaryIO, opened)
 
 
 def make_private_file(path: Path) -> None:
-    """Make an empty file for somebody else to open, where there is none. Raises OSError."""
+    """Create an empty private file, unless it exists, for other code to open. Raises OSError."""
     open_private(path, "ab").close()
 
 
 @contextmanager
 def opened_durably(path: Path) -> Iterator[BinaryIO]:
-    """Open `path` for writing so that it is either whole or not there; on leaving it is on disk.
+    """Write `path` atomically; it is on disk when the context exits.
 
     A temporary file in the same folder is written, flushed, synced and renamed over `path`, and
-    the folder is synced where the platform has that. A write that fails leaves what was there, and
-    no temporary file. Only the user can read it. Raises OSError, which names `path`.
+    the folder is synced where the platform supports it. A write that fails leaves the old file and
+    no temporary one. The file is readable by the user only. Raises OSError, which names `path`.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
@@ -85,18 +86,18 @@ def write_durably(path: Path, data: bytes | Iterable[bytes | memoryview]) -> Non
 
 
 def put_in_place(temporary: Path, path: Path) -> None:
-    """Rename a file or folder whose content is synced; on return the name is on disk."""
+    """Rename a file or folder whose content is synced; the new name is on disk on return."""
     temporary.replace(path)
     sync_folder(path.parent)
 
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Let what the disk refuses inside name `path`: a write's own error names no file."""
+    """Add `path` to an OSError raised inside: the error of a write names no file."""
     try:
         yield
     except Exception as error:
-        # A notebook makes its folders before what the errors need is installed.
+        # A notebook creates folders before the packages that the errors need are installed.
         from omega21.data.failures import os_error_in  # noqa: PLC0415
 
         found = os_error_in(error)
@@ -107,9 +108,9 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def append_durably(path: Path, line: bytes) -> None:
-    """Append a line to a file; when this returns it is on disk.
+    """Append a line to a file; it is on disk on return.
 
-    A line that an earlier crash left unfinished stays one line of its own.
+    A line that an earlier crash left incomplete stays a line of its own.
     """
     with naming(path), open_private(path, "a+b") as file:
         end = file.seek(0, os.SEEK_END)
@@ -123,24 +124,24 @@ def append_durably(path: Path, line: bytes) -> None:
 
 
 def sync_file(file: IO[bytes]) -> None:
-    """Bring what was written to a file to the disk."""
+    """Sync a file to disk."""
     file.flush()
     _sync(file.fileno())
 
 
 def sync_tree(folder: Path) -> None:
-    """Bring a folder, and all that is in it, to the disk."""
+    """Sync a folder and everything in it to disk."""
     for path in sorted(folder.rglob("*"), reverse=True):
         if path.is_dir():
             sync_folder(path)
         else:
-            with path.open("r+b") as file:  # Windows syncs only what it may write
+            with path.open("r+b") as file:  # Windows syncs only files that are open for writing
                 sync_file(file)
     sync_folder(folder)
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames and removals in `folder` durable; Windows has no such call and journals them."""
+    """Make renames and removals in `folder` durable; on Windows the file system's journal does."""
     if sys.platform == "win32":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -154,7 +155,7 @@ def _sync(descriptor: int) -> None:
     if sys.platform == "darwin":
         import fcntl  # noqa: PLC0415 - not on every platform
 
-        # There fsync leaves the data in the drive's own memory.
+        # On macOS fsync leaves the data in the drive's cache.
         fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
     else:
         os.fsync(descriptor)

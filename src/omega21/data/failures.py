@@ -1,6 +1,6 @@
-"""What the disk says when it refuses, told apart: full, locked, not allowed, read-only, no locks.
+"""Errors of the disk by kind: full, locked, not permitted, read-only, no locks.
 
-Each has another thing to do about it. An error that is none of these is a StorageFailure.
+Each has its own hint. Any other one is a StorageFailure.
 """
 
 import errno
@@ -43,13 +43,13 @@ _OF_SQLITE: Final[Mapping[int, type[StorageFailure]]] = {
     sqlite3.SQLITE_IOERR: StorageFailure,
 }
 _LOCKING: Final = frozenset({sqlite3.SQLITE_IOERR_LOCK, sqlite3.SQLITE_IOERR_RDLOCK})
-_PRIMARY: Final = 0xFF  # the other bits of an extended code say where it happened
+_PRIMARY: Final = 0xFF  # the other bits of an extended code are details
 
 
 def kind_of(error: OSError | sqlite3.Error) -> type[StorageFailure] | None:
-    """Return what an error of the system or of SQLite is; None where it is not one of the disk's.
+    """Return the kind of an error of the system or of SQLite; None if it is not one of the disk.
 
-    A file that is not there is no failure of the disk.
+    A missing file is not a failure of the disk.
     """
     if isinstance(error, sqlite3.Error):
         code = getattr(error, "sqlite_errorcode", None)
@@ -63,7 +63,7 @@ def kind_of(error: OSError | sqlite3.Error) -> type[StorageFailure] | None:
 def storage_failure(
     error: OSError | sqlite3.Error, where: str | Path | None = None
 ) -> StorageFailure:
-    """Turn an error into what is told of it: which file, what is wrong, what to do."""
+    """Return the StorageFailure for an error: which file, what is wrong, what to do."""
     kind = kind_of(error) or StorageFailure
     reason, place = str(error), where
     if isinstance(error, OSError):
@@ -73,14 +73,14 @@ def storage_failure(
 
 
 def refused_write(error: OSError | sqlite3.Error, message: str) -> OmegaError:
-    """Say that a server's disk refused: a full one may have room later, another needs its owner."""
+    """Return the error of a server's disk: a full disk can be retried later."""
     kind = kind_of(error) or StorageFailure
     return StorageFull(message, retry_after=30) if kind is DiskFull else kind(message)
 
 
 @contextmanager
 def told_apart(where: Path) -> Iterator[None]:
-    """Raise what the disk refuses inside as a StorageFailure."""
+    """Convert errors of the disk that are raised inside to StorageFailure."""
     try:
         yield
     except (OSError, sqlite3.Error) as error:
@@ -90,9 +90,9 @@ def told_apart(where: Path) -> Iterator[None]:
 
 
 def os_error_in(error: BaseException) -> OSError | None:
-    """Return the refusal of the disk that an error is, or that it came from.
+    """Return the OSError that an error is, or was caused by.
 
-    A writer of archives that cannot write its end says so in words of its own.
+    A zip writer that cannot write its end raises an error of its own.
     """
     seen: BaseException | None = error
     while seen is not None:

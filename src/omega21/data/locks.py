@@ -1,4 +1,4 @@
-"""Locks that end with the process that holds them, and keep two programs from one folder."""
+"""File locks that end with their process and keep two programs from using one folder."""
 
 import warnings
 from pathlib import Path
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def hold_lock(path: Path) -> "filelock.BaseFileLock | None":
-    """Lock a file, which is made where there is none; None when another program holds it.
+    """Lock a file, creating it if needed; None when another program holds the lock.
 
-    Raises LocksUnsupported on a file system without locks: a file that stands for one outlives a
-    program that is killed. Raises StorageFailure where the file cannot be made.
+    Raises LocksUnsupported on a file system without locks: a lock file in their place would
+    outlive a killed program. Raises StorageFailure when the file cannot be created.
     """
     import filelock  # noqa: PLC0415 - a tenth of what importing the client costs
 
@@ -30,7 +30,7 @@ def hold_lock(path: Path) -> "filelock.BaseFileLock | None":
         return None
     except NotImplementedError as error:
         raise _no_locks(path) from error
-    if isinstance(lock, filelock.SoftFileLock):  # what newer ones turn to, and warn of
+    if isinstance(lock, filelock.SoftFileLock):  # newer versions fall back to this with a warning
         lock.release()
         raise _no_locks(path)
     return lock

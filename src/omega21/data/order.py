@@ -1,9 +1,9 @@
 """Which samples a step trains on, and what seeds it: pure functions of the plan's numbers.
 
 Permutations are the stable argsort of raw 64-bit words of Philox. numpy promises the stream of a
-bit generator for good, but may change what `Generator.permutation` makes of it; a run that is
-repeated years later must meet its samples in the same order. The key of each permutation is a
-hash of what it depends on, so that neighbouring seeds and epochs share nothing.
+bit generator forever, but may change `Generator.permutation`; a run that is repeated years later
+must use its samples in the same order. The key of each permutation is a hash of everything it
+depends on, so that the permutations of adjacent seeds and epochs are unrelated.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 
 class Batch(NamedTuple):
-    """The samples of one step: places [start, stop) in the order of an epoch, epochs from 0."""
+    """The samples of one step: positions [start, stop) in the order of an epoch, epochs from 0."""
 
     epoch: int
     start: int
@@ -40,16 +40,16 @@ def batch_of_step(step: int, *, samples: int, batch_size: int, epochs: int) -> B
 
 
 def presentation_order(seed: int, *, offset: int, samples: int) -> NDArray[np.int64]:
-    """Order in which a segment's samples are cut into shards and met in its first epoch.
+    """Return the order in which samples are cut into shards and used in the first epoch.
 
     Returns int64 [samples]: the indices offset, …, offset + samples - 1, shuffled by the data
-    seed (and by the segment's own place and length).
+    seed (and by the segment's offset and length).
     """
     return offset + _permutation(f"presentation {seed} {offset} {samples}", samples)
 
 
 def epoch_order(order_seed: int, *, epoch: int, samples: int) -> NDArray[np.int64]:
-    """Order of a segment's samples in an epoch, as places in the order they were given in.
+    """Return the order of a segment's samples in an epoch, as positions in its list of shards.
 
     Returns int64 [samples]: the identity in epoch 0, so that training starts with the first
     shard; a permutation by (order seed, epoch) after it.
@@ -60,7 +60,7 @@ def epoch_order(order_seed: int, *, epoch: int, samples: int) -> NDArray[np.int6
 
 
 def step_seed(run_seed: int, step: int) -> int:
-    """Seed of whatever randomness a run's step needs, 0 to 2**63 - 1; no state is carried."""
+    """Return the seed of all randomness in a step, 0 to 2**63 - 1; no generator state is stored."""
     return _hash(f"step {run_seed} {step}") >> 193
 
 

@@ -1,4 +1,4 @@
-"""What a sample is in memory, and the figures that describe a set of them."""
+"""Samples in memory, their checks, and the statistics of a set."""
 
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple, Protocol
@@ -29,7 +29,7 @@ class Samples(NamedTuple):
 
 
 class Shaped(Protocol):
-    """What has rows of one type: an array, or a tensor in a file."""
+    """An array, or a tensor in a file: anything with rows of one type."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -41,9 +41,9 @@ class Shaped(Protocol):
 
 
 def as_samples(given: Iterable[Any]) -> Samples:
-    """Return (x, y) as samples to send: arrays or lists of numbers, of any type and layout.
+    """Convert (x, y) to samples: arrays or lists of numbers, of any type and layout.
 
-    Raises InvalidSamples for what is not two of them, or not fit for training.
+    Raises InvalidSamples for anything else, or for samples that cannot be trained.
     """
     parts = [] if isinstance(given, np.ndarray | str | bytes | dict) else list(given)
     if len(parts) != 2:
@@ -53,7 +53,7 @@ def as_samples(given: Iterable[Any]) -> Samples:
         )
     x, y = _numbers("x", parts[0]), _numbers("y", parts[1])
     check_form(x, y)
-    with np.errstate(over="ignore"):  # what float32 cannot hold is named by the check
+    with np.errstate(over="ignore"):  # values beyond float32 are reported by the check
         samples = Samples(
             np.ascontiguousarray(x, dtype=np.float32), np.ascontiguousarray(y, dtype=np.float32)
         )
@@ -62,7 +62,7 @@ def as_samples(given: Iterable[Any]) -> Samples:
 
 
 def as_features(x: Any) -> NDArray[np.float32]:
-    """Return x [n, 1600] as `as_samples` does, for samples that need no labels."""
+    """Convert x [n, 1600] as `as_samples` does, for samples without labels."""
     features = _numbers("x", x)
     return as_samples((features, np.zeros(len(features) if features.ndim else 0))).x
 
@@ -127,7 +127,7 @@ def as_type(samples: Samples, samples_type: SamplesType) -> dict[str, NDArray[np
 
 
 class Statistics(NamedTuple):
-    """What a set of samples holds: counts, the share of anomalies, and the features' range."""
+    """Statistics of a set of samples: counts, the share of anomalies, and the features' range."""
 
     samples: int
     normal: int
@@ -142,7 +142,7 @@ class Statistics(NamedTuple):
 def statistics(samples: Samples) -> Statistics:
     """Describe a set of at least one sample; sums are taken in float64.
 
-    Raises ValueError on an empty set, of which there is no range and no mean.
+    Raises ValueError for an empty set, which has no range and no mean.
     """
     count = len(samples.y)
     if count == 0:
@@ -163,8 +163,8 @@ def statistics(samples: Samples) -> Statistics:
 def check_samples(samples: Samples, *, numbers: NDArray[np.int64] | None = None) -> None:
     """Check that every feature is finite and every label 0 or 1.
 
-    `numbers` [n] are the names of the samples in what is said of them; by default their places.
-    Raises InvalidSamples, naming the first sample that is not fit for training.
+    `numbers` [n] identify the samples in the error; by default their positions.
+    Raises InvalidSamples, naming the first invalid sample.
     """
     for bad, what in (
         (~np.isfinite(samples.x).all(axis=1), _("a feature is NaN, infinite or beyond float32")),

@@ -1,6 +1,6 @@
-"""How well scores tell anomalies from normal samples: AUROC, average precision, their curves.
+"""Metrics of binary classification: AUROC, average precision, and their curves.
 
-The two figures depend on the order of the scores alone; samples of equal score are taken together.
+Both depend only on the order of the scores; samples of equal score are one threshold.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from omega21.protocol.errors import InvalidSamples
 
 
 def auroc(scores: ArrayLike, labels: ArrayLike) -> float:
-    """Area under the ROC curve: how often an anomaly scores above a normal sample, ties half.
+    """Return the area under the ROC curve: P(anomaly scores above normal), ties count half.
 
     By ranks (Mann and Whitney, 1947). `scores` [n] are finite, `labels` [n] are 0 or 1. Raises
     InvalidSamples for other input, or when a class is missing.
@@ -25,9 +25,9 @@ def auroc(scores: ArrayLike, labels: ArrayLike) -> float:
 
 
 def average_precision(scores: ArrayLike, labels: ArrayLike) -> float:
-    """Mean precision over the anomalies found: sum of (recall gained) times (precision).
+    """Return the average precision: the sum of (increase of recall) times (precision).
 
-    One term for each distinct score as threshold, from the highest down, without interpolation.
+    One term for each distinct score as threshold, in descending order, without interpolation.
     `scores` [n] are finite, `labels` [n] are 0 or 1. Raises InvalidSamples for other input, or
     when a class is missing.
     """
@@ -39,10 +39,11 @@ def average_precision(scores: ArrayLike, labels: ArrayLike) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """What each threshold makes of scores; the highest first, each array [thresholds].
+    """The classification at each threshold, in descending order; each array is [thresholds].
 
-    A sample whose score is at least `threshold` is taken for an anomaly: `found` of the
-    `anomalies` then are, and `false_alarms` of the `normal` samples.
+    A sample is classified as an anomaly if its score is at least `threshold`: `found` is the
+    number of true positives among `anomalies`, `false_alarms` that of false positives among
+    `normal`.
     """
 
     threshold: NDArray[np.float64]
@@ -53,27 +54,27 @@ class Thresholds:
 
     @property
     def recall(self) -> NDArray[np.float64]:
-        """Share of the anomalies that are found: the ROC curve's height, too."""
+        """True positive rate, the y axis of the ROC curve."""
         return self.found / self.anomalies
 
     @property
     def fall_out(self) -> NDArray[np.float64]:
-        """Share of the normal samples that are false alarms: the ROC curve's width."""
+        """False positive rate, the x axis of the ROC curve."""
         return self.false_alarms / self.normal
 
     @property
     def precision(self) -> NDArray[np.float64]:
-        """Share of the alarms that are anomalies."""
+        """Share of the positives that are anomalies."""
         return self.found / (self.found + self.false_alarms)
 
     def best(self) -> int:
-        """Return the place of the threshold with the highest F1 score, the highest of those."""
+        """Return the index of the threshold with the best F1 score, the highest of equal ones."""
         f1 = 2 * self.found / (self.found + self.false_alarms + self.anomalies)
         return int(np.argmax(f1))
 
 
 def thresholds(scores: ArrayLike, labels: ArrayLike) -> Thresholds:
-    """Take each distinct score as a threshold; input and errors as for `auroc`."""
+    """Classify at each distinct score as threshold; input and errors as for `auroc`."""
     distinct, normal, anomalous = _counts_by_score(scores, labels)
     return Thresholds(
         threshold=distinct[::-1],
@@ -87,7 +88,7 @@ def thresholds(scores: ArrayLike, labels: ArrayLike) -> Thresholds:
 def _counts_by_score(
     scores: ArrayLike, labels: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return each distinct score, lowest first, with its normal samples and anomalies."""
+    """Return each distinct score, ascending, with its numbers of normal samples and anomalies."""
     values = np.asarray(scores, dtype=np.float64)
     is_anomaly = np.asarray(labels)
     if values.ndim != 1 or values.shape != is_anomaly.shape:

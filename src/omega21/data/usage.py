@@ -1,8 +1,7 @@
-"""Requests and bytes of each calendar month, kept in one small file that programs may share.
+"""Requests and bytes by calendar month, in one small SQLite file that programs may share.
 
-A SQLite file to which counts are added, each addition one transaction: of two programs that count
-at the same time neither is lost, and what a killed one had not added yet is lost, never counted
-twice. The file is opened for each addition and not in between.
+Each addition is one transaction: two programs may count at the same time, and what a killed
+program had not added yet is lost, never counted twice. The file is opened for each addition only.
 """
 
 import sqlite3
@@ -50,20 +49,20 @@ class Counted:
 
 
 class TrafficLedger:
-    """What was counted under a name (a server's), by calendar month (UTC)."""
+    """The traffic counted under a name (a server), by calendar month (UTC)."""
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
         self._path = path
         self._clock = clock
 
     def month(self) -> str:
-        """Return the present month, such as 2025-01."""
+        """Return the current month, such as 2025-01."""
         return time.strftime("%Y-%m", time.gmtime(self._clock()))
 
     def add(self, name: str, counted: Counted) -> None:
-        """Add to the present month; in the file when it returns.
+        """Add to the current month; the file contains it on return.
 
-        Raises sqlite3.Error or OSError when it cannot be written; nothing is added then.
+        Raises sqlite3.Error or OSError when the file cannot be written; nothing is added then.
         """
         with self._opened() as db, db:
             db.execute(
@@ -71,7 +70,7 @@ class TrafficLedger:
             )
 
     def read(self, name: str) -> Counted:
-        """Return what the present month has; zeros without a file. Raises as `add`."""
+        """Return the counts of the current month; zeros without a file. Raises as `add`."""
         if not self._path.exists():
             return Counted()
         with self._opened() as db:

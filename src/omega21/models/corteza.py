@@ -3,16 +3,16 @@
 Reading order is the order of computation: layer 2 (recurrence and attention over tokens, joined
 by a gate), layer 3 (residual MLP to slots), layer 4 (attention among the slots), layer 5 (heads).
 
-What was chosen, and why (figures in docs/decisions/0002-model.md):
+Design choices (measurements in docs/decisions/0002-model.md):
 - A sample is a sequence of 25 tokens of 64 features. With one token of 1600, recurrence and
-  attention would have nothing to relate.
+  attention would have no sequence.
 - Layer 2 adds to its input, so that the first steps start from the sample itself.
 - A linear path leads from centred statistics of each token straight to the anomaly logit: eight
   steps are too few for the deep path alone to settle on every seed.
 - Most parameters are in layer 3, where each is used once for a sample and not once for a token.
 - Pre-norm blocks (Xiong et al., 2020, https://arxiv.org/abs/2002.04745) and no batch norm:
-  samples never mix, so a batch of one trains and a batch can be computed in parts.
-- Dropout in layer 3 alone: on the token paths, drawing its bits would cost more than it is worth.
+  samples never mix, so a batch of one trains and a batch can be computed in micro-batches.
+- Dropout in layer 3 only: on the token paths, generating its random bits costs too much.
 
 Shapes in names: B batch, F features, T tokens, W features of a token, E width inside the encoder,
 H attention heads, K width of a head, S slots, M width of a slot, N all slots' values, R statistics
@@ -32,16 +32,17 @@ from omega21.protocol.models import ModelConfig
 STATISTICS_PER_TOKEN: Final = 3
 FLOOR: Final = 1e-5  # added to an energy, so that an empty token has a logarithm
 # About the middle of the two logarithms over the three kinds of data. Uncentred, each would act
-# as a bias: the first steps at the raised rate would move all logits together, by several units.
+# as a bias: the first steps at the multiplied learning rate would move all logits together, by
+# several units.
 MIDDLE_ENERGY: Final = -4.0
 MIDDLE_ROUGHNESS: Final = -8.0
 
 
 class CortezaOutputs(NamedTuple):
-    """What the network says of a batch.
+    """The network's outputs for a batch.
 
-    Only the anomaly head has a target. The dendrites and coherence heads are computed from the
-    trained layer 4, but nothing trains them yet: they stay as they were initialised.
+    Only the anomaly head has a training target. The dendrites and coherence heads are computed
+    from the trained layer 4, but keep their initial weights.
     """
 
     anomaly_logit_B: Tensor
@@ -71,7 +72,7 @@ class SelfAttention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, x_BTE: Tensor) -> Tensor:
-        """Relate the T vectors of each sample to each other: [B, T, E] to [B, T, E]."""
+        """Attend among the T vectors of each sample: [B, T, E] to [B, T, E]."""
         batch, tokens, width = x_BTE.shape
         qkv_BT3HK = self.qkv(x_BTE).view(batch, tokens, 3, self.heads, width // self.heads)
         q_BHTK, k_BHTK, v_BHTK = qkv_BT3HK.permute(2, 0, 3, 1, 4)
@@ -132,7 +133,7 @@ class GatedUnit(nn.Module):
 
 
 class Layer2(nn.Module):
-    """A bidirectional LSTM and a Transformer encoder side by side over a sample's tokens."""
+    """A bidirectional LSTM and a Transformer encoder in parallel over a sample's tokens."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -145,9 +146,10 @@ class Layer2(nn.Module):
         self.join = GatedUnit(2 * config.lstm_width, config.encoder_width, token)
 
     def forward(self, x_BF: Tensor) -> Tensor:
-        """Add to the features what their sequence tells: [B, F] to [B, F]."""
+        """Add the output of both branches to the features: [B, F] to [B, F]."""
         x_BTW = x_BF.unflatten(1, (self.tokens, -1))
-        # A recurrence adds up its rounding, and oneDNN has no bfloat16 LSTM without AVX-512.
+        # Rounding errors accumulate in a recurrence, and oneDNN has no bfloat16 LSTM without
+        # AVX-512.
         with torch.autocast(x_BF.device.type, enabled=False):
             recurrent_BTE, _ = self.lstm(x_BTW.float())
         attended_BTE = self.encoder(self.embed(x_BTW) + self.position_TE)
@@ -216,7 +218,7 @@ def _head(config: ModelConfig, out: int) -> nn.Sequential:
 
 
 class CortezaCognitivaV4(Trainable[CortezaOutputs]):
-    """The whole network. `build_model` makes one with its weights; this alone leaves them open."""
+    """The whole network, with uninitialised weights; `build_model` initialises them."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -247,8 +249,8 @@ class CortezaCognitivaV4(Trainable[CortezaOutputs]):
     def loss(self, outputs: CortezaOutputs, y_B: Tensor) -> Tensor:
         """Mean binary cross entropy of the anomaly logits; y_B is float32 [B], 0 or 1.
 
-        The dendrites and coherence heads take no part: they have no target yet, so their
-        parameters get no gradient.
+        The dendrites and coherence heads have no target yet, so their parameters get no
+        gradient.
         """
         return F.binary_cross_entropy_with_logits(outputs.anomaly_logit_B, y_B)
 
@@ -267,7 +269,7 @@ class CortezaCognitivaV4(Trainable[CortezaOutputs]):
     def summary(self, outputs: CortezaOutputs) -> Mapping[str, Tensor]:
         """Means over the batch, detached.
 
-        Scalars `anomaly_prob`, `anomalies` (share of samples called anomalies, at 0.5),
+        Scalars `anomaly_prob`, `anomalies` (share of samples classified as anomalies, at 0.5),
         `capa2_activations`, `capa3_activations`, `capa4_activations`; vectors `dendrites` [D]
         and `coherence` [C].
         """
@@ -282,12 +284,12 @@ class CortezaCognitivaV4(Trainable[CortezaOutputs]):
         }
 
     def multiplied_parameters(self) -> list[nn.Parameter]:
-        """The linear path from the tokens' statistics, trained at the raised rate."""
+        """The linear path from the tokens' statistics, trained at the multiplied learning rate."""
         return [self.token_statistics.weight_R]
 
 
 def parameter_counts(model: CortezaCognitivaV4) -> dict[str, int]:
-    """Count the parameters of each part; the parts add up to the whole."""
+    """Count the parameters of each part; the parts add up to the total."""
     counts = {
         name: sum(parameter.numel() for parameter in part.parameters())
         for name, part in model.named_children()
@@ -297,9 +299,9 @@ def parameter_counts(model: CortezaCognitivaV4) -> dict[str, int]:
 
 
 def build_model(config: ModelConfig, *, seed: int) -> CortezaCognitivaV4:
-    """Build the network on the CPU with weights that are a function of config and seed alone.
+    """Build the network on the CPU with weights that depend only on config and seed.
 
-    No global generator is read or moved, so that this may run while another thread trains.
+    No global generator is used, so that this may run while another thread trains.
     """
     with torch.device("meta"):
         model = CortezaCognitivaV4(config)

@@ -1,4 +1,4 @@
-"""What a model must offer to be trained: all that the engine knows of one."""
+"""The interface of a trainable model: all that the engine knows of it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -10,14 +10,14 @@ OutputsT = TypeVar("OutputsT")
 
 
 class Trainable(nn.Module, ABC, Generic[OutputsT]):
-    """A module that can be trained, questioned and saved; `CortezaCognitivaV4` is one.
+    """A module that can be trained, evaluated and saved; `CortezaCognitivaV4` is one.
 
-    `OutputsT` is whatever `forward` returns; the engine only hands it on to the other methods.
-    What must hold, since steps are repeated, split and compared to the bit:
+    `OutputsT` is the type that `forward` returns; the engine only passes it to the other methods.
+    Requirements, since steps are repeated, split and compared bit by bit:
 
-    - Samples do not mix: the outputs for a sample are the same in any batch, up to rounding. A
-      batch that does not fit in memory is then computed in parts, with the same gradient.
-    - Nothing is kept between calls: parameters change by the optimizer alone, buffers never.
+    - Samples are independent: the outputs for a sample are the same in any batch, up to rounding.
+      A batch that does not fit in memory is computed in micro-batches, with the same gradient.
+    - No state between calls: only the optimizer changes parameters, and buffers never change.
     - Randomness comes from torch's default generator of the device, and only in training mode:
       the engine seeds it before each step.
     """
@@ -32,19 +32,22 @@ class Trainable(nn.Module, ABC, Generic[OutputsT]):
 
     @abstractmethod
     def scores(self, outputs: OutputsT) -> Tensor:
-        """Score each sample, float32 [n], detached: the higher, the likelier its label is 1."""
+        """Score each sample, float32 [n], detached: a higher score means label 1 is more likely."""
 
     @abstractmethod
     def predictions(self, outputs: OutputsT) -> Mapping[str, Tensor]:
-        """Name what is told of each sample, [n, …], detached."""
+        """Return the named predictions for each sample, [n, …], detached."""
 
     @abstractmethod
     def summary(self, outputs: OutputsT) -> Mapping[str, Tensor]:
-        """Describe the batch by named means over its samples, float32 of any shape, detached.
+        """Return named means over the batch's samples, float32 of any shape, detached.
 
-        The means of a batch's parts, weighted by their sizes, are those of the whole.
+        The means of micro-batches, weighted by their sizes, are those of the batch.
         """
 
     def multiplied_parameters(self) -> Iterable[nn.Parameter]:
-        """Name the parameters that learn at the raised rate (`OptimizerConfig`); none here."""
+        """Return the parameters with the multiplied learning rate (`OptimizerConfig`).
+
+        None by default.
+        """
         return ()

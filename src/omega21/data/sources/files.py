@@ -17,7 +17,7 @@ from omega21.protocol.errors import InvalidDataFile
 from omega21.protocol.shards import pack
 
 _SUFFIX_HINT: Final = N_("a data set is a .npz or .safetensors file with tensors x and y")
-_CHECKED_ROWS: Final = 4096  # rows looked at together: 26 MB of float32
+_CHECKED_ROWS: Final = 4096  # rows checked at a time: 26 MB of float32
 _Tensor = NDArray[Any] | FileTensor
 _Reader = Callable[[Path, Sequence[str]], Mapping[str, _Tensor]]
 
@@ -25,7 +25,7 @@ _Reader = Callable[[Path, Sequence[str]], Mapping[str, _Tensor]]
 class DataFile:
     """A file of samples, opened by `open_data`.
 
-    Of a `.safetensors` file rows are read as they are asked for; a `.npz` file is read whole.
+    Rows of a `.safetensors` file are read on demand; a `.npz` file is read whole.
     """
 
     def __init__(self, path: Path, *, x: _Tensor, y: _Tensor) -> None:
@@ -40,10 +40,10 @@ class DataFile:
     def read(self, rows: slice | NDArray[np.int64]) -> Samples:
         """Read and check the given samples, in the order given, as float32.
 
-        Raises InvalidSamples, naming the first sample that is not fit for training.
+        Raises InvalidSamples, naming the first invalid sample.
         """
         numbers = np.arange(len(self))[rows]
-        with np.errstate(over="ignore"):  # what float32 cannot hold is named by the check
+        with np.errstate(over="ignore"):  # values beyond float32 are reported by the check
             samples = Samples(
                 np.asarray(self._x[rows], dtype=np.float32),
                 np.asarray(self._y[rows], dtype=np.float32),
@@ -52,7 +52,7 @@ class DataFile:
         return samples
 
     def check(self) -> None:
-        """Look at every sample once, with bounded memory. Raises InvalidSamples."""
+        """Check every sample, with bounded memory. Raises InvalidSamples."""
         for start in range(0, len(self), _CHECKED_ROWS):
             self.read(slice(start, start + _CHECKED_ROWS))
 
@@ -63,9 +63,9 @@ class DataFile:
 
 
 def open_data(path: str | Path) -> DataFile:
-    """Open a file of samples and check its form; `DataFile.check` looks at the values.
+    """Open a file of samples and check its form; `DataFile.check` checks the values.
 
-    Numbers of any integer or floating type are taken and read as float32. Raises InvalidDataFile
+    Any integer or floating type is accepted and converted to float32. Raises InvalidDataFile
     for a file that is not a data set, InvalidSamples for one of another width or without samples.
     """
     path = Path(path)
@@ -87,10 +87,9 @@ def read_features(path: str | Path) -> NDArray[np.float32]:
 
 
 def write_data(path: str | Path, samples: Samples) -> None:
-    """Write a file of samples, in the format that its ending names.
+    """Write a file of samples atomically, in the format of its extension; it is on disk on return.
 
-    Whole or not at all, and on disk when it returns.
-    Raises InvalidDataFile for an unknown ending, InvalidSamples for samples not fit for training.
+    Raises InvalidDataFile for an unknown extension, InvalidSamples for invalid samples.
     """
     path = Path(path)
     suffix = check_ending(path)
@@ -101,7 +100,7 @@ def write_data(path: str | Path, samples: Samples) -> None:
 
 
 def check_ending(path: Path) -> str:
-    """Return the ending that names a file's format, in lower case. Raises InvalidDataFile."""
+    """Return the extension that decides a file's format, in lower case. Raises InvalidDataFile."""
     suffix = path.suffix.lower()
     if suffix not in _READERS:
         raise InvalidDataFile(
@@ -118,7 +117,7 @@ def _write(file: BinaryIO, suffix: str, samples: Samples) -> None:
 
 
 def _read_tensors(path: Path, wanted: tuple[str, ...]) -> Mapping[str, _Tensor]:
-    """Read a file in the format that its ending names; all of `wanted` are in it."""
+    """Read a file in the format of its extension; all of `wanted` are in it."""
     read = _READERS[check_ending(path)]
     if not path.is_file():
         raise InvalidDataFile(_("there is no file {path}").format(path=path))

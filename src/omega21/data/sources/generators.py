@@ -1,16 +1,17 @@
-"""The three kinds of made-up samples: `simple`, `temporal` and `neuronal`.
+"""The three kinds of synthetic samples: `simple`, `temporal` and `neuronal`.
 
 Sample i is a pure function of (kind, seed, i) and the share of anomalies, so that any part of a
-data set can be made anywhere, in any order, with the same bits:
+data set can be generated anywhere, in any order, with the same bits:
 
 - its random words are block i of a counter-based generator (Philox 4x64-10, Salmon et al., 2011,
-  https://doi.org/10.1145/2063384.2063405), read raw: numpy keeps a bit generator's stream for
-  good, but not what `numpy.random.Generator` makes of it;
+  https://doi.org/10.1145/2063384.2063405), read raw: numpy keeps a bit generator's stream
+  forever, but not the output of `numpy.random.Generator`;
 - every value comes from IEEE additions and multiplications in a fixed order, never from a sum or
-  a sine whose last bit depends on the processor's vector unit. The same samples are then the same
+  a sine whose last bit depends on the processor's vector unit. Equal samples then make equal
   shards on every machine, and are not sent twice.
 
-Memory use is the result plus a few hundred kilobytes: rows are made in groups that fit the cache.
+Memory use is the result plus a few hundred kilobytes: rows are generated in groups that fit the
+cache.
 """
 
 import hashlib
@@ -41,7 +42,7 @@ _TO_ONE: Final = np.float32(2.0**-31)
 def generate(
     kind: Kind, seed: int, indices: range | ArrayLike, *, anomaly_percent: float
 ) -> Samples:
-    """Make the samples with the given indices, in the order given.
+    """Generate the samples with the given indices, in the order given.
 
     `indices` is a range, or integers [n], each from 0 up to 2**62; repeats are allowed.
     `anomaly_percent` is the share of anomalies, 0 to 100.
@@ -69,8 +70,8 @@ def generate(
 def anomaly_labels(indices: range | ArrayLike, *, anomaly_percent: float) -> _Floats:
     """Label each index: sample i is an anomaly when floor((i+1)p) > floor(ip), p the share.
 
-    The share is the decimal number that `anomaly_percent` is written as, computed exactly, so
-    that the first n samples hold floor(np) anomalies for every n. (Shares of more than nine
+    The share is the decimal value of `anomaly_percent`, computed exactly, so that the first n
+    samples have floor(np) anomalies for every n. (Shares of more than nine
     significant digits count as the nearest fraction with a denominator up to 10**9.)
 
     Returns float32 [n], 0 or 1. Raises ValueError for a share outside 0 to 100.
@@ -93,7 +94,7 @@ def anomaly_labels(indices: range | ArrayLike, *, anomaly_percent: float) -> _Fl
 
 
 def _as_indices(indices: range | ArrayLike) -> NDArray[np.int64]:
-    """Check indices and bring them to int64 [n]."""
+    """Check indices and convert them to int64 [n]."""
     if isinstance(indices, range):
         ends = (indices[0], indices[-1]) if indices else (0, 0)
         if min(ends) < 0 or max(ends) > MAX_INDEX:
@@ -151,7 +152,7 @@ class _Stream:
 
 
 def _consecutive(indices: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Cut into the longest environments of consecutive indices, which are one read each."""
+    """Split into maximal ranges of consecutive indices, each of which is one read."""
     breaks = np.flatnonzero(np.diff(indices) != 1) + 1
     edges = [0, *breaks.tolist(), len(indices)]
     yield from itertools.pairwise(edges)
@@ -181,7 +182,7 @@ _NEIGHBOURS: Final = 5  # each side of the spike
 def _fill_simple(x: _Floats, words: _Words, anomaly: _Flags) -> None:
     """Uniform noise in [-1, 1]: normal rows smoothed, anomalous ones rough with one spike.
 
-    The centred moving average takes what there is of its window at either end.
+    At either end the centred moving average uses the part of its window that exists.
     """
     noise = np.zeros((len(x), FEATURES + 2 * _REACH), dtype=np.float32)
     inside = slice(_REACH, _REACH + FEATURES)
@@ -284,7 +285,7 @@ def _ten_multiples(
 
 
 class _Bumps(NamedTuple):
-    """How one class of samples is made: bumps per sample, their width, their amplitudes."""
+    """Parameters of one class of samples: bumps per sample, their width, their amplitudes."""
 
     number: int
     width: int
@@ -295,7 +296,7 @@ class _Bumps(NamedTuple):
 _NORMAL: Final = _Bumps(number=50, width=10, lowest=0.5, highest=0.8)
 _ANOMALY: Final = _Bumps(number=100, width=20, lowest=1.5, highest=2.5)
 _SIGMA: Final = 5.0
-_MARGIN: Final = _ANOMALY.width // 2  # room for the bumps that stick out at either end
+_MARGIN: Final = _ANOMALY.width // 2  # space for bumps that extend beyond either end
 
 
 def _fill_neuronal(x: _Floats, words: _Words, anomaly: _Flags) -> None:
@@ -311,7 +312,7 @@ def _bump_sums(words: _Words, bumps: _Bumps) -> NDArray[np.float64]:
     drawn = words[:, _ANOMALY.number : _ANOMALY.number + bumps.number]
     amplitude = bumps.lowest + (bumps.highest - bumps.lowest) * _unit(drawn).astype(np.float64)
     offset = np.arange(-(bumps.width // 2), bumps.width // 2)
-    # Rounded to float32, in which the mathematics libraries of all systems agree.
+    # Rounded to float32, in which the math libraries of all systems agree.
     shape = np.array([math.exp(-(d**2) / (2 * _SIGMA**2)) for d in offset.tolist()], "f4")
     row_start = np.arange(rows)[:, None] * padded + _MARGIN
     cells = (row_start + centre)[:, :, None] + offset
@@ -327,7 +328,7 @@ def _bump_sums(words: _Words, bumps: _Bumps) -> NDArray[np.float64]:
 
 
 class _Recipe(NamedTuple):
-    """How one kind is made: Philox counters per sample, rows at a time, words to rows.
+    """Parameters of one kind: Philox counters per sample, rows at a time, words to rows.
 
     The numbers of rows are the fastest measured. With 8 rows the many temporaries of `simple`
     stay under the 128 kB above which the C library asks the system for fresh pages each time.

@@ -1,8 +1,8 @@
 """Arrays of a `.npz` file, with sizes checked before anything is decompressed. Never pickle.
 
-A `.npz` file is a ZIP archive of `.npy` members (NEP 1). What an archive claims of itself is held
-against the bytes that are there: a member's shape against its size, its size against what its
-compressed bytes can hold.
+A `.npz` file is a ZIP archive of `.npy` members (NEP 1). An archive's claims are checked
+against its bytes: a member's shape against its size, its size against the maximum that its
+compressed bytes can expand to.
 """
 
 import lzma
@@ -28,7 +28,7 @@ _METHODS: Final = {
     zipfile.ZIP_BZIP2: 50_000,
     zipfile.ZIP_LZMA: 50_000,
 }
-"""Compression methods that Python reads, and how many bytes one byte of each can become at most."""
+"""Compression methods that Python reads, and their maximum expansion, in bytes for a byte."""
 _ENCRYPTED: Final = 0x1
 _PIECE: Final = 1 << 20
 _DAMAGE: Final = (
@@ -44,11 +44,11 @@ _DAMAGE: Final = (
     RecursionError,
     tokenize.TokenError,  # numpy reads the header of version 1 as Python might have written it
 )
-"""What zipfile and numpy raise for bytes that are not what they should be."""
+"""Exceptions of zipfile and numpy for malformed bytes."""
 
 
 def read_npz(path: Path, wanted: Sequence[str]) -> Mapping[str, NDArray[Any]]:
-    """Read those of the wanted arrays that the file has. Raises InvalidDataFile, OSError."""
+    """Read the wanted arrays that the file has. Raises InvalidDataFile, OSError."""
     try:
         with path.open("rb") as file, _opened(file, path) as archive:
             members = {info.filename: info for info in archive.infolist()}
@@ -84,7 +84,7 @@ def _opened(file: IO[bytes], path: Path) -> zipfile.ZipFile:
 def _read_member(
     archive: zipfile.ZipFile, info: zipfile.ZipInfo, *, size: int, path: Path
 ) -> NDArray[Any]:
-    """Read one array. Raises ValueError for what its header claims and its bytes cannot hold."""
+    """Read one array. Raises ValueError if its header claims more than its bytes can hold."""
     if info.flag_bits & _ENCRYPTED:
         raise InvalidDataFile(
             _("{name} is protected by a password").format(name=path.name),

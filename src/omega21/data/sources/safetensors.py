@@ -1,7 +1,7 @@
-"""Tensors of a `.safetensors` file, of which rows are read when they are asked for.
+"""Tensors of a `.safetensors` file whose rows are read on demand.
 
-The file is read, not mapped into memory: a mapped file that another program cuts short ends the
-process that looks at it (SIGBUS). One that changes while it is read is named instead.
+The file is read, not mapped into memory: a mapped file that another program truncates kills the
+process that reads it (SIGBUS). A file that changes while it is read is an error instead.
 Format: https://github.com/huggingface/safetensors#format
 """
 
@@ -40,7 +40,7 @@ _DTYPES: Final = {
 
 
 class UnchangedFile:
-    """A file that is opened anew for each read, and has to be what it was at the first."""
+    """A file that is opened for each read, and has to be unchanged since the first one."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -50,7 +50,7 @@ class UnchangedFile:
     def read(self, *spans: tuple[int, int]) -> bytes:
         """Read spans (offset, size) and join them.
 
-        Raises InvalidDataFile when the file has changed since it was first looked at, OSError.
+        Raises InvalidDataFile when the file has changed since it was opened first, OSError.
         """
         pieces = []
         with self.path.open("rb") as file:
@@ -72,9 +72,9 @@ def _identity(found: os.stat_result) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class FileTensor:
-    """A tensor [n, …] in a file; indexing it by rows reads these, in the order given.
+    """A tensor [n, …] in a file; indexing reads the given rows, in the order given.
 
-    bfloat16 becomes float32, which holds each of its values.
+    bfloat16 is converted to float32, exactly.
     """
 
     file: UnchangedFile
@@ -101,7 +101,7 @@ class FileTensor:
         """Read rows. Raises InvalidDataFile when the file has changed."""
         numbers = np.arange(len(self))[rows]
         width = prod(self.shape[1:]) * self.stored.itemsize
-        # Rows that lie side by side are read with one call.
+        # Adjacent rows are read with one call.
         breaks = np.flatnonzero(np.diff(numbers) != 1) + 1
         spans = (
             (self.offset + int(run[0]) * width, len(run) * width)
@@ -115,7 +115,7 @@ class FileTensor:
 
 
 def read_safetensors(path: Path, wanted: Sequence[str]) -> Mapping[str, FileTensor]:
-    """Find those of the wanted tensors that the file has; others may be of any kind.
+    """Find the wanted tensors that the file has; other tensors may be of any type.
 
     Raises InvalidDataFile, OSError.
     """
@@ -125,7 +125,7 @@ def read_safetensors(path: Path, wanted: Sequence[str]) -> Mapping[str, FileTens
         return {
             name: _tensor(file, name, header[name], base=base) for name in wanted if name in header
         }
-    except ValueError as error:  # what is no JSON and no UTF-8 included
+    except ValueError as error:  # includes errors of JSON and UTF-8
         raise InvalidDataFile(
             _("{name} is not a safetensors file: {reason}").format(
                 name=path.name, reason=str(error)[:200]

@@ -1,4 +1,4 @@
-"""Whether features are on the scale that a network learns from, looked at before training."""
+"""A check of the features' scale before training."""
 
 from typing import Final
 
@@ -14,10 +14,10 @@ _ROWS: Final = 1024
 
 
 def scale_warning(file: DataFile) -> str | None:
-    """Say what is wrong with the scale of a file's features, None where nothing is.
+    """Return a warning about the scale of a file's features, None if there is none.
 
     The median standard deviation of a feature should lie between 0.01 and 10, and the median of
-    the means within ten of that. At most 1,024 rows are looked at, evenly spread. Raises
+    the means within ten of that. At most 1,024 rows are read, evenly spaced. Raises
     InvalidSamples, InvalidDataFile as reading them does.
     """
     rows = np.unique(np.linspace(0, len(file) - 1, min(len(file), _ROWS)).astype(np.int64))
