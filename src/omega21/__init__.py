@@ -2,7 +2,7 @@
 
     from omega21 import Client
 
-The names below are loaded when they are first used: `import omega21` alone costs nothing.
+The names below are loaded on first use: `import omega21` alone loads nothing else.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""`python -m omega21`: the command line, where its script is not on the path."""
+"""`python -m omega21`: the command line, for when its script is not on PATH."""
 
 from omega21.cli.app import main
 

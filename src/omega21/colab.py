@@ -11,9 +11,9 @@ clases. Ejemplo:
         cliente.entrenar_multiples_lotes(muestras, 64)
         cliente.mostrar_resumen()
 
-Los lotes se entrenan uno tras otro, cada uno con su petición: sirve para probar y para programas
-que ya funcionan así. Para entrenar de verdad, `omega21 train` sube los datos una sola vez, entrena
-mientras suben y sobrevive a los cortes.
+Los lotes se entrenan uno tras otro, cada uno con su petición: sirve para pruebas y para programas
+que ya funcionan así. Para entrenamientos largos, `omega21 train` sube los datos una sola vez,
+entrena mientras suben y continúa tras un corte.
 """
 
 import os
@@ -51,17 +51,17 @@ PRESETS: Final[dict[str, dict[str, Any]]] = {
     }
     for nombre, preset in _PRESETS.items()
 }
-"""Ajustes con nombre: cuántas muestras, en lotes de qué tamaño, de qué tipo, qué % de anomalías."""
+"""Ajustes con nombre: número de muestras, tamaño de lote, tipo y porcentaje de anomalías."""
 
 
 @contextmanager
 def _en_espanol() -> Iterator[None]:
-    """Hace que lo que dicen el cliente de debajo y el servidor se diga aquí en español."""
+    """Pone en español los mensajes del cliente y del servidor."""
     with speaking("es"):
         try:
             yield
         except OmegaError as error:
-            # Se lee después, donde quizá se habla otro idioma.
+            # Se lee después, quizá en un contexto con otro idioma.
             error.message, error.hint = str(error.message), str(error.hint)
             raise
 
@@ -94,8 +94,8 @@ class ClienteColabEntrenamiento:
     """Entrena en un servidor de omega21, lote a lote, y guarda el historial de la sesión.
 
     Sin `url` usa COLAB_SERVER_URL, y sin `token`, OMEGA21_TOKEN. Cada petición espera como mucho
-    `timeout` segundos sin recibir nada, y se repite si eso puede servir, sin entrenar nada dos
-    veces. Todo error es un OmegaError, con lo que pasa y lo que hay que hacer.
+    `timeout` segundos sin recibir datos, y se repite si eso puede ayudar, sin entrenar nada dos
+    veces. Todo error es un OmegaError, que dice qué ha fallado y qué hacer.
     """
 
     @_en_espanol()
@@ -135,7 +135,7 @@ class ClienteColabEntrenamiento:
     def conectar(self) -> bool:
         """Comprueba que el servidor responde y que habla el mismo protocolo.
 
-        Devuelve True, o False tras escribir en el error estándar qué pasa y qué hacer.
+        Devuelve True, o False tras escribir en la salida de error qué ha fallado y qué hacer.
         """
         try:
             info = self._cliente.connect()
@@ -209,7 +209,7 @@ class ClienteColabEntrenamiento:
 
     @_en_espanol()
     def diagnostico(self) -> dict[str, Any]:
-        """Hace que el servidor se pruebe en su dispositivo, sin tocar ninguna ejecución."""
+        """Ejecuta la autocomprobación del servidor, sin modificar ninguna ejecución."""
         return self._cliente.diagnose(self.corrida).model_dump()
 
     def obtener_historial(self) -> list[dict[str, Any]]:
@@ -311,7 +311,7 @@ def _como_muestras(muestras: Muestras) -> Samples:
     """
     if isinstance(muestras, tuple):
         return as_samples(muestras)
-    dadas: Any = muestras  # lo que sea: las anotaciones no obligan a nadie
+    dadas: Any = muestras  # cualquier cosa: las anotaciones no se comprueban
     if not isinstance(dadas, Sequence) or not all(isinstance(m, Mapping) for m in dadas):
         raise InvalidSamples(
             f"las muestras son una lista de diccionarios o un par (x, y), "
@@ -340,7 +340,7 @@ def _de_diccionarios(muestras: Sequence[Muestra]) -> Samples:
             raise InvalidSamples(
                 f"se esperaban {FEATURES} características, hay {fila.size}, muestra {numero}"
             )
-        with np.errstate(over="ignore"):  # lo que no cabe en float32 lo nombra la comprobación
+        with np.errstate(over="ignore"):  # la comprobación informa de lo que no cabe en float32
             x[numero] = fila
     return Samples(x, y)
 

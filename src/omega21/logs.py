@@ -1,11 +1,11 @@
-"""Logs of both sides: a JSON object a line, which names the run, step and request it belongs to.
+"""Logging on both sides: one JSON object a line, with the run, step and request it belongs to.
 
-`bound` puts names into the context of what is done; each line that is logged meanwhile, in the same
-task or thread, carries them. A record's own `extra` goes before.
+`log_context` adds fields to every line that is logged inside it, in the same task or thread. The
+`extra` of a record overrides them.
 
-The file is shared by the processes that log to it (the server's parent and its child; two commands
-of one user): each line is one append, the file is opened for it and not kept open, and whoever
-finds it full renames it, under a lock that others do not wait for.
+Several processes share a file (the server's parent and its child; two commands of one user): each
+line is one append to a file that is opened for it, and whichever process finds the file full
+rotates it, under a lock that others do not wait for.
 """
 
 import json
@@ -26,19 +26,19 @@ from omega21.language import speaking
 from omega21.protocol.printable import printable, printable_lines
 
 FIELDS: Final = ("run", "step", "request")
-"""What a line may belong to."""
+"""Fields that name what a line belongs to."""
 
 SERVER_LOG: Final = Path("logs", "server.jsonl")
-"""A server's log, in its data folder; the files renamed from it are beside it."""
+"""A server's log, in its data folder, with its rotated files beside it."""
 
 CLIENT_LOG: Final = Path("logs", "client.jsonl")
 """The log of a user's commands, beside the run folders."""
 
 MAX_BYTES: Final = 4_000_000
-"""A log file of this size is renamed to NAME.1, and NAME.1 to NAME.2, …"""
+"""A log file of this size is rotated to NAME.1, and NAME.1 to NAME.2, …"""
 
 KEPT: Final = 4
-"""Renamed files that are kept."""
+"""Number of rotated files that are kept."""
 
 _SECRETS: Final = (
     re.compile(r"(?i)(\b(?:set-)?cookie[\"']?\s*[:=]\s*[\"']?)([^\"'\n]+)"),
@@ -49,7 +49,7 @@ _SECRETS: Final = (
         r"([^\s\"'&;,<>{}()\[\]]+)"
     ),
 )
-"""What a secret looks like: after its name, or after the scheme of a header."""
+"""Patterns of secrets: after their name, or after the scheme of a header."""
 
 _SECRET_NAME: Final = re.compile(
     r"(?i)(?:.*[^a-z])?(?:authorization|authtoken|token|password|passwd|secret|session|cookie|"
@@ -62,7 +62,7 @@ _context: ContextVar[Mapping[str, object]] = ContextVar("omega21_log", default={
 
 @contextmanager
 def log_context(**fields: object) -> Iterator[None]:
-    """Give lines that are logged in this block these fields, beside those already given."""
+    """Add these fields to lines logged in this block."""
     reset = _context.set({**_context.get(), **fields})
     try:
         yield
@@ -71,24 +71,26 @@ def log_context(**fields: object) -> Iterator[None]:
 
 
 def remember(**fields: object) -> None:
-    """Give lines logged from now on in this task or thread these fields."""
+    """Add these fields to lines logged from now on in this task or thread."""
     _context.set({**_context.get(), **fields})
 
 
 def current() -> Mapping[str, object]:
-    """Return the fields in force, for work that is handed to another thread."""
+    """Return the current fields, to pass them to another thread."""
     return _context.get()
 
 
 def hide(secret: str | None) -> None:
-    """Keep a token out of every line of this process, wherever it turns up."""
+    """Redact a token from every line that this process logs."""
     if secret:
         _hidden.add(secret)
 
 
 def without_secrets(text: str) -> str:
-    """Replace what was hidden, and whatever looks like a token, a cookie or a password."""
-    for secret in sorted(_hidden, key=len, reverse=True):  # one may be a part of another
+    """Redact the hidden secrets, and whatever looks like a token, a cookie or a password."""
+    for secret in sorted(
+        _hidden, key=len, reverse=True
+    ):  # a secret may contain another: the longest first
         text = text.replace(secret, "***")
     for pattern in _SECRETS:
         text = pattern.sub(r"\1***", text)
@@ -96,22 +98,22 @@ def without_secrets(text: str) -> str:
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether what stands under this name in a document is a secret."""
+    """Whether a field of this name holds a secret."""
     return _SECRET_NAME.fullmatch(name) is not None
 
 
 def _fields_of(record: logging.LogRecord) -> dict[str, object]:
-    """Return what a record belongs to: its own fields, then those of its context."""
+    """Return the fields of a record: its own override those of its context."""
     found = {**_context.get()}
     found.update({name: getattr(record, name) for name in FIELDS if hasattr(record, name)})
     return {name: found[name] for name in FIELDS if found.get(name) is not None}
 
 
 class JsonLines(logging.Formatter):
-    """Writes a record as one line of JSON, times in UTC."""
+    """Formats a record as one line of JSON, with the time in UTC."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Write one record; a log is in English, whoever is spoken to meanwhile."""
+        """Format a record; logs are in English, whatever the language of the context."""
         with speaking("en"):
             return self._line(record)
 
@@ -128,29 +130,29 @@ class JsonLines(logging.Formatter):
         if record.exc_info and record.exc_info[1] is not None:
             line["trace"] = without_secrets("".join(traceback.format_exception(record.exc_info[1])))
         text = json.dumps(line, ensure_ascii=False, default=str)
-        # A log is read in terminals too: what would act on one is escaped, as JSON has it.
+        # Logs are read in terminals too, so control characters are escaped, as in JSON.
         return "".join(each if printable(each) == each else json.dumps(each)[1:-1] for each in text)
 
 
 class PlainLines(logging.Formatter):
-    """Writes a record for people, what it belongs to at the end of its first line."""
+    """Formats a record as text, with its fields at the end of the first line."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """Write the first line."""
+        """Format the first line."""
         fields = ", ".join(f"{name} {value}" for name, value in _fields_of(record).items())
         return super().formatMessage(record) + (f" ({fields})" if fields else "")
 
     def format(self, record: logging.LogRecord) -> str:
-        """Write one record, trace included."""
+        """Format a record, including its traceback."""
         with speaking("en"):
             return printable_lines(without_secrets(super().format(record)))
 
 
 class SharedFile(logging.Handler):
-    """Appends lines to a file that other processes append to, and renames it when it is full."""
+    """Appends lines to a file shared with other processes, and rotates it when it is full."""
 
     def __init__(self, path: Path, *, max_bytes: int = MAX_BYTES, kept: int = KEPT) -> None:
         super().__init__()
@@ -161,7 +163,7 @@ class SharedFile(logging.Handler):
         self._is_broken = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Append one line; say once on standard error when that is not possible."""
+        """Append one line; report a failure once on standard error."""
         try:
             self._append(self.format(record).encode("utf-8", "backslashreplace") + b"\n")
             self._is_broken = False
@@ -188,7 +190,7 @@ class SharedFile(logging.Handler):
         return size > 0 and size + more > self._max_bytes
 
     def _rename(self, more: int) -> None:
-        """Make room, unless another process has done it or is about to."""
+        """Rotate the file, unless another process has done it or is doing it."""
         import filelock  # noqa: PLC0415 - for a file in a thousand lines
 
         try:
@@ -201,7 +203,7 @@ class SharedFile(logging.Handler):
                         newer.replace(older)
                 self.path.replace(_numbered(self.path, 1))
         except (filelock.Timeout, FileNotFoundError, PermissionError, NotImplementedError):
-            return  # the line goes to the file that there is: in use, or a disk without locks
+            return  # append without rotating: the file is in use, or the disk has no locks
 
 
 def _numbered(path: Path, number: int) -> Path:
@@ -209,9 +211,9 @@ def _numbered(path: Path, number: int) -> Path:
 
 
 def log_to_file(path: Path, *, level: str, logger: str = "") -> None:
-    """Log to a file from `level` on: everything, or what one logger and those below it say.
+    """Log to a file from `level` on: everything, or one logger and its children.
 
-    In place of the file that it logged to before, if any.
+    Replaces the previous log file, if any.
     """
     handler = SharedFile(path)
     handler.setLevel(level.upper())
@@ -224,9 +226,9 @@ def log_to_file(path: Path, *, level: str, logger: str = "") -> None:
 
 
 def last_lines(path: Path, most: int, *, max_bytes: int) -> list[str]:
-    """Return the newest lines of a log, the renamed files included, oldest first.
+    """Return the newest lines of a log and its rotated files, oldest first.
 
-    At most `most` of them, and so many that they have at most `max_bytes`.
+    At most `most` lines, of at most `max_bytes` in total.
     """
     found: list[str] = []
     room = max_bytes
@@ -242,7 +244,7 @@ def last_lines(path: Path, most: int, *, max_bytes: int) -> list[str]:
 
 
 def _end_of(file: Path, size: int) -> list[str]:
-    """Return the whole lines among the last `size` bytes of a file."""
+    """Return the complete lines in the last `size` bytes of a file."""
     with file.open("rb") as opened:
         end = opened.seek(0, os.SEEK_END)
         start = max(0, end - size)

@@ -1,4 +1,4 @@
-"""How many files this process may hold open, and how many of them may be shards."""
+"""The limit on open files of this process, and the share of it for shards."""
 
 import os
 from typing import Final
@@ -7,11 +7,11 @@ MOST_SHARDS: Final = 4096
 """A million samples. Opening a file again takes several times as long as reading a sample of it."""
 
 _LEAST_SHARDS: Final = 64
-_BESIDE: Final = 1024  # connections and databases, with room to spare
+_BESIDE: Final = 1024  # connections and databases, with a margin
 
 
 def raise_limit(wanted: int) -> int:
-    """Have the system allow `wanted` open files, or as many as it does; how many that are."""
+    """Raise the limit on open files towards `wanted`; return the resulting limit."""
     if os.name != "posix":
         return wanted
     import resource  # noqa: PLC0415 - POSIX alone has it
@@ -24,6 +24,6 @@ def raise_limit(wanted: int) -> int:
 
 
 def for_shards() -> int:
-    """Return how many shards may stay open: what nothing else needs."""
+    """Return how many shards may stay open: what remains of the limit."""
     allowed = raise_limit(MOST_SHARDS + _BESIDE)
     return max(_LEAST_SHARDS, min(MOST_SHARDS, allowed - _BESIDE))

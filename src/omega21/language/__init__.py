@@ -1,16 +1,16 @@
-"""The language in which the program speaks to a person: English, or Spanish.
+"""Translation of messages for people: English and Spanish.
 
-`_("{count} steps left").format(count=3)`: the message is looked up as it is written, and filled in
-afterwards. Machine output (JSON, logs, codes, names on the wire) is never translated.
+`_("{count} steps left").format(count=3)`: the message is looked up, then its placeholders are
+filled in. Output for programs (JSON, logs, codes, names on the wire) is never translated.
 
-A program chooses its language once (`choose_language`). A server speaks to many people: each
-request has its own (`speaking`), which the threads that work for it take along with the context,
-and what another thread said is said again in it (`LazyString`).
-What nobody chose a language for, such as a library in somebody else's program, is in English.
+A program chooses its language once (`choose_language`). On a server each request has its own
+(`speaking`); threads that work for the request inherit it with the context, and a message created
+in another thread is translated again in it (`LazyString`). Without a choice, as for a library in
+another program, messages are in English.
 
-    language/borrowed.py   what typer and pydantic say, which they say in English only
-    language/figures.py    numbers and dates as the language writes them
-    locales/               the catalogue; `make messages` brings it up to date
+    language/borrowed.py   translation of messages of typer and pydantic, which are in English only
+    language/figures.py    numbers and dates in the format of the locale
+    locales/               the catalogue; `make messages` updates it
 """
 
 import gettext
@@ -32,9 +32,9 @@ _of_context: ContextVar[str | None] = ContextVar("language", default=None)
 
 
 def choose_language(language: str | None = None) -> str:
-    """Speak `language` from now on; without one, the locale's; return which it is.
+    """Set the program's language, by default the locale's, and return it.
 
-    Any locale but a Spanish one is answered in English.
+    Any locale but a Spanish one gives English.
     """
     global _of_program  # noqa: PLW0603  # one language for the whole process, as with a locale
     _of_program = _known(language or language_of_locale())
@@ -43,7 +43,7 @@ def choose_language(language: str | None = None) -> str:
 
 @contextmanager
 def speaking(language: str) -> Iterator[None]:
-    """Speak `language` in this context alone: this request, this thread, this block."""
+    """Set the language of this context only: this request, this thread, this block."""
     before = _of_context.set(_known(language))
     try:
         yield
@@ -52,26 +52,26 @@ def speaking(language: str) -> Iterator[None]:
 
 
 def current_language() -> str:
-    """Return the language that is spoken here and now."""
+    """Return the language of the current context."""
     return _of_context.get() or _of_program
 
 
 def language_of_locale() -> str:
-    """Return the language of the first locale variable that is set; English without any."""
+    """Return the language of the first locale variable that is set; English if none is."""
     return _known(_locale().partition("_")[0])
 
 
 def current_locale() -> str:
-    """Return the language that is spoken, with the country where the locale names one: es_MX.
+    """Return the current language, with the country if the locale has one: es_MX.
 
-    The same language writes its numbers and dates differently from country to country.
+    The formats of numbers and dates depend on the country.
     """
     language, locale = current_language(), _locale()
     return locale if locale.partition("_")[0] == language else language
 
 
 def accepted_language(header: str) -> str:
-    """Return the language that an Accept-Language header likes best; English without one."""
+    """Return the preferred language of an Accept-Language header; English if there is none."""
     best, most = "en", 0.0
     for choice in header.split(","):
         tag, *parameters = choice.split(";")
@@ -82,10 +82,10 @@ def accepted_language(header: str) -> str:
 
 
 class LazyString(str):
-    """A message in the language that was spoken when it was made, which can be said again.
+    """A message in the language of the context that created it, which can be translated again.
 
-    It is a text like any other; `str(message)` is what it says in the language spoken there: in
-    English in a log, in the caller's in a reply, whichever thread has made it.
+    It is a `str`; `str(message)` translates it to the language of the current context: English in
+    a log, the caller's language in a reply, whichever thread has created it.
     """
 
     __slots__ = ("_forms", "_number", "_values")
@@ -102,13 +102,13 @@ class LazyString(str):
         number: int = 1,
         values: Mapping[str, object] | None = None,
     ) -> Self:
-        """Make what is said now, `text`, of one form or two, and of what fills them in."""
+        """Create a message with the current `text`, from its msgids and its values."""
         said = super().__new__(cls, text)
         said._forms, said._number, said._values = forms, number, values
         return said
 
     def format(self, *_args: object, **values: object) -> "LazyString":
-        """Fill in the placeholders, which are named."""
+        """Fill in the named placeholders."""
         return _said(self._forms, self._number, values)
 
     def __str__(self) -> str:
@@ -130,23 +130,23 @@ def _text(forms: tuple[str, ...], number: int, values: Mapping[str, object] | No
 
 
 def _(message: str) -> str:
-    """Return `message` in the language that is spoken."""
+    """Return `message` in the current language."""
     return _said((message,), 1, None) if message else LazyString()
 
 
 def ngettext(one: str, many: str, number: int) -> str:
-    """Return `one` or `many`, whichever goes with `number`, in the language that is spoken."""
+    """Return `one` or `many`, by the plural form of `number`, in the current language."""
     return _said((one, many), number, None)
 
 
 def N_(message: str) -> str:
-    """Mark a message that is looked up later, where it is used; return it as it is."""
+    """Mark a message for extraction; it is returned unchanged and looked up where it is used."""
     return message
 
 
 @cache
 def catalogue(language: str) -> gettext.NullTranslations:
-    """Return the messages of a language; English ones are the source's own."""
+    """Return the messages of a language; the English ones are those of the source."""
     if language == "en":
         return gettext.NullTranslations()
     return gettext.translation(DOMAIN, localedir=LOCALES, languages=[language])
@@ -157,7 +157,7 @@ def _known(language: str) -> str:
 
 
 def _locale() -> str:
-    """The first locale variable that is set, as language_COUNTRY: es_ES of es_ES.UTF-8@euro."""
+    """Return the first locale variable that is set, as language_COUNTRY, such as es_ES."""
     for name in _VARIABLES:
         if value := os.environ.get(name):
             bare = value.partition(":")[0].partition(".")[0].partition("@")[0]
@@ -167,7 +167,7 @@ def _locale() -> str:
 
 
 def _quality(parameters: list[str]) -> float:
-    """The weight of a choice in Accept-Language: what its q says, else 1; 0 for a bad one."""
+    """Return the weight of a choice in Accept-Language: its q, by default 1; 0 if malformed."""
     for parameter in parameters:
         name, _separator, value = parameter.partition("=")
         if name.strip().lower() == "q":

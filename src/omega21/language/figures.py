@@ -1,8 +1,7 @@
-"""Numbers, sizes, lengths and points of time for people, as the country in force writes them.
+"""Formatting of numbers, sizes, durations and dates for people, by the current locale.
 
-0.6388, or 0,6388 in Spain. Only for what people read: JSON, CSV and logs have one form everywhere.
-Babel is imported when the first figure is written, since that takes longer than starting the
-program.
+0.6388, or 0,6388 in Spain. Only for text that people read: JSON, CSV and logs have one format.
+Babel is imported on first use, since its import takes longer than the program's start.
 """
 
 from datetime import datetime
@@ -16,23 +15,23 @@ if TYPE_CHECKING:
     from babel import Locale
 
 _MOST_WRITTEN_OUT: Final = 1e15
-"""From here on a number is written with its power; Babel cannot write 10^28 otherwise."""
+"""From here on numbers are written with an exponent; Babel cannot format 10^28 otherwise."""
 _LAST_SECOND: Final = 253_370_764_800.0
-"""The beginning of the year 9999."""
+"""Start of the year 9999."""
 
 
 def decimal(value: float, digits: int) -> str:
-    """Write a number with `digits` decimals: 0.6388."""
+    """Format a number with `digits` decimals: 0.6388."""
     return _decimal(value, _pattern(digits))
 
 
 def count(value: int) -> str:
-    """Write a whole number, its thousands apart: 11,900,000."""
+    """Format an integer with group separators: 11,900,000."""
     return number(value, 0)
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """Write a figure: a dash where there is none, with its power where it would round to 0."""
+    """Format a number: a dash for None, an exponent for one that would round to 0."""
     if value is None:
         return "-"
     if value and abs(value) < 0.5 * 10**-digits and digits > 1:
@@ -43,22 +42,22 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 def plain(value: float) -> str:
-    """Write a number with no more decimals than it has, six at most, or with its power: a tick."""
-    value = float(f"{value:.12g}")  # 9.999999999999999e-06 is meant to be 1e-05, not 10E-6
+    """Format a number with as many decimals as it has, at most six, or an exponent: for an axis."""
+    value = float(f"{value:.12g}")  # 9.999999999999999e-06 has to become 1e-05, not 10E-6
     return number(value) if 0 < abs(value) < 1e-4 else _decimal(value, "#,##0.######")
 
 
 def score(value: float | None, digits: int = 4) -> str:
-    """Write a score in [0, 1]; 1.0000 is said of 1 alone, what is less has more digits."""
+    """Format a score in [0, 1]; only 1 is 1.0000, a lower score gets enough digits."""
     return number(
         value, digits if value is None or not isfinite(value) else _telling(value, digits)
     )
 
 
 def percent(share: float, digits: int = 0) -> str:
-    """Write a share of 1 in percent, with at most `digits` decimals: 12.5%.
+    """Format a share of 1 in percent, with at most `digits` decimals: 12.5%.
 
-    As with scores, 100% is said of the whole alone: what falls short has digits that show it.
+    Only 1 is 100%; a lower share gets enough digits to show that.
     """
     if not abs(share) < _MOST_WRITTEN_OUT:
         return f"{number(share)} × 100%" if isfinite(share) else str(share)
@@ -72,7 +71,7 @@ def percent(share: float, digits: int = 0) -> str:
 
 
 def size(of_bytes: float) -> str:
-    """Write a number of bytes in the unit that fits, by thousands."""
+    """Format a number of bytes in a suitable decimal unit."""
     for unit in ("B", "kB", "MB", "GB"):
         if of_bytes < 1000 or unit == "GB":
             break
@@ -81,7 +80,7 @@ def size(of_bytes: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Write a length of time: 12 s, 3 min 20 s, 2 h 05 min; a dash for one without an end."""
+    """Format a duration: 12 s, 3 min 20 s, 2 h 05 min; a dash for an infinite one."""
     if not isfinite(seconds):
         return "-"
     whole = max(0, round(seconds))
@@ -93,21 +92,21 @@ def duration(seconds: float) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Write a time of day, given seconds since 1970, in this machine's time zone."""
+    """Format a time of day, given seconds since 1970, in this machine's time zone."""
     from babel.dates import format_time  # noqa: PLC0415 - see above
 
     return format_time(_here(seconds), "HH:mm:ss", locale=_locale(current_locale()))
 
 
 def moment(seconds: float) -> str:
-    """Write a day and a time, given seconds since 1970, in this machine's time zone."""
+    """Format a date and a time, given seconds since 1970, in this machine's time zone."""
     from babel.dates import format_datetime  # noqa: PLC0415 - see above
 
     return format_datetime(_here(seconds), "medium", locale=_locale(current_locale()))
 
 
 def dated(seconds: float) -> str:
-    """Write a moment with its zone, for what may be read elsewhere: 24 November 2026, 09:05 UTC."""
+    """Format a date and a time with the zone, for other machines: 24 November 2026, 09:05 UTC."""
     from babel.dates import format_datetime  # noqa: PLC0415 - see above
 
     pattern = str(_("d MMMM y, HH:mm zzz"))
@@ -122,7 +121,7 @@ def _telling(value: float, digits: int) -> int:
 
 
 def _here(seconds: float) -> datetime:
-    """The moment in this machine's zone; one that no calendar has is the nearest that it has."""
+    """Return the local time; one outside the calendar becomes the nearest valid one."""
     known = min(max(seconds, 0.0), _LAST_SECOND) if isfinite(seconds) else 0.0
     return datetime.fromtimestamp(known).astimezone()
 
@@ -143,7 +142,7 @@ def _pattern(digits: int) -> str:
 
 @cache
 def _locale(name: str) -> "Locale":
-    """The locale of a name, or of its language where Babel does not know the country."""
+    """Return the locale of a name, or of its language if Babel does not know the country."""
     from babel import Locale, UnknownLocaleError  # noqa: PLC0415 - see above
 
     try:
