@@ -33,6 +33,7 @@ from omega21.cli.commands import (
     watch,
 )
 from omega21.cli.commands.serve import LogLevel
+from omega21.cli.signature import command
 from omega21.language import choose_language
 
 app = typer.Typer(
@@ -44,21 +45,21 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help: half the time to start, and one text for the docs
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
 )
-app.command()(train.train)
-app.command()(resume.resume)
-app.command()(watch.watch)
-app.command()(serve.serve)
-app.command()(demo.demo)
-app.command()(status.status)
-app.command()(metrics.metrics)
-app.command()(diagnose.diagnose)
-app.command()(feedback.feedback)
-app.command()(generate.generate)
-app.command()(predict.predict)
-app.command()(report.report)
-app.command()(verify.verify)
-app.command()(forget.forget)
-app.command()(doctor.doctor)
+command(app)(train.train)
+command(app)(resume.resume)
+command(app)(watch.watch)
+command(app)(serve.serve)
+command(app)(demo.demo)
+command(app)(status.status)
+command(app)(metrics.metrics)
+command(app)(diagnose.diagnose)
+command(app)(feedback.feedback)
+command(app)(generate.generate)
+command(app)(predict.predict)
+command(app)(report.report)
+command(app)(verify.verify)
+command(app)(forget.forget)
+command(app)(doctor.doctor)
 app.add_typer(checkpoint.app, name="checkpoint")
 app.add_typer(export.app, name="export")
 app.add_typer(runs.app, name="runs")
@@ -122,15 +123,15 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit status; what goes wrong is told on standard error."""
     from omega21.cli.values import check_values
 
-    command = typer.main.get_command(app)
-    check_values(command)
+    program = typer.main.get_command(app)
+    check_values(program)
     asked = _language_asked(arguments)
     if choose_language(asked) != "en":
         from omega21.cli.ui.help import translate_help
 
-        translate_help(command)
+        translate_help(program)
     try:
-        status = command(arguments, prog_name="omega21", standalone_mode=False)
+        status = program(arguments, prog_name="omega21", standalone_mode=False)
     except Exception as error:  # noqa: BLE001 - the boundary: every error becomes a line here
         from omega21.cli.errors import report
 

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, Unpack
+from typing import Final
 
-from omega21.cli.options import DEFAULT_ADDRESS
-from omega21.cli.servers import Reaching, find_server, opened
+from omega21.cli.options import DEFAULT_ADDRESS, ServerOptions, TrainServerOptions
+from omega21.cli.servers import find_server, opened
 from omega21.cli.ui.output import Output
 from omega21.client.http.address import FoundAddress
 from omega21.client.known_servers import newest_address, remembered
@@ -32,12 +32,12 @@ ATTEMPTS: Final = 3
 
 
 @contextmanager
-def connect(address: str | None, **reaching: Unpack[Reaching]) -> Iterator[Client]:
-    """Open a client of the server at `address`, else of the one used last, else of a local one.
+def connect(options: ServerOptions, output: Output) -> Iterator[Client]:
+    """Open a client of the server at the address given, else of the one used last or a local one.
 
     Raises InvalidAddress.
     """
-    server = find_server(address, **reaching) or find_server(DEFAULT_ADDRESS, **reaching)
+    server = find_server(options, output) or find_server(replace(options, address=DEFAULT_ADDRESS))
     assert server is not None
     with opened(replace(server, attempts=ATTEMPTS)) as client:
         yield client
@@ -75,17 +75,17 @@ def embedded(run: str, *, workdir: Path | None, timeout: float, output: Output) 
 
 @contextmanager
 def server_of_run(
-    run: str, *, address: str | None, workdir: Path | None, **reaching: Unpack[Reaching]
+    run: str, options: ServerOptions, *, workdir: Path | None, output: Output
 ) -> Iterator[Client]:
-    """Open the server that has a run: at `address`, or the embedded one that trained it here.
+    """Open the server that has a run: at the address given, or the one that trained it here.
 
     A run that was not trained here is looked for on the server used last. An embedded server first
     works its way to where the run was. Raises UnknownRun when no server is known.
     """
     checked_name(run)
     is_here = server_data_path(run, workdir).is_dir()
-    if address is not None or (not is_here and remembered()):
-        with connect(address, **reaching) as client:
+    if options.address is not None or (not is_here and remembered()):
+        with connect(options, output) as client:
             yield client
         return
     if not is_here:
@@ -95,33 +95,33 @@ def server_of_run(
             ),
             hint=_("give the address of the server that has it, with --url or COLAB_SERVER_URL"),
         )
-    timeout, output = reaching["timeout"], reaching["output"]
-    with embedded(run, workdir=workdir, timeout=timeout, output=output) as client:
+    with embedded(run, workdir=workdir, timeout=options.timeout, output=output) as client:
         _catch_up(client, run)
         yield client
 
 
 @contextmanager
 def server_to_verify(
-    run: str, *, address: str | None, workdir: Path | None, **reaching: Unpack[Reaching]
+    run: str, options: ServerOptions, *, workdir: Path | None, output: Output
 ) -> Iterator[Client]:
-    """Open the server at `address`, or start one with the threads that the run was computed with.
+    """Open the server at the address given, or start one to compute the run again.
 
-    Raises RunFolderConflict when the run is not on this machine.
+    With as many threads as it was computed with. Raises RunFolderConflict when the run is not on
+    this machine.
     """
     conditions = recorded_environment(run, workdir)
-    if address is not None:
-        with connect(address, **reaching) as client:
+    if options.address is not None:
+        with connect(options, output) as client:
             yield client
         return
     on_cpu = conditions is not None and conditions.device == "cpu"
     arguments = ["--threads", str(conditions.threads)] if conditions and on_cpu else []
     folder = verify_folder(run_folder_path(run, workdir))
-    reaching["output"].note("no address given: starting a server on this machine")
+    output.note("no address given: starting a server on this machine")
     try:
         with (
             LocalServer(folder / "server", arguments=arguments) as server,
-            Client(server.address, timeout=reaching["timeout"]) as client,
+            Client(server.address, timeout=options.timeout) as client,
         ):
             yield client
     finally:
@@ -130,14 +130,14 @@ def server_to_verify(
 
 @contextmanager
 def server_last_used(
-    run: str, *, address: str | None, workdir: Path | None, **reaching: Unpack[Reaching]
+    run: str, options: ServerOptions, *, workdir: Path | None, output: Output
 ) -> Iterator[Client]:
-    """Open the server at `address`, else the one that a run was last on, wherever that was.
+    """Open the server at the address given, else the one that a run was last on, wherever that was.
 
     Raises UnknownRun when the run is not on this machine and no address is given.
     """
-    address = address or last_address(run, workdir)
-    with server_of_run(run, address=address, workdir=workdir, **reaching) as client:
+    found = replace(options, address=options.address or last_address(run, workdir))
+    with server_of_run(run, found, workdir=workdir, output=output) as client:
         yield client
 
 
@@ -156,17 +156,15 @@ def last_address(run: str, workdir: Path | None) -> str | None:
     return None if address is None else FoundAddress(address)
 
 
-def address_to_train(
-    run: str, *, address: str | None, local: bool, workdir: Path | None
-) -> str | None:
+def address_to_train(run: str, options: TrainServerOptions, workdir: Path | None) -> str | None:
     """Return where `train` trains: None for a server that is started on this machine.
 
     The address given; else here, if the run was trained here; else the server used last, if any.
     """
-    if local:
+    if options.local:
         return None
-    if address is not None:
-        return address
+    if options.address is not None:
+        return options.address
     path = run_folder_path(run, workdir)
     if (path / "run.json").exists() and was_local(read_run_folder(path)[0], workdir):
         return None

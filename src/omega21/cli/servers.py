@@ -15,10 +15,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final, TypedDict, Unpack
+from typing import Final
 
 import typer
 
+from omega21.cli.options import ServerOptions
 from omega21.cli.ui.output import Output
 from omega21.client.http.address import FoundAddress, parse_address
 from omega21.client.known_servers import RememberedServer, remember, remembered
@@ -46,34 +47,25 @@ class Server:
     is_token_remembered: bool = False
 
 
-class Reaching(TypedDict, total=False):
-    """What the options of a command say about reaching a server, and where it tells which it is."""
+def find_server(options: ServerOptions, output: Output | None = None) -> Server | None:
+    """Return the server at the address given, else the one used last; None where there is none.
 
-    token: str | None
-    token_file: Path | None
-    ca: Path | None
-    timeout: float
-    output: Output
-
-
-def find_server(address: str | None, **reaching: Unpack[Reaching]) -> Server | None:
-    """Return the server at `address`, else the one used last, which `output` says; None for none.
-
-    Raises InvalidAddress, InvalidRequest for a token's file that holds none.
+    The one used last is named on `output`. Raises InvalidAddress, InvalidRequest for a token's file
+    that holds none.
     """
     servers = remembered()
+    address = options.address
     is_named = address is not None and not isinstance(address, FoundAddress)
     if address is not None:
         address = parse_address(address)
     elif servers:
         address = servers[0].address
-        if "output" in reaching:
+        if output is not None:
             text = _("no address given: the server used last, {address}").format(address=address)
-            reaching["output"].note(text)
+            output.note(text)
     else:
         return None
-    ca = reaching.get("ca")
-    token = given_token(reaching.get("token"), reaching.get("token_file"))
+    token = given_token(options.token, options.token_file)
     known = next((one for one in servers if one.address == address), None)
     remembered_token = known.token if known else None
     if token and token != remembered_token and not is_named:
@@ -82,8 +74,8 @@ def find_server(address: str | None, **reaching: Unpack[Reaching]) -> Server | N
     return Server(
         address=address,
         token=token or remembered_token,
-        ca=ca or (Path(known.ca) if known and known.ca else None),
-        timeout=reaching.get("timeout", 60.0),
+        ca=options.ca or (Path(known.ca) if known and known.ca else None),
+        timeout=options.timeout,
         is_token_remembered=remembered_token is not None and token in (None, remembered_token),
     )
 

@@ -2,7 +2,6 @@
 
 import shlex
 import time
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,17 +11,19 @@ from omega21.cli.commands.diagnose import diagnosis_rows
 from omega21.cli.commands.metrics import metrics_rows
 from omega21.cli.commands.report import write_report
 from omega21.cli.connection import checked_name, embedded
+from omega21.cli.options import DataOptions, ServerOptions, TrackingOptions, TrainingOptions
 from omega21.cli.servers import find_server, opened
 from omega21.cli.ui.live import open_view
 from omega21.cli.ui.output import Output, facts
 from omega21.cli.ui.result import show_outcome
+from omega21.cli.values import evaluate_when, size
 from omega21.client.events import Done, RunReady
 from omega21.client.loggers import LoggerChoice, load_logger
 from omega21.client.store.run_folder import fresh_run_name
 from omega21.client.sync import Client
 from omega21.client.training.checkpoint_download import Pull
 from omega21.client.training.presets import PRESETS, Preset
-from omega21.client.training.request import EvaluateEvery, TrainRequest, next_segment
+from omega21.client.training.request import TrainRequest, next_segment
 from omega21.client.training.resume import is_unfinished, newest_unfinished, resume_command
 from omega21.data.sources.files import open_data
 from omega21.language import _
@@ -35,7 +36,6 @@ from omega21.protocol.errors import (
     OutOfPatience,
     Unauthorized,
 )
-from omega21.protocol.plan import Kind, SamplesType
 
 _PLAIN: Final = Preset(500, 64, "simple", 10)
 _EMBEDDED_PATIENCE: Final = 30.0
@@ -48,11 +48,7 @@ class Job:
 
     order: TrainRequest
     is_fresh: bool = True
-    address: str | None = None
-    token: str | None = field(default=None, repr=False)
-    token_file: Path | None = None
-    ca: Path | None = None
-    timeout: float = 60.0
+    server: ServerOptions = field(default_factory=ServerOptions)
     workdir: Path | None = None
     patience: float = 600.0
     pull: Pull = "auto"
@@ -63,12 +59,23 @@ class Job:
     report: bool = False
     loggers: tuple[LoggerChoice, ...] = ()
 
+    @property
+    def address(self) -> str | None:
+        """The server's address; None for a server that is started on this machine."""
+        return self.server.address
+
     def resume_command(self) -> str:
         """Return the command that goes on with this run: what was begun, else the next samples."""
         if is_unfinished(self.order.run, self.workdir):
             return resume_command(self.order.run, self.workdir)
         order, plain = self.order, TrainRequest(run=self.order.run)
-        words = ["omega21", "train", *([self.address] if self.address else []), "--run", order.run]
+        words = [
+            "omega21",
+            "train",
+            *([self.address] if self.address else []),
+            "--run",
+            order.run,
+        ]
         for option, given, usual in (
             ("--seed", order.seed, plain.seed),
             ("--validation", order.validation, plain.validation),
@@ -83,65 +90,51 @@ class Job:
         return shlex.join(words + (["--fast"] if not order.deterministic else []))
 
 
-def chosen_loggers(names: Sequence[str] | None, *, tensorboard: bool) -> tuple[LoggerChoice, ...]:
+def chosen_loggers(tracking: TrackingOptions) -> tuple[LoggerChoice, ...]:
     """Read the loggers that were asked for. Raises InvalidRequest, ExtraMissing."""
-    chosen = [*(["tensorboard"] if tensorboard else []), *(names or [])]
+    chosen = [*(["tensorboard"] if tracking.tensorboard else []), *(tracking.logger or [])]
     return tuple(load_logger(name) for name in dict.fromkeys(chosen))
 
 
-def make_request(
-    *,
-    run: str | None,
-    preset: str | None,
-    samples: int | None,
-    batch_size: int | None,
-    kind: Kind | None,
-    anomaly_percent: float | None,
-    seed: int,
-    epochs: int,
-    data: Path | None,
-    validation: int,
-    evaluate_every: EvaluateEvery = "epoch",
-    deterministic: bool = True,
-    samples_type: SamplesType | None = None,
-    budget: int | None = None,
-) -> TrainRequest:
+def make_request(data: DataOptions, training: TrainingOptions) -> TrainRequest:
     """Put options over a preset over the defaults, and check what can be checked here.
 
     Raises InvalidRequest for an unknown preset or what contradicts itself, and what reading the
     data file raises.
     """
+    preset, file = training.preset, data.data
     if preset is not None and preset not in PRESETS:
         raise InvalidRequest(
             _("no preset {name}").format(name=repr(preset)),
             hint=_("choose one of {names}").format(names=", ".join(PRESETS)),
         )
-    if data is not None and (preset or kind or anomaly_percent is not None):
+    if file is not None and (preset or data.kind or data.anomaly_percent is not None):
         raise InvalidRequest(
             _("--data brings its own samples"),
             hint=_("leave out --preset, --kind and --anomaly-percent"),
         )
     usual = _PLAIN if preset is None else PRESETS[preset]
+    percent = usual.anomaly_percent if data.anomaly_percent is None else data.anomaly_percent
     order = TrainRequest(
-        run=fresh_run_name() if run is None else checked_name(run),
-        samples=samples or (None if data is not None else usual.samples),
-        batch_size=batch_size or usual.batch_size,
-        epochs=epochs,
-        kind=kind or usual.kind,
-        anomaly_percent=usual.anomaly_percent if anomaly_percent is None else anomaly_percent,
-        seed=seed,
-        data=data,
-        validation=validation,
-        evaluate_every=evaluate_every,
-        deterministic=deterministic,
-        samples_type=samples_type,
-        budget=budget,
+        run=fresh_run_name() if training.run is None else checked_name(training.run),
+        samples=data.samples or (None if file is not None else usual.samples),
+        batch_size=training.batch_size or usual.batch_size,
+        epochs=training.epochs,
+        kind=data.kind or usual.kind,
+        anomaly_percent=percent,
+        seed=training.seed,
+        data=file,
+        validation=data.validation,
+        evaluate_every=evaluate_when(training.evaluate_every),
+        deterministic=not training.fast,
+        samples_type=data.samples_type,
+        budget=None if data.budget is None else size(data.budget, "--budget"),
     )
     order.config()
-    if data is None:
+    if file is None:
         next_segment(order, (), file=None)
     else:
-        open_data(data)
+        open_data(file)
     return order
 
 
@@ -221,16 +214,10 @@ def tell_report(job: Job, output: Output, outlives: Path | None = None) -> None:
 def open_server(job: Job, output: Output) -> AbstractContextManager[Client]:
     """Open the server at the job's address, or start one for it on this machine."""
     if job.address is not None:
-        server = find_server(
-            job.address,
-            token=job.token,
-            token_file=job.token_file,
-            ca=job.ca,
-            timeout=job.timeout,
-        )
+        server = find_server(job.server)
         assert server is not None
         return opened(server)
-    return embedded(job.order.run, workdir=job.workdir, timeout=job.timeout, output=output)
+    return embedded(job.order.run, workdir=job.workdir, timeout=job.server.timeout, output=output)
 
 
 def train_segment(client: Client, job: Job, output: Output) -> Done:

@@ -1,23 +1,36 @@
-"""What holds for the value of every option, whatever the command: paths, and the size of numbers.
+"""How the values of options are read: times, sizes and words, and what holds for every value.
 
 A shell puts the home folder in place of `~` only where a word begins with it, so `--workdir=~/x`
 and what stands in an environment variable arrive with it.
 """
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import typer
 
 from omega21.language import _
+
+if TYPE_CHECKING:
+    from omega21.client.training.checkpoint_download import Pull
+    from omega21.client.training.request import EvaluateEvery
 
 MOST_WHOLE: Final = 2**63 - 1
 """The largest whole number that the files and messages of omega21 hold."""
 MOST_SECONDS: Final = 1e9
 """The longest time that can be waited for: 31 years. All options with a fraction are times, or have
 a limit of their own."""
+
+_PULLS: Final[dict[str, Literal["auto", "never", "end"]]] = {
+    "auto": "auto",
+    "never": "never",
+    "end": "end",
+}
+_SECONDS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_BYTES: Final = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
 def check_values(command: Any) -> None:
@@ -50,3 +63,59 @@ def _read(value: Any, parameter: Any, context: typer.Context) -> Any:
             return value
     message = _("{value} is too large: at most {limit}").format(value=value, limit=limit)
     raise typer.BadParameter(message, ctx=context, param=parameter)
+
+
+def seconds(text: str, option: str, *, least: float = 0) -> float:
+    """Read a length of time: 90, 90s, 30m, 1h or 1d. Raises InvalidRequest, naming `option`."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]?)", text.strip().lower())
+    if found is None or found[2] not in _SECONDS:
+        raise _not_read(text, option, _("a length of time, such as 90s, 30m, 1h or 1d"))
+    length = float(found[1]) * _SECONDS[found[2]]
+    if length > MOST_SECONDS:
+        raise _not_read(
+            text, option, _("at most {seconds} s").format(seconds=f"{MOST_SECONDS:.0f}")
+        )
+    if length < least:
+        raise _not_read(text, option, _("at least {seconds} s").format(seconds=f"{least:g}"))
+    return length
+
+
+def size(text: str, option: str) -> int:
+    """Read a number of bytes: 500MB, 20GB. Raises InvalidRequest, naming `option`."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Z]*)", text.strip().upper())
+    if found is None or found[2] not in _BYTES:
+        raise _not_read(text, option, _("a number of bytes, such as 500MB or 20GB"))
+    wanted = float(found[1]) * _BYTES[found[2]]
+    if wanted > MOST_WHOLE:
+        raise _not_read(text, option, _("at most {bytes} bytes").format(bytes=MOST_WHOLE))
+    return int(wanted)
+
+
+def evaluate_when(text: str) -> "EvaluateEvery":
+    """Read when held-out samples are scored on the way: epoch, never, or a number of steps."""
+    word = text.strip().lower()
+    if word == "epoch":
+        return "epoch"
+    if word == "never":
+        return "never"
+    if re.fullmatch(r"\d{1,15}", word) and int(word) > 0:
+        return int(word)
+    raise _not_read(text, "--evaluate-every", _("epoch, never or a number of steps"))
+
+
+def pull_policy(text: str) -> "Pull":
+    """Read when checkpoints are pulled: auto, never, end, or a number of minutes."""
+    word = text.strip().lower()
+    if word in _PULLS:
+        return _PULLS[word]
+    if re.fullmatch(r"\d+(\.\d+)?", word) and float(word) > 0:
+        return seconds(f"{word}m", "--pull-checkpoints")
+    raise _not_read(text, "--pull-checkpoints", _("never, end, auto or a number of minutes"))
+
+
+def _not_read(text: str, option: str, wanted: str) -> Exception:
+    from omega21.protocol.errors import InvalidRequest
+
+    return InvalidRequest(
+        _("{option} takes {wanted}, got {text!r}").format(option=option, wanted=wanted, text=text)
+    )

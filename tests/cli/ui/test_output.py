@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from omega21.cli.options import seconds, size
 from omega21.cli.ui.output import Output, facts, listing
+from omega21.cli.values import seconds, size
 from omega21.protocol.errors import InvalidRequest
 
 FACTS = facts([("run", "a"), ("average", "0.5")])

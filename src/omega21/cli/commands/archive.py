@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from omega21.cli.options import Json, Quiet, RunArgument, Verbose, Workdir
+from omega21.cli.options import OutputOptions, RunArgument, Workdir, output_option
 from omega21.language import _
 from omega21.language.figures import count
 
@@ -13,25 +13,20 @@ from omega21.language.figures import count
 def export_run(
     run: RunArgument,
     *,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="The archive: RUN.zip in this folder."),
-    ] = None,
+    file: Annotated[Path | None, output_option("The archive: RUN.zip in this folder.")] = None,
     workdir: Workdir = None,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    output: OutputOptions,
 ) -> None:
     """Write a run of this machine to one file.
 
     With its samples, results and checkpoint, and without what belongs to this machine.
     """
     from omega21.cli.connection import checked_name
-    from omega21.cli.ui.output import Output, facts
+    from omega21.cli.ui.output import facts
     from omega21.cli.ui.output_files import check_output
     from omega21.client.store.archive import export_run
 
-    path = output or Path(f"{checked_name(run)}.zip")
+    path = file or Path(f"{checked_name(run)}.zip")
     check_output(path)
     made = export_run(checked_name(run), path, workdir=workdir)
     rows = [
@@ -39,7 +34,7 @@ def export_run(
         (_("bytes"), count(made.size)),
         (_("samples"), count(made.samples - made.lacking)),
     ]
-    out = Output(json=json, quiet=quiet, verbose=verbose)
+    out = output.open()
     if made.lacking:
         out.note(
             _(
@@ -57,19 +52,15 @@ def import_run(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="An archive of a run.")],
     *,
     workdir: Workdir = None,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    output: OutputOptions,
 ) -> None:
     """Take a run from an archive.
 
     A run of that name that is here stays as it is.
     """
-    from omega21.cli.ui.output import Output, facts
+    from omega21.cli.ui.output import facts
     from omega21.client.store.archive import import_run
 
     folder = import_run(file, workdir=workdir)
     rows = [(_("run"), folder.name), (_("folder"), str(folder))]
-    Output(json=json, quiet=quiet, verbose=verbose).result(
-        {"run": folder.name, "folder": str(folder)}, facts(rows)
-    )
+    output.open().result({"run": folder.name, "folder": str(folder)}, facts(rows))

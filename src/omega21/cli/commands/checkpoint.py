@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from omega21.cli.options import Ca, Json, Quiet, Timeout, Token, TokenFile, Url, Verbose, Workdir
+from omega21.cli.options import OutputOptions, ServerOptions, Workdir, output_option
+from omega21.cli.signature import command
 from omega21.language import _
 from omega21.language.figures import count
 
@@ -20,7 +21,7 @@ def checkpoint() -> None:
     """Download checkpoints of runs to this machine."""
 
 
-@app.command()
+@command(app)
 def pull(
     run: Annotated[
         str | None,
@@ -30,24 +31,15 @@ def pull(
     weights: Annotated[
         bool, typer.Option("--weights", help="The model's weights alone, a third of the bytes.")
     ] = False,
-    output: Annotated[
+    file: Annotated[
         Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="Where it goes: the run's folder, or for weights RUN-weights.safetensors here.",
+        output_option(
+            "Where it goes: the run's folder, or for weights RUN-weights.safetensors here."
         ),
     ] = None,
-    url: Url = None,
-    token: Token = None,
-    token_file: TokenFile = None,
-    ca: Ca = None,
-    timeout: Timeout = 60,
+    server: ServerOptions,
     workdir: Workdir = None,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    output: OutputOptions,
 ) -> None:
     """Download the newest checkpoint of a run.
 
@@ -56,7 +48,7 @@ def pull(
     again.
     """
     from omega21.cli.connection import checked_name, server_last_used
-    from omega21.cli.ui.output import Output, facts
+    from omega21.cli.ui.output import facts
     from omega21.client.store.run_folder import list_run_folders
     from omega21.protocol.errors import UnknownRun
 
@@ -69,23 +61,14 @@ def pull(
             )
         name = here[0].run
     name = checked_name(name)
-    out = Output(json=json, quiet=quiet, verbose=verbose)
-    with server_last_used(
-        name,
-        address=url,
-        token=token,
-        token_file=token_file,
-        ca=ca,
-        timeout=timeout,
-        workdir=workdir,
-        output=out,
-    ) as client:
+    out = output.open()
+    with server_last_used(name, server, workdir=workdir, output=out) as client:
         out.note(_("run {run} on {address}").format(run=name, address=client.address))
         if weights:
-            saved = client.download_weights(name, output or Path(f"{name}-weights.safetensors"))
+            saved = client.download_weights(name, file or Path(f"{name}-weights.safetensors"))
             path, step, sha256 = saved.path, saved.step, saved.sha256
         else:
-            path, step, sha256 = _pull_full(client, name, output=output, workdir=workdir)
+            path, step, sha256 = _pull_full(client, name, file=file, workdir=workdir)
     part = "weights" if weights else "full"
     document = {"run": name, "part": part, "file": str(path), "step": step, "sha256": sha256}
     rows = [
@@ -100,22 +83,22 @@ def pull(
 
 
 def _pull_full(
-    client: "Client", run: str, *, output: Path | None, workdir: Path | None
+    client: "Client", run: str, *, file: Path | None, workdir: Path | None
 ) -> tuple[Path, int, str]:
     """Pull a checkpoint into the run's folder, held meanwhile, or to a file of the user's."""
     from omega21.client.store.checkpoints import checkpoint_folder
     from omega21.client.store.run_folder import RunFolder, run_folder_path
     from omega21.data.durable import put_in_place
 
-    if output is not None:
+    if file is not None:
         # Its own folder beside the file, which a broken download is found in by the next try.
-        folder = output.with_name(f".{output.name}.pulling")
+        folder = file.with_name(f".{file.name}.pulling")
         held = client.pull_checkpoint(run, folder)
-        put_in_place(held.path, output)
+        put_in_place(held.path, file)
         held.path.with_suffix(".sha256").unlink(missing_ok=True)
         if not any(folder.iterdir()):
             folder.rmdir()
-        return output, held.step, held.sha256
+        return file, held.step, held.sha256
     path = run_folder_path(run, workdir)
     with RunFolder.open(path) as opened:
         held = client.pull_checkpoint(run, checkpoint_folder(path))

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from omega21.cli.options import Address, Ca, Json, Quiet, Timeout, Token, TokenFile, Verbose
+from omega21.cli.options import OutputOptions, ServerArgument
 from omega21.language import _
 from omega21.language.figures import decimal
 
@@ -11,29 +11,21 @@ if TYPE_CHECKING:
 
 
 def diagnose(
-    address: Address = None,
     *,
-    token: Token = None,
-    token_file: TokenFile = None,
-    ca: Ca = None,
-    timeout: Timeout = 60,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    server: ServerArgument,
+    output: OutputOptions,
 ) -> None:
     """Let a server test itself on its device.
 
     It computes forward and backward on real tensors; no run is touched.
     """
     from omega21.cli.connection import connect
-    from omega21.cli.ui.output import Output, facts
+    from omega21.cli.ui.output import facts
 
-    output = Output(json=json, quiet=quiet, verbose=verbose)
-    with connect(
-        address, token=token, token_file=token_file, ca=ca, timeout=timeout, output=output
-    ) as client:
+    out = output.open()
+    with connect(server, out) as client:
         found = client.diagnose()
-    output.result(found.model_dump(mode="json"), facts(diagnosis_rows(found)))
+    out.result(found.model_dump(mode="json"), facts(diagnosis_rows(found)))
 
 
 def diagnosis_rows(diagnosis: "Diagnosis") -> list[tuple[str, str]]:

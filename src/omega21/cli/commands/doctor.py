@@ -1,42 +1,42 @@
 """`omega21 doctor`: looks at everything that a training needs, and says what to do."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from omega21.cli.options import (
-    Address,
-    Ca,
-    Json,
-    Quiet,
+    OutputOptions,
+    ServerArgument,
+    ServerOptions,
     Timeout,
-    Token,
-    TokenFile,
-    Verbose,
     Workdir,
+    output_option,
 )
 from omega21.language import _, ngettext
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from typing import Unpack
 
     from rich.text import Text
 
-    from omega21.cli.servers import Reaching
     from omega21.cli.ui.output import Output
     from omega21.client.diagnostics.checks import Check
 
 _STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red", "not checked": "dim"}
 
 
+@dataclass(frozen=True, kw_only=True)
+class DoctorServerOptions(ServerArgument):
+    """The server that is looked at; one that does not answer shows sooner."""
+
+    timeout: Timeout = 20
+
+
 def doctor(
-    address: Address = None,
     *,
-    token: Token = None,
-    token_file: TokenFile = None,
-    ca: Ca = None,
+    server: DoctorServerOptions,
     bundle: Annotated[
         bool,
         typer.Option(
@@ -44,19 +44,13 @@ def doctor(
             help="Write a support bundle too: a ZIP of logs, versions and state, without secrets.",
         ),
     ] = False,
-    output_path: Annotated[
-        Path,
-        typer.Option("--output", "-o", metavar="FILE", help="Where the bundle goes."),
-    ] = Path("omega21-bundle.zip"),
+    file: Annotated[Path, output_option("Where the bundle goes.")] = Path("omega21-bundle.zip"),
     run: Annotated[
         str | None,
         typer.Option("--run", metavar="NAME", help="A run of this machine to put into it."),
     ] = None,
     workdir: Workdir = None,
-    timeout: Timeout = 20,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    output: OutputOptions,
 ) -> None:
     """Look at everything that a training needs.
 
@@ -66,48 +60,28 @@ def doctor(
     """
     import anyio
 
-    from omega21.cli.ui.output import Output
     from omega21.cli.ui.output_files import check_output
 
-    output = Output(json=json, quiet=quiet, verbose=verbose)
+    out = output.open()
     if bundle:
-        check_output(output_path)
-    checks = _examination(
-        address,
-        token=token,
-        token_file=token_file,
-        ca=ca,
-        workdir=workdir,
-        timeout=timeout,
-        output=output,
-    )
-    made = anyio.run(_show, checks, output)
+        check_output(file)
+    made = anyio.run(_show, _examination(server, workdir, out), out)
     failed = [check for check in made if check.state == "failed"]
     warnings = sum(check.state == "warning" for check in made)
     document = {"ok": not failed, "checks": [_document(check) for check in made]}
-    output.result(document, _verdict(made, failed=len(failed), warnings=warnings))
+    out.result(document, _verdict(made, failed=len(failed), warnings=warnings))
     if bundle:
         from omega21.cli.bundle import bundle as write
 
-        write(
-            output_path,
-            findings=document,
-            address=address,
-            run=run,
-            workdir=workdir,
-            token=token,
-            token_file=token_file,
-            ca=ca,
-            timeout=timeout,
-        )
+        write(file, findings=document, server=server, run=run, workdir=workdir)
         text = _("the support bundle is {path}: look into it before you send it")
-        output.note(text.format(path=output_path))
+        out.note(text.format(path=file))
     if failed:
         raise typer.Exit(failed[0].exit_code)
 
 
 def _examination(
-    address: str | None, *, workdir: Path | None, **reaching: "Unpack[Reaching]"
+    options: ServerOptions, workdir: Path | None, output: "Output"
 ) -> "AsyncIterator[Check]":
     """Prepare the checks of the server named, or of the one used last; of none, where that is."""
     from omega21.cli.servers import find_server
@@ -116,11 +90,11 @@ def _examination(
     from omega21.client.store.run_folder import runs_folder
     from omega21.protocol.errors import InvalidAddress
 
-    folder, timeout = runs_folder(workdir).absolute(), reaching["timeout"]
+    folder, timeout = runs_folder(workdir).absolute(), options.timeout
     try:
-        server = find_server(address, **reaching)
+        server = find_server(options, output)
     except InvalidAddress:  # which the check of the address tells
-        return Examination(address, folder=folder, timeout=timeout).run()
+        return Examination(options.address, folder=folder, timeout=timeout).run()
     if server is None:
         return Examination(None, folder=folder, timeout=timeout).run()
     known = (one.server_id for one in remembered() if one.address == server.address)

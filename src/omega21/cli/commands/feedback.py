@@ -4,24 +4,14 @@ from typing import Annotated
 
 import typer
 
-from omega21.cli.options import (
-    Address,
-    Ca,
-    Json,
-    Quiet,
-    Run,
-    Timeout,
-    Token,
-    TokenFile,
-    Verbose,
-)
+from omega21.cli.options import OutputOptions, Run, ServerArgument
 from omega21.language import _
 from omega21.language.figures import count
 
 
 def feedback(
-    address: Address = None,
     *,
+    server: ServerArgument,
     adjustments: Annotated[
         str,
         typer.Option(
@@ -40,20 +30,14 @@ def feedback(
         ),
     ],
     run: Run = "default",
-    token: Token = None,
-    token_file: TokenFile = None,
-    ca: Ca = None,
-    timeout: Timeout = 60,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    output: OutputOptions,
 ) -> None:
     """Record what was done with a run's dendrites.
 
     Each adjustment that was applied, and whether they proved right, are kept with the run.
     """
     from omega21.cli.connection import connect
-    from omega21.cli.ui.output import Output, facts
+    from omega21.cli.ui.output import facts
     from omega21.protocol.errors import InvalidRequest
     from omega21.protocol.legacy import DENDRITES
 
@@ -69,10 +53,8 @@ def feedback(
                 count=DENDRITES, given=adjustments
             )
         )
-    output = Output(json=json, quiet=quiet, verbose=verbose)
-    with connect(
-        address, token=token, token_file=token_file, ca=ca, timeout=timeout, output=output
-    ) as client:
+    out = output.open()
+    with connect(server, out) as client:
         received = client.feedback(numbers, validated=validated, run=run)
     figures = received.estadisticas
     rows = [
@@ -84,4 +66,4 @@ def feedback(
             ),
         ),
     ]
-    output.result(received.model_dump(mode="json"), facts(rows))
+    out.result(received.model_dump(mode="json"), facts(rows))

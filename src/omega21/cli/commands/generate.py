@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from omega21.cli.options import Json, KindName, Quiet, Verbose
+from omega21.cli.options import KindName, OutputOptions
 from omega21.cli.values import MOST_WHOLE
 from omega21.language import _
 from omega21.language.figures import count, decimal, percent, size
@@ -55,22 +55,20 @@ def generate(
         bool,
         typer.Option("--statistics", "--estadisticas", help="Show what the data set holds."),
     ] = False,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    output: OutputOptions,
 ) -> None:
     """Write synthetic samples to a file.
 
     `train --data FILE` reads it. The file holds the tensors x [n, 1600] and y [n]; sample i
     depends on kind, seed and i alone.
     """
-    from omega21.cli.ui.output import Output, facts
+    from omega21.cli.ui.output import facts
     from omega21.cli.ui.output_files import check_output
     from omega21.data.samples import statistics as describe
     from omega21.data.sources.files import check_ending, write_data
     from omega21.data.sources.generators import generate as make
 
-    output = Output(json=json, quiet=quiet, verbose=verbose)
+    out = output.open()
     check_ending(file)
     check_output(file)
     _check_room(file, samples)
@@ -85,7 +83,7 @@ def generate(
         found = describe(made)
         document["statistics"] = found._asdict()
         rows += _statistics_rows(found)
-    output.result(document, facts(rows))
+    out.result(document, facts(rows))
 
 
 def _check_room(file: Path, samples: int) -> None:

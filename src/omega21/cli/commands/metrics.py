@@ -2,17 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from omega21.cli.options import (
-    Address,
-    Ca,
-    Json,
-    Quiet,
-    RunOrNewest,
-    Timeout,
-    Token,
-    TokenFile,
-    Verbose,
-)
+from omega21.cli.options import OutputOptions, RunOrNewest, ServerArgument
 from omega21.language import N_, _, ngettext
 from omega21.language.figures import count, decimal, percent
 
@@ -27,30 +17,22 @@ _TRENDS = {
 
 
 def metrics(
-    address: Address = None,
     *,
+    server: ServerArgument,
     run: RunOrNewest = None,
-    token: Token = None,
-    token_file: TokenFile = None,
-    ca: Ca = None,
-    timeout: Timeout = 60,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    output: OutputOptions,
 ) -> None:
     """Show a run's last losses and their trend.
 
     Anomalies are counted as the samples were trained: those with a probability over 0.5.
     """
     from omega21.cli.connection import connect, run_to_show
-    from omega21.cli.ui.output import Output, facts
+    from omega21.cli.ui.output import facts
 
-    output = Output(json=json, quiet=quiet, verbose=verbose)
-    with connect(
-        address, token=token, token_file=token_file, ca=ca, timeout=timeout, output=output
-    ) as client:
+    out = output.open()
+    with connect(server, out) as client:
         found = client.metrics(run_to_show(client, run))
-    output.result(found.model_dump(mode="json"), facts(metrics_rows(found)))
+    out.result(found.model_dump(mode="json"), facts(metrics_rows(found)))
 
 
 def metrics_rows(metrics: "Metrics") -> list[tuple[str, str]]:

@@ -5,18 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from omega21.cli.options import (
-    Ca,
-    Json,
-    Quiet,
-    RunArgument,
-    Timeout,
-    Token,
-    TokenFile,
-    Url,
-    Verbose,
-    Workdir,
-)
+from omega21.cli.options import OutputOptions, RunArgument, ServerOptions, Workdir, output_option
 from omega21.language import _, ngettext
 from omega21.language.figures import count, decimal
 
@@ -33,25 +22,16 @@ def predict(
         ),
     ],
     *,
-    output_file: Annotated[
+    outputs_file: Annotated[
         Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="Write all outputs to a .safetensors file: anomaly_prob [n], dendrites [n, 16], "
-            "coherence [n, 64].",
+        output_option(
+            "Write all outputs to a .safetensors file: anomaly_prob [n], dendrites [n, 16], "
+            "coherence [n, 64]."
         ),
     ] = None,
-    url: Url = None,
-    token: Token = None,
-    token_file: TokenFile = None,
-    ca: Ca = None,
-    timeout: Timeout = 60,
+    server: ServerOptions,
     workdir: Workdir = None,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    output: OutputOptions,
 ) -> None:
     """Print the anomaly probability of each sample in a file.
 
@@ -61,24 +41,14 @@ def predict(
     import numpy as np
 
     from omega21.cli.connection import server_of_run
-    from omega21.cli.ui.output import Output
     from omega21.cli.ui.output_files import check_output
     from omega21.data.sources.files import read_features
 
-    output = Output(json=json, quiet=quiet, verbose=verbose)
-    if output_file is not None:
-        check_output(output_file, suffixes=(".safetensors",))
+    out = output.open()
+    if outputs_file is not None:
+        check_output(outputs_file, suffixes=(".safetensors",))
     x = read_features(file)
-    with server_of_run(
-        run,
-        address=url,
-        token=token,
-        token_file=token_file,
-        ca=ca,
-        timeout=timeout,
-        workdir=workdir,
-        output=output,
-    ) as client:
+    with server_of_run(run, server, workdir=workdir, output=out) as client:
         found = client.predict(run, x)
     over = int((found.anomaly_prob > 0.5).sum())
     note = ngettext(
@@ -87,10 +57,10 @@ def predict(
         len(x),
     )
     figures = {"count": count(len(x)), "step": count(found.step), "over": count(over)}
-    output.note(note.format(**figures, threshold=decimal(0.5, 1)))
-    if output_file is not None:
-        _write(output_file, found)
-        output.note(_("all outputs are in {file}").format(file=output_file))
+    out.note(note.format(**figures, threshold=decimal(0.5, 1)))
+    if outputs_file is not None:
+        _write(outputs_file, found)
+        out.note(_("all outputs are in {file}").format(file=outputs_file))
     not_finite = int((~np.isfinite(found.anomaly_prob)).sum())
     if not_finite:
         text = ngettext(
@@ -98,9 +68,9 @@ def predict(
             "{count} samples have no finite score: look for extreme values in them",
             not_finite,
         )
-        output.note(text.format(count=count(not_finite)))
+        out.note(text.format(count=count(not_finite)))
     probabilities = [float(p) if np.isfinite(p) else None for p in found.anomaly_prob]
-    output.result(
+    out.result(
         {"run": run, "step": found.step, "samples": len(x), "anomaly_prob": probabilities},
         "\n".join(f"{value:.6f}" for value in found.anomaly_prob),
     )

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from omega21.cli.options import Json, Quiet, Verbose, Workdir
+from omega21.cli.options import OutputOptions, Workdir, output_option
 
 
 class Format(Enum):
@@ -27,36 +27,29 @@ def report(
     kind: Annotated[
         Format, typer.Option("--format", help="One HTML file, or Markdown with PNG images.")
     ] = Format.HTML,
-    output_path: Annotated[
+    file: Annotated[
         Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="Where it goes: report.html or report.md in the run folder.",
-        ),
+        output_option("Where it goes: report.html or report.md in the run folder."),
     ] = None,
     workdir: Workdir = None,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    output: OutputOptions,
 ) -> None:
     """Write a run's report: curves, scores, how to repeat it.
 
     From the run folder alone; no server is asked.
     """
     from omega21.cli.connection import checked_name
-    from omega21.cli.ui.output import Output, facts
+    from omega21.cli.ui.output import facts
     from omega21.cli.ui.output_files import check_output
     from omega21.client.run_reader import newest_run
     from omega21.language import _
 
-    output = Output(json=json, quiet=quiet, verbose=verbose)
+    out = output.open()
     name = newest_run(workdir) if run is None else checked_name(run)
-    if output_path is not None:
-        check_output(output_path)
-    path = write_report(name, workdir=workdir, kind=kind, path=output_path)
-    output.result({"run": name, "file": str(path)}, facts([(_("report"), str(path))]))
+    if file is not None:
+        check_output(file)
+    path = write_report(name, workdir=workdir, kind=kind, path=file)
+    out.result({"run": name, "file": str(path)}, facts([(_("report"), str(path))]))
 
 
 def write_report(

@@ -6,18 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from omega21.cli.commands import archive
-from omega21.cli.options import (
-    Ca,
-    Json,
-    Quiet,
-    RunArgument,
-    Timeout,
-    Token,
-    TokenFile,
-    Url,
-    Verbose,
-    Workdir,
-)
+from omega21.cli.options import OutputOptions, RunArgument, ServerOptions, Workdir
+from omega21.cli.signature import command, expanded
 from omega21.cli.ui.states import in_words
 from omega21.language import _, ngettext
 from omega21.language.borrowed import translated
@@ -33,75 +23,53 @@ app = typer.Typer(
 )
 
 
-@app.callback()
 def runs(
     context: typer.Context,
     *,
-    url: Url = None,
-    token: Token = None,
-    token_file: TokenFile = None,
-    ca: Ca = None,
-    timeout: Timeout = 60,
+    server: ServerOptions,
     workdir: Workdir = None,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    output: OutputOptions,
 ) -> None:
     """List and manage runs.
 
     Those of a server with --url, else those kept on this machine.
     """
     if context.invoked_subcommand is None:
-        list_runs(
-            url=url,
-            token=token,
-            token_file=token_file,
-            ca=ca,
-            timeout=timeout,
-            workdir=workdir,
-            json=json,
-            quiet=quiet,
-            verbose=verbose,
-        )
+        list_runs(server=server, workdir=workdir, output=output)
         return
-    for name in context.params:
-        source = context.get_parameter_source(name)
+    for option in context.command.params:
+        source = context.get_parameter_source(option.name)
         if source is not None and source.name == "COMMANDLINE":
             command = f"omega21 runs {context.invoked_subcommand}"
             message = _("it belongs after {command!r}").format(command=command)
-            raise typer.BadParameter(message, param_hint=f"--{name}")
+            raise typer.BadParameter(message, param_hint=option.opts[0])
 
 
-@app.command("list")
+app.callback()(expanded(runs))
+
+
+@command(app, "list")
 def list_runs(
     *,
-    url: Url = None,
-    token: Token = None,
-    token_file: TokenFile = None,
-    ca: Ca = None,
-    timeout: Timeout = 60,
+    server: ServerOptions,
     workdir: Workdir = None,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    output: OutputOptions,
 ) -> None:
     """List runs.
 
     Those of a server with --url, by name; else those kept on this machine, newest first.
     """
     from omega21.cli.connection import connect
-    from omega21.cli.ui.output import Output, listing
+    from omega21.cli.ui.output import listing
     from omega21.client.store.run_folder import look_at_run_folders
 
-    output = Output(json=json, quiet=quiet, verbose=verbose)
-    if url is not None:
-        with connect(
-            url, token=token, token_file=token_file, ca=ca, timeout=timeout, output=output
-        ) as client:
+    out = output.open()
+    if server.address is not None:
+        with connect(server, out) as client:
             there = client.runs()
         titles = (_("run"), _("state"), _("step"), _("target"), _("durable"))
         table = listing(titles, map(_server_row, there))
-        output.result({"runs": [run.model_dump(mode="json") for run in there]}, table)
+        out.result({"runs": [run.model_dump(mode="json") for run in there]}, table)
         return
     here, damaged = look_at_run_folders(workdir)
     columns = (_("run"), _("made"), _("segments trained"), _("server"))
@@ -110,45 +78,37 @@ def list_runs(
         "runs": [run.model_dump(mode="json") for run in here],
         "damaged": [{"run": one.run, "why": one.error.message} for one in damaged],
     }
-    output.result(document, listing(columns, rows))
+    out.result(document, listing(columns, rows))
     for one in damaged:
-        output.note(
+        out.note(
             _("run {run} is damaged: {error}; `omega21 runs remove {run}` removes it").format(
                 run=one.run, error=one.error
             )
         )
 
 
-@app.command()
+@command(app)
 def show(
     run: RunArgument,
     *,
-    url: Url = None,
-    token: Token = None,
-    token_file: TokenFile = None,
-    ca: Ca = None,
-    timeout: Timeout = 60,
+    server: ServerOptions,
     workdir: Workdir = None,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    output: OutputOptions,
 ) -> None:
     """Show a run.
 
     One of a server with --url, else one kept on this machine.
     """
     from omega21.cli.connection import checked_name, connect
-    from omega21.cli.ui.output import Output, facts
+    from omega21.cli.ui.output import facts
     from omega21.client.store.run_folder import read_run_folder, run_folder_path
     from omega21.protocol.errors import UnknownRun
 
-    output = Output(json=json, quiet=quiet, verbose=verbose)
-    if url is not None:
-        with connect(
-            url, token=token, token_file=token_file, ca=ca, timeout=timeout, output=output
-        ) as client:
+    out = output.open()
+    if server.address is not None:
+        with connect(server, out) as client:
             state = client.run_state(run)
-        output.result(state.model_dump(mode="json"), facts(_state_rows(state)))
+        out.result(state.model_dump(mode="json"), facts(_state_rows(state)))
         return
     path = run_folder_path(checked_name(run), workdir)
     if not (path / "run.json").exists():
@@ -158,109 +118,83 @@ def show(
         )
     record, _segments = read_run_folder(path)
     rows = [*_record_rows(record), (_("folder"), str(path))]
-    output.result(record.model_dump(mode="json"), facts(rows))
+    out.result(record.model_dump(mode="json"), facts(rows))
 
 
-@app.command()
+@command(app)
 def pause(
     run: RunArgument,
     *,
-    url: Url = None,
-    token: Token = None,
-    token_file: TokenFile = None,
-    ca: Ca = None,
-    timeout: Timeout = 60,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    server: ServerOptions,
+    output: OutputOptions,
 ) -> None:
     """Stop a run on a server after the step under way."""
     from omega21.cli.connection import connect
-    from omega21.cli.ui.output import Output
 
-    output = Output(json=json, quiet=quiet, verbose=verbose)
-    with connect(
-        url, token=token, token_file=token_file, ca=ca, timeout=timeout, output=output
-    ) as client:
+    out = output.open()
+    with connect(server, out) as client:
         position = client.pause(run)
-    output.result(position.model_dump(mode="json"), _position(position))
+    out.result(position.model_dump(mode="json"), _position(position))
 
 
-@app.command()
+@command(app)
 def unpause(
     run: RunArgument,
     *,
-    url: Url = None,
-    token: Token = None,
-    token_file: TokenFile = None,
-    ca: Ca = None,
-    timeout: Timeout = 60,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    server: ServerOptions,
+    output: OutputOptions,
 ) -> None:
     """Let a paused run on a server go on."""
     from omega21.cli.connection import connect
-    from omega21.cli.ui.output import Output
 
-    output = Output(json=json, quiet=quiet, verbose=verbose)
-    with connect(
-        url, token=token, token_file=token_file, ca=ca, timeout=timeout, output=output
-    ) as client:
+    out = output.open()
+    with connect(server, out) as client:
         position = client.resume(run)
-    output.result(position.model_dump(mode="json"), _position(position))
+    out.result(position.model_dump(mode="json"), _position(position))
 
 
-@app.command()
+@command(app)
 def remove(
     run: RunArgument,
     *,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    url: Url = None,
-    token: Token = None,
-    token_file: TokenFile = None,
-    ca: Ca = None,
-    timeout: Timeout = 60,
+    server: ServerOptions,
     workdir: Workdir = None,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    output: OutputOptions,
 ) -> None:
     """Remove a run for good.
 
     From a server with --url, else its folder on this machine.
     """
     from omega21.cli.connection import checked_name, connect
-    from omega21.cli.ui.output import Output
     from omega21.client.store.run_folder import check_removable, remove_run_folder, run_folder_path
 
     path = run_folder_path(checked_name(run), workdir)
-    if url is None:
+    if server.address is None:
         check_removable(path)  # before the question
-    output = Output(json=json, quiet=quiet, verbose=verbose)
-    behind = path.resolve() if url is None and path.is_symlink() else None
-    question = _("remove run {run} from {place} for good?").format(run=run, place=url or path)
-    if not yes and not output.confirmed(question):
+    out = output.open()
+    behind = path.resolve() if server.address is None and path.is_symlink() else None
+    place = server.address or str(path)
+    question = _("remove run {run} from {place} for good?").format(run=run, place=place)
+    if not yes and not out.confirmed(question):
         raise typer.Abort
-    if url is not None:
-        with connect(
-            url, token=token, token_file=token_file, ca=ca, timeout=timeout, output=output
-        ) as client:
+    if server.address is not None:
+        with connect(server, out) as client:
             client.remove_run(run)
     else:
         remove_run_folder(path)
         if behind is not None:
-            output.note(
+            out.note(
                 _("{path} was a link; what it led to is still in {target}").format(
                     path=path, target=behind
                 )
             )
-    document = {"run": run, "removed_from": url or str(path)}
-    output.result(document, _("removed run {run}").format(run=run))
+    document = {"run": run, "removed_from": place}
+    out.result(document, _("removed run {run}").format(run=run))
 
 
-app.command("export")(archive.export_run)
-app.command("import")(archive.import_run)
+command(app, "export")(archive.export_run)
+command(app, "import")(archive.import_run)
 
 
 def _position(position: "RunSummary") -> str:

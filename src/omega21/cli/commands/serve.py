@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from omega21.cli.options import PrecisionName, Token, TokenFile, TunnelName, size
+from omega21.cli.options import PrecisionName, Token, TokenFile, TunnelName
+from omega21.cli.values import size
 from omega21.language import _
 
 LogLevel = Literal["debug", "info", "warning", "error"]

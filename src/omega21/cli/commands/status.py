@@ -2,17 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from omega21.cli.options import (
-    Address,
-    Ca,
-    Json,
-    Quiet,
-    RunOrNewest,
-    Timeout,
-    Token,
-    TokenFile,
-    Verbose,
-)
+from omega21.cli.options import OutputOptions, RunOrNewest, ServerArgument
 from omega21.cli.ui.states import in_words
 from omega21.language import _
 from omega21.language.borrowed import translated
@@ -25,27 +15,19 @@ if TYPE_CHECKING:
 
 
 def status(
-    address: Address = None,
     *,
+    server: ServerArgument,
     run: RunOrNewest = None,
-    token: Token = None,
-    token_file: TokenFile = None,
-    ca: Ca = None,
-    timeout: Timeout = 60,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    output: OutputOptions,
 ) -> None:
     """Show the state of a server and the statistics of a run."""
     from omega21.cli.connection import connect, run_to_show
-    from omega21.cli.ui.output import Output, facts
+    from omega21.cli.ui.output import facts
 
-    output = Output(json=json, quiet=quiet, verbose=verbose)
-    with connect(
-        address, token=token, token_file=token_file, ca=ca, timeout=timeout, output=output
-    ) as client:
+    out = output.open()
+    with connect(server, out) as client:
         found = client.status(run_to_show(client, run))
-    output.result(found.model_dump(mode="json"), facts(status_rows(found)))
+    out.result(found.model_dump(mode="json"), facts(status_rows(found)))
 
 
 def status_rows(status: "Status") -> list[tuple[str, str]]:

@@ -4,18 +4,7 @@ from typing import Annotated
 
 import typer
 
-from omega21.cli.options import (
-    Ca,
-    Json,
-    Quiet,
-    RunArgument,
-    Timeout,
-    Token,
-    TokenFile,
-    Url,
-    Verbose,
-    Workdir,
-)
+from omega21.cli.options import OutputOptions, RunArgument, ServerOptions, Workdir
 from omega21.language import _
 from omega21.language.figures import count
 
@@ -32,15 +21,9 @@ def verify(
             help="Begin at the checkpoint in the run's folder, if it is of an earlier step.",
         ),
     ] = 1,
-    url: Url = None,
-    token: Token = None,
-    token_file: TokenFile = None,
-    ca: Ca = None,
-    timeout: Timeout = 60,
+    server: ServerOptions,
     workdir: Workdir = None,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    output: OutputOptions,
 ) -> None:
     """Execute a run again and compare every result to the bit.
 
@@ -50,20 +33,10 @@ def verify(
     from dataclasses import asdict
 
     from omega21.cli.connection import checked_name, server_to_verify
-    from omega21.cli.ui.output import Output
 
-    output = Output(json=json, quiet=quiet, verbose=verbose)
-    with server_to_verify(
-        checked_name(run),
-        address=url,
-        token=token,
-        token_file=token_file,
-        ca=ca,
-        timeout=timeout,
-        workdir=workdir,
-        output=output,
-    ) as client:
-        same = client.verify(run, workdir=workdir, from_step=from_step, tell=output.note)
+    out = output.open()
+    with server_to_verify(checked_name(run), server, workdir=workdir, output=out) as client:
+        same = client.verify(run, workdir=workdir, from_step=from_step, tell=out.note)
     text = (
         _("run {run}: reproduced to the bit, steps {first} to {last}, and the weights after them")
         if same.weights_known
@@ -72,4 +45,4 @@ def verify(
         )
     )
     shown = text.format(run=run, first=count(same.first), last=count(same.last))
-    output.result({**asdict(same), "reproduced": True}, shown)
+    out.result({**asdict(same), "reproduced": True}, shown)

@@ -1,22 +1,13 @@
 """`omega21 watch`: a run as it goes on, from any terminal, without touching it."""
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from omega21.cli.options import (
-    Ca,
-    JsonLines,
-    Patience,
-    Quiet,
-    Timeout,
-    Token,
-    TokenFile,
-    Verbose,
-    Workdir,
-    seconds,
-)
+from omega21.cli.options import EventOutputOptions, LongServerOptions, Workdir, address_argument
+from omega21.cli.values import seconds
 from omega21.language import _
 
 if TYPE_CHECKING:
@@ -26,16 +17,19 @@ if TYPE_CHECKING:
     from omega21.protocol.runs import RunSummary
 
 
-def watch(
+@dataclass(frozen=True, kw_only=True)
+class WatchServerOptions(LongServerOptions):
+    """The server of the run that is watched."""
+
     address: Annotated[
         str | None,
-        typer.Argument(
-            metavar="URL",
-            envvar="COLAB_SERVER_URL",
-            help="The server's address; without one, the server that the run was last on.",
-        ),
-    ] = None,
+        address_argument("The server's address; without one, the server that the run was last on."),
+    ] = None
+
+
+def watch(
     *,
+    server: WatchServerOptions,
     run: Annotated[
         str | None,
         typer.Option(
@@ -44,14 +38,7 @@ def watch(
         ),
     ] = None,
     workdir: Workdir = None,
-    patience: Patience = "10m",
-    token: Token = None,
-    token_file: TokenFile = None,
-    ca: Ca = None,
-    timeout: Timeout = 60,
-    json: JsonLines = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    output: EventOutputOptions,
 ) -> None:
     """Watch a run: before, while and after it trains.
 
@@ -59,25 +46,22 @@ def watch(
     run goes on.
     """
     from omega21.cli.connection import connect
-    from omega21.cli.ui.output import Output
     from omega21.client.run_reader import newest_run
     from omega21.protocol.errors import LinkFailure
 
-    output = Output(json=json, quiet=quiet, verbose=verbose)
-    length = seconds(patience, "--patience")
-    if run is None and address is None:
+    out = output.open()
+    length = seconds(server.patience, "--patience")
+    if run is None and server.address is None:
         run = newest_run(workdir)
-    place = address or _address_of(run or "", workdir)
+    server = replace(server, address=server.address or _address_of(run or "", workdir))
     try:
-        with connect(
-            place, token=token, token_file=token_file, ca=ca, timeout=timeout, output=output
-        ) as client:
-            name = run or _the_run(client, workdir, output)
-            _watch_server(client, name, workdir=workdir, patience=length, output=output)
+        with connect(server, out) as client:
+            name = run or _the_run(client, workdir, out)
+            _watch_server(client, name, workdir=workdir, patience=length, output=out)
     except LinkFailure as error:
         if run is None:
             raise
-        _show_stored(run, workdir, output=output, error=error)
+        _show_stored(run, workdir, output=out, error=error)
 
 
 def _address_of(run: str, workdir: Path | None) -> str:
