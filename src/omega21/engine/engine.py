@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from omega21 import open_files
 from omega21.data.durable import write_durably
 from omega21.data.locks import hold_lock
-from omega21.engine import inference as questions
+from omega21.engine import evaluation
 from omega21.engine.batches import SegmentReader
 from omega21.engine.checkpointing import Checkpointer
+from omega21.engine.checkpoints import Restoring
 from omega21.engine.executor_cache import ExecutorCache
 from omega21.engine.inline import InlineBatches
 from omega21.engine.options import EngineOptions
@@ -30,7 +31,6 @@ from omega21.engine.registry import Registry
 from omega21.engine.reporting import statistics
 from omega21.engine.reporting.events import Events
 from omega21.engine.reporting.history import History
-from omega21.engine.restore import Restoring
 from omega21.engine.run import MOST_WAITING_LISTED, InlineTask, Run
 from omega21.engine.samples import check_labels, check_shape
 from omega21.engine.step_records import iso_time, to_row
@@ -372,14 +372,14 @@ class Engine:
     # --- questions ---
 
     def _ask(
-        self, name: str, question: Callable[[Executor], questions.T]
-    ) -> questions.At[questions.T]:
+        self, name: str, question: Callable[[Executor], evaluation.T]
+    ) -> evaluation.At[evaluation.T]:
         """Have a run's executor answer between two steps; with the step it answers for."""
         with self._changed:
             run = self._registry.get(name)
 
-        def at_step(executor: Executor) -> questions.At[questions.T]:
-            return questions.At(run.step, question(executor))
+        def at_step(executor: Executor) -> evaluation.At[evaluation.T]:
+            return evaluation.At(run.step, question(executor))
 
         return self._worker.ask(run, at_step).result()
 
@@ -396,13 +396,13 @@ class Engine:
     def predict(self, name: str, shards: Sequence[str]) -> tuple[int, dict[str, FloatArray]]:
         """Compute outputs for the samples of `shards`; (step, named outputs [n, …])."""
         self._check_computable(name, shards, labelled=False)
-        answer = self._ask(name, lambda ex: questions.predict(ex, self._shards, shards))
+        answer = self._ask(name, lambda ex: evaluation.predict(ex, self._shards, shards))
         return answer.step, answer.value
 
     def evaluate(self, name: str, shards: Sequence[str]) -> EvaluateReply:
         """Score the samples of `shards`, and take the mean loss."""
         self._check_computable(name, shards, labelled=True)
-        answer = self._ask(name, lambda ex: questions.evaluate(ex, self._shards, shards))
+        answer = self._ask(name, lambda ex: evaluation.evaluate(ex, self._shards, shards))
         loss, scores = answer.value
         return EvaluateReply(
             run=name,
@@ -432,7 +432,7 @@ class Engine:
         """Run a forward and a backward pass on the real device, touching no run."""
         with self._changed:
             config = self._registry.get(name).config
-        return self._ask(name, lambda _: questions.diagnose(config, self.device)).value
+        return self._ask(name, lambda _: evaluation.diagnose(config, self.device)).value
 
     # --- statistics ---
 

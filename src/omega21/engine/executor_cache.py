@@ -6,7 +6,7 @@ Everything here belongs to the worker thread.
 import logging
 import threading
 
-from omega21.engine import inference as questions
+from omega21.engine import evaluation
 from omega21.engine.checkpointing import Checkpointer
 from omega21.engine.run import Position, Run
 from omega21.engine.storage.checkpoints import Checkpoint, CheckpointStore
@@ -44,7 +44,7 @@ class ExecutorCache:
     def warm_up(self) -> None:
         """Compute a step of a small model, so that no request waits for what torch loads late."""
         try:
-            questions.diagnose(RunConfig(model=TINY), self.device)
+            evaluation.diagnose(RunConfig(model=TINY), self.device)
         except OutOfDeviceMemory as error:
             logger.warning("the device's memory is full at the start: %s", error)
 
