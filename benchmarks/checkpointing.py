@@ -53,14 +53,14 @@ def engine_seconds(steps: int, *, checkpoint_seconds: float) -> tuple[float, int
 
 def _train(engine: Engine, steps: int) -> tuple[float, int]:
     run_id = uuid.uuid4().hex
-    engine.create_run("bench", run_id, RunConfig())
+    engine.runs.create("bench", run_id, RunConfig())
     samples = generate("simple", 0, range(SAMPLES), anomaly_percent=10)
     refs = []
     for start in range(0, SAMPLES, SHARD_SAMPLES):
         rows = slice(start, start + SHARD_SAMPLES)
         tensors = {"x": samples.x[rows], "y": samples.y[rows]}
         refs.append(ShardRef(sha256=tensors_sha256(tensors), samples=len(tensors["y"])))
-        engine.put_shard(refs[-1].sha256, encode_shard(tensors), compressed=True)
+        engine.shards.put(refs[-1].sha256, encode_shard(tensors), compressed=True)
     segment = Segment(
         samples=SAMPLES,
         batch_size=BATCH_SIZE,
@@ -68,10 +68,12 @@ def _train(engine: Engine, steps: int) -> tuple[float, int]:
         source=Source(kind="simple"),
         shards=tuple(refs),
     )
-    engine.put_segment("bench", 0, run_id=run_id, segment=segment)
+    engine.plans.put_segment("bench", 0, run_id=run_id, segment=segment)
     _advance(engine, run_id, 2)
     saved: set[int] = set()
-    unsubscribe = engine.subscribe(lambda *_: saved.add(engine.summary("bench").durable_step))
+    unsubscribe = engine.registry.subscribe(
+        lambda *_: saved.add(engine.runs.summary("bench").durable_step)
+    )
     started = time.perf_counter()
     _advance(engine, run_id, 2 + steps)
     seconds = time.perf_counter() - started
@@ -83,11 +85,11 @@ def _advance(engine: Engine, run_id: str, to: int) -> None:
     reached = threading.Event()
 
     def look(_run: str, _step: int | None = None) -> None:
-        if engine.summary("bench").step >= to:
+        if engine.runs.summary("bench").step >= to:
             reached.set()
 
-    unsubscribe = engine.subscribe(look)
-    engine.advance("bench", run_id, to)
+    unsubscribe = engine.registry.subscribe(look)
+    engine.plans.advance("bench", run_id, to)
     reached.wait()
     unsubscribe()
 

@@ -104,14 +104,14 @@ class Target:
             state = owner.run_state(RUN)
         shards = _shards()
         with running(folder) as engine:
-            engine.create_run(RUN, RUN_ID, CONFIG)
+            engine.runs.create(RUN, RUN_ID, CONFIG)
             for shard in shards:
-                engine.put_shard(shard.sha256, shard.body, compressed=True)
+                engine.shards.put(shard.sha256, shard.body, compressed=True)
             segment = make_segment(shards, **_SEGMENT)
-            engine.put_segment(RUN, 0, run_id=RUN_ID, segment=segment)
-            engine.advance(RUN, RUN_ID, state.step)
+            engine.plans.put_segment(RUN, 0, run_id=RUN_ID, segment=segment)
+            engine.plans.advance(RUN, RUN_ID, state.step)
             wait_until(engine, RUN, lambda now: now.step == state.step)
-            return state, engine.run_state(RUN)
+            return state, engine.runs.state(RUN)
 
     def connect(self) -> socket.socket:
         """Open a connection."""

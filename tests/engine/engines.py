@@ -100,11 +100,11 @@ def running(folder: Path, options: EngineOptions = OPTIONS) -> Iterator[Engine]:
 def wait_until(engine: Engine, run: str, holds: Callable[[RunSummary], bool]) -> RunSummary:
     """Wait until something holds of a run; each change of the run is a reason to look again."""
     changed = threading.Event()
-    unsubscribe = engine.subscribe(lambda *_: changed.set())
+    unsubscribe = engine.registry.subscribe(lambda *_: changed.set())
     try:
         while True:
             changed.clear()
-            summary = engine.summary(run)
+            summary = engine.runs.summary(run)
             if holds(summary):
                 return summary
             assert changed.wait(MOST_SECONDS), f"nothing changed any more: {summary}"
@@ -143,7 +143,7 @@ class DrivenRun:
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def __post_init__(self) -> None:
-        self.engine.create_run(self.name, self.id, self.config)
+        self.engine.runs.create(self.name, self.id, self.config)
 
     def on(self, engine: Engine) -> "DrivenRun":
         """Drive the same run on another engine."""
@@ -152,19 +152,19 @@ class DrivenRun:
     def upload(self, shards: Sequence[Shard]) -> None:
         """Send shards, in this order."""
         for shard in shards:
-            self.engine.put_shard(shard.sha256, shard.body, compressed=True)
+            self.engine.shards.put(shard.sha256, shard.body, compressed=True)
 
     def put(self, number: int, segment: Segment) -> SegmentStored:
         """Send a segment of the plan."""
-        return self.engine.put_segment(self.name, number, run_id=self.id, segment=segment)
+        return self.engine.plans.put_segment(self.name, number, run_id=self.id, segment=segment)
 
     def advance(self, to: int) -> RunSummary:
         """Raise the target."""
-        return self.engine.advance(self.name, self.id, to)
+        return self.engine.plans.advance(self.name, self.id, to)
 
     def control(self, generation: int, *, paused: bool) -> RunSummary:
         """Pause or resume."""
-        return self.engine.control(self.name, self.id, generation=generation, paused=paused)
+        return self.engine.plans.control(self.name, self.id, generation=generation, paused=paused)
 
     def wait(self, holds: Callable[[RunSummary], bool]) -> RunSummary:
         """Wait until something holds."""
@@ -177,7 +177,7 @@ class DrivenRun:
     def plan_whole(self, shards: Sequence[Shard], segment: Segment) -> int:
         """Upload shards and append their segment; the last step of the plan is returned."""
         self.upload(shards)
-        number = len(self.engine.plan(self.name).segments)
+        number = len(self.engine.plans.get(self.name).segments)
         return self.put(number, segment).plan_steps
 
     def train(self, shards: Sequence[Shard], segment: Segment) -> int:
@@ -194,12 +194,12 @@ class DrivenRun:
     @property
     def summary(self) -> RunSummary:
         """Where the run is."""
-        return self.engine.summary(self.name)
+        return self.engine.runs.summary(self.name)
 
     @property
     def weights_sha256(self) -> str:
         """The digest of the weights after the last step applied."""
-        return self.engine.run_state(self.name).weights_sha256
+        return self.engine.runs.state(self.name).weights_sha256
 
     @property
     def outcome(self) -> Outcome:
@@ -210,7 +210,7 @@ class DrivenRun:
 def read_rows(engine: Engine, run: str) -> list[Row]:
     """Read all results of a run, page by page."""
     rows: list[Row] = []
-    while page := engine.steps(run, after=len(rows), limit=250, vectors=True).steps:
+    while page := engine.step_records.page(run, after=len(rows), limit=250, vectors=True).steps:
         rows += [
             Row(
                 row.step, row.loss, row.anomaly_prob, row.samples, row.digest, row.refused,

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
-from operator import ne
+from operator import attrgetter, ne
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ class _Raised:
 
 
 class EngineProcess:
-    """An engine that is called through a pipe, one call at a time."""
+    """An engine that is called through a pipe, one call at a time: `call("runs.create", ...)`."""
 
     def __init__(self, folder: Path, options: EngineOptions) -> None:
         self._folder = folder
@@ -59,11 +59,11 @@ class EngineProcess:
         self._pipe.close()
 
     def send(self, function: str | Callable[..., Any], *arguments: Any, **named: Any) -> None:
-        """Begin a method of the engine, or `function(engine, ...)`, and do not wait for it."""
+        """Begin a call of a part, or `function(engine, ...)`, and do not wait for it."""
         self._pipe.send((function, arguments, named))
 
     def call(self, function: str | Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-        """Call a method of the engine, or `function(engine, ...)`; return or raise what it does."""
+        """Call a part of the engine, or `function(engine, ...)`; return or raise what it does."""
         self.send(function, *arguments, **named)
         return self._receive()
 
@@ -82,7 +82,7 @@ def _serve(folder: Path, options: EngineOptions, pipe: Connection) -> None:
             function, arguments, named = call
             try:
                 if isinstance(function, str):
-                    answer = getattr(engine, function)(*arguments, **named)
+                    answer = attrgetter(function)(engine)(*arguments, **named)
                 else:
                     answer = function(engine, *arguments, **named)
             except OmegaError as error:
@@ -106,9 +106,9 @@ def wait_for_plan(engine: Engine, run: str) -> None:
 def train_inline_until_answered(engine: Engine, run: str, x: Any, y: Any, **named: Any) -> Any:
     """Send an inline batch as a client does: again, when it is told to come later."""
     while True:
-        known = engine.summary(run)
+        known = engine.runs.summary(run)
         try:
-            return engine.train_inline(run, x, y, **named)
+            return engine.inline.train(run, x, y, **named)
         except (StillRunning, PlanUnfinished):
             wait_until(engine, run, partial(ne, known))
 

@@ -103,18 +103,18 @@ class AnyOrder(RuleBasedStateMachine):
                 resident_runs=executor_cache,
             ),
         )
-        self.call("create_run", RUN, RUN_ID, CONFIG)
-        self.call("create_run", NEIGHBOUR, NEIGHBOUR_ID, CONFIG)
+        self.call("runs.create", RUN, RUN_ID, CONFIG)
+        self.call("runs.create", NEIGHBOUR, NEIGHBOUR_ID, CONFIG)
         shards = cut(NEIGHBOURS_PLAN[0].samples, 24)
-        self.call("put_shard", shards[0].sha256, shards[0].body, compressed=True)
+        self.call("shards.put", shards[0].sha256, shards[0].body, compressed=True)
         segment = make_segment(shards, batch_size=2, epochs=2)
-        self.call("put_segment", NEIGHBOUR, 0, run_id=NEIGHBOUR_ID, segment=segment)
+        self.call("plans.put_segment", NEIGHBOUR, 0, run_id=NEIGHBOUR_ID, segment=segment)
 
     def call(self, method: str, *arguments: Any, **named: Any) -> Any:
         return self.engine.call(method, *arguments, **named)
 
     def summary(self) -> RunSummary:
-        summary: RunSummary = self.call("summary", RUN)
+        summary: RunSummary = self.call("runs.summary", RUN)
         return summary
 
     # --- what the client knows ---
@@ -174,7 +174,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.put(number, self.plan[-1].so_far)
 
     def put(self, number: int, segment: Segment) -> None:
-        stored = self.call("put_segment", RUN, number, run_id=RUN_ID, segment=segment)
+        stored = self.call("plans.put_segment", RUN, number, run_id=RUN_ID, segment=segment)
         listed = self.plan[number].so_far.shards
         missing = {ref.sha256 for ref in listed} - self.uploaded
         assert set(stored.missing) == missing
@@ -201,13 +201,13 @@ class AnyOrder(RuleBasedStateMachine):
         segment = self.plan[number].so_far
         other = segment.model_copy(update={"order_seed": segment.order_seed + 1})
         with pytest.raises(PlanConflict):
-            self.call("put_segment", RUN, number, run_id=RUN_ID, segment=other)
+            self.call("plans.put_segment", RUN, number, run_id=RUN_ID, segment=other)
         with pytest.raises(PlanConflict):
-            self.call("put_segment", RUN, len(self.plan) + 1, run_id=RUN_ID, segment=segment)
+            self.call("plans.put_segment", RUN, len(self.plan) + 1, run_id=RUN_ID, segment=segment)
         with pytest.raises(OtherRun):
-            self.call("put_segment", RUN, number, run_id="c" * 32, segment=segment)
+            self.call("plans.put_segment", RUN, number, run_id="c" * 32, segment=segment)
         with pytest.raises(OtherRun):
-            self.call("advance", RUN, "c" * 32, 10**6)
+            self.call("plans.advance", RUN, "c" * 32, 10**6)
 
     @precondition(lambda self: self.plan)
     @rule(which=WHICH, shard=WHICH, plain=st.booleans())
@@ -215,7 +215,7 @@ class AnyOrder(RuleBasedStateMachine):
         planned = self.plan[which % len(self.plan)]
         sent = planned.shards[shard % len(planned.shards)]
         body = sent.plain if plain else sent.body
-        stored = self.call("put_shard", sent.sha256, body, compressed=not plain)
+        stored = self.call("shards.put", sent.sha256, body, compressed=not plain)
         assert stored.stored == (sent.sha256 not in self.uploaded)
         self.uploaded.add(sent.sha256)
 
@@ -224,7 +224,7 @@ class AnyOrder(RuleBasedStateMachine):
     def upload_a_whole_segment(self, which: int) -> None:
         planned = self.plan[which % len(self.plan)]
         for shard in planned.shards:
-            self.call("put_shard", shard.sha256, shard.body, compressed=True)
+            self.call("shards.put", shard.sha256, shard.body, compressed=True)
             self.uploaded.add(shard.sha256)
 
     # --- the target ---
@@ -232,13 +232,13 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(to=st.integers(0, 60))
     def advance(self, to: int) -> None:
         self.target = max(self.target, min(to, self.plan_steps))
-        assert self.call("advance", RUN, RUN_ID, to).target == self.target
+        assert self.call("plans.advance", RUN, RUN_ID, to).target == self.target
 
     @rule(generation=st.integers(0, 12), paused=st.booleans())
     def control(self, generation: int, paused: bool) -> None:
         if generation > self.generation:
             self.generation, self.paused = generation, paused
-        self.call("control", RUN, RUN_ID, generation=generation, paused=paused)
+        self.call("plans.control", RUN, RUN_ID, generation=generation, paused=paused)
 
     @precondition(lambda self: not self.paused)
     @rule()
@@ -248,11 +248,11 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(to=st.integers(1, 24))
     def train_the_neighbour(self, to: int) -> None:
-        self.call("advance", NEIGHBOUR, NEIGHBOUR_ID, to)
+        self.call("plans.advance", NEIGHBOUR, NEIGHBOUR_ID, to)
 
     @rule()
     def ask_for_the_weights(self) -> None:
-        self.call("run_state", RUN)
+        self.call("runs.state", RUN)
 
     # --- inline batches ---
 
@@ -272,7 +272,7 @@ class AnyOrder(RuleBasedStateMachine):
             self.engine.start()
         reply = self.send_inline(key, samples, epochs)
         shards = cut(samples, count)
-        whole = self.call("segment", RUN, number)
+        whole = self.call("plans.segment", RUN, number)
         assert whole.shards == (shards[0].ref,)
         environment = Environment(samples, count, epochs)
         self.plan.append(Planned(whole, environment, shards, listed=1))
@@ -306,7 +306,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(to=st.integers(1, 60))
     def advance_and_kill_before_the_reply(self, to: int) -> None:
-        self.engine.send("advance", RUN, RUN_ID, to)
+        self.engine.send("plans.advance", RUN, RUN_ID, to)
         self.engine.kill()
         self.engine.start()
         self.advance(to)
@@ -343,7 +343,7 @@ class AnyOrder(RuleBasedStateMachine):
             self.extend_a_list(number, len(planned.shards))
         self.advance(self.plan_steps)
         self.engine.call(processes.wait_for_plan, RUN)
-        self.call("advance", NEIGHBOUR, NEIGHBOUR_ID, 24)
+        self.call("plans.advance", NEIGHBOUR, NEIGHBOUR_ID, 24)
         self.engine.call(processes.wait_for_plan, NEIGHBOUR)
 
     def compare(self) -> None:
@@ -351,13 +351,13 @@ class AnyOrder(RuleBasedStateMachine):
         assert self.outcome(RUN) == plain
         assert self.outcome(NEIGHBOUR) == train_plainly(CONFIG, NEIGHBOURS_PLAN)
         counted = [row for row in plain.rows if not row.refused]
-        totals = self.call("status", RUN).estadisticas
+        totals = self.call("statistics.status", RUN).estadisticas
         assert totals.total_batches == len(counted)
         assert totals.total_muestras == sum(row.samples for row in counted)
 
     def outcome(self, run: str) -> Outcome:
         rows = self.engine.call(processes.all_rows, run)
-        return Outcome(rows, self.call("run_state", run).weights_sha256)
+        return Outcome(rows, self.call("runs.state", run).weights_sha256)
 
 
 def test_any_order_gives_the_plain_result() -> None:

@@ -43,10 +43,11 @@ def trained(run: DrivenRun) -> DrivenRun:
 
 def everything(run: DrivenRun) -> Any:
     engine = run.engine
+    status = engine.statistics.status(run.name)
     return (
-        [summary.model_copy(update={"durable_step": 0}) for summary in engine.summaries()],
-        engine.plan(run.name), run.outcome,
-        engine.status(run.name).estadisticas.model_copy(update={"tiempo_transcurrido_seg": 0}),
+        [summary.model_copy(update={"durable_step": 0}) for summary in engine.runs.summaries()],
+        engine.plans.get(run.name), run.outcome,
+        status.estadisticas.model_copy(update={"tiempo_transcurrido_seg": 0}),
     )  # fmt: skip
 
 
@@ -63,23 +64,23 @@ def assert_refused(
 
 def writes(engine: Engine, name: str, run_id: str) -> list[Callable[[], object]]:
     return [
-        lambda: engine.put_segment(name, 1, run_id=run_id, segment=SEGMENT),
-        lambda: engine.put_segment(name, 0, run_id=run_id, segment=SEGMENT),
-        lambda: engine.advance(name, run_id, 99),
-        lambda: engine.control(name, run_id, generation=9, paused=True),
-        lambda: engine.remove_run(name, run_id),
+        lambda: engine.plans.put_segment(name, 1, run_id=run_id, segment=SEGMENT),
+        lambda: engine.plans.put_segment(name, 0, run_id=run_id, segment=SEGMENT),
+        lambda: engine.plans.advance(name, run_id, 99),
+        lambda: engine.plans.control(name, run_id, generation=9, paused=True),
+        lambda: engine.runs.remove(name, run_id),
     ]
 
 
 def test_another_run_of_that_name(engine: Engine, trained: DrivenRun) -> None:
-    create = [lambda: engine.create_run(trained.name, OTHER_ID, CONFIG)]
+    create = [lambda: engine.runs.create(trained.name, OTHER_ID, CONFIG)]
     assert_refused(trained, OtherRun, *create, *writes(engine, trained.name, OTHER_ID))
 
 
 def test_the_same_id_under_another_name(engine: Engine, trained: DrivenRun) -> None:
-    assert_refused(trained, OtherRun, lambda: engine.create_run("copy", trained.id, CONFIG))
+    assert_refused(trained, OtherRun, lambda: engine.runs.create("copy", trained.id, CONFIG))
     with pytest.raises(UnknownRun):
-        engine.summary("copy")
+        engine.runs.summary("copy")
 
 
 def test_another_configuration(engine: Engine, trained: DrivenRun) -> None:
@@ -94,10 +95,10 @@ def test_another_configuration(engine: Engine, trained: DrivenRun) -> None:
         other = CONFIG.model_copy(update=change)
         assert_refused(
             trained, OtherConfig,
-            partial(engine.create_run, trained.name, trained.id, other),
+            partial(engine.runs.create, trained.name, trained.id, other),
             match=named,
         )  # fmt: skip
-    assert engine.create_run(trained.name, trained.id, CONFIG) is False
+    assert engine.runs.create(trained.name, trained.id, CONFIG) is False
 
 
 def test_a_removed_run_stays_dead(tmp_path: Path) -> None:
@@ -105,23 +106,23 @@ def test_a_removed_run_stays_dead(tmp_path: Path) -> None:
         dead, alive = DrivenRun(engine, "dead"), DrivenRun(engine, "alive")
         dead.train(SHARDS, SEGMENT)
         alive.train(SHARDS, SEGMENT)
-        engine.remove_run(dead.name, dead.id)
+        engine.runs.remove(dead.name, dead.id)
     with running(tmp_path) as engine:
         alive = alive.on(engine)
         for name in ("dead", "new-name", "alive"):
-            create = [lambda name=name: engine.create_run(name, dead.id, CONFIG)]
+            create = [lambda name=name: engine.runs.create(name, dead.id, CONFIG)]
             assert_refused(alive, RunDeleted, *create, *writes(engine, name, dead.id))
         with pytest.raises(UnknownRun):
-            engine.summary("dead")
+            engine.runs.summary("dead")
         again = DrivenRun(engine, "dead")
         assert (again.rows(), again.summary.step) == ([], 0)
         assert not list(tmp_path.glob(f"checkpoints/{dead.id}/*"))
 
 
 def test_removing_the_default_run_makes_it_anew(engine: Engine) -> None:
-    old = engine.summary("default")
-    engine.remove_run("default", old.id)
-    new = engine.summary("default")
+    old = engine.runs.summary("default")
+    engine.runs.remove("default", old.id)
+    new = engine.runs.summary("default")
     assert new.id != old.id
     assert new.model_copy(update={"id": old.id}) == old
 
@@ -142,9 +143,9 @@ def test_a_segment_that_contradicts_the_plan(trained: DrivenRun) -> None:
 
 
 def test_the_plan_of_an_inline_batch_cannot_be_changed(engine: Engine, trained: DrivenRun) -> None:
-    engine.train_inline(trained.name, *make_samples(3), epochs=1, key=None)
+    engine.inline.train(trained.name, *make_samples(3), epochs=1, key=None)
     assert_refused(trained, PlanConflict, lambda: trained.put(1, SEGMENT))
-    stored = engine.segment(trained.name, 1)
+    stored = engine.plans.segment(trained.name, 1)
     assert trained.put(1, stored).missing == []
 
 
@@ -152,37 +153,37 @@ def test_what_is_not_there(engine: Engine, trained: DrivenRun) -> None:
     assert_refused(
         trained, UnknownRun,
         *writes(engine, "nobody", trained.id),
-        lambda: engine.summary("nobody"),
-        lambda: engine.run_state("nobody"),
-        lambda: engine.plan("nobody"),
-        lambda: engine.steps("nobody", after=0, limit=1, vectors=False),
-        lambda: engine.train_inline("nobody", *SAMPLES, epochs=1, key=None),
-        lambda: engine.evaluate("nobody", [SHARDS[0].sha256]),
-        lambda: engine.diagnose("nobody"),
-        lambda: engine.status("nobody"),
-        lambda: engine.checkpoint("nobody"),
+        lambda: engine.runs.summary("nobody"),
+        lambda: engine.runs.state("nobody"),
+        lambda: engine.plans.get("nobody"),
+        lambda: engine.step_records.page("nobody", after=0, limit=1, vectors=False),
+        lambda: engine.inline.train("nobody", *SAMPLES, epochs=1, key=None),
+        lambda: engine.inference.evaluate("nobody", [SHARDS[0].sha256]),
+        lambda: engine.inference.diagnose("nobody"),
+        lambda: engine.statistics.status("nobody"),
+        lambda: engine.checkpoints.newest("nobody"),
         match="'nobody'",
     )  # fmt: skip
     assert_refused(
         trained, UnknownSegment,
-        lambda: engine.segment(trained.name, 1),
-        lambda: engine.segment(trained.name, -1),
+        lambda: engine.plans.segment(trained.name, 1),
+        lambda: engine.plans.segment(trained.name, -1),
     )  # fmt: skip
 
 
 def test_more_runs_than_there_may_be(tmp_path: Path) -> None:
     with running(tmp_path, EngineOptions(device="cpu", threads=1, max_runs=2)) as engine:
         run = DrivenRun(engine)
-        full = [lambda: engine.create_run("third", uuid.uuid4().hex, CONFIG)]
+        full = [lambda: engine.runs.create("third", uuid.uuid4().hex, CONFIG)]
         assert_refused(run, TooManyRuns, *full)
-        engine.remove_run(run.name, run.id)
-        assert engine.create_run("third", uuid.uuid4().hex, CONFIG)
+        engine.runs.remove(run.name, run.id)
+        assert engine.runs.create("third", uuid.uuid4().hex, CONFIG)
 
 
 @pytest.mark.parametrize("name", ["", "A", "../x", "con", "a" * 64])
 def test_a_name_that_is_none(engine: Engine, name: str) -> None:
     with pytest.raises(ValueError, match="is not a run name"):
-        engine.create_run(name, OTHER_ID, CONFIG)
+        engine.runs.create(name, OTHER_ID, CONFIG)
 
 
 def test_a_target_past_the_plan_is_the_plans_end(trained: DrivenRun) -> None:

@@ -28,29 +28,29 @@ class TestKeys:
     def test_the_same_again_gets_the_same_reply(self, tmp_path: Path) -> None:
         with running(tmp_path) as engine:
             run = DrivenRun(engine)
-            first = engine.train_inline(run.name, *BATCH, epochs=3, key="k")
-            engine.train_inline(run.name, *make_samples(2, seed=1), epochs=1, key="later")
-            again = engine.train_inline(run.name, *BATCH, epochs=3, key="k")
+            first = engine.inline.train(run.name, *BATCH, epochs=3, key="k")
+            engine.inline.train(run.name, *make_samples(2, seed=1), epochs=1, key="later")
+            again = engine.inline.train(run.name, *BATCH, epochs=3, key="k")
             assert again == first.model_copy(update={"durable_step": again.durable_step})
         with running(tmp_path) as engine:
-            again = engine.train_inline(run.name, *BATCH, epochs=3, key="k")
+            again = engine.inline.train(run.name, *BATCH, epochs=3, key="k")
             assert again == first.model_copy(update={"durable_step": again.durable_step})
             assert run.on(engine).summary.step == 4
 
     def test_another_body_is_refused(self, engine: Engine, run: DrivenRun) -> None:
-        engine.train_inline(run.name, *BATCH, epochs=1, key="k")
+        engine.inline.train(run.name, *BATCH, epochs=1, key="k")
         for samples, epochs in ((BATCH, 2), (make_samples(4, seed=1), 1), (make_samples(3), 1)):
             with pytest.raises(KeyReused):
-                engine.train_inline(run.name, *samples, epochs=epochs, key="k")
+                engine.inline.train(run.name, *samples, epochs=epochs, key="k")
         assert run.summary.step == 1
 
     def test_are_each_runs_own(self, engine: Engine, run: DrivenRun) -> None:
         other = DrivenRun(engine, "other")
         for name in (run.name, other.name):
-            assert engine.train_inline(name, *BATCH, epochs=1, key="k").step == 1
+            assert engine.inline.train(name, *BATCH, epochs=1, key="k").step == 1
 
     def test_without_one_it_trains_each_time(self, engine: Engine, run: DrivenRun) -> None:
-        steps = [engine.train_inline(run.name, *BATCH, epochs=1, key=None).step for _ in range(3)]
+        steps = [engine.inline.train(run.name, *BATCH, epochs=1, key=None).step for _ in range(3)]
         assert steps == [1, 2, 3]
         assert run.outcome == train_plainly(CONFIG, [Environment(BATCH, 4)] * 3)
 
@@ -60,7 +60,7 @@ class TestKeys:
         def send() -> int | None:
             together.wait()
             try:
-                return engine.train_inline(run.name, *BATCH, epochs=2, key="k").step
+                return engine.inline.train(run.name, *BATCH, epochs=2, key="k").step
             except StillRunning:
                 return None
 
@@ -76,7 +76,7 @@ class TestAKill:
     def test_of_the_engine_loses_and_repeats_none(self, tmp_path: Path, epochs: int) -> None:
         process = EngineProcess(tmp_path, OPTIONS)
         run_id = "a" * 32
-        process.call("create_run", "a-run", run_id, CONFIG)
+        process.call("runs.create", "a-run", run_id, CONFIG)
         for number in range(4):
             batch = {"epochs": epochs, "key": f"key-{number}"}
             samples = make_samples(3, seed=number)
@@ -97,7 +97,7 @@ def long_batch(engine: Engine, run: DrivenRun, epochs: int = 200) -> "threading.
 
     def send() -> None:
         try:
-            outcome.append(engine.train_inline(run.name, *BATCH, epochs=epochs, key="long"))
+            outcome.append(engine.inline.train(run.name, *BATCH, epochs=epochs, key="long"))
         except OmegaError as error:
             outcome.append(error)
 
@@ -116,10 +116,10 @@ def became_of(thread: threading.Thread) -> object:
 
 def test_one_whose_run_is_removed_meanwhile_is_told_so(engine: Engine, run: DrivenRun) -> None:
     thread = long_batch(engine, run, epochs=400)
-    engine.remove_run(run.name, run.id)
+    engine.runs.remove(run.name, run.id)
     assert isinstance(became_of(thread), RunDeleted)
     other = DrivenRun(engine, "other")  # and the engine goes on
-    assert engine.train_inline(other.name, *BATCH, epochs=1, key=None).step == 1
+    assert engine.inline.train(other.name, *BATCH, epochs=1, key=None).step == 1
 
 
 def test_one_that_a_question_goes_before_is_told_of_a_removal(
@@ -134,21 +134,21 @@ def test_one_that_a_question_goes_before_is_told_of_a_removal(
         return 0
 
     with ThreadPoolExecutor(4) as threads:
-        threads.submit(engine._ask, run.name, lambda _: hold(first_asked, may_answer))
+        threads.submit(engine.inference.compute, run.name, lambda _: hold(first_asked, may_answer))
         assert first_asked.wait(60)
         batches = []
         for number in range(2):  # accepted one after the other, while the worker is held
             batches.append(
-                threads.submit(engine.train_inline, run.name, *BATCH, epochs=1, key=str(number))
+                threads.submit(engine.inline.train, run.name, *BATCH, epochs=1, key=str(number))
             )
-            while len(engine._runs[run.name].inline) <= number:
+            while len(engine.registry.get(run.name).inline) <= number:
                 assert not batches[-1].done(), batches[-1].result()
-        threads.submit(engine._ask, run.name, lambda _: hold(asked_again, may_end))
-        while not engine._worker._questions:
+        threads.submit(engine.inference.compute, run.name, lambda _: hold(asked_again, may_end))
+        while not engine.worker._requests:
             assert not asked_again.is_set()
         may_answer.set()
         assert asked_again.wait(60)
-        engine.remove_run(run.name, run.id)
+        engine.runs.remove(run.name, run.id)
         may_end.set()
         assert batches[0].result(60).step == 1
         with pytest.raises(RunDeleted):
@@ -163,12 +163,12 @@ def test_one_that_a_stop_interrupts_is_trained_by_the_next_engine(tmp_path: Path
     assert engine.stop(60)
     assert isinstance(became_of(thread), Unavailable)
     with pytest.raises(Unavailable):
-        engine.train_inline(run.name, *BATCH, epochs=1, key="late")
+        engine.inline.train(run.name, *BATCH, epochs=1, key="late")
     engine.close()
     with running(tmp_path) as engine:
         run = run.on(engine)
         run.wait_for_step(200)
-        assert engine.train_inline(run.name, *BATCH, epochs=200, key="long").step == 200
+        assert engine.inline.train(run.name, *BATCH, epochs=200, key="long").step == 200
         assert run.outcome == train_plainly(CONFIG, [Environment(BATCH, 4, epochs=200)])
 
 
@@ -192,8 +192,8 @@ def test_its_shard_pushes_out_none_that_a_plan_needs(tmp_path: Path) -> None:
     with running(tmp_path, options) as engine:
         busy, other = DrivenRun(engine, "busy"), DrivenRun(engine, "other")
         busy.plan_whole(shards, make_segment(shards, batch_size=2))
-        engine.train_inline(other.name, *make_samples(2, seed=5), epochs=1, key=None)
+        engine.inline.train(other.name, *make_samples(2, seed=5), epochs=1, key=None)
         with pytest.raises(OmegaError, match=r"of \d+ bytes"):
-            engine.train_inline(other.name, *make_samples(2, seed=6), epochs=1, key=None)
-        assert engine.missing_shards([shard.sha256 for shard in shards]) == []
+            engine.inline.train(other.name, *make_samples(2, seed=6), epochs=1, key=None)
+        assert engine.shards.missing([shard.sha256 for shard in shards]) == []
         assert other.summary.plan_steps == 1

@@ -54,7 +54,7 @@ class TestInAPlan:
     def test_its_row_can_be_sent(self, engine: Engine, run: DrivenRun) -> None:
         samples = spoil(make_samples(4), 0)
         run.train(cut(samples, 4), make_segment(cut(samples, 4), batch_size=4))
-        reply = engine.steps(run.name, after=0, limit=10, vectors=True)
+        reply = engine.step_records.page(run.name, after=0, limit=10, vectors=True)
         got = StepsReply.model_validate_json(reply.model_dump_json())
         assert got.steps[0].refused
         assert got.steps[0].digest == run.summary.digest
@@ -120,7 +120,7 @@ class TestTenInARow:
         run.plan_whole(cut(samples, 48), make_segment(cut(samples, 48), batch_size=48))
         run.advance(13)
         with pytest.raises(Diverged, match="not finite"):
-            engine.train_inline(run.name, *make_samples(2), epochs=1, key=None)
+            engine.inline.train(run.name, *make_samples(2), epochs=1, key=None)
         other = DrivenRun(engine, "sound")
         other.train(cut(make_samples(4), 4), make_segment(cut(make_samples(4), 4), batch_size=2))
         assert (run.summary.step, run.weights_sha256) == (12, weights)
@@ -129,27 +129,27 @@ class TestTenInARow:
 class TestInline:
     @pytest.fixture
     def trained(self, engine: Engine, run: DrivenRun) -> DrivenRun:
-        engine.train_inline(run.name, *make_samples(3), epochs=1, key="first")
+        engine.inline.train(run.name, *make_samples(3), epochs=1, key="first")
         return run
 
     @pytest.mark.parametrize("epochs", [1, 3])
     def test_an_overflow_is_refused_and_the_key_repeats_it(
         self, engine: Engine, trained: DrivenRun, epochs: int
     ) -> None:
-        before = (trained.outcome, engine.plan(trained.name), trained.summary)
+        before = (trained.outcome, engine.plans.get(trained.name), trained.summary)
         x, y = spoil(make_samples(3, seed=1), 1, value=1e30)
         for _ in range(2):
             with pytest.raises(NonFinite, match=f"epoch 1 of {epochs}"):
-                engine.train_inline(trained.name, x, y, epochs=epochs, key="bad")
-        assert (trained.outcome, engine.plan(trained.name), trained.summary) == before
+                engine.inline.train(trained.name, x, y, epochs=epochs, key="bad")
+        assert (trained.outcome, engine.plans.get(trained.name), trained.summary) == before
 
     def test_the_run_goes_on_as_if_it_had_not_come(
         self, engine: Engine, trained: DrivenRun
     ) -> None:
         x, y = spoil(make_samples(3, seed=1), 1, value=1e30)
         with pytest.raises(NonFinite):
-            engine.train_inline(trained.name, x, y, epochs=2, key=None)
-        engine.train_inline(trained.name, *make_samples(2, seed=2), epochs=1, key=None)
+            engine.inline.train(trained.name, x, y, epochs=2, key=None)
+        engine.inline.train(trained.name, *make_samples(2, seed=2), epochs=1, key=None)
         plan = [Environment(make_samples(3), 3), Environment(make_samples(2, seed=2), 2)]
         assert trained.outcome == train_plainly(CONFIG, plan)
 
@@ -161,13 +161,13 @@ class TestInline:
         monkeypatch.setattr(executor, "build_model", breaking.build_model)
         with running(tmp_path) as engine:
             run = DrivenRun(engine)
-            engine.train_inline(run.name, *make_samples(3), epochs=1, key=None)
+            engine.inline.train(run.name, *make_samples(3), epochs=1, key=None)
             before = run.outcome
             for _ in range(2):
                 with pytest.raises(NonFinite, match=f"epoch {epoch} of 3"):
-                    engine.train_inline(run.name, *make_samples(3, seed=1), epochs=3, key="bad")
+                    engine.inline.train(run.name, *make_samples(3, seed=1), epochs=3, key="bad")
             assert run.outcome == before
-            engine.train_inline(run.name, *make_samples(2, seed=2), epochs=2, key=None)
+            engine.inline.train(run.name, *make_samples(2, seed=2), epochs=2, key=None)
             plan = [
                 Environment(make_samples(3), 3),
                 Environment(make_samples(2, seed=2), 2, epochs=2),
@@ -181,7 +181,7 @@ class TestInline:
         before = trained.summary
         x, y = spoil(make_samples(3), 2, value=value)
         with pytest.raises(InvalidSamples, match="feature 5 of sample 2 is not a finite number"):
-            engine.train_inline(trained.name, x, y, epochs=1, key="k")
+            engine.inline.train(trained.name, x, y, epochs=1, key="k")
         assert trained.summary == before
 
     def test_what_is_beyond_float32_is_named(self, engine: Engine, trained: DrivenRun) -> None:
@@ -189,7 +189,7 @@ class TestInline:
         wide: FloatArray = x.astype(np.float64)
         wide[1, 3] = 1e300
         with pytest.raises(InvalidSamples, match="feature 3 of sample 1"):
-            engine.train_inline(trained.name, wide, y, epochs=1, key=None)
+            engine.inline.train(trained.name, wide, y, epochs=1, key=None)
 
     @pytest.mark.parametrize(
         ("shape", "labels", "message"),
@@ -213,7 +213,7 @@ class TestInline:
         before = trained.summary
         x, y = np.zeros(shape, np.float32), np.array(labels, np.float32)
         with pytest.raises(InvalidSamples, match=message):
-            engine.train_inline(trained.name, x, y, epochs=1, key=None)
+            engine.inline.train(trained.name, x, y, epochs=1, key=None)
         assert trained.summary == before
 
 

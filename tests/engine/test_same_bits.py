@@ -110,7 +110,7 @@ def beside_inline_batches_of_another_run(run: DrivenRun) -> None:
     run.advance(STEPS)
     for seed in range(5):
         x, y = make_samples(3, seed=seed)
-        run.engine.train_inline(other.name, x, y, epochs=2, key=None)
+        run.engine.inline.train(other.name, x, y, epochs=2, key=None)
     run.wait_for_step(STEPS)
 
 
@@ -119,10 +119,10 @@ def with_questions_between_the_steps(run: DrivenRun) -> None:
     run.plan_whole(shards, WHOLE)
     for to in range(3, STEPS + 1, 3):
         run.advance(to)
-        run.engine.evaluate(run.name, [shards[0].sha256])
-        run.engine.predict(run.name, [shards[1].sha256])
-        run.engine.diagnose(run.name)
-        run.engine.run_state(run.name)
+        run.engine.inference.evaluate(run.name, [shards[0].sha256])
+        run.engine.inference.predict(run.name, [shards[1].sha256])
+        run.engine.inference.diagnose(run.name)
+        run.engine.runs.state(run.name)
         run.wait_for_step(to)
 
 
@@ -197,7 +197,7 @@ def test_inline_and_in_shards(run: DrivenRun) -> None:
     """One inline batch of three epochs is a segment of one batch and three epochs."""
     first, second = make_samples(4, seed=1), make_samples(6, seed=2)
     for batch in (first, second):
-        run.engine.train_inline(run.name, batch.x, batch.y, epochs=3, key=None)
+        run.engine.inline.train(run.name, batch.x, batch.y, epochs=3, key=None)
     planned = DrivenRun(run.engine, "planned")
     for batch in (first, second):
         size = len(batch.y)
@@ -209,7 +209,7 @@ def test_inline_and_in_shards(run: DrivenRun) -> None:
 def test_planned_inline_and_planned_again(engine: Engine, run: DrivenRun) -> None:
     one, two, three = (make_samples(6, seed=seed) for seed in range(3))
     run.train(cut(one, 3), make_segment(cut(one, 3), batch_size=4))
-    engine.train_inline(run.name, two.x, two.y, epochs=1, key=None)
+    engine.inline.train(run.name, two.x, two.y, epochs=1, key=None)
     run.train(cut(three, 4), make_segment(cut(three, 4), batch_size=4, epochs=2))
     assert run.outcome == train_plainly(
         CONFIG, [Environment(one, 4), Environment(two, 6), Environment(three, 4, epochs=2)]

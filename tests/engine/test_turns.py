@@ -40,14 +40,14 @@ def test_an_inline_batch_does_not_wait_for_another_runs_end(engine: Engine) -> N
     busy.plan_whole(cut(SAMPLES, 20), LONG)
     busy.advance(10**6)
     busy.wait_for_step(1)
-    assert engine.train_inline(other.name, *make_samples(2), epochs=2, key=None).step == 2
+    assert engine.inline.train(other.name, *make_samples(2), epochs=2, key=None).step == 2
     assert busy.summary.state == "training"
 
 
 def test_an_inline_batch_waits_for_its_own_plan(engine: Engine, run: DrivenRun) -> None:
     run.plan_whole(cut(SAMPLES, 20), LONG)
     with pytest.raises(PlanUnfinished, match="at step 0 of 1000000") as refused:
-        engine.train_inline(run.name, *make_samples(2), epochs=1, key="k")
+        engine.inline.train(run.name, *make_samples(2), epochs=1, key="k")
     assert refused.value.retry_after
     assert run.summary.plan_steps == 10**6
 
@@ -56,7 +56,7 @@ def test_inline_batches_from_many_threads_each_train_once(engine: Engine, run: D
     replies: list[int] = []
 
     def send(seed: int) -> None:
-        reply = engine.train_inline(run.name, *make_samples(2, seed=seed), epochs=2, key=str(seed))
+        reply = engine.inline.train(run.name, *make_samples(2, seed=seed), epochs=2, key=str(seed))
         replies.append(reply.step)
 
     threads = [threading.Thread(target=send, args=(seed,)) for seed in range(6)]
@@ -76,7 +76,7 @@ class TestPause:
         assert run.summary.state == "paused"
         DrivenRun(run.engine, "empty").control(1, paused=True)
         with pytest.raises(RunPaused):
-            run.engine.train_inline("empty", *make_samples(2), epochs=1, key=None)
+            run.engine.inline.train("empty", *make_samples(2), epochs=1, key=None)
         assert run.rows() == []
         run.control(2, paused=False)
         assert run.wait_for_step(7).step == 7
@@ -93,10 +93,10 @@ class TestPause:
         run.advance(10**6)
         run.wait_for_step(3)
         run.control(1, paused=True)
-        first = run.engine.run_state(
+        first = run.engine.runs.state(
             run.name
         )  # answered between two steps, so the last one is done
-        assert run.engine.run_state(run.name).step == first.step
+        assert run.engine.runs.state(run.name).step == first.step
         assert first.weights_sha256 == run.weights_sha256
 
 
@@ -107,8 +107,8 @@ class TestQuestions:
         run.wait_for_step(1)
         held_out = make_shard(make_samples(7, seed=9))
         run.upload([held_out])
-        reply = engine.evaluate(run.name, [held_out.sha256])
-        step, outputs = engine.predict(run.name, [held_out.sha256, held_out.sha256])
+        reply = engine.inference.evaluate(run.name, [held_out.sha256])
+        step, outputs = engine.inference.predict(run.name, [held_out.sha256, held_out.sha256])
         assert 1 <= reply.step <= step
         assert reply.samples == len(reply.score_array()) == 7
         assert {name: array.shape for name, array in outputs.items()} == {
@@ -123,9 +123,9 @@ class TestQuestions:
         run.advance(4)
         run.wait_for_step(4)
         before = run.weights_sha256
-        engine.evaluate(run.name, [shards[0].sha256])
-        engine.predict(run.name, [shards[0].sha256])
-        engine.diagnose(run.name)
+        engine.inference.evaluate(run.name, [shards[0].sha256])
+        engine.inference.predict(run.name, [shards[0].sha256])
+        engine.inference.diagnose(run.name)
         assert run.weights_sha256 == before
         run.advance(10)
         run.wait_for_step(10)
@@ -138,31 +138,31 @@ class TestQuestions:
         held_out = make_samples(64, seed=5)
         run.upload([make_shard(held_out)])
         names = [make_shard(held_out).sha256]
-        first, second = (engine.evaluate(run.name, names) for _ in range(2))
+        first, second = (engine.inference.evaluate(run.name, names) for _ in range(2))
         assert (first.loss, first.scores) == (second.loss, second.scores)
         assert auroc(first.score_array(), held_out.y) > 0.9
-        _, outputs = engine.predict(run.name, names)
+        _, outputs = engine.inference.predict(run.name, names)
         np.testing.assert_array_equal(outputs["anomaly_prob"], first.score_array())
 
     def test_a_shard_that_is_not_here_is_named(self, engine: Engine, run: DrivenRun) -> None:
         with pytest.raises(UnknownShard, match="0" * 64):
-            engine.evaluate(run.name, ["0" * 64])
+            engine.inference.evaluate(run.name, ["0" * 64])
         with pytest.raises(UnknownShard):
-            engine.predict(run.name, ["0" * 64])
+            engine.inference.predict(run.name, ["0" * 64])
 
     def test_predict_needs_no_labels_and_evaluate_does(
         self, engine: Engine, run: DrivenRun
     ) -> None:
         shard = unlabelled()
-        engine.put_shard(shard[0], shard[1], compressed=True)
-        assert len(engine.predict(run.name, [shard[0]])[1]["anomaly_prob"]) == 3
+        engine.shards.put(shard[0], shard[1], compressed=True)
+        assert len(engine.inference.predict(run.name, [shard[0]])[1]["anomaly_prob"]) == 3
         with pytest.raises(InvalidSamples, match="'y'"):
-            engine.evaluate(run.name, [shard[0]])
+            engine.inference.evaluate(run.name, [shard[0]])
 
     def test_a_shard_of_another_width_is_refused(self, engine: Engine, run: DrivenRun) -> None:
         narrow = make_shard(Samples(np.ones((2, 8), np.float32), np.ones(2, np.float32)))
         run.upload([narrow])
-        for ask in (engine.predict, engine.evaluate):
+        for ask in (engine.inference.predict, engine.inference.evaluate):
             with pytest.raises(InvalidSamples, match="expected 1600 features, got 8"):
                 ask(run.name, [narrow.sha256])
 
@@ -173,7 +173,7 @@ class TestQuestions:
         x[1, 1] = np.nan
         shard = make_shard(Samples(x, y))
         run.upload([shard])
-        reply = engine.evaluate(run.name, [shard.sha256])
+        reply = engine.inference.evaluate(run.name, [shard.sha256])
         assert np.isfinite(reply.score_array()).tolist() == [True, False, True]
         assert reply.loss is None
 
@@ -183,7 +183,7 @@ class TestQuestions:
             shard = make_shard(Samples(x, y))
             run.upload([shard])
             with pytest.raises(InvalidSamples, match="label"):
-                engine.evaluate(run.name, [shard.sha256])
+                engine.inference.evaluate(run.name, [shard.sha256])
 
 
 def unlabelled() -> tuple[str, bytes]:

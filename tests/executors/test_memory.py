@@ -130,10 +130,10 @@ def test_one_sample_that_does_not_fit_refuses_an_inline_batch(
     device.room = 0
     for _ in range(2):
         with pytest.raises(OutOfDeviceMemory, match="one sample does not fit"):
-            engine.train_inline(run.name, *make_samples(4), epochs=2, key="k")
+            engine.inline.train(run.name, *make_samples(4), epochs=2, key="k")
     assert run.summary.plan_steps == 0
     device.room = 10**9
-    engine.train_inline(run.name, *make_samples(6, seed=1), epochs=1, key=None)
+    engine.inline.train(run.name, *make_samples(6, seed=1), epochs=1, key=None)
     assert run.outcome == train_plainly(CONFIG, [Environment(make_samples(6, seed=1), 6)])
 
 
@@ -142,14 +142,14 @@ def test_questions_are_answered_in_parts_too(
 ) -> None:
     shards = cut(SAMPLES, 24)
     run.upload(shards)
-    whole = engine.evaluate(run.name, [shards[0].sha256])
+    whole = engine.inference.evaluate(run.name, [shards[0].sha256])
     device.room = 5
-    parts = engine.evaluate(run.name, [shards[0].sha256])
+    parts = engine.inference.evaluate(run.name, [shards[0].sha256])
     np.testing.assert_allclose(parts.score_array(), whole.score_array(), rtol=1e-5)
-    assert len(engine.predict(run.name, [shards[0].sha256])[1]["anomaly_prob"]) == 24
+    assert len(engine.inference.predict(run.name, [shards[0].sha256])[1]["anomaly_prob"]) == 24
     device.room = 0
     with pytest.raises(OutOfDeviceMemory):
-        engine.evaluate(run.name, [shards[0].sha256])
+        engine.inference.evaluate(run.name, [shards[0].sha256])
     assert run.summary.state == "idle"
 
 
@@ -160,6 +160,6 @@ def test_a_device_that_is_full_at_the_start_does_not_end_the_engine(
     with running(tmp_path) as engine:
         run = DrivenRun(engine)
         with pytest.raises(OutOfDeviceMemory):
-            engine.diagnose(run.name)
+            engine.inference.diagnose(run.name)
         device.room = 10**9
         run.train(cut(SAMPLES, 9), SEGMENT)

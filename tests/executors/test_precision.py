@@ -30,7 +30,7 @@ def test_a_restart_changes_no_bit(tmp_path: Path, precision: str) -> None:
         run = DrivenRun(engine, "in-one-go", config)
         run.train(SHARDS, SEGMENT)
         outcome = run.outcome
-        (environment,) = engine.run_state(run.name).environments
+        (environment,) = engine.runs.state(run.name).environments
         assert (environment.precision, environment.threads, environment.device) == (
             precision,
             1,
@@ -55,8 +55,8 @@ def test_what_is_asked_for_decides_before_what_the_engine_prefers(tmp_path: Path
         for name, config, precision in (("auto", CONFIG, "bfloat16"), ("asked", asked, "float32")):
             run = DrivenRun(engine, name, config)
             run.train(SHARDS, SEGMENT)
-            assert engine.run_state(name).environments[0].precision == precision
-            assert engine.run_state(name).config == config
+            assert engine.runs.state(name).environments[0].precision == precision
+            assert engine.runs.state(name).config == config
 
 
 def large(scale: float) -> Samples:
@@ -74,7 +74,7 @@ class TestTheScaler:
         """More than ten steps in a row overflow while the scale comes down, and the run goes on."""
         shards = cut(large(30_000.0), 4)
         run.train(shards, make_segment(shards, batch_size=4, epochs=12))
-        rows = engine.steps(run.name, after=0, limit=99, vectors=True).steps
+        rows = engine.step_records.page(run.name, after=0, limit=99, vectors=True).steps
         assert sum(row.skipped for row in rows) > 10
         assert not any(row.refused for row in rows)
         assert all(row.loss is None for row in rows if row.skipped)
@@ -83,8 +83,8 @@ class TestTheScaler:
     def test_a_loss_that_is_not_finite_is_refused_as_ever(
         self, engine: Engine, run: DrivenRun
     ) -> None:
-        engine.train_inline(run.name, *make_samples(4), epochs=2, key=None)
+        engine.inline.train(run.name, *make_samples(4), epochs=2, key=None)
         before = run.outcome
         with pytest.raises(NonFinite):
-            engine.train_inline(run.name, *large(1e30), epochs=2, key=None)
+            engine.inline.train(run.name, *large(1e30), epochs=2, key=None)
         assert run.outcome == before

@@ -77,17 +77,17 @@ def test_pieces_that_come_at_once_stay_within_the_limit(
 def trained(engine: Engine) -> DrivenRun:
     """A run with a checkpoint of its only step."""
     run = DrivenRun(engine)
-    engine.train_inline(run.name, *make_samples(4), epochs=1, key=None)
+    engine.inline.train(run.name, *make_samples(4), epochs=1, key=None)
     wait_until(engine, run.name, lambda now: now.durable_step == 1)
     return run
 
 
 def remove(engine: Engine, run: DrivenRun) -> None:
-    engine.remove_run(run.name, run.id)
+    engine.runs.remove(run.name, run.id)
 
 
 def unlink(engine: Engine, run: DrivenRun) -> None:
-    engine.checkpoint(run.name).path.unlink()
+    engine.checkpoints.newest(run.name).path.unlink()
 
 
 @pytest.mark.anyio
@@ -109,7 +109,7 @@ async def test_a_checkpoint_that_is_being_answered_with_may_go(
     status: int,
     part: slice,
 ) -> None:
-    whole = engine.checkpoint(trained.name).path.read_bytes()
+    whole = engine.checkpoints.newest(trained.name).path.read_bytes()
     reply = await asyncio.to_thread(_checkpoint, engine, trained.name, step=None)
     await asyncio.to_thread(harm, engine, trained)
     transport = httpx.ASGITransport(reply)
@@ -122,7 +122,7 @@ async def test_a_checkpoint_that_is_being_answered_with_may_go(
 def restore_twice(engine: Engine, run: str, request: RestoreCheckpoint) -> list[Any]:
     def restore(_: int) -> Any:
         try:
-            return engine.restore(run, request)
+            return engine.checkpoints.restore(run, request)
         except OmegaError as error:
             return error
 
@@ -133,24 +133,24 @@ def restore_twice(engine: Engine, run: str, request: RestoreCheckpoint) -> list[
 def test_restores_of_one_checkpoint_at_once_leave_it_whole(
     engine: Engine, trained: DrivenRun, tmp_path: Path
 ) -> None:
-    body = engine.checkpoint(trained.name).path.read_bytes()
-    plan = engine.plan(trained.name)
+    body = engine.checkpoints.newest(trained.name).path.read_bytes()
+    plan = engine.plans.get(trained.name)
     sha256 = hashlib.sha256(body).hexdigest()
     request = RestoreCheckpoint(run_id=trained.id, sha256=sha256, bytes=len(body), pieces=[sha256])
     with running(tmp_path / "other") as other:
-        other.create_run(trained.name, trained.id, CONFIG)
+        other.runs.create(trained.name, trained.id, CONFIG)
         for number, segment in enumerate(plan.segments):
-            other.put_segment(trained.name, number, run_id=trained.id, segment=segment)
-        other.put_upload_part(sha256, body)
+            other.plans.put_segment(trained.name, number, run_id=trained.id, segment=segment)
+        other.checkpoints.put_upload_part(sha256, body)
         came = restore_twice(other, trained.name, request)
         done = [one for one in came if not isinstance(one, OmegaError)]
         refused = [one for one in came if isinstance(one, OmegaError)]
         assert [state.step for state in done] == [1]
         assert all(isinstance(one, Conflict | InvalidCheckpoint) for one in refused), refused
-        kept = other.checkpoint(trained.name)
+        kept = other.checkpoints.newest(trained.name)
         assert (kept.step, kept.path.read_bytes()) == (1, body)
-        other.remove_run(trained.name, trained.id)
-        other.put_upload_part(sha256, body)
+        other.runs.remove(trained.name, trained.id)
+        other.checkpoints.put_upload_part(sha256, body)
         with pytest.raises(RunDeleted):
-            other.restore(trained.name, request)
+            other.checkpoints.restore(trained.name, request)
         assert not kept.path.parent.exists()

@@ -13,16 +13,15 @@ its results.
 """
 
 import logging
-import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from omega21.engine.options import EngineOptions
+from omega21.engine.registry import Registry
 from omega21.engine.run import Run
-from omega21.engine.step_writer import ResultWriter
-from omega21.engine.storage.checkpoints import CheckpointStore, weights_of
-from omega21.engine.storage.ledger import Ledger
+from omega21.engine.step_writer import StepWriter
+from omega21.engine.storage.checkpoints import weights_of
+from omega21.engine.storage.data_folder import DataFolder
 from omega21.executors.base import Arrays, Executor
 from omega21.protocol.checkpoints import CheckpointRecord, trained_plan_sha256
 from omega21.protocol.digests import tensors_sha256
@@ -41,22 +40,18 @@ class Checkpointer:
 
     def __init__(
         self,
+        registry: Registry,
+        folder: DataFolder,
         *,
-        store: CheckpointStore,
-        ledger: Ledger,
-        results: ResultWriter,
-        changed: threading.Condition,
+        step_writer: StepWriter,
         options: EngineOptions,
-        notify: Callable[[str], None],
-        on_written: Callable[[], None],
     ) -> None:
-        self._store = store
-        self._ledger = ledger
-        self._results = results
-        self._changed = changed
+        self._registry = registry
+        self._store = folder.checkpoints
+        self._ledger = folder.ledger
+        self._mirror = folder.mirror
+        self._step_writer = step_writer
         self._options = options
-        self._notify = notify
-        self._on_written = on_written
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="omega21-checkpoint")
 
     def close(self) -> None:
@@ -117,19 +112,19 @@ class Checkpointer:
                 extra={"run": run.name, "step": record.step},
             )
         finally:
-            with self._changed:
+            with self._registry.locked():
                 run.saves.writing = False
                 run.saves.step = run.durable_step = durable_step
                 run.saves.write_seconds = time.monotonic() - started
-                self._changed.notify_all()
-            self._notify(run.name)
+            self._registry.changed(run.name)
 
     def _write(self, run: Run, record: CheckpointRecord, state: Arrays) -> None:
-        self._results.flush(run)
+        self._step_writer.flush(run)
         self._ledger.add_event(run.key, "checkpoint", f"step {record.step}", durable=True)
         weights = tensors_sha256(weights_of(state))
         self._store.write(record.model_copy(update={"weights_sha256": weights}), state)
         self._store.tidy(run.id)
         if run.removed:
             self._store.remove(run.id)
-        self._on_written()
+        if self._mirror is not None:
+            self._mirror.wake()

@@ -6,9 +6,9 @@ from omega21.data.failures import refused_write
 from omega21.engine.executor_cache import ExecutorCache
 from omega21.engine.registry import Registry
 from omega21.engine.run import Run
-from omega21.engine.storage.checkpoints import Checkpoint, CheckpointStore
-from omega21.engine.storage.ledger import Ledger
-from omega21.engine.storage.upload_parts import UploadPartStore
+from omega21.engine.runs import Runs
+from omega21.engine.storage.checkpoints import Checkpoint
+from omega21.engine.storage.data_folder import DataFolder
 from omega21.engine.worker import Worker
 from omega21.executors.base import Executor
 from omega21.language import _
@@ -24,25 +24,26 @@ from omega21.protocol.errors import (
     OmegaError,
     UnknownCheckpoint,
 )
+from omega21.protocol.runs import RunState
 
 
-class Restoring:
+class Checkpoints:
     """Hands checkpoints out and takes them in."""
 
     def __init__(
         self,
-        *,
         registry: Registry,
-        ledger: Ledger,
-        checkpoints: CheckpointStore,
-        pieces: UploadPartStore,
+        folder: DataFolder,
+        *,
+        runs: Runs,
         executor_cache: ExecutorCache,
         worker: Worker,
     ) -> None:
         self._registry = registry
-        self._ledger = ledger
-        self._checkpoints = checkpoints
-        self._pieces = pieces
+        self._ledger = folder.ledger
+        self._store = folder.checkpoints
+        self._upload_parts = folder.upload_parts
+        self._runs = runs
         self._executor_cache = executor_cache
         self._worker = worker
         self._restoring = threading.Lock()
@@ -53,9 +54,9 @@ class Restoring:
         Raises UnknownRun, UnknownCheckpoint.
         """
         run = self._registry.get(name)
-        for checkpoint in self._checkpoints.newest(run.id):
+        for checkpoint in self._store.newest(run.id):
             if step is None or checkpoint.step == step:
-                self._checkpoints.keep_while_pulled(checkpoint)
+                self._store.keep_while_pulled(checkpoint)
                 return checkpoint
         if step is None:
             raise UnknownCheckpoint(_("run {name!r} has no checkpoint yet").format(name=name))
@@ -65,28 +66,29 @@ class Restoring:
 
     def put_upload_part(self, sha256: str, body: bytes) -> CheckpointStored:
         """Store a piece of a checkpoint. Durable. Raises InvalidCheckpoint, StorageFull."""
-        return self._pieces.put(sha256, body)
+        return self._upload_parts.put(sha256, body)
 
-    def restore(self, name: str, request: RestoreCheckpoint) -> None:
-        """Make a run go on from a checkpoint put together from its pieces. Durable.
+    def restore(self, name: str, request: RestoreCheckpoint) -> RunState:
+        """Make a run go on from a checkpoint put together from its parts. Durable.
 
         Raises UnknownRun, OtherRun, RunDeleted, InvalidCheckpoint, Conflict when it does not go
         past the run's step; nothing is changed then.
         """
         run = self._registry.get(name, request.run_id)
-        record = self._pieces.record(request)
+        record = self._upload_parts.record(request)
         # One after the other: the second of two alike would write over what the first has made
         # the run's newest, from pieces that the first removes.
         with self._restoring:
             self._take_over(run, record, request)
         self._ledger.add_event(run.key, "restored", f"step {record.step}", durable=True)
         self._registry.notify(name)
+        return self._runs.state(name)
 
     def _take_over(self, run: Run, record: CheckpointRecord, request: RestoreCheckpoint) -> None:
-        with self._registry.changed:
+        with self._registry.locked():
             self._check_goes_on(run, record)
         try:
-            checkpoint = self._checkpoints.adopt(record, self._pieces.chunks(request))
+            checkpoint = self._store.adopt(record, self._upload_parts.chunks(request))
         except OSError as error:
             text = _("the checkpoint was not written: {error}").format(error=error)
             raise refused_write(error, text) from error
@@ -95,7 +97,7 @@ class Restoring:
             self._registry.get(run.name, run.id)  # it may have been removed meanwhile
             if run.position.digest == record.digest:
                 return  # it was put away, and has just been restored from this checkpoint
-            with self._registry.changed:
+            with self._registry.locked():
                 self._check_goes_on(run, record)
                 run.executor = None
             self._executor_cache.executor_of(run)
@@ -105,14 +107,14 @@ class Restoring:
                 )
 
         try:
-            self._worker.ask(run, go_on).result()
+            self._worker.submit(run, go_on).result()
         except OmegaError:
             if run.removed:
-                self._checkpoints.remove(run.id)
+                self._store.remove(run.id)
             elif run.step != checkpoint.step:
-                self._checkpoints.forget(checkpoint)
+                self._store.forget(checkpoint)
             raise
-        self._pieces.forget(request)
+        self._upload_parts.forget(request)
 
     def _check_goes_on(self, run: Run, record: CheckpointRecord) -> None:
         self._registry.get(run.name, run.id)

@@ -1,9 +1,8 @@
-"""What is asked of a run's executor between two steps; nothing here changes a run."""
+"""What an executor computes without changing its run: outputs, scores, a diagnosis."""
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +18,6 @@ SAMPLES_AT_A_TIME = 256
 
 FloatArray = NDArray[np.float32]
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class At(Generic[T]):
-    """An answer, and the step whose weights gave it."""
-
-    step: int
-    value: T
 
 
 def predict(executor: Executor, shards: ShardStore, names: Sequence[str]) -> dict[str, FloatArray]:

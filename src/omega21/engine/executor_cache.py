@@ -4,13 +4,13 @@ Everything here belongs to the worker thread.
 """
 
 import logging
-import threading
 
 from omega21.engine import evaluation
 from omega21.engine.checkpointing import Checkpointer
+from omega21.engine.registry import Registry
 from omega21.engine.run import Position, Run
-from omega21.engine.storage.checkpoints import Checkpoint, CheckpointStore
-from omega21.engine.storage.ledger import Ledger
+from omega21.engine.storage.checkpoints import Checkpoint
+from omega21.engine.storage.data_folder import DataFolder
 from omega21.executors.base import Device, Executor
 from omega21.protocol.checkpoints import trained_plan_sha256
 from omega21.protocol.errors import InvalidCheckpoint, OmegaError, OutOfDeviceMemory
@@ -25,19 +25,18 @@ class ExecutorCache:
 
     def __init__(
         self,
+        registry: Registry,
+        folder: DataFolder,
         *,
         device: Device,
-        store: CheckpointStore,
         checkpointer: Checkpointer,
-        ledger: Ledger,
-        changed: threading.Condition,
         most: int,
     ) -> None:
         self.device = device
-        self._store = store
+        self._registry = registry
+        self._store = folder.checkpoints
+        self._ledger = folder.ledger
         self._checkpointer = checkpointer
-        self._ledger = ledger
-        self._changed = changed
         self._most = most
         self._loaded: list[Run] = []  # longest unused first
 
@@ -121,7 +120,7 @@ class ExecutorCache:
     def _move(self, run: Run, position: Position) -> None:
         if position == run.position:
             return
-        with self._changed:
+        with self._registry.locked():
             run.move_to(position)
 
     def _fits(self, run: Run, checkpoint: Checkpoint) -> bool:

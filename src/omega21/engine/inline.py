@@ -8,8 +8,8 @@ from omega21.engine.registry import Registry
 from omega21.engine.run import InlineTask, Run
 from omega21.engine.samples import check_inline
 from omega21.engine.step_records import inline_reply
-from omega21.engine.storage.ledger import InlineBatch, Ledger
-from omega21.engine.storage.shards import ShardStore
+from omega21.engine.storage.data_folder import DataFolder
+from omega21.engine.storage.ledger import InlineBatch
 from omega21.engine.worker import Worker
 from omega21.language import _
 from omega21.language.borrowed import translated
@@ -32,13 +32,11 @@ FloatArray = NDArray[np.float32]
 class InlineBatches:
     """Takes inline batches in, and answers those that come again."""
 
-    def __init__(
-        self, *, registry: Registry, ledger: Ledger, shards: ShardStore, worker: Worker
-    ) -> None:
+    def __init__(self, registry: Registry, folder: DataFolder, *, worker: Worker) -> None:
         self._registry = registry
+        self._ledger = folder.ledger
+        self._shards = folder.shards
         self._worker = worker
-        self._ledger = ledger
-        self._shards = shards
 
     def train(
         self, name: str, x: FloatArray, y: FloatArray, *, epochs: int, key: str | None
@@ -64,19 +62,19 @@ class InlineBatches:
             source=Source(kind="inline"),
             shards=(ShardRef(sha256=sha256, samples=len(y)),),
         )
-        with self._registry.changed:
+        with self._registry.locked():
             run = self._registry.get(name, run.id)
             if (known := self._admit(run, key, body)) is not None:  # it came twice at once
                 return known
             batch = self._ledger.add_inline(run.key, key, body=body, segment=segment)
             task = InlineTask(batch, SegmentReader(segment, self._shards))
             run.inline.append(task)
-            self._registry.wake(name)
+            self._registry.changed(name)
         return inline_reply(run, task.done.result())
 
     def _admit(self, run: Run, key: str | None, body: str) -> Trained | None:
         """Return the reply of a batch that came before, None for one that may be trained."""
-        with self._registry.changed:
+        with self._registry.locked():
             known = self._ledger.inline_by_key(run.key, key) if key is not None else None
             if known is not None:
                 return self._repeat(run, known, body)

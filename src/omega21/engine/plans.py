@@ -1,28 +1,23 @@
-"""Plans, targets and shards: what is to be trained, and with what."""
-
-from collections.abc import Sequence
+"""Plans and targets: what is to be trained."""
 
 from omega21.engine.batches import SegmentReader
 from omega21.engine.registry import Registry
 from omega21.engine.run import MOST_WAITING_LISTED, Run
-from omega21.engine.samples import check_labels, check_shape
-from omega21.engine.storage.ledger import Ledger
-from omega21.engine.storage.shards import ShardStore
+from omega21.engine.samples import check_listed
+from omega21.engine.storage.data_folder import DataFolder
 from omega21.language import _, ngettext
-from omega21.protocol.errors import InvalidSamples, PlanConflict, StillRunning, UnknownSegment
+from omega21.protocol.errors import PlanConflict, StillRunning, UnknownSegment
 from omega21.protocol.plan import Plan, Segment, SegmentStored, ShardRef
 from omega21.protocol.runs import RunSummary
-from omega21.protocol.shards import ShardStored, Tensors, decode_shard, shard_samples
 
 
 class Plans:
-    """Extends plans, raises targets, and takes shards in."""
+    """Extends plans and raises targets."""
 
-    def __init__(self, *, registry: Registry, ledger: Ledger, shards: ShardStore) -> None:
+    def __init__(self, registry: Registry, folder: DataFolder) -> None:
         self._registry = registry
-        self._runs, self._changed = registry.runs, registry.changed
-        self._ledger = ledger
-        self._shards = shards
+        self._ledger = folder.ledger
+        self._shards = folder.shards
 
     def put_segment(
         self, name: str, number: int, *, run_id: str, segment: Segment
@@ -32,7 +27,7 @@ class Plans:
         Raises PlanConflict for anything that is not the stored one, a prefix of it, or longer;
         InvalidSamples for a listed shard that does not fit the model.
         """
-        with self._changed:
+        with self._registry.locked():
             run = self._registry.get(name, run_id)
             if number == len(run.readers) and run.inline:
                 raise StillRunning(_("an inline batch is being trained"), retry_after=1)
@@ -55,7 +50,7 @@ class Plans:
                     )
                 self._extend_plan(run, number, segment)
             missing = run.readers[number].missing(MOST_WAITING_LISTED)
-            self._registry.wake(name)
+            self._registry.changed(name)
             return SegmentStored(**run.summary().model_dump(), missing=missing)
 
     def _extend_plan(self, run: Run, number: int, segment: Segment) -> None:
@@ -73,17 +68,17 @@ class Plans:
     def _check_fits(self, run: Run, ref: ShardRef) -> None:
         shard = self._shards.open(ref.sha256)
         tensors = {name: shard.read(name) for name in {"x", "y"} & set(shard.spans)}
-        _check_listed(run, ref, tensors)
+        check_listed(tensors, ref, run=run.name, width=run.config.model.features)
 
-    def plan(self, name: str) -> Plan:
+    def get(self, name: str) -> Plan:
         """Return a run's plan. Raises UnknownRun."""
-        with self._changed:
+        with self._registry.locked():
             run = self._registry.get(name)
             return Plan(run=run.name, id=run.id, segments=tuple(run.segments))
 
     def segment(self, name: str, number: int) -> Segment:
         """Return one segment of a run's plan. Raises UnknownRun, UnknownSegment."""
-        with self._changed:
+        with self._registry.locked():
             run = self._registry.get(name)
             if not 0 <= number < len(run.readers):
                 raise UnknownSegment(
@@ -97,74 +92,21 @@ class Plans:
 
     def advance(self, name: str, run_id: str, to: int) -> RunSummary:
         """Raise a run's target to `to`, never lower it, and not past its plan. Durable."""
-        with self._changed:
+        with self._registry.locked():
             run = self._registry.get(name, run_id)
             target = min(to, run.index.steps)
             if target > run.target:
                 self._ledger.set_target(run.key, target)
                 run.target = target
-                self._registry.wake(name)
+                self._registry.changed(name)
             return run.summary()
 
     def control(self, name: str, run_id: str, *, generation: int, paused: bool) -> RunSummary:
         """Pause or resume a run; the highest generation wins. Durable."""
-        with self._changed:
+        with self._registry.locked():
             run = self._registry.get(name, run_id)
             if generation > run.generation:
                 self._ledger.set_control(run.key, generation=generation, paused=paused)
                 run.generation, run.paused = generation, paused
-                self._registry.wake(name)
+                self._registry.changed(name)
             return run.summary()
-
-    def put_shard(self, sha256: str, body: bytes, *, compressed: bool) -> ShardStored:
-        """Store a shard; the same again changes nothing. Durable.
-
-        Raises InvalidShard, BodyTooLarge, InvalidSamples when a plan that lists it cannot use it,
-        StorageFull.
-        """
-        tensors = decode_shard(body, compressed=compressed)
-        with self._changed:
-            listings = [
-                (run, ref)
-                for run in self._runs.values()
-                for segment in run.segments
-                for ref in segment.shards
-                if ref.sha256 == sha256
-            ]
-        for run, ref in listings:
-            _check_listed(run, ref, tensors)
-        stored = self._shards.put(sha256, tensors, pinned=self._registry.pinned_shards)
-        with self._changed:
-            for run, _ in listings:
-                self._registry.wake(run.name)
-        size = sum(array.nbytes for array in tensors.values())
-        return ShardStored(sha256=sha256, samples=shard_samples(tensors), bytes=size, stored=stored)
-
-    def has_shard(self, sha256: str) -> bool:
-        """Whether a shard is here; asking counts as use."""
-        return sha256 in self._shards
-
-    def missing_shards(self, names: Sequence[str]) -> list[str]:
-        """Return those of `names` that are not here; asking counts as use."""
-        return [name for name in names if name not in self._shards]
-
-
-def _check_listed(run: Run, ref: ShardRef, tensors: Tensors) -> None:
-    """Check that a shard holds what a plan says of it. Raises InvalidSamples, PlanConflict."""
-    if "x" not in tensors or "y" not in tensors:
-        raise InvalidSamples(
-            _("shard {sha256} is listed in a plan and lacks `x` or `y`").format(
-                sha256=ref.sha256[:12]
-            )
-        )
-    if len(tensors["x"]) != ref.samples:
-        raise PlanConflict(
-            _(
-                "shard {sha256} holds {held} samples; the plan of run {name!r} lists it with "
-                "{listed}"
-            ).format(
-                sha256=ref.sha256[:12], held=len(tensors["x"]), name=run.name, listed=ref.samples
-            )
-        )
-    check_shape(tensors["x"], width=run.config.model.features)
-    check_labels(tensors["y"], samples=ref.samples)

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from omega21.engine.run import Run
@@ -18,18 +19,45 @@ class Listener(Protocol):
 
 
 class Registry:
-    """Finds runs. `changed` is the condition whose lock guards all of them."""
+    """Finds runs. One lock guards all of them; it is re-entrant, and `wait` releases it."""
 
     def __init__(self, ledger: Ledger) -> None:
-        self.runs: dict[str, Run] = {}
-        self.changed = threading.Condition()
         self._ledger = ledger
-        self._callbacks: tuple[Listener, ...] = ()
+        self._runs: dict[str, Run] = {}
+        self._changed = threading.Condition()
+        self._listeners: tuple[Listener, ...] = ()
+
+    # --- the lock ---
+
+    def locked(self) -> AbstractContextManager[object]:
+        """Hold the lock that guards every run."""
+        return self._changed
+
+    def wait(self, seconds: float | None) -> None:
+        """Wait until `wake` is called, or for `seconds`; the caller holds the lock."""
+        self._changed.wait(seconds)
+
+    def wake(self) -> None:
+        """Wake the thread that waits."""
+        with self._changed:
+            self._changed.notify_all()
+
+    # --- the runs ---
+
+    def all(self) -> list[Run]:
+        """Return the runs in the order in which they were made."""
+        with self._changed:
+            return list(self._runs.values())
+
+    def find(self, name: str) -> Run | None:
+        """Return the run of this name, if there is one."""
+        with self._changed:
+            return self._runs.get(name)
 
     def get(self, name: str, run_id: str | None = None) -> Run:
-        """Find a run, of this id where one is given. Raises UnknownRun, RunDeleted, OtherRun."""
-        with self.changed:
-            run = self.runs.get(name)
+        """Return a run, of this id where one is given. Raises UnknownRun, RunDeleted, OtherRun."""
+        with self._changed:
+            run = self._runs.get(name)
             if run is not None and run_id in (None, run.id):
                 return run
             if run_id is not None and self._ledger.is_dead(run_id):
@@ -42,31 +70,44 @@ class Registry:
                 )
             )
 
+    def add(self, run: Run) -> None:
+        """Add a run."""
+        with self._changed:
+            self._runs[run.name] = run
+
+    def remove(self, run: Run) -> None:
+        """Remove a run."""
+        with self._changed:
+            del self._runs[run.name]
+            run.removed = True
+
     def pinned_shards(self) -> set[str]:
         """Return the shards that some run still needs."""
-        with self.changed:
-            return set[str]().union(*(run.pinned_shards() for run in self.runs.values()))
+        with self._changed:
+            return set[str]().union(*(run.pinned_shards() for run in self._runs.values()))
 
-    def subscribe(self, callback: Listener) -> Callable[[], None]:
-        """Have `callback` called, from any thread, when a run has results or changes.
+    # --- listeners ---
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Have `listener` called, from any thread, when a run has results or changes.
 
         Returns the function that ends the subscription.
         """
-        with self.changed:
-            self._callbacks = (*self._callbacks, callback)
+        with self._changed:
+            self._listeners = (*self._listeners, listener)
 
         def unsubscribe() -> None:
-            with self.changed:
-                self._callbacks = tuple(c for c in self._callbacks if c is not callback)
+            with self._changed:
+                self._listeners = tuple(known for known in self._listeners if known is not listener)
 
         return unsubscribe
 
     def notify(self, name: str, step: int | None = None) -> None:
         """Tell the listeners that a run changed, by that step alone or otherwise."""
-        for callback in self._callbacks:
-            callback(name, step)
+        for listener in self._listeners:
+            listener(name, step)
 
-    def wake(self, name: str) -> None:
-        """Tell the worker and the listeners that a run changed; the lock is held."""
-        self.changed.notify_all()
+    def changed(self, name: str) -> None:
+        """Wake the worker and tell the listeners that a run changed."""
+        self.wake()
         self.notify(name)

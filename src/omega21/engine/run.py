@@ -117,6 +117,13 @@ class Run:
         self.readers.append(reader)
         self.index = PlanIndex(self.segments)
 
+    def take_waiting_inline(self) -> list[InlineTask]:
+        """Remove the inline batches whose training has not begun, and return them."""
+        waiting = [task for task in self.inline if not task.begun]
+        for task in waiting:
+            self.inline.remove(task)
+        return waiting
+
     def next_is_ready(self) -> bool:
         """Whether the samples of the step after the last one applied are here."""
         number, position = self.index.locate(self.step + 1)

@@ -6,7 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omega21.language import _, ngettext
-from omega21.protocol.errors import InvalidSamples
+from omega21.protocol.errors import InvalidSamples, PlanConflict
+from omega21.protocol.plan import ShardRef
+from omega21.protocol.shards import Tensors
 
 Array = NDArray[np.generic]
 
@@ -27,6 +29,25 @@ def check_inline(x: Array, y: Array, *, width: int) -> None:
             ),
             hint=_("remove the sample or replace the value"),
         )
+
+
+def check_listed(tensors: Tensors, ref: ShardRef, *, run: str, width: int) -> None:
+    """Check that a shard is what a plan lists. Raises InvalidSamples, PlanConflict."""
+    if "x" not in tensors or "y" not in tensors:
+        raise InvalidSamples(
+            _("shard {sha256} is listed in a plan and lacks `x` or `y`").format(
+                sha256=ref.sha256[:12]
+            )
+        )
+    if len(tensors["x"]) != ref.samples:
+        raise PlanConflict(
+            _(
+                "shard {sha256} holds {held} samples; the plan of run {name!r} lists it with "
+                "{listed}"
+            ).format(sha256=ref.sha256[:12], held=len(tensors["x"]), name=run, listed=ref.samples)
+        )
+    check_shape(tensors["x"], width=width)
+    check_labels(tensors["y"], samples=ref.samples)
 
 
 def check_shape(x: Array, *, width: int) -> None:

@@ -1,11 +1,12 @@
-"""From a stored result to what a client reads."""
+"""Step records as a client reads them."""
 
 from datetime import UTC, datetime
 
-from omega21.engine.run import LAYER_NAMES, Run
-from omega21.engine.storage.ledger import Result
+from omega21.engine.registry import Registry
+from omega21.engine.run import LAYER_NAMES, MOST_WAITING_LISTED, Run
+from omega21.engine.storage.ledger import Ledger, Result
 from omega21.protocol.legacy import LayerActivations, LayerOutputs, Trained
-from omega21.protocol.steps import StepRecord, float32_as_json
+from omega21.protocol.steps import StepRecord, StepsReply, float32_as_json
 
 
 def iso_time(seconds: float) -> str:
@@ -20,7 +21,36 @@ def split_vectors(result: Result, dendrites: int) -> tuple[list[float], list[flo
     return values[:dendrites], values[dendrites:-layers], values[-layers:]
 
 
-def to_row(result: Result, *, dendrites: int | None) -> StepRecord:
+class StepRecords:
+    """Reads the step records of runs. Thread-safe."""
+
+    def __init__(self, registry: Registry, ledger: Ledger) -> None:
+        self._registry = registry
+        self._ledger = ledger
+
+    def page(self, name: str, *, after: int, limit: int, vectors: bool) -> StepsReply:
+        """Return the records after step `after` that there are now. Raises UnknownRun.
+
+        Those beyond the run's position, which a crash left and a replay will confirm, wait.
+        """
+        with self._registry.locked():
+            run = self._registry.get(name)
+            summary, until = run.summary(), run.step
+            # Taken before the ledger is read: what leaves here in between is there.
+            pending = [record for record in run.pending if after < record.step <= until]
+            missing = len(run.missing_shards(MOST_WAITING_LISTED))
+        stored = self._ledger.results(run.key, after=after, until=until, limit=limit)
+        # Pending records are newer than stored ones of the same step: a replay that differed.
+        merged = {record.step: record for record in (*stored, *pending)}
+        dendrites = run.config.model.dendrites if vectors else None
+        return StepsReply(
+            **summary.model_dump(),
+            steps=[to_message(merged[step], dendrites) for step in sorted(merged)[:limit]],
+            waiting_for=missing,
+        )
+
+
+def to_message(result: Result, dendrites: int | None) -> StepRecord:
     """Describe a result for the wire; with its vectors where the number of dendrites is given."""
     vectors: dict[str, list[float]] = {}
     if dendrites is not None:

@@ -1,10 +1,11 @@
-"""Writes results in groups, from memory to the ledger; at no moment is one in neither."""
+"""Writes step records in groups, from memory to the ledger; at no moment is one in neither."""
 
 import logging
 import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from omega21.engine.registry import Registry
 from omega21.engine.run import Run
 from omega21.engine.storage.ledger import Ledger
 from omega21.protocol.errors import StorageFailure, StorageFull
@@ -12,14 +13,14 @@ from omega21.protocol.errors import StorageFailure, StorageFull
 logger = logging.getLogger(__name__)
 
 
-class ResultWriter:
-    """Flushes runs' waiting results. Thread-safe; `changed` guards the runs."""
+class StepWriter:
+    """Flushes the records that wait in runs. Thread-safe."""
 
-    def __init__(self, *, ledger: Ledger, changed: threading.Condition) -> None:
+    def __init__(self, registry: Registry, ledger: Ledger) -> None:
+        self._registry = registry
         self._ledger = ledger
-        self._changed = changed
         self._writing = threading.Lock()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="omega21-results")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="omega21-step-writer")
         self._begun: Future[None] | None = None
 
     def begin_flush(self, runs: Sequence[Run]) -> None:
@@ -38,16 +39,16 @@ class ResultWriter:
         self._thread.shutdown()
 
     def flush(self, run: Run) -> None:
-        """Write a run's waiting results. Raises StorageFull, and keeps them then."""
+        """Write a run's waiting records. Raises StorageFull, and keeps them then."""
         with self._writing:
-            rows = list(run.pending)
-            if not rows:
+            records = list(run.pending)
+            if not records:
                 return
             if not run.removed:
-                self._ledger.add_results(run.key, rows)
+                self._ledger.add_results(run.key, records)
             # Removed only now: a reader looks here first and in the ledger after.
-            with self._changed:
-                del run.pending[: len(rows)]
+            with self._registry.locked():
+                del run.pending[: len(records)]
 
     def flush_all(self, runs: Iterable[Run]) -> None:
         """Write what can be written; what cannot waits."""
@@ -56,7 +57,7 @@ class ResultWriter:
                 self.flush(run)
             except (StorageFull, StorageFailure) as error:
                 logger.warning(
-                    "results of run %s wait for the disk: %s",
+                    "step records of run %s wait for the disk: %s",
                     run.name,
                     error,
                     extra={"run": run.name},

@@ -1,8 +1,8 @@
-"""The thread that computes: one step, one inline batch or one question at a time.
+"""The thread that computes: one step, one inline batch or one request at a time.
 
 The order in which runs take their turns:
 
-1. A question (`predict`, `evaluate`, weights) goes between any two steps; two questions in a row
+1. A request (`predict`, `evaluate`, weights) goes between any two steps; two requests in a row
    only where nothing can be trained.
 2. An inline batch whose plan is done goes before planned steps, whosever they are.
 3. Runs with work take turns of a second, in the order in which they were made.
@@ -23,9 +23,9 @@ from omega21 import logs
 from omega21.engine.batches import BatchFeed
 from omega21.engine.checkpointing import Checkpointer
 from omega21.engine.executor_cache import ExecutorCache
-from omega21.engine.registry import Listener
+from omega21.engine.registry import Registry
 from omega21.engine.run import Clock, InlineTask, Position, Run, make_result
-from omega21.engine.step_writer import ResultWriter
+from omega21.engine.step_writer import StepWriter
 from omega21.engine.storage.ledger import Ledger, Result
 from omega21.executors.base import (
     Batch,
@@ -56,47 +56,42 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class _Question:
+class _Request:
     run: Run
-    ask: Callable[[Executor], Any]
-    answer: "Future[Any]"
-    asked_by: Mapping[str, object] = field(default_factory=logs.current)
+    function: Callable[[Executor], Any]
+    result: "Future[Any]"
+    log_context: Mapping[str, object] = field(default_factory=logs.current)
 
 
 class Worker:
     """Computes for all runs of an engine.
 
-    `changed` is the engine's condition; its lock guards the runs. `notify` is called after
-    each result, outside the lock; `fatal(reason)` when this process can compute no more.
+    `fatal(reason)` is called when this process can compute no more.
     """
 
     def __init__(
         self,
-        *,
-        runs: dict[str, Run],
-        changed: threading.Condition,
+        registry: Registry,
         ledger: Ledger,
-        results: ResultWriter,
+        *,
+        step_writer: StepWriter,
         executor_cache: ExecutorCache,
         checkpointer: Checkpointer,
-        notify: Listener,
         fatal: Callable[[str], None],
     ) -> None:
-        self._runs = runs
-        self._changed = changed
+        self._registry = registry
         self._ledger = ledger
-        self._results = results
+        self._step_writer = step_writer
         self._executor_cache = executor_cache
         self._checkpointer = checkpointer
-        self._notify = notify
         self._fatal = fatal
         self._clock = Clock()
         self._conditions: dict[
             int, Environment
         ] = {}  # by run: those that this process computes under
         self._feed = BatchFeed(executor_cache.device.stage)
-        self._questions: deque[_Question] = deque()
-        self._asked_last = False
+        self._requests: deque[_Request] = deque()
+        self._request_was_last = False
         self._turn: Run | None = None
         self._turn_ends = 0.0
         self._flush_due = 0.0
@@ -110,9 +105,9 @@ class Worker:
 
     def stop(self, timeout: float) -> bool:
         """Finish the step under way and leave; False if that took longer than `timeout`."""
-        with self._changed:
+        with self._registry.locked():
             self._stopping = True
-            self._changed.notify_all()
+            self._registry.wake()
         if self._thread.ident is not None:
             self._thread.join(timeout)
         return not self._thread.is_alive()
@@ -122,14 +117,14 @@ class Worker:
         if self._stopping:
             raise Unavailable(_("the server is stopping"), retry_after=5)
 
-    def ask(self, run: Run, question: Callable[[Executor], T]) -> "Future[T]":
-        """Have `question` answered by the run's executor between two steps."""
-        answer: Future[T] = Future()
-        with self._changed:
+    def submit(self, run: Run, function: Callable[[Executor], T]) -> "Future[T]":
+        """Have `function` called with the run's executor between two steps."""
+        result: Future[T] = Future()
+        with self._registry.locked():
             self.check_open()
-            self._questions.append(_Question(run, question, answer))
-            self._changed.notify_all()
-        return answer
+            self._requests.append(_Request(run, function, result))
+            self._registry.wake()
+        return result
 
     # --- choosing ---
 
@@ -140,33 +135,33 @@ class Worker:
                 task()
                 if time.monotonic() >= self._flush_due:
                     self._begin_flush()
-            self._results.finish()
-            self._results.flush_all(list(self._runs.values()))
+            self._step_writer.finish()
+            self._step_writer.flush_all(self._registry.all())
             self._executor_cache.save_all()
         except Exception as error:
             logger.exception("the worker has stopped")
             self._fatal(f"{type(error).__name__}: {error}")
         finally:
-            self._results.finish()
+            self._step_writer.finish()
             self._feed.close()
             self._refuse_rest()
 
     def _next_task(self) -> Callable[[], None] | None:
-        with self._changed:
+        with self._registry.locked():
             while not self._stopping:
                 now = time.monotonic()
                 task = self._due_write(now) or self._choose()
                 if task is not None:
                     return task
-                self._changed.wait(self._idle_seconds(now))
+                self._registry.wait(self._idle_seconds(now))
             return None
 
     def _due_write(self, now: float) -> Callable[[], None] | None:
-        for run in self._runs.values():
+        for run in self._registry.all():
             due = self._checkpointer.due_at(run)
             if due is not None and due <= now:
                 return partial(self._save, run)
-        if now >= self._flush_due and any(run.pending for run in self._runs.values()):
+        if now >= self._flush_due and any(run.pending for run in self._registry.all()):
             return self._begin_flush
         return None
 
@@ -174,10 +169,10 @@ class Worker:
         """Return how long nothing will be due, None for ever."""
         dues = [
             due
-            for run in self._runs.values()
+            for run in self._registry.all()
             if (due := self._checkpointer.due_at(run)) is not None
         ]
-        if any(run.pending for run in self._runs.values()):
+        if any(run.pending for run in self._registry.all()):
             dues.append(self._flush_due)
         return max(0.0, min(dues) - now) if dues else None
 
@@ -186,15 +181,15 @@ class Worker:
             self._checkpointer.save(run, run.executor)
 
     def _choose(self) -> Callable[[], None] | None:
-        waiting = (run for run in self._runs.values() if run.can_train_inline())
+        waiting = (run for run in self._registry.all() if run.can_train_inline())
         inline = next(waiting, None)
         chosen = self._choose_run() if inline is None else inline
-        if self._questions and (chosen is None or not self._asked_last):
-            self._asked_last = True
-            question = self._questions.popleft()
-            named = partial(self._answer, question)
-            return partial(_under, {**question.asked_by, "run": question.run.name}, named)
-        self._asked_last = False
+        if self._requests and (chosen is None or not self._request_was_last):
+            self._request_was_last = True
+            request = self._requests.popleft()
+            named = partial(self._compute_request, request)
+            return partial(_under, {**request.log_context, "run": request.run.name}, named)
+        self._request_was_last = False
         if chosen is None:
             return None
         if inline is None:
@@ -208,7 +203,7 @@ class Worker:
         turn = self._turn
         if turn is not None and now < self._turn_ends and self._may_train(turn):
             return turn
-        runs = list(self._runs.values())
+        runs = self._registry.all()
         start = runs.index(turn) + 1 if turn in runs else 0
         for run in runs[start:] + runs[:start]:
             if self._may_train(run):
@@ -221,13 +216,15 @@ class Worker:
 
     # --- computing ---
 
-    def _answer(self, question: _Question) -> None:
-        if not question.answer.set_running_or_notify_cancel():
+    def _compute_request(self, request: _Request) -> None:
+        if not request.result.set_running_or_notify_cancel():
             return
         try:
-            question.answer.set_result(question.ask(self._executor_cache.executor_of(question.run)))
+            request.result.set_result(
+                request.function(self._executor_cache.executor_of(request.run))
+            )
         except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to whoever asked
-            question.answer.set_exception(error)
+            request.result.set_exception(error)
 
     def _train_planned(self, run: Run) -> None:
         step = None  # where the run goes on, and nothing is to be told but its step
@@ -240,19 +237,19 @@ class Worker:
             batch = self._feed.take(reader, index)
             self._prepare_next(run)
             position, result = self._compute(run, executor, before=run.position, batch=batch)
-            with self._changed:
+            with self._registry.locked():
                 if not run.removed:
                     self._accept(run, position, [result])
                 if run.can_train():
                     step = run.step
         except UnknownShard as error:
             logger.warning("run %s waits for a shard again: %s", run.name, error)
-            with self._changed:
+            with self._registry.locked():
                 for reader in run.readers:
                     reader.forget_present()
         except Exception as error:  # noqa: BLE001 - the run stops, the thread and the others do not
             self._fail(run, error)
-        self._notify(run.name, step)
+        self._registry.notify(run.name, step)
 
     def _prepare_next(self, run: Run) -> None:
         """Have the batch after the next step read while a GPU computes that one.
@@ -262,7 +259,7 @@ class Worker:
         """
         if self._executor_cache.device.shares_cores:
             return
-        with self._changed:
+        with self._registry.locked():
             number, index = run.index.locate(run.step + 2)
             reader = run.readers[number]
             is_next = run.step + 2 <= run.target and reader.is_ready(index)
@@ -272,26 +269,26 @@ class Worker:
     def _train_inline(self, run: Run, task: InlineTask) -> None:
         """Train all epochs of an inline batch, or leave everything as it was."""
         try:
-            self._results.flush(run)
+            self._step_writer.flush(run)
             trained = self._try_inline(run, task)
             if trained is None:
-                with self._changed:
+                with self._registry.locked():
                     self._check_is_here(run)  # else nobody would come back to the task
                     task.begun = False
                 return
             position, results = trained
-            with self._changed:
+            with self._registry.locked():
                 self._take_in(run, task, position=position, results=results)
         except Exception as error:  # noqa: BLE001 - the run stops, the thread and the others do not
             self._give_up(run, task, error)
         else:
             task.done.set_result(results[-1])
-        self._notify(run.name)
+        self._registry.notify(run.name)
 
     def _give_up(self, run: Run, task: InlineTask, error: Exception) -> None:
         """Tell whoever waits for an inline batch why it was not trained."""
         try:
-            with self._changed:
+            with self._registry.locked():
                 run.inline.remove(task)
                 run.micro_batch_sizes = {
                     f: size for f, size in run.micro_batch_sizes.items() if f <= run.step
@@ -395,7 +392,7 @@ class Worker:
                 self._ledger.add_micro_batch_size(
                     run.key, from_step=number, micro_batch_size=smaller
                 )
-                with self._changed:
+                with self._registry.locked():
                     run.micro_batch_sizes[number] = smaller
                 continue
             return outcome, part if part < size else None
@@ -410,7 +407,7 @@ class Worker:
             self._conditions[run.key] = in_force
             return
         self._ledger.add_environment(run.key, environment)
-        with self._changed:
+        with self._registry.locked():
             run.environments = [s for s in run.environments if s.from_step < number] + [environment]
         self._conditions[run.key] = environment
 
@@ -437,14 +434,13 @@ class Worker:
         """Stop a run whose step broke; its state in memory is no longer to be trusted."""
         reason = str(error) if isinstance(error, OmegaError) else f"{type(error).__name__}: {error}"
         logger.error("run %s stopped at step %d", run.name, run.step + 1, exc_info=error)
-        with self._changed:
+        with self._registry.locked():
             run.failure = f"step {run.step + 1}: {reason}"
             run.executor = None
-            waiting = [task for task in run.inline if not task.begun]
-            run.inline.clear()
+            waiting = run.take_waiting_inline()
         for task in waiting:
             task.done.set_exception(error)
-        self._notify(run.name)
+        self._registry.notify(run.name)
         if isinstance(error, DeviceFailed):
             # Such an error sticks: every later call of this process would fail alike.
             self._fatal(reason)
@@ -453,17 +449,15 @@ class Worker:
 
     def _begin_flush(self) -> None:
         self._flush_due = time.monotonic() + FLUSH_SECONDS
-        with self._changed:
-            runs = list(self._runs.values())
-        self._results.begin_flush(runs)
+        self._step_writer.begin_flush(self._registry.all())
 
     def _refuse_rest(self) -> None:
         error = Unavailable(_("the server is stopping"), retry_after=5)
-        with self._changed:
+        with self._registry.locked():
             self._stopping = True
-            for question in self._questions:
-                question.answer.set_exception(error)
-            for run in self._runs.values():
+            for request in self._requests:
+                request.result.set_exception(error)
+            for run in self._registry.all():
                 for task in run.inline:
                     task.done.set_exception(error)
 

@@ -72,10 +72,10 @@ _GZIP_LEVEL = 4  # 1000 rows of results: 30 % of their size in 3 ms; level 9: 28
 
 def create_app(engine: Engine, *, access: Access, tunnel: TunnelKind = "none") -> FastAPI:
     """Make the application that serves `engine`, which the caller starts and stops."""
-    long_polls, viewers = LongPolls(engine.summary), LongPolls(engine.history.position)
+    long_polls, viewers = LongPolls(engine.runs.summary), LongPolls(engine.history.position)
     memory = MemoryHistory(engine.device.memory_mb)
     for heed in (long_polls.notify, viewers.notify, memory.look):
-        engine.subscribe(heed)
+        engine.registry.subscribe(heed)
     app = Application(
         title="omega21",
         version=version("omega21"),
@@ -84,7 +84,7 @@ def create_app(engine: Engine, *, access: Access, tunnel: TunnelKind = "none") -
         generate_unique_id_function=lambda route: route.name,
         redirect_slashes=False,
     )
-    traffic = TrafficMeter(engine.data_dir, tunnel=tunnel)
+    traffic = TrafficMeter(engine.folder.path, tunnel=tunnel)
     app.state.services = Services(
         engine=engine,
         long_polls=long_polls,

@@ -207,11 +207,11 @@ def start_reporting(engine: "Engine") -> None:
         loop.call_later(HEARTBEAT_SECONDS, beat)
 
     def on_change(_run: str, _step: int | None = None) -> None:
-        if engine.steps_done:
+        if engine.worker.steps_done:
             unsubscribe()
             _say("step")
 
-    unsubscribe = engine.subscribe(on_change)
+    unsubscribe = engine.registry.subscribe(on_change)
     beat()
 
 

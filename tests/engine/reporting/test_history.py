@@ -132,8 +132,8 @@ class TestEvaluations:
             recorded = engine.history.record_evaluation(run.name, evaluation(run))
         with running(tmp_path / "data") as engine:
             found = engine.history.evaluations(run.name, after=0).evaluations
-            engine.remove_run(run.name, run.id)
-            engine.create_run(run.name, "1" * 32, run.config)
+            engine.runs.remove(run.name, run.id)
+            engine.runs.create(run.name, "1" * 32, run.config)
             assert engine.history.evaluations(run.name, after=0).evaluations == []
         assert found == [recorded]
 
@@ -202,7 +202,7 @@ class TestEvents:
         def full(*_: object, **__: object) -> None:
             raise StorageFull("writing ledger.sqlite failed: database or disk is full")
 
-        monkeypatch.setattr(engine._ledger, "add_event", full)
+        monkeypatch.setattr(engine.folder.ledger, "add_event", full)
         engine.events.start()
         assert [event.kind for event in engine.events.newest()] == []
         engine.close()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from omega21.engine.engine import Engine
-from omega21.engine.reporting.statistics import disk_limit, trend
+from omega21.engine.reporting.statistics import trend
 from omega21.protocol.errors import KeyReused, UnknownRun
 from omega21.protocol.legacy import FeedbackDendritas, Status
 from tests.engine.engines import DrivenRun, cut, make_samples, make_segment, running
@@ -43,7 +43,7 @@ class TestTrend:
 
 class TestTotals:
     def test_of_a_run_that_has_done_nothing_are_zeros(self, engine: Engine) -> None:
-        status = engine.status("default")
+        status = engine.statistics.status("default")
         figures = status.estadisticas.model_dump(exclude={"dispositivo", "feedback"})
         assert set(figures) - {"tiempo_transcurrido_seg"} == {
             name for name, value in figures.items() if value == 0
@@ -51,7 +51,7 @@ class TestTotals:
         assert status.estadisticas.feedback.model_dump() == {
             "recibido": 0, "exitoso": 0, "tasa_exito": 0,
         }  # fmt: skip
-        metrics = engine.metrics("default")
+        metrics = engine.statistics.metrics("default")
         assert (metrics.ultimos_20_losses, metrics.tendencia) == ([], "sin_cambios")
         assert Status.model_validate_json(status.model_dump_json()) == status
 
@@ -63,40 +63,40 @@ class TestTotals:
         rows = [row for row in run.rows() if not row.refused]
         losses = [row.loss for row in rows if row.loss is not None]
         assert len(rows) < 120
-        figures = engine.status(run.name).estadisticas
+        figures = engine.statistics.status(run.name).estadisticas
         assert figures.total_batches == len(rows)
         assert figures.total_muestras == sum(row.samples for row in rows)
         assert figures.loss_promedio_global == pytest.approx(np.mean(losses))
         assert figures.loss_promedio_ultimos_100 == pytest.approx(np.mean(losses[-100:]))
         weighted = sum((row.anomaly_prob or 0) * row.samples for row in rows)
         assert figures.anomalia_media == pytest.approx(weighted / figures.total_muestras)
-        assert engine.metrics(run.name).ultimos_20_losses == losses[-20:]
+        assert engine.statistics.metrics(run.name).ultimos_20_losses == losses[-20:]
 
     def test_are_the_same_after_a_restart(self, tmp_path: Path) -> None:
         shards = cut(make_samples(22), 8)
         with running(tmp_path) as engine:
             run = DrivenRun(engine)
             run.train(shards, make_segment(shards, batch_size=4, epochs=3))
-            engine.train_inline(run.name, *make_samples(3), epochs=2, key=None)
-            before = (figures(engine, run), engine.metrics(run.name))
+            engine.inline.train(run.name, *make_samples(3), epochs=2, key=None)
+            before = (figures(engine, run), engine.statistics.metrics(run.name))
         with running(tmp_path) as engine:
-            assert (figures(engine, run), engine.metrics(run.name)) == before
+            assert (figures(engine, run), engine.statistics.metrics(run.name)) == before
 
     def test_count_anomalies_by_sample(self, engine: Engine, run: DrivenRun) -> None:
         samples = make_samples(40)
         shards = cut(samples, 40)
         run.train(shards, make_segment(shards, batch_size=40))
-        counted = engine.metrics(run.name).anomalias_detectadas
+        counted = engine.statistics.metrics(run.name).anomalias_detectadas
         assert 0 <= counted <= 40
         one_by_one = DrivenRun(engine, "one-by-one")
         one_by_one.train(shards, make_segment(shards, batch_size=1, epochs=4))
-        found = engine.metrics(one_by_one.name).anomalias_detectadas
+        found = engine.statistics.metrics(one_by_one.name).anomalias_detectadas
         high = sum((row.anomaly_prob or 0) > 0.5 for row in one_by_one.rows())
         assert found == high
 
 
 def figures(engine: Engine, run: DrivenRun) -> dict[str, object]:
-    status = engine.status(run.name)
+    status = engine.statistics.status(run.name)
     return status.model_dump(
         exclude={"durable_step": True, "machine": True, "estadisticas": {"tiempo_transcurrido_seg"}}
     )
@@ -108,47 +108,46 @@ class TestFeedback:
 
     def test_is_counted(self, engine: Engine, run: DrivenRun) -> None:
         for feedback in (self.GOOD, self.BAD, self.GOOD):
-            engine.feedback(run.name, feedback, key=None)
-        reply = engine.feedback(run.name, self.GOOD, key=None)
+            engine.history.record_feedback(run.name, feedback, key=None)
+        reply = engine.history.record_feedback(run.name, self.GOOD, key=None)
         assert reply.estadisticas.model_dump() == {
             "recibido": 4, "exitoso": 3, "tasa_exito": 0.75,
         }  # fmt: skip
-        assert engine.metrics(run.name).feedback_tasa_exito == 0.75
-        assert engine.status("default").estadisticas.feedback.recibido == 0
+        assert engine.statistics.metrics(run.name).feedback_tasa_exito == 0.75
+        assert engine.statistics.status("default").estadisticas.feedback.recibido == 0
 
     def test_with_a_key_is_counted_once_and_answered_alike(self, tmp_path: Path) -> None:
         with running(tmp_path) as engine:
             run = DrivenRun(engine)
-            first = engine.feedback(run.name, self.GOOD, key="k")
-            assert engine.feedback(run.name, self.GOOD, key="k") == first
+            first = engine.history.record_feedback(run.name, self.GOOD, key="k")
+            assert engine.history.record_feedback(run.name, self.GOOD, key="k") == first
         with running(tmp_path) as engine:
-            assert engine.feedback(run.name, self.GOOD, key="k") == first
+            assert engine.history.record_feedback(run.name, self.GOOD, key="k") == first
             with pytest.raises(KeyReused):
-                engine.feedback(run.name, self.BAD, key="k")
-            assert engine.feedback(run.name, self.BAD, key="other").estadisticas.recibido == 2
+                engine.history.record_feedback(run.name, self.BAD, key="k")
+            assert (
+                engine.history.record_feedback(
+                    run.name, self.BAD, key="other"
+                ).estadisticas.recibido
+                == 2
+            )
 
     def test_for_a_run_that_is_not_there_is_refused(self, engine: Engine) -> None:
         with pytest.raises(UnknownRun):
-            engine.feedback("nobody", self.GOOD, key=None)
+            engine.history.record_feedback("nobody", self.GOOD, key=None)
 
 
 def test_the_architecture_adds_up(engine: Engine, run: DrivenRun) -> None:
-    info = engine.info(run.name)
-    _, weights, _ = engine.weights(run.name)
+    info = engine.statistics.info(run.name)
+    _, weights, _ = engine.inference.weights(run.name)
     assert info.arquitectura.parametros_totales == sum(array.size for array in weights.values())
-    assert info.server_id == engine.server_id
-    assert engine.info("default").arquitectura.parametros_totales > 10_000_000
-
-
-def test_a_disk_limit_is_what_was_asked_for_or_a_share_of_the_disk(tmp_path: Path) -> None:
-    assert disk_limit(tmp_path, 5) == 5
-    (tmp_path / "shards" / "ab").mkdir(parents=True)
-    assert disk_limit(tmp_path, None) > 0
+    assert info.server_id == engine.folder.server_id
+    assert engine.statistics.info("default").arquitectura.parametros_totales > 10_000_000
 
 
 def test_a_self_test_touches_no_run(engine: Engine, run: DrivenRun) -> None:
     before = run.outcome
-    diagnosis = engine.diagnose(run.name)
+    diagnosis = engine.inference.diagnose(run.name)
     assert diagnosis.outputs_shapes.model_dump() == {
         "anomaly": [2], "dendrites": [2, 16], "coherence": [2, 64],
     }  # fmt: skip

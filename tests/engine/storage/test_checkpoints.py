@@ -87,7 +87,7 @@ class TestRecovery:
             assert (run.summary.step, run.summary.durable_step) == (12, 12)
             run.advance(STEPS)
             run.wait_for_step(STEPS)
-            assert engine.steps_done == STEPS - 12
+            assert engine.worker.steps_done == STEPS - 12
             assert run.outcome == plain
 
     def test_a_durable_step_is_one_whose_state_is_on_disk(self, tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ class TestRecovery:
         with running(tmp_path / "data", EAGER) as engine:
             run = DrivenRun(engine)
             run.train(SHARDS, SEGMENT)
-            engine.remove_run(run.name, run.id)
+            engine.runs.remove(run.name, run.id)
         assert not (tmp_path / "data" / "checkpoints" / run.id).exists()
 
     def test_those_of_a_run_that_was_removed_just_before_a_kill_go_at_the_start(
@@ -192,7 +192,7 @@ class TestDamage:
             run = two_checkpoints.on(engine)
             run.advance(STEPS)
             run.wait_for_step(STEPS)
-            assert engine.steps_done == STEPS - 6
+            assert engine.worker.steps_done == STEPS - 6
             assert run.outcome == plain
 
     def test_of_all_of_them_begins_anew(
@@ -204,7 +204,7 @@ class TestDamage:
             run = two_checkpoints.on(engine)
             run.advance(STEPS)
             run.wait_for_step(STEPS)
-            assert engine.steps_done == STEPS
+            assert engine.worker.steps_done == STEPS
             assert run.outcome == plain
         damaged = [detail for kind, detail in events(tmp_path / "data") if "damaged" in kind]
         assert [detail.split(":")[0] for detail in damaged] == ["step 12", "step 6"]
@@ -257,7 +257,7 @@ def send(engine: Engine, run: DrivenRun, content: bytes, **changes: object) -> R
     pieces = pieces_of(content)
     names = [hashlib.sha256(piece).hexdigest() for piece in pieces]
     for name, piece in zip(names, pieces, strict=True):
-        assert engine.put_upload_part(name, piece).bytes == len(piece)
+        assert engine.checkpoints.put_upload_part(name, piece).bytes == len(piece)
     fields = {
         "run_id": run.id,
         "sha256": hashlib.sha256(content).hexdigest(),
@@ -272,7 +272,7 @@ class TestOnAnotherServer:
     def content(self, tmp_path: Path, two_checkpoints: DrivenRun) -> bytes:
         """What a client pulled: the checkpoint of step 12."""
         with running(tmp_path / "data") as engine:
-            checkpoint = engine.checkpoint(two_checkpoints.name)
+            checkpoint = engine.checkpoints.newest(two_checkpoints.name)
             assert checkpoint.step == 12
             content = checkpoint.path.read_bytes()
         assert hashlib.sha256(content).hexdigest() == checkpoint.sha256
@@ -284,12 +284,12 @@ class TestOnAnotherServer:
         with running(tmp_path / "new") as engine:
             run = two_checkpoints.on(engine)
             run.plan_whole(SHARDS, SEGMENT)
-            state = engine.restore(run.name, send(engine, run, content))
+            state = engine.checkpoints.restore(run.name, send(engine, run, content))
             assert (state.step, state.durable_step, state.digest) == (12, 12, plain.rows[11].digest)
             run.advance(STEPS)
             run.wait_for_step(STEPS)
-            assert engine.steps_done == STEPS - 12
-            rows = engine.steps(run.name, after=12, limit=99, vectors=False).steps
+            assert engine.worker.steps_done == STEPS - 12
+            rows = engine.step_records.page(run.name, after=12, limit=99, vectors=False).steps
             assert [row.digest for row in rows] == [row.digest for row in plain.rows[12:]]
             assert run.weights_sha256 == plain.weights_sha256
             assert not list((tmp_path / "new" / "incoming").iterdir())
@@ -303,15 +303,15 @@ class TestOnAnotherServer:
             run.plan_whole(SHARDS, segment)
             run.advance(4)
             run.wait(lambda summary: summary.durable_step == 4)
-            content = engine.checkpoint(run.name).path.read_bytes()
+            content = engine.checkpoints.newest(run.name).path.read_bytes()
         with running(tmp_path / "new") as engine:
             run = run.on(engine)
             run.put(0, segment)
             run.advance(6)
-            engine.restore(run.name, send(engine, run, content))
+            engine.checkpoints.restore(run.name, send(engine, run, content))
             run.wait(lambda summary: summary.state == "waiting")
             needed = [shard.sha256 for shard in SHARDS[2:]]  # step 5 begins with sample 16
-            assert engine.run_state(run.name).waiting_for == needed
+            assert engine.runs.state(run.name).waiting_for == needed
             run.upload(SHARDS[2:])
             run.wait_for_step(6)
             plain = train_plainly(CONFIG, [Environment(SAMPLES, 4)])
@@ -328,7 +328,7 @@ class TestOnAnotherServer:
             def refused(error: type[OmegaError], request: RestoreCheckpoint) -> None:
                 before = (run.summary, other.summary)
                 with pytest.raises(error):
-                    engine.restore(run.name, request)
+                    engine.checkpoints.restore(run.name, request)
                 assert (run.summary, other.summary) == before
                 assert not list((tmp_path / "new" / "checkpoints").rglob("*.safetensors"))
 
@@ -354,22 +354,22 @@ class TestOnAnotherServer:
                 run.advance(to)
                 run.wait_for_step(to)
                 with pytest.raises(Conflict, match=f"at step {to}, past 12 already"):
-                    engine.restore(run.name, request)
+                    engine.checkpoints.restore(run.name, request)
                 assert run.summary.step == to
 
     def test_a_piece_is_what_its_name_says_and_small(self, engine: Engine) -> None:
         with pytest.raises(InvalidCheckpoint, match="not what its name says"):
-            engine.put_upload_part("0" * 64, b"piece")
+            engine.checkpoints.put_upload_part("0" * 64, b"piece")
         large = bytes(UPLOAD_PART_BYTES + 1)
         with pytest.raises(BodyTooLarge):
-            engine.put_upload_part(hashlib.sha256(large).hexdigest(), large)
+            engine.checkpoints.put_upload_part(hashlib.sha256(large).hexdigest(), large)
 
     def test_one_that_is_being_pulled_is_kept(
         self, tmp_path: Path, two_checkpoints: DrivenRun
     ) -> None:
         with running(tmp_path / "data", EAGER) as engine:
             run = two_checkpoints.on(engine)
-            pulled = engine.checkpoint(run.name, step=6)
+            pulled = engine.checkpoints.newest(run.name, step=6)
             for to in range(13, STEPS + 1):
                 run.advance(to)
                 run.wait(partial(is_durable, to))
@@ -377,8 +377,8 @@ class TestOnAnotherServer:
             assert kept == ["000000000006", "000000000017", "000000000018"]
             assert hashlib.sha256(pulled.path.read_bytes()).hexdigest() == pulled.sha256
             with pytest.raises(UnknownCheckpoint, match="no checkpoint of step 12"):
-                engine.checkpoint(run.name, step=12)
+                engine.checkpoints.newest(run.name, step=12)
 
     def test_a_run_without_any_says_so(self, engine: Engine, run: DrivenRun) -> None:
         with pytest.raises(UnknownCheckpoint, match="no checkpoint yet"):
-            engine.checkpoint(run.name)
+            engine.checkpoints.newest(run.name)

@@ -200,7 +200,7 @@ class TestFolders:
         for _ in range(2):
             with pytest.raises(RunFolderConflict, match="another server uses"):
                 Engine(tmp_path / "data", OPTIONS)
-        assert engine.status("default").status == "online"
+        assert engine.statistics.status("default").status == "online"
 
     def test_in_use_by_another_process_are_refused_until_it_is_gone(self, tmp_path: Path) -> None:
         process = EngineProcess(tmp_path, OPTIONS)
@@ -208,7 +208,7 @@ class TestFolders:
             Engine(tmp_path, OPTIONS)
         process.kill()
         with running(tmp_path) as engine:
-            assert engine.summary("default").step == 0
+            assert engine.runs.summary("default").step == 0
 
 
 def test_a_full_disk_is_named_and_nothing_is_lost(tmp_path: Path) -> None:
@@ -252,9 +252,9 @@ def test_an_engine_goes_on_where_its_ledger_stands(tmp_path: Path) -> None:
         run.plan_whole(SHARDS, SEGMENT)
         run.control(4, paused=True)
         run.advance(9)
-        server_id, plan = engine.server_id, engine.plan(run.name)
+        server_id, plan = engine.folder.server_id, engine.plans.get(run.name)
     with running(tmp_path) as engine:
         run = run.on(engine)
-        assert engine.server_id == server_id
-        assert engine.plan(run.name) == plan
+        assert engine.folder.server_id == server_id
+        assert engine.plans.get(run.name) == plan
         assert (run.summary.target, run.summary.generation, run.summary.paused) == (9, 4, True)

@@ -131,7 +131,7 @@ def wait_for_copies(mirror: Path, *, after: str = "") -> list[str]:
 def inline(engine: Engine, number: int) -> Trained:
     """Train inline batch `number` under a key of its own."""
     samples = make_samples(2, seed=number)
-    return engine.train_inline("default", samples.x, samples.y, epochs=1, key=f"key-{number}")
+    return engine.inline.train("default", samples.x, samples.y, epochs=1, key=f"key-{number}")
 
 
 def test_two_copies_are_kept_and_a_damaged_one_is_not_used(tmp_path: Path, mirror: Path) -> None:
@@ -154,7 +154,7 @@ def test_two_copies_are_kept_and_a_damaged_one_is_not_used(tmp_path: Path, mirro
     for sha256 in newest_alone:
         damage(mirror / "objects" / sha256)
     with running(tmp_path / "second", options) as second:
-        assert {"run-0", "run-1"} <= {summary.run for summary in second.summaries()}
+        assert {"run-0", "run-1"} <= {summary.run for summary in second.runs.summaries()}
 
 
 def damage(path: Path) -> None:
@@ -171,7 +171,7 @@ def test_a_folder_that_has_a_ledger_is_left_as_it_is(tmp_path: Path, mirror: Pat
     with running(tmp_path / "own", OPTIONS) as engine:
         DrivenRun(engine, "own")
     with running(tmp_path / "own", replace(OPTIONS, mirror=mirror)) as engine:
-        assert {summary.run for summary in engine.summaries()} == {"own", "default"}
+        assert {summary.run for summary in engine.runs.summaries()} == {"own", "default"}
 
 
 def test_a_mirror_on_a_drive_that_is_not_there_is_refused(tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_inline_batches_after_the_checkpoint_are_left_out_and_can_come_again(
         at_checkpoint = inline(engine, 1)
     with running(first) as engine:
         later = [inline(engine, number) for number in (2, 3)]
-        summary = engine.summary("default")
+        summary = engine.runs.summary("default")
         second.mkdir()
         copy_ledger(first / LEDGER, second / LEDGER, steps={summary.id: at_checkpoint.step})
         seal = first / "checkpoints" / summary.id / f"{at_checkpoint.step:012d}.json"
@@ -198,12 +198,12 @@ def test_inline_batches_after_the_checkpoint_are_left_out_and_can_come_again(
         for path in (seal, seal.with_suffix(".safetensors")):
             shutil.copy(path, kept)
     with running(second) as engine:
-        restored = engine.summary("default")
+        restored = engine.runs.summary("default")
         assert (restored.step, restored.target, restored.plan_steps) == (2, 2, 2)
         # Its key is known: it is not trained again.
         assert (inline(engine, 1).step, inline(engine, 1).loss) == (2, at_checkpoint.loss)
         assert [inline(engine, number).loss for number in (2, 3)] == [one.loss for one in later]
-        assert engine.summary("default").digest == summary.digest
+        assert engine.runs.summary("default").digest == summary.digest
 
 
 @contextmanager

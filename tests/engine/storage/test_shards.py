@@ -258,8 +258,8 @@ class TestDamage:
             run = run.on(engine)
             run.advance(8)
             run.wait(lambda summary: summary.state == "waiting" and summary.step > 0)
-            assert engine.run_state(run.name).waiting_for == [shards[1].sha256]
-            assert engine.missing_shards([shards[1].sha256]) == [shards[1].sha256]
+            assert engine.runs.state(run.name).waiting_for == [shards[1].sha256]
+            assert engine.shards.missing([shards[1].sha256]) == [shards[1].sha256]
             run.upload(shards)
             run.wait_for_step(8)
             assert run.outcome == train_plainly(CONFIG, [Environment(samples, 2, epochs=2)])
@@ -272,7 +272,7 @@ class TestDamage:
         os.truncate(next((tmp_path / "data" / "shards").rglob("*.safetensors")), 1000)
         run.advance(4)
         run.wait(lambda summary: summary.state == "waiting")
-        assert run.engine.run_state(run.name).waiting_for == [shards[0].sha256]
+        assert run.engine.runs.state(run.name).waiting_for == [shards[0].sha256]
         run.upload(shards)
         run.wait_for_step(4)
         assert run.outcome == train_plainly(CONFIG, [Environment(make_samples(8), 2)])
@@ -307,7 +307,7 @@ class TestWhatAPlanCannotUse:
         run.put(0, listing.model_copy(update={"shards": (ref,)}))
         with pytest.raises((InvalidSamples, PlanConflict)):
             run.upload([shard])
-        assert not engine.has_shard(shard.sha256)
+        assert shard.sha256 not in engine.shards
         assert run.summary.state == "idle"
 
     def test_when_it_lacks_a_tensor(self, engine: Engine, run: DrivenRun) -> None:
@@ -317,7 +317,7 @@ class TestWhatAPlanCannotUse:
             sha256 = tensors_sha256(tensors)
             listing = make_segment(SHARDS[:1], batch_size=2)
             ref = listing.shards[0].model_copy(update={"sha256": sha256})
-            engine.put_shard(sha256, encode_shard(tensors), compressed=True)
+            engine.shards.put(sha256, encode_shard(tensors), compressed=True)
             with pytest.raises((InvalidSamples, PlanConflict)):
                 run.put(0, listing.model_copy(update={"shards": (ref,)}))
 
@@ -336,7 +336,7 @@ class TestFullDisk:
                 run.upload(shards[4:])
             assert refused.value.retry_after
             run.wait_for_step(4)
-            assert engine.run_state(run.name).waiting_for == [s.sha256 for s in shards[4:]]
+            assert engine.runs.state(run.name).waiting_for == [s.sha256 for s in shards[4:]]
 
     def test_a_disk_without_room_leaves_nothing_half_written(self, tmp_path: Path) -> None:
         """A process that may write no file larger than 4 KB meets the same errors."""

@@ -15,7 +15,7 @@ from typing import Any, Final, get_args
 from omega21.engine.options import EngineOptions
 from omega21.engine.registry import Registry
 from omega21.engine.run import Run
-from omega21.engine.step_writer import ResultWriter
+from omega21.engine.step_writer import StepWriter
 from omega21.engine.storage.ledger import Ledger
 from omega21.protocol.errors import StorageFailure, StorageFull
 from omega21.protocol.history import MAX_EVENTS, Event, EventKind
@@ -87,15 +87,15 @@ class Events:
 
     def __init__(
         self,
-        *,
         registry: Registry,
         ledger: Ledger,
-        results: ResultWriter,
+        *,
+        step_writer: StepWriter,
         options: EngineOptions,
     ) -> None:
         self._registry = registry
         self._ledger = ledger
-        self._results = results
+        self._step_writer = step_writer
         self._options = options
         self._warnings = Warnings()
 
@@ -130,10 +130,8 @@ class Events:
 
         Raises UnknownRun.
         """
-        with self._registry.changed:
-            runs = self._registry.runs.values() if name is None else [self._registry.get(name)]
-            known = list(runs)
-        self._results.flush_all(known)
+        known = self._registry.all() if name is None else [self._registry.get(name)]
+        self._step_writer.flush_all(known)
         events = self._stored(SERVER, None, limit) + self._warnings.newest()
         for run in known:
             events += self._of_run(run, limit)
@@ -142,7 +140,7 @@ class Events:
         return events[:limit]
 
     def _of_run(self, run: Run, limit: int) -> list[Event]:
-        with self._registry.changed:
+        with self._registry.locked():
             environments, micro_batch_sizes = list(run.environments), dict(run.micro_batch_sizes)
             reasons = (("diverged", run.diverged), ("failed", run.failure))
         derived: list[tuple[EventKind, int, str]] = [

@@ -7,6 +7,7 @@ SQLite, 45 MB read once; what came since is read by its key.
 import base64
 import json
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +15,15 @@ from typing import Any
 import numpy as np
 
 from omega21.engine.registry import Registry
-from omega21.engine.reporting import statistics
 from omega21.engine.reporting.events import Events
+from omega21.engine.reporting.statistics import feedback_statistics
 from omega21.engine.run import MOST_WAITING_LISTED, Run
-from omega21.engine.step_writer import ResultWriter
+from omega21.engine.step_records import iso_time
+from omega21.engine.step_writer import StepWriter
 from omega21.engine.storage.ledger import Ledger, Totals
+from omega21.language import _
+from omega21.protocol.digests import documents_sha256
+from omega21.protocol.errors import KeyReused
 from omega21.protocol.evaluations import (
     MAX_EVALUATIONS,
     EvaluationRow,
@@ -33,6 +38,7 @@ from omega21.protocol.history import (
     RunPosition,
     SeriesReply,
 )
+from omega21.protocol.legacy import FeedbackDendritas, FeedbackReceived
 from omega21.protocol.runs import RunSummary
 
 VECTOR_SCALE = 127
@@ -61,12 +67,11 @@ class History:
     """Reads the past of the runs in a ledger. Thread-safe."""
 
     def __init__(
-        self, *, registry: Registry, ledger: Ledger, results: ResultWriter, events: Events
+        self, registry: Registry, ledger: Ledger, *, step_writer: StepWriter, events: Events
     ) -> None:
         self._registry = registry
-        self._changed = registry.changed
         self._ledger = ledger
-        self._results = results
+        self._step_writer = step_writer
         self._events = events
         self._known: dict[int, _Known] = {}
 
@@ -74,7 +79,7 @@ class History:
 
     def position(self, name: str) -> RunPosition:
         """Return a run's position, with the numbers of what else there is. Raises UnknownRun."""
-        with self._changed:
+        with self._registry.locked():
             run = self._registry.get(name)
             summary = run.summary()
         return RunPosition(**self._position(run, summary))
@@ -84,11 +89,11 @@ class History:
 
         Those that cover steps up to `after` alone are left out.
         """
-        with self._changed:
+        with self._registry.locked():
             run = self._registry.get(name)
             summary = run.summary()
             missing = len(run.missing_shards(MOST_WAITING_LISTED))
-        self._results.flush_all([run])
+        self._step_writer.flush_all([run])
         width = self._width(run.key, summary.step, points)
         rows = self._ledger.query(_POINTS, (run.key, after // width * width, summary.step, width))
         columns = [
@@ -150,9 +155,8 @@ class History:
     def totals(self, name: str) -> Totals:
         """Sum up a run's results and feedback; again only when there is more. Raises UnknownRun."""
         position = self.position(name)
-        with self._changed:
-            run = self._registry.get(name)
-        self._results.flush_all([run])
+        run = self._registry.get(name)
+        self._step_writer.flush_all([run])
         of = (position.step, position.digest, position.feedback)
         known = self._known.get(run.key)
         if known is None or known.of != of:
@@ -163,8 +167,7 @@ class History:
 
     def feedback(self, name: str, *, limit: int = MAX_FEEDBACK) -> FeedbackHistory:
         """Return a run's newest feedback, oldest first. Raises UnknownRun."""
-        with self._changed:
-            run = self._registry.get(name)
+        run = self._registry.get(name)
         rows = self._ledger.query(
             "SELECT received_at, validated, adjustments FROM feedback WHERE run = ? "
             "ORDER BY rowid DESC LIMIT ?",
@@ -172,17 +175,43 @@ class History:
         )
         return FeedbackHistory(
             run=name,
-            statistics=statistics.feedback(self.totals(name)),
+            statistics=feedback_statistics(self.totals(name)),
             feedback=[
                 FeedbackRow(at=at, validated=bool(validated), adjustments=json.loads(adjustments))
                 for at, validated, adjustments in reversed(rows)
             ],
         )
 
+    def record_feedback(
+        self, name: str, feedback: FeedbackDendritas, *, key: str | None
+    ) -> FeedbackReceived:
+        """Record what the client did with the dendrites. Durable. Raises UnknownRun, KeyReused."""
+        body = documents_sha256([feedback.model_dump_json()])
+        with self._registry.locked():
+            run = self._registry.get(name)
+            known = self._ledger.feedback_by_key(run.key, key) if key is not None else None
+            if known is not None and known[0] != body:
+                raise KeyReused(_("this Idempotency-Key came with other feedback before"))
+            at = time.time() if known is None else known[1]
+            if known is None:
+                self._ledger.add_feedback(
+                    run.key,
+                    key,
+                    body=body,
+                    adjustments=feedback.ajustes_aplicados,
+                    validated=feedback.validacion,
+                    received_at=at,
+                )
+        return FeedbackReceived(
+            validacion=feedback.validacion,
+            timestamp=iso_time(at),
+            estadisticas=feedback_statistics(self._ledger.totals(run.key)),
+        )
+
     def record_evaluation(self, name: str, evaluation: RecordEvaluation) -> EvaluationRow:
         """Record an evaluation, once. Durable. Raises UnknownRun, OtherRun, RunDeleted."""
         body = evaluation.model_dump_json(exclude={"run_id"})
-        with self._changed:
+        with self._registry.locked():
             run = self._registry.get(name, evaluation.run_id)
             number, at = self._ledger.add_evaluation(run.key, body=body)
         self._registry.notify(name)
@@ -190,8 +219,7 @@ class History:
 
     def evaluations(self, name: str, *, after: int) -> EvaluationsReply:
         """Return a run's evaluations after number `after`, ascending. Raises UnknownRun."""
-        with self._changed:
-            run = self._registry.get(name)
+        run = self._registry.get(name)
         rows = self._ledger.query(
             "SELECT number, at, body FROM evaluations WHERE run = ? AND number > ? "
             "ORDER BY number LIMIT ?",
@@ -201,8 +229,7 @@ class History:
 
     def newest_evaluation(self, name: str) -> EvaluationRow | None:
         """Return a run's newest evaluation, if it has one. Raises UnknownRun."""
-        with self._changed:
-            run = self._registry.get(name)
+        run = self._registry.get(name)
         rows = self._ledger.query(
             "SELECT number, at, body FROM evaluations WHERE run = ? ORDER BY number DESC LIMIT 1",
             (run.key,),
@@ -211,8 +238,7 @@ class History:
 
     def newest_loss(self, name: str) -> float | None:
         """Return the loss of the newest step that counted. Raises UnknownRun."""
-        with self._changed:
-            run = self._registry.get(name)
+        run = self._registry.get(name)
         losses = self._ledger.recent_losses(run.key, 1)
         return losses[0] if losses else None
 

@@ -77,7 +77,7 @@ async def get_checkpoint(
 
 
 def _weights(engine: Engine, run: str) -> Response:
-    step, weights, sha256 = engine.weights(run)
+    step, weights, sha256 = engine.inference.weights(run)
     content = pack(weights, {"run": run, "step": str(step), "part": "weights"})
     headers = {STEP_HEADER: str(step), "ETag": f'"{sha256}"'}
     return Response(content, headers=headers, media_type=SHARD_MEDIA_TYPE)
@@ -85,7 +85,7 @@ def _weights(engine: Engine, run: str) -> Response:
 
 def _checkpoint(engine: Engine, run: str, *, step: int | None) -> Response:
     while True:
-        checkpoint = engine.checkpoint(run, step=step)
+        checkpoint = engine.checkpoints.newest(run, step=step)
         headers = {STEP_HEADER: str(checkpoint.step), "ETag": f'"{checkpoint.sha256}"'}
         try:
             return OpenFile(checkpoint.path, headers=headers, media_type=SHARD_MEDIA_TYPE)
@@ -135,11 +135,11 @@ async def put_upload_part(
 ) -> CheckpointStored:
     """Store a piece of a checkpoint's file, at most 8 MB; the same again changes nothing."""
     services.uploads.check_room()
-    services.engine.summary(run)
+    services.engine.runs.summary(run)
     media_type(request, UPLOAD_PART_MEDIA_TYPE)
     is_compressed(request, allowed=False)
     piece = await read_body(request, limit=UPLOAD_PART_BYTES)
-    return await services.uploads.run(services.engine.put_upload_part, sha256, piece)
+    return await services.uploads.run(services.engine.checkpoints.put_upload_part, sha256, piece)
 
 
 @router.put(
@@ -155,4 +155,4 @@ async def restore_checkpoint(
     restore: Annotated[RestoreCheckpoint, body(examples.RESTORE_CHECKPOINT)],
 ) -> RunState:
     """Go on from a checkpoint whose pieces are here; only where it goes past the run's step."""
-    return await services.compute.run(services.engine.restore, run, restore)
+    return await services.compute.run(services.engine.checkpoints.restore, run, restore)

@@ -57,7 +57,7 @@ async def predict(
 
 
 def _predict(engine: Engine, run: str, *, shards: list[str], compressed: bool) -> Response:
-    step, outputs = engine.predict(run, shards)
+    step, outputs = engine.inference.predict(run, shards)
     content = pack(outputs, {"step": str(step)})
     headers = {STEP_HEADER: str(step), "Vary": "Accept-Encoding"}
     if compressed:
@@ -73,4 +73,4 @@ async def evaluate(
     asked: Annotated[ComputeRequest, body(examples.COMPUTE)],
 ) -> EvaluateReply:
     """Score the samples of the shards, and take their mean loss."""
-    return await services.compute.run(services.engine.evaluate, run, asked.shards)
+    return await services.compute.run(services.engine.inference.evaluate, run, asked.shards)

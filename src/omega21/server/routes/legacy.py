@@ -96,7 +96,7 @@ async def train_layer2(
     services.inline.check_room()
     batch = await _read_batch(request, services, epochs)
     return await services.inline.run(
-        services.engine.train_inline, run, batch.x, batch.y, epochs=batch.epochs, key=key
+        services.engine.inline.train, run, batch.x, batch.y, epochs=batch.epochs, key=key
     )
 
 
@@ -125,26 +125,26 @@ def feedback_dendritas(
     key: IdempotencyKey = None,
 ) -> FeedbackReceived:
     """Record what the client did with the dendrites; on disk before it is answered."""
-    return services.engine.feedback(run, feedback, key=key)
+    return services.engine.history.record_feedback(run, feedback, key=key)
 
 
 @router.get("/status", responses=reply(examples.STATUS) | problems(UnknownRun))
 def status(services: ServicesHere, run: RunQuery = DEFAULT_RUN) -> Status:
     """Return the state of the server and the statistics of a run."""
-    found = services.engine.status(run)
+    found = services.engine.statistics.status(run)
     return found.model_copy(update={"traffic": services.traffic.month()})
 
 
 @router.get("/metricas", responses=reply(examples.METRICS) | problems(UnknownRun))
 def metricas(services: ServicesHere, run: RunQuery = DEFAULT_RUN) -> Metrics:
     """Return a run's recent losses and their trend."""
-    return services.engine.metrics(run)
+    return services.engine.statistics.metrics(run)
 
 
 @router.get("/info", responses=reply(examples.INFO) | problems(UnknownRun))
 def info(services: ServicesHere, run: RunQuery = DEFAULT_RUN) -> Info:
     """Return the architecture of a run's model, and which server and protocol this is."""
-    return services.engine.info(run)
+    return services.engine.statistics.info(run)
 
 
 @router.get("/health", responses=reply(examples.HEALTH))
@@ -152,7 +152,7 @@ async def health(services: ServicesHere) -> Health:
     """Say that the server lives; the one call that needs no token."""
     return Health(
         timestamp=datetime.now(UTC).isoformat(timespec="milliseconds"),
-        uptime_seconds=services.engine.uptime_seconds(),
+        uptime_seconds=services.engine.statistics.uptime_seconds(),
     )
 
 
@@ -162,4 +162,4 @@ async def health(services: ServicesHere) -> Health:
 )
 async def diagnostico(services: ServicesHere, run: RunQuery = DEFAULT_RUN) -> Diagnosis:
     """Run a forward and a backward pass on the real device, touching no run."""
-    return await services.compute.run(services.engine.diagnose, run)
+    return await services.compute.run(services.engine.inference.diagnose, run)

@@ -20,6 +20,6 @@ def logs(
     lines: Annotated[int, Query(ge=1, le=MAX_LOG_LINES, description="at most so many")] = 1000,
 ) -> LogLines:
     """Return the newest lines of the server's log, oldest first, of at most 2 MB together."""
-    path = services.engine.data_dir / SERVER_LOG
+    path = services.engine.folder.path / SERVER_LOG
     found = last_lines(path, lines, max_bytes=MAX_LOG_BYTES)
     return LogLines(lines=[without_secrets(line) for line in found])

@@ -47,7 +47,7 @@ async def put_segment(
     A list that is a prefix of the stored one changes nothing; anything else is a conflict.
     """
     return await services.uploads.run(
-        services.engine.put_segment, run, number, run_id=put.run_id, segment=put.segment
+        services.engine.plans.put_segment, run, number, run_id=put.run_id, segment=put.segment
     )
 
 
@@ -59,5 +59,5 @@ async def put_segment(
 def get_plan(services: ServicesHere, run: RunName) -> Response:
     """Return the segments of a run's plan, with their lists of shards."""
     # Written here, on a thread: a plan may hold a hundred thousand shards.
-    plan = services.engine.plan(run)
+    plan = services.engine.plans.get(run)
     return Response(plan.model_dump_json(), media_type=JSON_MEDIA_TYPE)

@@ -66,10 +66,12 @@ class _Figures(Collector):
         info.add_metric(list(labels.values()), 1)
         yield info
         yield GaugeMetricFamily(
-            "omega21_uptime_seconds", "Since the process started", engine.uptime_seconds()
+            "omega21_uptime_seconds",
+            "Since the process started",
+            engine.statistics.uptime_seconds(),
         )
         yield CounterMetricFamily(
-            "omega21_restarts", "Of the server process, by its supervisor", engine.restarts
+            "omega21_restarts", "Of the server process, by its supervisor", engine.options.restarts
         )
         yield GaugeMetricFamily(
             "omega21_device_memory_bytes",
@@ -92,7 +94,7 @@ class _Figures(Collector):
             for name, meaning in _COUNTERS.items()
         }
         states = GaugeMetricFamily("omega21_run_state", "1 for its state", labels=["run", "state"])
-        for summary in self._engine.summaries():
+        for summary in self._engine.runs.summaries():
             try:
                 figures = self._of_run(summary.run)
             except UnknownRun:  # removed meanwhile

@@ -42,7 +42,7 @@ def list_runs(services: ServicesHere) -> RunList:
 
 
 def _listed(engine: Engine) -> Iterator[ListedRun]:
-    for summary in engine.summaries():
+    for summary in engine.runs.summaries():
         if summary.run == DEFAULT_RUN and not summary.plan_steps:
             continue  # it is made with the server, and nobody has used it
         try:
@@ -68,15 +68,15 @@ async def create_run(
     response: Response,
 ) -> RunState:
     """Create a run, or confirm that it is there with this id and configuration."""
-    made = await services.compute.run(services.engine.create_run, run, create.id, create.config)
+    made = await services.compute.run(services.engine.runs.create, run, create.id, create.config)
     response.status_code = 201 if made else 200
-    return await services.compute.run(services.engine.run_state, run)
+    return await services.compute.run(services.engine.runs.state, run)
 
 
 @router.get("/runs/{run}", responses=reply(examples.RUN_STATE) | problems(UnknownRun))
 async def get_run(services: ServicesHere, run: RunName) -> RunState:
     """Return a run's state; waits for the step under way, since it digests the weights."""
-    return await services.compute.run(services.engine.run_state, run)
+    return await services.compute.run(services.engine.runs.state, run)
 
 
 @router.delete(
@@ -87,7 +87,7 @@ def remove_run(
     services: ServicesHere, run: RunName, run_id: Annotated[RunId, Query()]
 ) -> RunRemoved:
     """Remove a run; its id stays dead."""
-    services.engine.remove_run(run, run_id)
+    services.engine.runs.remove(run, run_id)
     return RunRemoved(run=run, id=run_id)
 
 
@@ -100,7 +100,7 @@ def advance_run(
     services: ServicesHere, run: RunName, advance: Annotated[Advance, body(examples.ADVANCE)]
 ) -> RunSummary:
     """Raise a run's target; a lower one changes nothing, and none goes past the plan."""
-    return services.engine.advance(run, advance.run_id, advance.to)
+    return services.engine.plans.advance(run, advance.run_id, advance.to)
 
 
 @router.put(
@@ -112,6 +112,6 @@ def control_run(
     services: ServicesHere, run: RunName, control: Annotated[Control, body(examples.CONTROL)]
 ) -> RunSummary:
     """Pause or resume a run; the highest generation wins, older ones change nothing."""
-    return services.engine.control(
+    return services.engine.plans.control(
         run, control.run_id, generation=control.generation, paused=control.paused
     )

@@ -44,7 +44,7 @@ async def put_shard(
     services.uploads.check_room()
     data, compressed = await read_tensors(request)
     stored = await services.uploads.run(
-        services.engine.put_shard, sha256, data, compressed=compressed
+        services.engine.shards.put, sha256, data, compressed=compressed
     )
     response.status_code = 201 if stored.stored else 200
     return stored
@@ -53,7 +53,7 @@ async def put_shard(
 @router.head("/shards/{sha256}", responses=problems(UnknownShard), response_class=Response)
 def has_shard(services: ServicesHere, sha256: ShardName) -> Response:
     """Tell by the status whether the shard is here."""
-    if not services.engine.has_shard(sha256):
+    if sha256 not in services.engine.shards:
         raise UnknownShard(_("shard {sha256} is not here").format(sha256=sha256[:12]))
     return Response()
 
@@ -66,4 +66,4 @@ def missing_shards(
     services: ServicesHere, asked: Annotated[MissingRequest, body(examples.MISSING_REQUEST)]
 ) -> MissingReply:
     """Tell which of these shards the server lacks, in the order asked."""
-    return MissingReply(missing=services.engine.missing_shards(asked.shards))
+    return MissingReply(missing=services.engine.shards.missing(asked.shards))

@@ -97,7 +97,7 @@ async def _collect(services: Services, run: str, query: StepsQuery) -> str:
 
 async def _read(services: Services, run: str, query: StepsQuery) -> StepsReply:
     return await run_sync(
-        lambda: services.engine.steps(
+        lambda: services.engine.step_records.page(
             run, after=query.after, limit=query.most_rows, vectors=query.vectors
         )
     )

@@ -1,0 +1,91 @@
+"""Inference: what the weights of a run give, computed between two of its steps."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from omega21.engine import evaluation
+from omega21.engine.registry import Registry
+from omega21.engine.samples import check_labels, check_shape
+from omega21.engine.storage.shards import ShardStore
+from omega21.engine.worker import Worker
+from omega21.executors.base import Arrays, Device, Executor, FloatArray
+from omega21.language import _
+from omega21.protocol.digests import tensors_sha256
+from omega21.protocol.errors import InvalidSamples
+from omega21.protocol.legacy import Diagnosis
+from omega21.protocol.steps import EvaluateReply, encode_scores
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class AtStep(Generic[T]):
+    """A value, and the step whose weights gave it."""
+
+    step: int
+    value: T
+
+
+class Inference:
+    """Computes with the weights of runs, changing nothing. Each call raises UnknownRun."""
+
+    def __init__(
+        self, registry: Registry, shards: ShardStore, *, worker: Worker, device: Device
+    ) -> None:
+        self._registry = registry
+        self._shards = shards
+        self._worker = worker
+        self._device = device
+
+    def compute(self, name: str, function: Callable[[Executor], T]) -> AtStep[T]:
+        """Call `function` with a run's executor between two steps; with the step it is of."""
+        run = self._registry.get(name)
+        return self._worker.submit(
+            run, lambda executor: AtStep(run.step, function(executor))
+        ).result()
+
+    def weights(self, name: str) -> tuple[int, Arrays, str]:
+        """Return (step, weights, their digest) after the last step applied."""
+        found = self.compute(name, lambda executor: executor.weights())
+        return found.step, found.value, tensors_sha256(found.value)
+
+    def predict(self, name: str, shards: Sequence[str]) -> tuple[int, dict[str, FloatArray]]:
+        """Compute outputs for the samples of `shards`; (step, named outputs [n, …])."""
+        self._check_shards(name, shards, labelled=False)
+        found = self.compute(name, lambda ex: evaluation.predict(ex, self._shards, shards))
+        return found.step, found.value
+
+    def evaluate(self, name: str, shards: Sequence[str]) -> EvaluateReply:
+        """Score the samples of `shards`, and take the mean loss."""
+        self._check_shards(name, shards, labelled=True)
+        found = self.compute(name, lambda ex: evaluation.evaluate(ex, self._shards, shards))
+        loss, scores = found.value
+        return EvaluateReply(
+            run=name,
+            step=found.step,
+            samples=len(scores),
+            loss=loss if math.isfinite(loss) else None,
+            scores=encode_scores(scores),
+        )
+
+    def _check_shards(self, name: str, shards: Sequence[str], *, labelled: bool) -> None:
+        width = self._registry.get(name).config.model.features
+        for sha256 in shards:
+            shard = self._shards.open(sha256)
+            missing = ({"x", "y"} if labelled else {"x"}) - set(shard.spans)
+            if missing:
+                raise InvalidSamples(
+                    _("shard {sha256} has no tensor {name!r}").format(
+                        sha256=sha256[:12], name=missing.pop()
+                    )
+                )
+            check_shape(shard.read("x", rows=1), width=width)
+            if labelled:
+                check_labels(shard.read("y"), samples=shard.samples)
+
+    def diagnose(self, name: str) -> Diagnosis:
+        """Run a forward and a backward pass on the real device, touching no run."""
+        config = self._registry.get(name).config
+        return self.compute(name, lambda _: evaluation.diagnose(config, self._device)).value

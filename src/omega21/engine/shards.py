@@ -1,0 +1,46 @@
+"""Shards that are uploaded: checked against the plans that list them, and stored."""
+
+from collections.abc import Sequence
+
+from omega21.engine.registry import Registry
+from omega21.engine.samples import check_listed
+from omega21.engine.storage.shards import ShardStore
+from omega21.protocol.shards import ShardStored, decode_shard, shard_samples
+
+
+class Shards:
+    """Takes shards in. Asking for one counts as use."""
+
+    def __init__(self, registry: Registry, store: ShardStore) -> None:
+        self._registry = registry
+        self._store = store
+
+    def put(self, sha256: str, body: bytes, *, compressed: bool) -> ShardStored:
+        """Store a shard; the same again changes nothing. Durable.
+
+        Raises InvalidShard, BodyTooLarge, InvalidSamples when a plan that lists it cannot use it,
+        StorageFull.
+        """
+        tensors = decode_shard(body, compressed=compressed)
+        with self._registry.locked():
+            listings = [
+                (run, ref)
+                for run in self._registry.all()
+                for segment in run.segments
+                for ref in segment.shards
+                if ref.sha256 == sha256
+            ]
+        for run, ref in listings:
+            check_listed(tensors, ref, run=run.name, width=run.config.model.features)
+        stored = self._store.put(sha256, tensors, pinned=self._registry.pinned_shards)
+        for run, _ref in listings:
+            self._registry.changed(run.name)
+        size = sum(array.nbytes for array in tensors.values())
+        return ShardStored(sha256=sha256, samples=shard_samples(tensors), bytes=size, stored=stored)
+
+    def __contains__(self, sha256: str) -> bool:
+        return sha256 in self._store
+
+    def missing(self, names: Sequence[str]) -> list[str]:
+        """Return those of `names` that are not here."""
+        return [name for name in names if name not in self]
