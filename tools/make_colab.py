@@ -1,7 +1,7 @@
-"""Makes COLAB_SERVER_OMEGA21_V4_UNIFICADO.py and notebooks/omega21_colab.ipynb: `make colab`.
+"""Generates COLAB_SERVER_OMEGA21_V4_UNIFICADO.py and notebooks/omega21_colab.ipynb: `make colab`.
 
-Both carry the files of the wheel. The same sources give the same bytes: entries are sorted and
-have no dates. `--check` writes nothing, and fails when either is not what the sources give.
+Both contain the files of the wheel. Equal sources give equal bytes: entries are sorted and have no
+dates. `--check` writes nothing, and fails when either file is out of date.
 """
 
 import base64
@@ -39,13 +39,13 @@ def package_archive() -> bytes:
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as target:
         for name, data in sorted(files.items()):
-            if not name.endswith("/RECORD"):  # its digests say what the archive's own says
+            if not name.endswith("/RECORD"):  # its digests repeat those of the archive
                 target.writestr(zipfile.ZipInfo(name), data)
     return archive.getvalue()
 
 
 def unpacking(archive: bytes) -> str:
-    """Return the code that carries the package and unpacks it."""
+    """Return the code that contains the package and unpacks it."""
     data = lzma.compress(archive, preset=9 | lzma.PRESET_EXTREME)
     text = base64.b85encode(data).decode("ascii")
     lines = [text[start : start + _LINE] for start in range(0, len(text), _LINE)]
@@ -61,7 +61,7 @@ def cell(unpack: str) -> str:
 
 
 def notebook(unpack: str) -> str:
-    """Return the notebook: each block of code of the page a cell, the text between them too."""
+    """Return the notebook: a cell for each block of code and each text of the page."""
     page = (TEMPLATES / "notebook.md").read_text(encoding="utf-8")
     cells: list[dict[str, Any]] = []
     for number, part in enumerate(_BLOCK.split(page)):
@@ -92,7 +92,7 @@ def _notebook_cell(number: int, text: str, *, is_code: bool) -> dict[str, Any]:
 
 
 def made() -> dict[Path, str]:
-    """Return both files as the sources give them."""
+    """Return both files as generated from the sources."""
     unpack = unpacking(package_archive())
     texts = {CELL: cell(unpack), NOTEBOOK: notebook(unpack)}
     size = len(texts[CELL].encode())

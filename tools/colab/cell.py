@@ -2,19 +2,19 @@
 # COLAB_SERVER_OMEGA21_V4_UNIFICADO.py, version @VERSION@, Apache-2.0
 #
 # Paste this whole file into one cell of a notebook (Colab, Kaggle, Jupyter) and run it; on any
-# other machine with Python and torch: python COLAB_SERVER_OMEGA21_V4_UNIFICADO.py
-# It installs what is missing (never torch or numpy), starts the server with its tunnel, and prints
-# the line to type on your PC. The cell stays busy; interrupting it stops the server in order.
+# other machine with Python and torch: python COLAB_SERVER_OMEGA21_V4_UNIFICADO.py It installs what
+# is missing (never torch or numpy), starts the server with its tunnel, and prints the line to type
+# on your PC. The cell keeps running; interrupting it shuts the server down cleanly.
 #
 # Pega este fichero entero en una celda del cuaderno y ejecútala. Instala lo que falta (nunca torch
-# ni numpy), arranca el servidor con su túnel y escribe la línea que se copia en tu PC. La celda
-# queda ocupada; interrumpirla para el servidor en orden.
+# ni numpy), arranca el servidor con su túnel y muestra la línea que hay que copiar en tu PC. La
+# celda sigue ejecutándose; al interrumpirla, el servidor se detiene de forma ordenada.
 #
 # Made from the sources by `make colab`: change those, not this file.
 
-# What is left empty comes from OMEGA21_TUNNEL, OMEGA21_MIRROR, OMEGA21_DATA_DIR,
+# Empty values are read from OMEGA21_TUNNEL, OMEGA21_MIRROR, OMEGA21_DATA_DIR,
 # OMEGA21_CLOUDFLARED and OMEGA21_TOKEN; ngrok's token from Colab's secret NGROK_AUTHTOKEN, the
-# environment, or a prompt.
+# environment variable of that name, or a prompt.
 TUNNEL = ""  # @param ["", "auto", "ngrok", "cloudflared", "none"]
 MIRROR = ""  # @param {type: "string"}
 DATA_DIR = ""  # @param {type: "string"}

@@ -16,7 +16,7 @@ PACKAGE_SHA256 = "@SHA256@"
 
 
 def unpack_omega21():
-    """Put the package first on this process's path; say so and return False where it cannot run."""
+    """Put the package first on this process's path; print why and return False if it cannot run."""
     if sys.version_info < (3, 11):
         print("error: Python 3.11 or newer is needed, this is " + sys.version.split()[0])
         return False
@@ -34,7 +34,7 @@ def unpack_omega21():
     except OSError as error:
         print(f"error: the package cannot be unpacked: {error}; free some of the disk")
         return False
-    # What an earlier cell loaded from elsewhere gives way.
+    # Unload modules that an earlier cell loaded from elsewhere.
     sys.path[:] = [str(folder)] + [place for place in sys.path if place != str(folder)]
     for name in [name for name in sys.modules if name.partition(".")[0] == "omega21"]:
         del sys.modules[name]

@@ -1,1 +1,1 @@
-"""The report of a run: what was trained and what came of it, from its folder alone."""
+"""The report of a run: configuration, results and evaluation, read from its folder only."""

@@ -1,4 +1,4 @@
-"""What a report is made of, whatever it is written as; every text is plain, never markup."""
+"""The elements of a report, independent of its format; every text is plain, never markup."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class Commands:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A drawing, by the name of its file; `caption` says what it shows to whoever cannot see it."""
+    """A chart, by the name of its file; `caption` is its alternative text."""
 
     name: str
     caption: str
@@ -48,7 +48,7 @@ class Chart:
 
 @dataclass(frozen=True, slots=True)
 class Charts:
-    """Drawings side by side."""
+    """Charts side by side."""
 
     charts: Sequence[Chart]
 
@@ -66,7 +66,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A report: the run's name, one line about it, its foremost figures, its sections."""
+    """A report: the run's name, a subtitle, its main figures, its sections."""
 
     title: str
     subtitle: str

@@ -1,7 +1,7 @@
-"""A report's charts, by matplotlib: SVG whose colours the page decides, or PNG.
+"""A report's charts, by matplotlib: SVG in the page's colours, or PNG.
 
-Colours are stand-ins that `svg` replaces by the page's own (`var(--…)`), so that a chart is as
-readable in the dark as in the light.
+Colours are placeholders that `svg` replaces by the page's variables (`var(--…)`), so that a chart
+is readable in the dark and the light theme.
 """
 
 import io
@@ -29,13 +29,13 @@ _VARIABLES: Final = {INK: "--ink", FAINT: "--line", FIRST: "--first", SECOND: "-
 
 _SIZE: Final = (5.2, 2.9)
 _POINTS: Final = 800
-"""Most points of a curve: more are means of neighbours."""
+"""Maximum number of points of a curve: longer curves are averaged."""
 
 _SMOOTHED: Final = 0.05
-"""A smoothed value is a mean over this share of the curve."""
+"""Share of the curve that a smoothed value averages."""
 
 _LEAST_LOSS: Final = 1e-8
-"""Losses below, and those of exactly 0, are drawn here: the scale is of powers of ten."""
+"""Lower losses, and those of exactly 0, are drawn here: the scale is logarithmic."""
 
 _STYLE: Final[dict[Any, Any]] = {
     "axes.edgecolor": FAINT,
@@ -63,7 +63,7 @@ _styled: Final = mpl.rc_context(_STYLE)  # around a function, anew each time tha
 
 @_styled
 def loss(series: NDArray[np.float64], evaluations: Sequence[StoredEvaluation]) -> Figure:
-    """Loss by step, smoothed too, and that of the held-out samples."""
+    """Loss by step, smoothed loss, and the loss of the held-out samples."""
     figure, axes = _axes(_("step"), _("loss"))
     steps, values = series[:, 0], np.maximum(series[:, 1], _LEAST_LOSS)
     axes.plot(*_thinned(steps, values), color=FAINT, linewidth=0.9, label=_("each step"))
@@ -118,7 +118,7 @@ def evaluations(found: Sequence[StoredEvaluation]) -> Figure:
 
 @_styled
 def roc(curve: Thresholds) -> Figure:
-    """Anomalies found against false alarms, for every threshold."""
+    """True positive rate against false positive rate, for every threshold."""
     figure, axes = _axes(_("false alarms, share of normal samples"), _("anomalies found"))
     axes.plot([0, 1], [0, 1], ":", color=FAINT)
     axes.step([0, *curve.fall_out], [0, *curve.recall], where="post", color=FIRST)
@@ -130,7 +130,7 @@ def roc(curve: Thresholds) -> Figure:
 
 @_styled
 def precision_recall(curve: Thresholds) -> Figure:
-    """Precision against the anomalies found, for every threshold."""
+    """Precision against recall, for every threshold."""
     figure, axes = _axes(_("anomalies found"), _("precision"))
     axes.step([0, *curve.recall], [curve.precision[0], *curve.precision], color=FIRST)
     best = curve.best()
@@ -143,7 +143,7 @@ def precision_recall(curve: Thresholds) -> Figure:
 def distribution(
     scores: NDArray[np.float64], labels: NDArray[np.float64], *, threshold: float
 ) -> Figure:
-    """How the scores of normal samples and anomalies are spread, counts on a log scale."""
+    """Histogram of the scores of normal samples and anomalies, with counts on a log scale."""
     figure, axes = _axes(_("anomaly probability"), _("samples"))
     bins = np.linspace(0, 1, 41).tolist()
     kinds = ((_("normal"), 0, FIRST, ""), (_("anomalies"), 1, SECOND, "///"))
@@ -165,7 +165,7 @@ def distribution(
 
 
 def svg(figure: Figure, name: str) -> str:
-    """Write a chart as an <svg> element in the page's colours; the same chart, the same text."""
+    """Return a chart as an <svg> element in the page's colours; equal charts give equal text."""
     with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
         file = io.StringIO()
         figure.savefig(file, format="svg", metadata={"Date": None}, transparent=True)
@@ -174,12 +174,12 @@ def svg(figure: Figure, name: str) -> str:
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     for colour, variable in _VARIABLES.items():
         text = text.replace(colour, f"var({variable})")
-    # Names are the page's as a whole, and several charts are on it.
+    # Ids are unique in the whole page, which has several charts.
     return re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text)
 
 
 def png(figure: Figure) -> bytes:
-    """Write a chart as a PNG image on white."""
+    """Return a chart as a PNG image on white."""
     with mpl.rc_context(_STYLE):
         file = io.BytesIO()
         figure.savefig(file, format="png", dpi=160, facecolor="white", metadata={"Software": None})
@@ -200,7 +200,7 @@ def _figures() -> FuncFormatter:
 
 
 def _logarithmic(axes: Axes) -> None:
-    """Use a scale of powers of ten, written without markup."""
+    """Use a logarithmic scale with plain-text labels."""
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(_figures())
     axes.yaxis.set_minor_formatter(NullFormatter())
@@ -209,7 +209,7 @@ def _logarithmic(axes: Axes) -> None:
 def _thinned(
     steps: NDArray[np.float64], values: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Bring a curve to as many points as can be seen."""
+    """Average a curve down to a visible number of points."""
     if len(steps) <= _POINTS:
         return steps, values
     bounds = np.linspace(0, len(steps), _POINTS + 1).astype(int)[:-1]
@@ -218,7 +218,7 @@ def _thinned(
 
 
 def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Average over a window that is cut short at the ends."""
+    """Average over a window that is truncated at the ends."""
     half = int(len(values) * _SMOOTHED / 2)
     known = np.isfinite(values)
     sums = np.concatenate([[0.0], np.cumsum(np.where(known, values, 0.0))])

@@ -1,4 +1,4 @@
-"""What a report says: everything from the run folder, nothing computed that was computed before."""
+"""The content of a report, from the run folder only; nothing is computed a second time."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -30,13 +30,13 @@ from omega21.protocol.plan import plan_sha256, plan_steps
 from omega21.protocol.steps import MOST_REFUSED_IN_A_ROW
 
 _SHOWN: Final = 10
-"""Most samples in a list."""
+"""Maximum number of samples in a list."""
 
 
 def make_report(stored: StoredRun, *, run_is_kept: bool = True) -> Report:
-    """Put a run's report together; a run of which little is known has a short one.
+    """Compose a run's report; a run with little data has a short one.
 
-    Of a run that is not kept, nothing is promised that takes its folder.
+    The report of a run whose folder is not kept contains no command that needs the folder.
     """
     series, evaluations = stored.results.series(), stored.results.evaluations()
     finished = [line for line in stored.log() if line.get("what") == "finished"]
@@ -88,14 +88,14 @@ def _highlights(
 
 
 def _at(step: int, name: str, last: int) -> str:
-    """Name a figure, with the step of its weights where the run is at another one."""
+    """Name a figure, with the step of its weights if the run is at another step."""
     if step == last:
         return name
     return _("{figure} at step {step}").format(figure=name, step=count(step))
 
 
 def _ended(stored: StoredRun) -> Section:
-    """Say that a run diverged, since when, and what to do; nothing of one that did not."""
+    """Describe a divergence, its first step and what to do; None for a run without one."""
     title = _("What went wrong")
     last = stored.results.last_step
     first = last - MOST_REFUSED_IN_A_ROW + 1

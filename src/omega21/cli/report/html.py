@@ -1,4 +1,4 @@
-"""A report as one HTML file: no scripts, nothing loaded from anywhere, light and dark."""
+"""A report as one HTML file: no scripts, no external resources, a light and a dark theme."""
 
 import html
 from typing import Final
@@ -75,7 +75,7 @@ _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 def write_html(report: Report) -> str:
-    """Write a report as a page."""
+    """Return a report as an HTML page."""
     highlights = "".join(
         f"<div><dt>{_escape(name)}</dt><dd>{_escape(value)}</dd></div>"
         for name, value in report.highlights
@@ -121,7 +121,7 @@ def _block(block: Block) -> str:
 
 
 def _escape(text: str) -> str:
-    """Return a text as HTML shows it, with whatever would act on it escaped."""
+    """Escape a text for HTML, control characters included."""
     return html.escape(printable(text))
 
 

@@ -47,5 +47,5 @@ def _rows(titles: Sequence[str], *rows: Sequence[str]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Take from a text whatever Markdown or HTML would read as markup."""
+    """Remove markup of Markdown and HTML from a text."""
     return re.sub(r"([\\`*_{}\[\]<>#|!&~$])", r"\\\1", printable(" ".join(text.split())))

@@ -1,4 +1,4 @@
-"""The commands that train a run again from nothing, and what its bits hang on."""
+"""The commands that reproduce a run, and what they leave out."""
 
 import shlex
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ from omega21.protocol.plan import Segment
 
 
 def commands(record: RunRecord, segments: Sequence[Segment]) -> list[str]:
-    """Return one command for each segment; under another name, so that this run is left alone."""
+    """Return one command for each segment, under another name, so that this run stays unchanged."""
     return [_command(record, segment) for segment in segments]
 
 
 def reservation(record: RunRecord, segments: Sequence[Segment]) -> str | None:
-    """Say what the commands leave out; None where they say it all."""
+    """Return what the commands leave out; None if they are complete."""
     config = record.config
     reasons = []
     if any(segment.source.kind not in (*KINDS, "file") for segment in segments):

@@ -1,5 +1,4 @@
-// The server's calls. A server that is gone, one that refuses, and one that asks who we are, are
-// three different errors.
+// HTTP calls. An unreachable server, a refusal, and a required login are three different errors.
 
 export class Lost extends Error {}
 export class LoginNeeded extends Error {}
@@ -38,7 +37,7 @@ async function read(reply) {
   try {
     message = reply.status === 204 ? null : await reply.json();
   } catch (error) {
-    // A tunnel's own page, or a reply that broke off: the server itself always answers in JSON.
+    // A tunnel's own page, or a truncated reply: the server itself always answers in JSON.
     throw new Lost(`${reply.status} ${type}: ${error}`);
   }
   if (reply.ok) return message;

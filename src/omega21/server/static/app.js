@@ -1,4 +1,4 @@
-// The page: who is asking, which run is shown, and one long poll that says when there is more.
+// The page: the login, the selected run, and one long poll that waits for changes.
 
 import * as api from "./api.js";
 import { Charts } from "./charts.js";
@@ -12,11 +12,11 @@ import * as show from "./view.js";
 
 const POINTS = 300;
 const LONGEST_DELAY = 15;
-// Nobody's name, and what cannot be one.
+// Not a valid run name.
 const NO_SUCH_RUN = new Set(["unknown_run", "invalid_request", "not_found"]);
 
-// A free tunnel counts requests (20,000 a month): there a reply gathers for longer, the figures that
-// change slowly are asked for rarely, and a run at rest is looked at twice a minute.
+// A free tunnel counts requests (20,000 a month): there a reply collects for longer, values that
+// change slowly are requested rarely, and an idle run is polled twice a minute.
 const IS_LOCAL = /^(localhost|127\.[\d.]+|\[::1\])$/.test(location.hostname);
 const PACE = IS_LOCAL
   ? { gather: 0.5, slow: 10, missing: 2, hidden: 60, rest: 0 }
@@ -36,7 +36,7 @@ const emptyView = (run) => ({
   segments: [], optimizer: null,
 });
 
-// --- what is on the page ---------------------------------------------------------------------------
+// --- elements of the page -------------------------------------------------------------------------
 
 function reveal(part) {
   for (const id of ["login", "board"]) byId(id).hidden = id !== (part === "login" ? "login" : "board");
@@ -62,7 +62,7 @@ function redraw() {
   else if (view) show.showLink(true);
 }
 
-// --- asking, whatever happens to the server --------------------------------------------------------
+// --- requests with retries ------------------------------------------------------------------------
 
 async function persistently(ask, signal) {
   for (let failures = 0; ; failures += 1) {
@@ -91,7 +91,7 @@ async function countDown(seconds, signal) {
   show.showLost(lostAt, { seconds: 0 });
 }
 
-// --- one run ---------------------------------------------------------------------------------------
+// --- one run --------------------------------------------------------------------------------------
 
 async function watch(run) {
   watching.abort();
@@ -153,7 +153,7 @@ async function poll(shown, known, signal) {
   }
 }
 
-// Lists are read again only when the numbers that come with each reply say that there is more.
+// Lists are requested again only when the counters in a reply have changed.
 async function readLists(shown, before, signal) {
   const { position, run } = shown;
   const isOther = before?.id !== position.id;
@@ -193,7 +193,7 @@ async function waitForRun(run, signal) {
   }
 }
 
-// Nobody has trained here yet: one card says how, until somebody does.
+// On an empty server one card shows the command that trains a run.
 async function waitForAny() {
   watching.abort();
   watching = new AbortController();
@@ -210,7 +210,7 @@ async function waitForAny() {
   }
 }
 
-// --- who is asking ---------------------------------------------------------------------------------
+// --- login ----------------------------------------------------------------------------------------
 
 function askForToken(why = "") {
   watching.abort();
@@ -238,7 +238,7 @@ async function login(event) {
   await start();
 }
 
-// An address that somebody typed or cut need not be one that was encoded.
+// A typed or truncated address may not be validly encoded.
 function askedRun() {
   const hash = location.hash.slice(1);
   try {
@@ -248,7 +248,7 @@ function askedRun() {
   }
 }
 
-// The default run is there before anybody has used it.
+// The default run exists before its first use.
 const isBegun = (run) => run.target > 0 || run.step > 0 || run.plan_steps > 0;
 
 function chooseRun() {
@@ -273,9 +273,9 @@ async function start() {
   return showChosen();
 }
 
-// --- the reader ------------------------------------------------------------------------------------
+// --- language and navigation ----------------------------------------------------------------------
 
-// The address names the run, so this link must not change it.
+// The address contains the run's name, so this link must not change it.
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault();
   byId("main").focus();
@@ -285,7 +285,7 @@ byId("logout").addEventListener("click", async () => {
   await api.logout();
   askForToken();
 });
-// The address names the run: the way to the content must not go through it.
+// The address contains the run's name, so the skip link must not change it.
 byId("skip").addEventListener("click", (event) => {
   event.preventDefault();
   byId("main").focus();

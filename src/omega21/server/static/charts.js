@@ -1,4 +1,4 @@
-// Line charts: uPlot's drawing, with a legend, a description and a table of our own.
+// Line charts: uPlot with its own legend, description and table.
 
 import { LazyTable, make } from "./elements.js";
 import { bytes, clock, count, number, score, text } from "./texts.js";
@@ -99,7 +99,7 @@ class Chart {
     this.table.refresh();
   }
 
-  // What stands beside the title: each line's value under the cursor, else its newest.
+  // The legend: each line's value under the cursor, or its newest value.
   describe(index = null) {
     const shown = this.definition.lines.flatMap((line, i) => {
       if (line.edge || !this.used[i]) return [];
@@ -145,7 +145,7 @@ class Chart {
     }
   }
 
-  // Colours and the language are taken at the start of a drawing: a change of them needs a new one.
+  // uPlot reads colours and language when it is created: a change needs a new chart.
   redraw() {
     this.drawing?.destroy();
     this.drawing = undefined;
@@ -188,7 +188,7 @@ class Chart {
         },
         {
           ...axis,
-          // Every power that is chosen is labelled: the library leaves out what is near another.
+          // Label every chosen power: uPlot omits labels that are close to another.
           ...(this.isLogarithmic && { splits: powersOfTen, filter: (_, splits) => splits }),
           size: 58,
           space: 36,
@@ -228,7 +228,7 @@ class Chart {
   }
 }
 
-// Of the data itself: around a single point the library's own limits go from 0 to its double.
+// Limits from the data: for a single point uPlot's own go from 0 to twice its value.
 function fromFirstToLast({ data: [x] }) {
   if (!x.length) return [0, 1];
   const [first, last] = [x[0], x.at(-1)];
@@ -241,11 +241,11 @@ function spread(low, high, most = Infinity) {
   return [low >= 0 ? Math.max(0, low - room) : low - room, Math.min(most, high + room)];
 }
 
-// A loss of exactly zero has no place on a logarithmic axis.
+// A loss of exactly zero cannot be drawn on a logarithmic axis.
 const raised = (column, least) =>
   column.map((value) => (value === null ? null : Math.max(value, least)));
 
-// The library's own marks of a logarithmic axis never end where the lowest value is tiny.
+// uPlot's own ticks of a logarithmic axis do not terminate for a tiny minimum.
 function powersOfTen(drawing, axis, low, high) {
   const first = Math.ceil(Math.log10(low));
   const last = Math.floor(Math.log10(high));

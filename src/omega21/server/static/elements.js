@@ -1,4 +1,4 @@
-// Making elements. What comes from the server is always set as text, so none of it becomes markup.
+// Creation of elements. Text from the server is set as text content, never as markup.
 
 export const byId = (id) => document.getElementById(id);
 
@@ -31,7 +31,7 @@ export function table(head, rows) {
   });
 }
 
-// A table that is made when it is opened, and kept current only while it is open.
+// A table that is created when it is opened, and updated only while it is open.
 export class LazyTable {
   constructor(summary, read) {
     this.read = read;

@@ -1,4 +1,4 @@
-// Vectors over time: a column for each point of the series, a row for each of its values.
+// Vectors over time: a column for each point of the series, a row for each value.
 
 import { LazyTable, make } from "./elements.js";
 import { count, number, text } from "./texts.js";

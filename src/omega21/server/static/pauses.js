@@ -1,15 +1,15 @@
-// Waiting that ends early: when the reader asks for it, comes back, or leaves for another run.
+// Delays that can be ended early: by a click, a visible tab, or another run.
 
 const sleepers = new Set();
 
-// Ends every wait; tells whether there was one.
+// Ends every delay; returns whether there was one.
 export function wake() {
   const sleeping = [...sleepers];
   for (const end of sleeping) end(true);
   return sleeping.length > 0;
 }
 
-// Waits; tells whether it was woken. Throws the signal's reason when that is given.
+// Waits; returns whether it was ended early. Throws the signal's reason on abort.
 export async function pause(seconds, signal) {
   signal.throwIfAborted();
   let end;

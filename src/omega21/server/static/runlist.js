@@ -1,5 +1,5 @@
-// The list of runs. Its nodes stay and are changed in place: a list that is made anew at each reply
-// takes the focus, and the click that was about to land, with it.
+// The list of runs. Its nodes are updated in place: a list that is rebuilt at each reply would lose
+// the focus and the click in progress.
 
 import { byId, make } from "./elements.js";
 import { count, number, score, text } from "./texts.js";
@@ -10,7 +10,7 @@ const items = new Map();
 let known = { runs: [], chosen: null };
 
 const ORDERS = {
-  newest: () => 0, // as the server lists them: by name, the busy ones first
+  newest: () => 0, // the server's order: active runs first, then by name
   name: (a, b) => a.run.localeCompare(b.run),
   steps: (a, b) => b.step - a.step,
   auroc: (a, b) => (b.auroc ?? -1) - (a.auroc ?? -1),
@@ -37,7 +37,7 @@ export function showRuns(runs, chosen) {
     const item = items.get(run.run) ?? new Item(run.run);
     items.set(run.run, item);
     item.show(run, run.run === chosen);
-    // Moving a node takes its focus; one that stands where it should is let be.
+    // Moving a node removes its focus, so one in the right place is not moved.
     if (list.children[place] !== item.element) list.insertBefore(item.element, list.children[place] ?? null);
   });
   setText(byId("runs-none"), words && !shown.length ? text("runs_none") : "");
@@ -51,7 +51,7 @@ export function listenToRuns() {
 
 class Item {
   constructor(name) {
-    // What tells names apart often stands at their end, so the middle is what is left out.
+    // Names often differ at their end, so the middle is what is truncated.
     this.name = make("span", {
       class: "name",
       title: name,
@@ -89,11 +89,11 @@ export function setState(element, run) {
   setText(element, inWords(run));
 }
 
-// A run that has nowhere to go yet has not arrived either.
+// A run without a target is not finished.
 const inWords = ({ state: name, target }) =>
   name === "idle" && target === 0 ? text("nothing_yet") : text(`state_${name}`);
 
-// Set only when it is another one: a screen reader would read it again.
+// Set only when it changes: a screen reader would read it again.
 export function setText(element, words) {
   if (element.textContent !== words) element.textContent = words;
 }

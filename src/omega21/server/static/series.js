@@ -1,4 +1,4 @@
-// A run's thinned-out results as the page holds them: columns, which replies extend.
+// A run's aggregated results: columns, which replies extend.
 
 const SCALE = 127;
 const SMOOTHING = 0.8;
@@ -26,13 +26,13 @@ export class Series {
     return this.step.at(-1) ?? 0;
   }
 
-  // Takes a reply that covers what came after `after`; false when everything has to be read again.
+  // Adds a reply for the steps after `after`; false when everything has to be read again.
   take(reply, after) {
     const isOther = reply.id !== this.id || reply.width !== this.width || reply.step < this.last;
     if (isOther && after > 0) return false;
     if (isOther || after === 0) this.reset(reply.id, reply.width);
     const { points } = reply;
-    // The newest point that we have may have covered fewer steps than it does now.
+    // The newest stored point may have covered fewer steps than it does now.
     const first = points.step.length
       ? Math.floor((points.step[0] - 1) / this.width) * this.width
       : Infinity;
@@ -46,8 +46,8 @@ export class Series {
     for (const name of [...PLAIN, ...VECTORS]) this[name].pop();
   }
 
-  // A loss that falls through powers of ten would be a flat line at the bottom of a linear axis: it
-  // is drawn by its logarithm, from its least value above zero, which this is; else null.
+  // A loss that falls over several powers of ten would be a flat line on a linear axis: it gets a
+  // logarithmic axis from its smallest positive value, which this returns; else null.
   get leastOfPowers() {
     let [least, most] = [Infinity, 0];
     for (const value of [...this.loss, ...this.loss_min, ...this.loss_max]) {
@@ -56,7 +56,7 @@ export class Series {
     return most / least > WIDE ? least : null;
   }
 
-  // On the scale that is drawn: by powers, a mean of the values would follow the highest alone.
+  // On the axis' scale: on a logarithmic one a plain mean would follow the highest value only.
   get smoothed() {
     const least = this.leastOfPowers;
     const [to, from] =
@@ -79,9 +79,9 @@ export class Series {
     );
   }
 
-  // Seconds for a step and samples a second, by the clock on the wall; null when not known. Sums
-  // that fade, not a window: nothing falls out of them at once, so neither jumps. A pause, longer
-  // than what is remembered, says nothing of how long a step takes.
+  // Seconds per step and samples per second, in wall-clock time; null when unknown. Exponentially
+  // weighted sums instead of a window, so that neither value jumps. A pause longer than their memory
+  // is not counted as the duration of a step.
   get tempo() {
     let [steps, samples, seconds] = [0, 0, 0];
     for (let i = 0; i < this.step.length; i += 1) {
@@ -97,7 +97,7 @@ export class Series {
     return seconds > 0 ? { pace: seconds / steps, rate: samples / seconds } : null;
   }
 
-  // Seconds that its steps took, from the first one's start to the last one's end.
+  // Seconds from the start of the first step to the end of the last one.
   get elapsed() {
     return this.step.length ? this.ended_at.at(-1) - (this.ended_at[0] - this.seconds[0]) : null;
   }

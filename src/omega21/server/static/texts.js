@@ -1,4 +1,4 @@
-// What the page says, in the language of its reader; numbers and dates in that language's form.
+// The page's texts, numbers and dates in the chosen language.
 
 const CATALOGUE = await (await fetch(new URL("./texts.json", import.meta.url))).json();
 const KEPT = "omega21-language";
@@ -24,7 +24,7 @@ export function chooseLanguage(asked) {
   }
 }
 
-// Storage can be forbidden by the browser's settings; then a choice holds for this page alone.
+// The browser's settings may forbid storage; then the choice applies to this page only.
 function recall() {
   try {
     return localStorage.getItem(KEPT);
@@ -59,7 +59,7 @@ function figure(value) {
 
 export const count = (value) => number(value, { maximumFractionDigits: 0 });
 
-// 100% is said of the whole alone, and a score of 1 of one that is 1: others have digits to show it.
+// Only 1 is 100%, and only a score of 1 is 1.0000: lower values get enough digits to show it.
 function telling(value, digits) {
   while (value < 1 && Number(value.toFixed(digits)) >= 1) digits += 1;
   return digits;

@@ -1,4 +1,4 @@
-// Everything on the page but the charts and the runs: figures, events, feedback, the server.
+// Everything on the page except charts and runs: values, events, feedback, the server.
 
 import { byId, facts, LazyTable, make, table } from "./elements.js";
 import { setState, setText } from "./runlist.js";
@@ -42,7 +42,7 @@ function progress(position, pace) {
   return parts.join(" · ");
 }
 
-// Where the run is in its plan: the epoch, the batch size, the learning rate, the time it has taken.
+// The run's position in its plan: epoch, batch size, learning rate, elapsed time.
 function planned({ position, series, segments, optimizer }) {
   const parts = [];
   let first = 1;
@@ -81,7 +81,7 @@ export function showFigures({ position, series, evaluations, memory, feedback })
   ]);
 }
 
-// The score stands with its step where the run has gone on from it.
+// The score is shown with its step if the run has trained further since.
 const scored = (evaluation, { step }) =>
   !evaluation || evaluation.step === step
     ? text("auroc")
@@ -164,7 +164,7 @@ export function showServer(status) {
   byId("traffic").replaceChildren(...(status.traffic ? trafficMeters(status.traffic) : []));
 }
 
-// What went over the server's port this month; with a bar where the tunnel's free plan has an end.
+// This month's traffic, with a bar where the tunnel's free plan has a limit.
 function trafficMeters(traffic) {
   const sent = traffic.bytes_in + traffic.bytes_out;
   return [
