@@ -247,7 +247,7 @@ with Client({server.address!r}, token={server.token!r}) as client:
         [sys.executable, "-c", code],
         check=False,
         env=environment,
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
         capture_output=True,
         encoding="utf-8",
     )

@@ -22,7 +22,7 @@ from omega21.server.auth.access import Access
 from omega21.server.openapi.page import render_page
 from omega21.server.openapi.reference import calls, messages
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 MODULES = (
     checkpoints,
     classic,

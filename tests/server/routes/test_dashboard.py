@@ -15,7 +15,7 @@ from hatchling.builders.wheel import WheelBuilder
 
 from omega21.server.routes.dashboard import VERSION
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 STATIC = ROOT / "src/omega21/server/static"
 SOURCES = sorted(path for path in STATIC.glob("*.*"))
 TEXTS: Mapping[str, Mapping[str, str]] = json.loads((STATIC / "texts.json").read_text("utf-8"))
