@@ -1,4 +1,4 @@
-"""From a step's number to its batch: which samples, in which shards, and whether they are here."""
+"""Batches: the samples of a step, their shards, and whether these are on disk."""
 
 import time
 import weakref
@@ -20,22 +20,22 @@ class SegmentReader:
     """Reads the batches of one segment.
 
     Batches are defined on the segment's samples, so the result does not depend on where shards
-    are cut. The list of shards grows with `extend`. Reading every sample of a later epoch for
-    itself takes several times as long as picking them from memory, where `hold` puts them.
+    are cut. The list of shards grows with `extend`. Reading the samples of a later epoch one
+    by one takes several times as long as gathering them from memory, where `hold` loads them.
     """
 
     def __init__(self, segment: Segment, shards: ShardStore) -> None:
         self.segment = segment
         self._shards = shards
         self._starts: list[int] = []
-        self._start_array = np.empty(0, np.int64)  # the same
+        self._start_array = np.empty(0, np.int64)  # the same as an array
         self._listed = 0
-        self._present = 0  # shards at the list's start that are known to be here
+        self._present = 0  # the first shards of the list that are known to be on disk
         self._held: Batch | None = None  # all samples of the segment
         self.extend(segment)
 
     def extend(self, segment: Segment) -> None:
-        """Take over a longer list of shards."""
+        """Replace the list of shards by a longer one."""
         for ref in segment.shards[len(self._starts) :]:
             self._starts.append(self._listed)
             self._listed += ref.samples
@@ -43,10 +43,10 @@ class SegmentReader:
         self.segment = segment
 
     def is_ready(self, position: int) -> bool:
-        """Whether the samples of a step (0-based within the segment) are here.
+        """Whether the samples of a step (0-based within the segment) are on disk.
 
-        A first-epoch step needs its own samples and, where more epochs come, those before it; a
-        later one needs the whole segment.
+        A step of the first epoch needs its own samples and, if more epochs follow, those before it;
+        a step of a later epoch needs the whole segment.
         """
         epoch, start, stop = self._bounds(position)
         if self.segment.epochs == 1:
@@ -54,11 +54,11 @@ class SegmentReader:
         return self._present_samples() >= (self.segment.samples if epoch else stop)
 
     def forget_present(self) -> None:
-        """Look again which shards are here, after one was lost."""
+        """Check again which shards are on disk, after one was lost."""
         self._present = 0
 
     def missing(self, most: int) -> list[str]:
-        """Return the names of listed shards that are not here, at most `most`."""
+        """Return the names of listed shards that are missing, at most `most`."""
         names: list[str] = []
         for ref in self.segment.shards[self._present :]:
             if len(names) >= most:
@@ -68,14 +68,14 @@ class SegmentReader:
         return names
 
     def places(self, position: int) -> NDArray[np.int64]:
-        """Return the places of a step's samples in the segment."""
+        """Return the positions of a step's samples in the segment."""
         epoch, start, stop = self._bounds(position)
         if epoch == 0:
             return np.arange(start, stop)
         return _cached_order(self.segment.order_seed, epoch, self.segment.samples)[start:stop]
 
     def read(self, position: int) -> Batch:
-        """Read the batch of a step. Raises UnknownShard where a shard has gone."""
+        """Read the batch of a step. Raises UnknownShard when a shard is gone."""
         if self.is_in_order(position):
             _epoch, start, stop = self._bounds(position)
             return self._read_range(start, stop)
@@ -85,16 +85,16 @@ class SegmentReader:
         return self._read_rows(places)
 
     def is_in_order(self, position: int) -> bool:
-        """Whether the samples of a step lie side by side: those of a first epoch."""
+        """Whether the samples of a step are adjacent on disk: those of the first epoch."""
         return self._bounds(position)[0] == 0
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of memory that `hold` takes. Raises UnknownShard."""
+        """Return the memory that `hold` needs, in bytes. Raises UnknownShard."""
         return self.segment.samples * 4 * (self._width(at=0) + 1)
 
     def hold(self) -> None:
-        """Read all samples into memory. Raises UnknownShard where a shard has gone."""
+        """Read all samples into memory. Raises UnknownShard when a shard is gone."""
         self._held = self._read_range(0, self.segment.samples)
 
     @property
@@ -103,7 +103,7 @@ class SegmentReader:
         return self._held is not None
 
     def let_go(self) -> None:
-        """Give the memory back that `hold` took."""
+        """Release the memory of `hold`."""
         self._held = None
 
     def _bounds(self, position: int) -> tuple[int, int, int]:
@@ -118,7 +118,7 @@ class SegmentReader:
     def _pass_over(self, sample: int) -> None:
         """Count the shards before a sample as present: with one epoch no later step needs them.
 
-        They need not be on a server that went on from a checkpoint.
+        A server that continued from a checkpoint may not have them.
         """
         count = bisect_right(self._starts, sample) - 1 if sample < self._listed else 0
         self._present = max(self._present, count)
@@ -142,7 +142,7 @@ class SegmentReader:
         return batch
 
     def _read_rows(self, places: NDArray[np.int64]) -> Batch:
-        """Read single samples: one call to the system each, straight to where it belongs."""
+        """Read single samples, each with one system call directly into its row."""
         batch = self._empty(len(places), like=int(places[0]))
         numbers = np.searchsorted(self._start_array, places, side="right") - 1
         rows = (places - self._start_array[numbers]).tolist()
@@ -169,18 +169,18 @@ class SegmentReader:
 
 
 MOST_HELD = 256 * 2**20
-"""Bytes of samples in memory: 40,000 of 1600 numbers."""
+"""Size of the samples held in memory: 40,000 of 1600 numbers."""
 
 _HELD_SECONDS = 10.0
-"""Runs that take turns do not push each other's samples out of memory in each."""
+"""Runs that take turns do not evict each other's samples from memory in each turn."""
 
 
 class BatchFeed:
-    """Hands out the batches of steps, prepared where there was time for it.
+    """Returns the batches of steps, prefetched where possible.
 
-    One batch can be read on a thread of its own while something else is computed; `stage` brings
-    it there to where the device takes it from. The samples of one segment are held in memory while
-    its later epochs are trained, where they are at most `most_held` bytes.
+    One batch can be read in a separate thread during a step; `stage` then copies it to memory from
+    which the device copies asynchronously. The samples of one segment are held in memory during its
+    later epochs, if they have at most `most_held` bytes.
     """
 
     def __init__(
@@ -199,14 +199,14 @@ class BatchFeed:
         self._batch: Future[Batch] | None = None
 
     def prepare(self, reader: SegmentReader, position: int) -> None:
-        """Begin to read the batch of a step whose samples are here."""
+        """Start reading the batch of a step whose samples are on disk."""
         self._reader, self._position = reader, position
         self._batch = self._thread.submit(lambda: self._stage(self._read(reader, position)))
 
     def take(self, reader: SegmentReader, position: int) -> Batch:
-        """Return a step's batch, the one that was prepared or else as read now.
+        """Return a step's batch, prefetched or read now.
 
-        Raises UnknownShard where a shard has gone.
+        Raises UnknownShard when a shard is gone.
         """
         batch, self._batch = self._batch, None
         if batch is not None and reader is self._reader and position == self._position:
@@ -223,7 +223,7 @@ class BatchFeed:
         return batch
 
     def _hold(self, reader: SegmentReader) -> None:
-        """Have the reader's samples in memory, unless another's are in use or there is no room."""
+        """Hold the reader's samples in memory, unless another's are in use or too large."""
         now = time.monotonic()
         if not reader.is_held:
             if reader.held_bytes > self._most_held:

@@ -1,15 +1,15 @@
-"""Decides when a run is checkpointed, and writes the checkpoint beside the training.
+"""Decides when a run is checkpointed, and writes checkpoints in the background.
 
 The worker thread takes a snapshot between two steps; a thread of this module writes it. A
 checkpoint is due
 
 - `checkpoint_seconds` after the last one, or
-- `checkpoint_steps` steps after it, if taking and writing the last one was cheap beside the time
-  since (a fast model on a fast device would otherwise do little else), or
-- soon after a run has come to rest.
+- `checkpoint_steps` steps after it, if taking and writing the last one was cheap relative to the
+  time since (a fast model on a fast device would otherwise do little else), or
+- soon after a run has become idle.
 
-On disk come first the results up to the step, then the state, then its seal: what is durable has
-its results.
+The step records up to the step are written first, then the state, then its seal: a durable state
+always has its records.
 """
 
 import logging
@@ -29,7 +29,7 @@ from omega21.protocol.errors import OmegaError
 
 REST_SECONDS = 1.0
 _SECONDS_BETWEEN_AT_REST = 5.0
-_STALL_SHARE = 50  # a stall is paid back by so many times its length of training
+_STALL_SHARE = 50  # the ratio of training time to the time that a checkpoint stalls it
 _WRITE_SHARE = 4
 
 logger = logging.getLogger(__name__)
@@ -55,11 +55,11 @@ class Checkpointer:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="omega21-checkpoint")
 
     def close(self) -> None:
-        """Wait for what is being written."""
+        """Wait for the checkpoint that is being written."""
         self._writer.shutdown()
 
     def due_at(self, run: Run) -> float | None:
-        """Return when the next checkpoint of a run is due (monotonic), None for never."""
+        """Return when the next checkpoint of a run is due (monotonic clock), None for never."""
         saves = run.saves
         if run.executor is None or run.removed or run.failure or saves.writing:
             return None
@@ -78,7 +78,7 @@ class Checkpointer:
         return due
 
     def save(self, run: Run, executor: Executor) -> "Future[None]":
-        """Take a snapshot of a run and have it written; worker thread only."""
+        """Take a snapshot of a run and start writing it; worker thread only."""
         started = time.monotonic()
         state = executor.state()
         record = CheckpointRecord(
@@ -88,7 +88,7 @@ class Checkpointer:
             digest=run.position.digest,
             non_finite_in_a_row=run.position.non_finite_in_a_row,
             plan_sha256=trained_plan_sha256(run.segments, run.step),
-            weights_sha256="0" * 64,  # digested beside the training, in `_write`
+            weights_sha256="0" * 64,  # digested in the background, by `_write`
             environment=run.environments[-1] if run.environments else None,
             created_at=time.time(),
         )

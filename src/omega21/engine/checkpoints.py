@@ -1,4 +1,4 @@
-"""Checkpoints that leave for the client, and those that come back from it."""
+"""Download of checkpoints by the client, and restore from uploaded ones."""
 
 import threading
 
@@ -28,7 +28,7 @@ from omega21.protocol.runs import RunState
 
 
 class Checkpoints:
-    """Hands checkpoints out and takes them in."""
+    """Returns checkpoints for download, and restores runs from uploaded ones."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Checkpoints:
         self._restoring = threading.Lock()
 
     def newest(self, name: str, *, step: int | None = None) -> Checkpoint:
-        """Return a run's newest checkpoint, or that of a step; it is kept while it is pulled.
+        """Return a run's newest checkpoint, or that of a step; it is kept during the download.
 
         Raises UnknownRun, UnknownCheckpoint.
         """
@@ -65,19 +65,19 @@ class Checkpoints:
         )
 
     def put_upload_part(self, sha256: str, body: bytes) -> CheckpointStored:
-        """Store a piece of a checkpoint. Durable. Raises InvalidCheckpoint, StorageFull."""
+        """Store an upload part of a checkpoint. Durable. Raises InvalidCheckpoint, StorageFull."""
         return self._upload_parts.put(sha256, body)
 
     def restore(self, name: str, request: RestoreCheckpoint) -> RunState:
-        """Make a run go on from a checkpoint put together from its parts. Durable.
+        """Continue a run from a checkpoint assembled from its upload parts. Durable.
 
-        Raises UnknownRun, OtherRun, RunDeleted, InvalidCheckpoint, Conflict when it does not go
-        past the run's step; nothing is changed then.
+        Raises UnknownRun, OtherRun, RunDeleted, InvalidCheckpoint, or Conflict when the checkpoint
+        is not beyond the run's step; nothing is changed then.
         """
         run = self._registry.get(name, request.run_id)
         record = self._upload_parts.record(request)
-        # One after the other: the second of two alike would write over what the first has made
-        # the run's newest, from pieces that the first removes.
+        # One at a time: the second of two equal requests would overwrite what the first has made
+        # the run's newest, from parts that the first removes.
         with self._restoring:
             self._take_over(run, record, request)
         self._ledger.add_event(run.key, "restored", f"step {record.step}", durable=True)
@@ -96,7 +96,7 @@ class Checkpoints:
         def go_on(_executor: Executor) -> None:
             self._registry.get(run.name, run.id)  # it may have been removed meanwhile
             if run.position.digest == record.digest:
-                return  # it was put away, and has just been restored from this checkpoint
+                return  # it was evicted, and has just been restored from this checkpoint
             with self._registry.locked():
                 self._check_goes_on(run, record)
                 run.executor = None

@@ -1,4 +1,4 @@
-"""What an executor computes without changing its run: outputs, scores, a diagnosis."""
+"""Computations that do not change a run: outputs, scores, a self-test."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -76,7 +76,7 @@ def _rows(shards: ShardStore, sha256: str, name: str) -> FloatArray:
 
 
 def _fitting(compute: Callable[[int], T]) -> T:
-    """Compute with ever smaller parts until one fits. Raises OutOfDeviceMemory."""
+    """Halve the micro-batch until it fits. Raises OutOfDeviceMemory."""
     size = SAMPLES_AT_A_TIME
     while True:
         try:

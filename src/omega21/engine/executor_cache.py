@@ -1,6 +1,6 @@
-"""Which runs' weights are in memory; the others are put away to disk.
+"""The executors of the runs whose weights are in memory; others are evicted to disk.
 
-Everything here belongs to the worker thread.
+Worker thread only.
 """
 
 import logging
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 class ExecutorCache:
-    """Makes executors, restores them from checkpoints, and puts away those longest unused."""
+    """Creates executors, restores them from checkpoints, and evicts the least recently used."""
 
     def __init__(
         self,
@@ -38,20 +38,20 @@ class ExecutorCache:
         self._ledger = folder.ledger
         self._checkpointer = checkpointer
         self._most = most
-        self._loaded: list[Run] = []  # longest unused first
+        self._loaded: list[Run] = []  # least recently used first
 
     def warm_up(self) -> None:
-        """Compute a step of a small model, so that no request waits for what torch loads late."""
+        """Compute a step of a small model, so that no request waits for torch to load."""
         try:
             evaluation.diagnose(RunConfig(model=TINY), self.device)
         except OutOfDeviceMemory as error:
             logger.warning("the device's memory is full at the start: %s", error)
 
     def executor_of(self, run: Run) -> Executor:
-        """Return a run's executor, torch set up for it.
+        """Return a run's executor, with torch configured for it.
 
-        A run that was put away, or that an earlier process left, is restored from its newest
-        whole checkpoint; its position is then that one's.
+        An evicted run, or one of an earlier process, is restored from its newest complete
+        checkpoint, whose position it then has.
         """
         if run.executor is None or self._loaded[-1:] != [run]:
             self.device.prepare(run.config)
@@ -65,16 +65,19 @@ class ExecutorCache:
         return run.executor
 
     def place(self, run: Run) -> None:
-        """Put a run where its newest checkpoint stands, by its record alone; before the start."""
+        """Move a run to the position of its newest checkpoint, from its record only.
+
+        Before the start.
+        """
         for checkpoint in self._store.newest(run.id):
             if self._fits(run, checkpoint):
                 run.move_to(_position(checkpoint))
                 return
 
     def evict(self, run: Run) -> None:
-        """Bring a run's state to disk, if it is not there, and free its memory.
+        """Write a run's state to disk, if it is not there, and free its memory.
 
-        Raises OSError when it cannot be written; the run stays then.
+        Raises OSError when it cannot be written; the run stays in memory then.
         """
         if run.executor is not None and run.step != run.durable_step:
             self._checkpointer.save(run, run.executor).result()
@@ -83,7 +86,7 @@ class ExecutorCache:
         run.executor = None
 
     def save_all(self) -> None:
-        """Bring all states to disk, at the end."""
+        """Write all states to disk, at the end."""
         for run in self._loaded:
             if run.executor is not None and not run.removed and not run.failure:
                 try:

@@ -1,4 +1,4 @@
-"""Inference: what the weights of a run give, computed between two of its steps."""
+"""Inference with the weights of a run, computed between two of its steps."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class AtStep(Generic[T]):
-    """A value, and the step whose weights gave it."""
+    """A value, and the step whose weights computed it."""
 
     step: int
     value: T
@@ -40,7 +40,10 @@ class Inference:
         self._device = device
 
     def compute(self, name: str, function: Callable[[Executor], T]) -> AtStep[T]:
-        """Call `function` with a run's executor between two steps; with the step it is of."""
+        """Call `function` with a run's executor between two steps.
+
+        Return the result with its step.
+        """
         run = self._registry.get(name)
         return self._worker.submit(
             run, lambda executor: AtStep(run.step, function(executor))
@@ -58,7 +61,7 @@ class Inference:
         return found.step, found.value
 
     def evaluate(self, name: str, shards: Sequence[str]) -> EvaluateReply:
-        """Score the samples of `shards`, and take the mean loss."""
+        """Compute the scores of the samples of `shards`, and their mean loss."""
         self._check_shards(name, shards, labelled=True)
         found = self.compute(name, lambda ex: evaluation.evaluate(ex, self._shards, shards))
         loss, scores = found.value
@@ -86,6 +89,6 @@ class Inference:
                 check_labels(shard.read("y"), samples=shard.samples)
 
     def diagnose(self, name: str) -> Diagnosis:
-        """Run a forward and a backward pass on the real device, touching no run."""
+        """Run a forward and a backward pass on the real device, changing no run."""
         config = self._registry.get(name).config
         return self.compute(name, lambda _: evaluation.diagnose(config, self._device)).value

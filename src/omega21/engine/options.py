@@ -1,4 +1,4 @@
-"""How an engine uses its machine; none of it belongs to a run."""
+"""Settings of an engine on its machine; none of them belongs to a run."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,13 +8,13 @@ from omega21.executors.base import DeviceOptions
 
 @dataclass(frozen=True, kw_only=True)
 class EngineOptions(DeviceOptions):
-    """Settings of one engine, those of its device among them.
+    """Settings of one engine, including those of its device.
 
-    `disk_limit` is the most bytes that shards may take, by default 80 % of what is free when the
-    engine starts. A checkpoint is taken every `checkpoint_seconds` or every `checkpoint_steps`. Of
-    `resident_runs` runs the weights are in memory; others are put away to disk. `restarts` and
-    `last_death` are what a supervisor knows of the processes before this one. `mirror` is a folder
-    to which checkpoints are copied, and from which an empty data folder is filled.
+    `disk_limit` is the maximum size of all shards in bytes, by default 80 % of the free space at
+    the start. A checkpoint is taken every `checkpoint_seconds` or every `checkpoint_steps`. The
+    weights of at most `resident_runs` runs are in memory; others are evicted to disk. `restarts`
+    and `last_death` describe the processes before this one, from the supervisor. `mirror` is a
+    folder to which checkpoints are copied, and from which an empty data folder is restored.
     """
 
     disk_limit: int | None = None

@@ -1,4 +1,4 @@
-"""Plans and targets: what is to be trained."""
+"""Plans and targets."""
 
 from omega21.engine.batches import SegmentReader
 from omega21.engine.registry import Registry
@@ -24,7 +24,7 @@ class Plans:
     ) -> SegmentStored:
         """Add segment `number` to the plan, or extend its list of shards. Durable.
 
-        Raises PlanConflict for anything that is not the stored one, a prefix of it, or longer;
+        Raises PlanConflict unless it equals the stored segment, is a prefix of it, or extends it;
         InvalidSamples for a listed shard that does not fit the model.
         """
         with self._registry.locked():
@@ -91,7 +91,7 @@ class Plans:
             return run.readers[number].segment
 
     def advance(self, name: str, run_id: str, to: int) -> RunSummary:
-        """Raise a run's target to `to`, never lower it, and not past its plan. Durable."""
+        """Raise a run's target to `to`; never lowers it, nor beyond its plan. Durable."""
         with self._registry.locked():
             run = self._registry.get(name, run_id)
             target = min(to, run.index.steps)

@@ -1,4 +1,4 @@
-"""The runs of an engine by name, the lock that guards them, and who is told of changes."""
+"""The runs of an engine by name, the lock that guards them, and the listeners to changes."""
 
 import threading
 from collections.abc import Callable
@@ -12,14 +12,14 @@ from omega21.protocol.errors import OtherRun, RunDeleted, UnknownRun
 
 
 class Listener(Protocol):
-    """Is told that a run changed; by `step` alone, where that is not None."""
+    """Called when a run has changed; if `step` is not None, only by that step."""
 
     def __call__(self, run: str, step: int | None = None, /) -> object:
-        """Take note, and return at once."""
+        """Handle the change; returns at once."""
 
 
 class Registry:
-    """Finds runs. One lock guards all of them; it is re-entrant, and `wait` releases it."""
+    """The runs. One re-entrant lock guards all of them; `wait` releases it."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -30,7 +30,7 @@ class Registry:
     # --- the lock ---
 
     def locked(self) -> AbstractContextManager[object]:
-        """Hold the lock that guards every run."""
+        """Hold the lock of all runs."""
         return self._changed
 
     def wait(self, seconds: float | None) -> None:
@@ -38,14 +38,14 @@ class Registry:
         self._changed.wait(seconds)
 
     def wake(self) -> None:
-        """Wake the thread that waits."""
+        """Wake the waiting thread."""
         with self._changed:
             self._changed.notify_all()
 
     # --- the runs ---
 
     def all(self) -> list[Run]:
-        """Return the runs in the order in which they were made."""
+        """Return the runs in the order of their creation."""
         with self._changed:
             return list(self._runs.values())
 
@@ -82,14 +82,14 @@ class Registry:
             run.removed = True
 
     def pinned_shards(self) -> set[str]:
-        """Return the shards that some run still needs."""
+        """Return the shards that any run still needs."""
         with self._changed:
             return set[str]().union(*(run.pinned_shards() for run in self._runs.values()))
 
     # --- listeners ---
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
-        """Have `listener` called, from any thread, when a run has results or changes.
+        """Call `listener`, from any thread, when a run has new records or has changed.
 
         Returns the function that ends the subscription.
         """
@@ -103,11 +103,11 @@ class Registry:
         return unsubscribe
 
     def notify(self, name: str, step: int | None = None) -> None:
-        """Tell the listeners that a run changed, by that step alone or otherwise."""
+        """Tell the listeners that a run has changed, only by `step` if it is given."""
         for listener in self._listeners:
             listener(name, step)
 
     def changed(self, name: str) -> None:
-        """Wake the worker and tell the listeners that a run changed."""
+        """Wake the worker and tell the listeners that a run has changed."""
         self.wake()
         self.notify(name)

@@ -1,4 +1,4 @@
-"""A run as the engine holds it in memory."""
+"""A run in the engine's memory."""
 
 import time
 from collections import deque
@@ -19,7 +19,7 @@ from omega21.protocol.runs import Environment, RunStatus, RunSummary
 from omega21.protocol.steps import MOST_REFUSED_IN_A_ROW, float32_as_json
 
 MOST_WAITING_LISTED = 1000
-"""Most names of missing shards in one reply."""
+"""Maximum number of missing shards in one reply."""
 
 LAYER_NAMES = ("capa2_activations", "capa3_activations", "capa4_activations")
 _VECTOR_NAMES = ("dendrites", "coherence", *LAYER_NAMES)
@@ -27,7 +27,7 @@ _VECTOR_NAMES = ("dendrites", "coherence", *LAYER_NAMES)
 
 @dataclass(frozen=True)
 class Position:
-    """Where a run is: the last step applied, and what later steps depend on beside the weights."""
+    """A run's position: the last step, and what later steps depend on besides the weights."""
 
     step: int = 0
     digest: str = CHAIN_START
@@ -49,7 +49,7 @@ class Position:
 
 @dataclass
 class InlineTask:
-    """An inline batch on its way: accepted on disk, not yet trained."""
+    """An accepted inline batch: on disk, not yet trained."""
 
     batch: int
     reader: SegmentReader
@@ -59,7 +59,7 @@ class InlineTask:
 
 @dataclass
 class Saves:
-    """When a run was last checkpointed (monotonic), at which step, and what that cost."""
+    """Time (monotonic), step and cost of a run's last checkpoint."""
 
     step: int = 0
     at: float = field(default_factory=time.monotonic)
@@ -72,8 +72,8 @@ class Saves:
 class Run:
     """A run's plan, target and position.
 
-    The engine's lock guards every field, but for `executor`, which the worker thread alone
-    touches, and `pending`, to which it alone appends.
+    The registry's lock guards every field except `executor`, which only the worker thread
+    touches, and `pending`, to which only that thread appends.
     """
 
     def __init__(self, stored: StoredRun, segments: Sequence[Segment], shards: ShardStore) -> None:
@@ -96,7 +96,7 @@ class Run:
         self.inline: deque[InlineTask] = deque()
         self.replay_until = 0
         self.environments: list[Environment] = []
-        self.micro_batch_sizes: dict[int, int] = {}  # from step on: samples at a time
+        self.micro_batch_sizes: dict[int, int] = {}  # from a step on: samples in a micro-batch
         self.diverged: str | None = None
         self.failure: str | None = None
         self.removed = False
@@ -118,14 +118,14 @@ class Run:
         self.index = PlanIndex(self.segments)
 
     def take_waiting_inline(self) -> list[InlineTask]:
-        """Remove the inline batches whose training has not begun, and return them."""
+        """Remove and return the inline batches whose training has not started."""
         waiting = [task for task in self.inline if not task.begun]
         for task in waiting:
             self.inline.remove(task)
         return waiting
 
     def next_is_ready(self) -> bool:
-        """Whether the samples of the step after the last one applied are here."""
+        """Whether the samples of the next step are on disk."""
         number, position = self.index.locate(self.step + 1)
         return self.readers[number].is_ready(position)
 
@@ -135,12 +135,12 @@ class Run:
         return not stopped and self.step < self.target and self.next_is_ready()
 
     def can_train_inline(self) -> bool:
-        """Whether an accepted inline batch can be trained now: the plan before it is done."""
+        """Whether an accepted inline batch can be trained now: the plan before it is finished."""
         stopped = self.removed or self.diverged or self.failure
         return bool(self.inline) and not stopped and self.step == self.index.steps
 
     def status(self) -> RunStatus:
-        """Say what the run does."""
+        """Return the run's state."""
         if self.failure:
             return "failed"
         if self.diverged:
@@ -168,7 +168,7 @@ class Run:
         )
 
     def missing_shards(self, most: int) -> list[str]:
-        """Return listed shards that steps to come need and that are not here."""
+        """Return listed shards that later steps need and that are missing."""
         names: list[str] = []
         first = 0
         if self.step < self.index.steps:
@@ -178,7 +178,7 @@ class Run:
         return names
 
     def pinned_shards(self) -> set[str]:
-        """Return the shards that a step after the durable one needs, in a replay too."""
+        """Return the shards that steps after the durable one need, also in a replay."""
         pinned = {ref.sha256 for task in self.inline for ref in task.reader.segment.shards}
         if self.durable_step < self.index.steps:
             first, _ = self.index.locate(self.durable_step + 1)
@@ -187,7 +187,7 @@ class Run:
         return pinned
 
     def move_to(self, position: Position) -> None:
-        """Stand where a checkpoint stands; steps after it that were known are replayed."""
+        """Move to a checkpoint's position; known steps after it are replayed."""
         self.replay_until = max(self.replay_until, self.step)
         self.position = position
         self.durable_step = position.step
@@ -197,12 +197,12 @@ class Run:
         self.check_divergence()
 
     def micro_batch_size_at(self, step: int) -> int | None:
-        """Return the part size in force at a step, None where batches are computed whole."""
+        """Return the micro-batch size at a step, None if batches are computed whole."""
         known = [from_step for from_step in self.micro_batch_sizes if from_step <= step]
         return self.micro_batch_sizes[max(known)] if known else None
 
     def environment_at(self, step: int) -> Environment | None:
-        """Return the conditions in force at a step, as far as they are recorded."""
+        """Return the environment of a step, if it is recorded."""
         known = [environment for environment in self.environments if environment.from_step <= step]
         return known[-1] if known else None
 
@@ -215,9 +215,9 @@ class Run:
 
 
 class Clock:
-    """The wall clock as it was at the start, plus what a monotonic clock has counted since.
+    """The wall clock at the start, plus the monotonic time since.
 
-    A clock that is set while a run trains then moves neither results nor speeds.
+    Setting the system's clock during a training changes neither times nor speeds.
     """
 
     def __init__(self) -> None:
@@ -232,7 +232,7 @@ def make_result(
     position: Position, outcome: StepOutcome, *, samples: int, ended_at: float, seconds: float,
     micro_batch_size: int | None,
 ) -> Result:  # fmt: skip
-    """Describe the step that led to `position`."""
+    """Return the record of the step that led to `position`."""
     summary = outcome.summary
     counted = outcome.applied
     share: NDArray[np.float32] = summary["anomalies"]
@@ -249,6 +249,6 @@ def make_result(
         refused=not outcome.applied and not outcome.skipped_by_scaler,
         skipped=outcome.skipped_by_scaler,
         micro_batch_size=micro_batch_size,
-        # Zeros where the step did not count: what it computed may be NaN, which JSON has not.
+        # Zeros for a non-finite step: its values may be NaN, which JSON does not have.
         vectors=vectors if counted else np.zeros_like(vectors),
     )

@@ -1,4 +1,4 @@
-"""Runs: made, removed and described."""
+"""Creation, removal and description of runs."""
 
 import uuid
 
@@ -37,7 +37,7 @@ class Runs:
         self._most = most
 
     def load(self) -> None:
-        """Take up the runs that are on disk; before the worker starts."""
+        """Load the runs from disk; before the worker starts."""
         for stored in self._ledger.runs():
             self._registry.add(self._load(stored))
         if self._registry.find(DEFAULT_RUN) is None:
@@ -57,7 +57,7 @@ class Runs:
         return run
 
     def create(self, name: str, run_id: str, config: RunConfig) -> bool:
-        """Make a run, or confirm that it is there; True when it is new. Durable.
+        """Create a run, or confirm that it exists; True when it is new. Durable.
 
         Raises OtherRun, OtherConfig, RunDeleted, TooManyRuns.
         """
@@ -82,9 +82,9 @@ class Runs:
         self._registry.add(Run(self._ledger.add_run(name, run_id, config), [], self._shards))
 
     def remove(self, name: str, run_id: str) -> None:
-        """Remove a run; its id stays dead. Durable. Raises UnknownRun, RunDeleted, OtherRun.
+        """Remove a run; its id is not used again. Durable. Raises UnknownRun, RunDeleted, OtherRun.
 
-        The run `default` is made anew at once, empty, since it always exists.
+        The run `default` is created again at once, empty, since it always exists.
         """
         with self._registry.locked():
             run = self._registry.get(name, run_id)
@@ -95,7 +95,7 @@ class Runs:
             waiting = run.take_waiting_inline()
             self._registry.changed(name)
         self._checkpoints.remove(run.id)
-        for task in waiting:  # one that was begun is settled by the worker
+        for task in waiting:  # the worker completes one that has started
             task.done.set_exception(
                 RunDeleted(_("the run with id {run_id} was removed").format(run_id=run_id))
             )

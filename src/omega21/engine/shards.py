@@ -1,4 +1,4 @@
-"""Shards that are uploaded: checked against the plans that list them, and stored."""
+"""Uploaded shards: checked against the plans that list them, and stored."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from omega21.protocol.shards import ShardStored, decode_shard, shard_samples
 
 
 class Shards:
-    """Takes shards in. Asking for one counts as use."""
+    """Stores shards. Asking for a shard counts as use."""
 
     def __init__(self, registry: Registry, store: ShardStore) -> None:
         self._registry = registry
@@ -42,5 +42,5 @@ class Shards:
         return sha256 in self._store
 
     def missing(self, names: Sequence[str]) -> list[str]:
-        """Return those of `names` that are not here."""
+        """Return the shards in `names` that are missing."""
         return [name for name in names if name not in self]

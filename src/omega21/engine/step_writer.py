@@ -1,4 +1,4 @@
-"""Writes step records in groups, from memory to the ledger; at no moment is one in neither."""
+"""Writes step records in groups from memory to the ledger; each is always in one of them."""
 
 import logging
 import threading
@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 class StepWriter:
-    """Flushes the records that wait in runs. Thread-safe."""
+    """Writes the pending records of runs. Thread-safe."""
 
     def __init__(self, registry: Registry, ledger: Ledger) -> None:
         self._registry = registry
@@ -24,9 +24,9 @@ class StepWriter:
         self._begun: Future[None] | None = None
 
     def begin_flush(self, runs: Sequence[Run]) -> None:
-        """Have what can be written of `runs` written beside whatever else is done.
+        """Start writing the pending records of `runs` in the background.
 
-        Does nothing while the last such writing is under way; raises what that one raised.
+        Does nothing while the last such write is in progress; raises what that one raised.
         """
         if self._begun is not None:
             if not self._begun.done():
@@ -35,23 +35,23 @@ class StepWriter:
         self._begun = self._thread.submit(self.flush_all, runs)
 
     def finish(self) -> None:
-        """Wait for what was begun, and begin no more."""
+        """Wait for the write in progress, and start no more."""
         self._thread.shutdown()
 
     def flush(self, run: Run) -> None:
-        """Write a run's waiting records. Raises StorageFull, and keeps them then."""
+        """Write a run's pending records. Raises StorageFull; they stay pending then."""
         with self._writing:
             records = list(run.pending)
             if not records:
                 return
             if not run.removed:
                 self._ledger.add_results(run.key, records)
-            # Removed only now: a reader looks here first and in the ledger after.
+            # Removed only now: a reader looks here first, then in the ledger.
             with self._registry.locked():
                 del run.pending[: len(records)]
 
     def flush_all(self, runs: Iterable[Run]) -> None:
-        """Write what can be written; what cannot waits."""
+        """Write the pending records of all runs; those that cannot be written stay pending."""
         for run in runs:
             try:
                 self.flush(run)

@@ -1,8 +1,8 @@
-"""The seam between what a step is and the device that computes it; knows no torch.
+"""The protocols of executors and devices; imports no torch.
 
 The engine owns order and durability; an executor owns weights, optimizer state and the device. It
-is told "this batch, this step" and answers with the result, or raises before anything changed. A
-cluster of devices would stand behind the same protocols.
+gets a batch and a step number and returns the result, or raises before anything has changed. A
+cluster of devices can implement the same protocols.
 
 What decides a step's bits: the state before it, the batch, the step's number (its learning rate
 and, with the run's seed, its dropout), the size of the micro-batches it is computed in, and the
@@ -32,16 +32,16 @@ class Batch(NamedTuple):
 
 
 class DeviceMemoryExhausted(Exception):
-    """A batch, or the micro-batch that was tried, does not fit; nothing has changed."""
+    """The batch or micro-batch does not fit in the device's memory; nothing has changed."""
 
 
 class DeviceFailed(Exception):
-    """The device computes nothing more in this process: every later call would fail alike."""
+    """The device failed for good: every later call in this process would fail too."""
 
 
 @dataclass(frozen=True)
 class StepOutcome:
-    """What one step did. The summary holds named means over the batch."""
+    """The outcome of one step. The summary has named means over the batch."""
 
     loss: float
     applied: bool
@@ -51,11 +51,11 @@ class StepOutcome:
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceOptions:
-    """Which device computes, and how.
+    """Settings of the device that computes.
 
     `device` is `auto`, or a torch device such as `cpu`, `cuda`, `cuda:1`, `mps`. `precision`
-    answers for runs that ask for `auto`; itself `auto`, it leaves the choice to the device.
-    `threads` is torch's thread count, by default one a core.
+    applies to runs that ask for `auto`; if it is `auto` itself, the device chooses. `threads` is
+    torch's number of threads, by default one for each core.
     """
 
     device: str = "auto"
@@ -85,46 +85,46 @@ class Executor(Protocol):
         """Copy the weights to the CPU."""
 
     def state(self) -> Arrays:
-        """Copy all that later steps depend on to the CPU: weights, optimizer, scaler."""
+        """Copy everything that later steps depend on to the CPU: weights, optimizer, scaler."""
 
     def restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
-        """Take over what `state` returned. Raises KeyError, RuntimeError for another model's."""
+        """Load what `state` returned. Raises KeyError or RuntimeError for another model's state."""
 
 
 class Device(Protocol):
-    """What executors compute on, and how it describes itself."""
+    """A device on which executors compute."""
 
     @property
     def name(self) -> str:
-        """Name it for people, and for the environment of a step."""
+        """The device's name, for people and for the environment of a step."""
 
     @property
     def is_cuda(self) -> bool:
-        """Whether it is one of CUDA's."""
+        """Whether it is a CUDA device."""
 
     @property
     def shares_cores(self) -> bool:
-        """Whether it computes on the cores on which batches are read."""
+        """Whether it computes on the same cores that read batches."""
 
     @property
     def torch_version(self) -> str:
-        """The version of torch that computes."""
+        """The version of torch."""
 
     @property
     def cuda_available(self) -> bool:
-        """Whether this machine has CUDA at all."""
+        """Whether this machine has CUDA."""
 
     def make_executor(self, config: RunConfig) -> Executor:
-        """Make the executor of a new run. Raises DeviceMemoryExhausted."""
+        """Create the executor of a new run. Raises DeviceMemoryExhausted."""
 
     def prepare(self, config: RunConfig) -> None:
         """Apply a run's settings to this process; cheap when nothing changes."""
 
     def stage(self, batch: Batch) -> Batch:
-        """Bring a batch to where the device takes it from without waiting."""
+        """Copy a batch to memory from which the device can copy it asynchronously."""
 
     def environment(self, config: RunConfig, *, from_step: int) -> Environment:
-        """Describe what decides the bits of steps computed here."""
+        """Describe the environment of steps computed here from `from_step` on."""
 
     def parameters(self, config: RunConfig) -> tuple[int, int]:
         """Count the parameters of a run's model: (all, those that are trained)."""
@@ -133,4 +133,4 @@ class Device(Protocol):
         """Return the device memory in use, in MB; 0 where there is no GPU."""
 
     def machine(self, folder: Path) -> Machine:
-        """Describe this machine as it is now: device, memory, the disk of `folder`, the clock."""
+        """Describe this machine's state now: device, memory, the disk of `folder`, the clock."""

@@ -1,4 +1,4 @@
-"""The one place that chooses what computes; torch is loaded by the choice, not before."""
+"""The choice of the device; torch is imported by it, not before."""
 
 from omega21.executors.base import Device, DeviceOptions
 

@@ -1,4 +1,4 @@
-"""Memory in use over the life of a process, looked at while it trains."""
+"""Memory in use over the life of a process, sampled during training."""
 
 import os
 import sys
@@ -18,8 +18,8 @@ _STATM: Final = Path("/proc/self/statm")
 class MemoryHistory:
     """Samples of memory, at most 512 of them.
 
-    When there are more, every second one goes and the interval doubles, so that they reach back to
-    the start of the process whatever its age. Thread-safe; taking a sample costs some microseconds.
+    When there are more, every second one is dropped and the interval doubles, so that they always
+    cover the whole life of the process. Thread-safe; taking a sample costs some microseconds.
     """
 
     def __init__(
@@ -32,7 +32,10 @@ class MemoryHistory:
         self._guard = threading.Lock()
 
     def look(self, _run: str = "", _step: int | None = None) -> None:
-        """Take a sample if the last one is old enough; whoever changes a run may call it."""
+        """Take a sample if the last one is old enough.
+
+        Cheap enough to call at every change of a run.
+        """
         now = self._clock()
         with self._guard:
             if self._samples and 0 <= now - self._samples[-1].at < self._interval:
@@ -45,14 +48,14 @@ class MemoryHistory:
                 self._interval *= 2
 
     def samples(self) -> list[MemorySample]:
-        """Return the samples, oldest first, with one of now."""
+        """Return the samples, oldest first, with a current one."""
         now = MemorySample(at=self._clock(), process_mb=_process_mb(), device_mb=self._device_mb())
         with self._guard:
             return [*self._samples[-MOST_SAMPLES + 1 :], now]
 
 
 def process_bytes() -> int | None:
-    """Return the resident memory of this process; None where the system does not tell."""
+    """Return the resident memory of this process; None if the system does not report it."""
     if sys.platform != "linux":
         return None
     pages = int(_STATM.read_text(encoding="ascii").split()[1])

@@ -1,4 +1,4 @@
-"""The optimizer of a run and its learning rate, which follows from the step's number alone."""
+"""The optimizer of a run and its learning rate, a function of the step's number only."""
 
 from typing import Any
 
@@ -11,9 +11,9 @@ FUSED_DEVICES = frozenset({"cpu", "cuda", "mps"})
 
 
 def build_optimizer(model: Trainable[Any], config: OptimizerConfig) -> torch.optim.AdamW:
-    """Build AdamW over three groups: matrices (decayed), vectors, and the raised ones.
+    """Build AdamW over three groups: matrices (with decay), vectors, and multiplied parameters.
 
-    Each group's `lr` is its rate at full scale; `set_learning_rate` scales it for a step. The
+    Each group's `lr` is its full learning rate; `set_learning_rate` scales it for a step. The
     fused update is one pass over memory: 7 ms against 27 for 12 million parameters on two cores.
     """
     raised = list(model.multiplied_parameters())
@@ -45,16 +45,16 @@ def _group(
 
 
 def learning_rate_scale(config: OptimizerConfig, step: int) -> float:
-    """Share of the full learning rate at a step, the run's first being step 1.
+    """Return the share of the full learning rate at a step; the run's first step is 1.
 
-    Rises linearly over the warm-up and stays at 1. A run's plan may always grow, so the rate
+    It rises linearly over the warm-up and stays at 1. A run's plan may always grow, so the rate
     cannot depend on its end.
     """
     return min(1.0, step / max(1, config.warmup_steps))
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, config: OptimizerConfig, step: int) -> None:
-    """Set every group's rate for a step."""
+    """Set the learning rate of every group for a step."""
     scale = learning_rate_scale(config, step)
     for group in optimizer.param_groups:
         group["lr"] = group["full_lr"] * scale

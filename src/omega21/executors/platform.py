@@ -1,4 +1,4 @@
-"""What there is to compute on, and the settings that decide a step's bits."""
+"""The hardware, and the settings that decide a step's bits."""
 
 import os
 import shutil
@@ -27,7 +27,7 @@ _DTYPES: dict[Precision, torch.dtype] = {
 
 @dataclass(frozen=True)
 class Hardware:
-    """A device and the settings in force on it."""
+    """A device and its settings."""
 
     device: torch.device
     name: str
@@ -69,7 +69,7 @@ class Hardware:
         return torch.cuda.is_available()
 
     def precision_for(self, config: RunConfig) -> Precision:
-        """Decide the precision of a run: its own, else the engine's, else the device's best.
+        """Return the precision of a run: its own, else the engine's, else the device's default.
 
         `auto` is bfloat16 on CUDA devices that have it, float16 (with a scaler) on older ones,
         and float32 elsewhere.
@@ -82,7 +82,7 @@ class Hardware:
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
 
     def environment(self, config: RunConfig, *, from_step: int) -> Environment:
-        """Describe the conditions of steps computed here."""
+        """Describe the environment of steps computed here."""
         return Environment(
             from_step=from_step,
             device=self.name,
@@ -94,19 +94,19 @@ class Hardware:
         )
 
     def prepare(self, config: RunConfig) -> None:
-        """Set torch up for steps of a run; cheap when nothing changes."""
+        """Configure torch for steps of a run; cheap when nothing changes."""
         if torch.get_num_threads() != self.threads:
             torch.set_num_threads(self.threads)
         torch.use_deterministic_algorithms(config.deterministic)
-        # Filling fresh memory would only show reads of memory that nobody wrote, and costs time.
+        # Filling new memory only helps to find reads of uninitialised memory, and costs time.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         torch.backends.cudnn.benchmark = not config.deterministic
 
     def seed(self, number: int) -> None:
         """Seed the random numbers of one step, on the CPU and on the device.
 
-        `torch.manual_seed` would seed all devices there may be, and where CUDA was never started
-        keep a stack trace for the day it is: half a millisecond of each step.
+        `torch.manual_seed` seeds every possible device, and before CUDA is initialised it stores a
+        stack trace for later: half a millisecond in each step.
         """
         torch.default_generator.manual_seed(number)
         if self.is_cuda:
@@ -115,7 +115,7 @@ class Hardware:
             torch.mps.manual_seed(number)
 
     def stage(self, batch: Batch) -> Batch:
-        """Bring a batch to pinned memory, from which a CUDA device copies without blocking."""
+        """Copy a batch to pinned memory, from which a CUDA device copies asynchronously."""
         if not self.is_cuda:
             return batch
         return Batch(*(torch.from_numpy(part).pin_memory().numpy() for part in batch))
@@ -127,7 +127,7 @@ class Hardware:
         return torch.cuda.memory_allocated(self.device) / 1e6
 
     def machine(self, folder: Path) -> Machine:
-        """Describe this machine as it is now: device, memory, the disk of `folder`, the clock."""
+        """Describe this machine's state now: device, memory, the disk of `folder`, the clock."""
         free = total = None
         if self.is_cuda:
             free, total = torch.cuda.mem_get_info(self.device)
@@ -144,7 +144,7 @@ class Hardware:
 
 @cache
 def _version() -> str:
-    return version("omega21")  # it reads and parses a file
+    return version("omega21")  # cached: it reads and parses a file
 
 
 def _find_device(wanted: str) -> torch.device:
@@ -153,7 +153,7 @@ def _find_device(wanted: str) -> torch.device:
             return torch.device("cuda", torch.cuda.current_device())
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
-        device = torch.empty(1, device=wanted).device  # "cuda" has a number then
+        device = torch.empty(1, device=wanted).device  # "cuda" gets an index
     except (RuntimeError, AssertionError) as error:
         raise InvalidRequest(
             _("device {wanted!r} is not usable here").format(wanted=wanted),

@@ -1,4 +1,4 @@
-"""An executor on one torch device, and that device."""
+"""The executor and the device of torch."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,11 +26,11 @@ from omega21.models.corteza import CortezaCognitivaV4, build_model
 from omega21.protocol.runs import RunConfig
 
 _LOSS: Final = "loss"
-"""The loss among the named means of a step."""
+"""Key of the loss among the named means of a step."""
 
 
 class TorchDevice(Hardware):
-    """One device of torch's; see `executors.base.Device`."""
+    """A torch device; see `executors.base.Device`."""
 
     def make_executor(self, config: RunConfig) -> "TorchExecutor":
         """See `Device.make_executor`."""
@@ -55,7 +55,7 @@ def find_torch_device(options: DeviceOptions) -> TorchDevice:
 
 @contextmanager
 def _named_failures() -> Iterator[None]:
-    """Raise the device's failures as those that the engine knows."""
+    """Convert the device's exceptions to those of `executors.base`."""
     try:
         yield
     except torch.OutOfMemoryError as error:
@@ -80,10 +80,10 @@ class TorchExecutor:
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._precision == "float16")
 
     def _allocate_moments(self) -> None:
-        """Make the optimizer's moments now, so that applying a step allocates nothing.
+        """Allocate the optimizer's moments in advance, so that applying a step allocates nothing.
 
-        A step could otherwise run out of memory half applied, and the first one would be unlike
-        the others.
+        Otherwise a step could run out of memory half applied, and the first step would differ
+        from the others.
         """
         for parameter in self._parameters:
             state = self._optimizer.state[parameter]
@@ -112,14 +112,14 @@ class TorchExecutor:
             self._parameters, self._config.optimizer.max_grad_norm
         )
         flat = torch.cat([norm.reshape(1), *(mean.reshape(-1) for mean in means.values())])
-        values: FloatArray = flat.cpu().numpy()  # the step's one transfer from the device
+        values: FloatArray = flat.cpu().numpy()  # the only transfer from the device in a step
         summary, place = {}, 1
         for name, mean in means.items():
             summary[name] = values[place : place + mean.numel()].reshape(tuple(mean.shape))
             place += mean.numel()
         loss = float(summary.pop(_LOSS))
         finite = math.isfinite(loss) and math.isfinite(values[0])
-        # A gradient that overflows even unscaled is no fault of the scale: such a step is refused.
+        # A gradient that overflows unscaled is not caused by the scale: the step is non-finite.
         by_scale = not finite and self._scaler.is_enabled() and self._scaler.get_scale() >= 1
         skipped = by_scale and math.isfinite(loss)
         if finite:
@@ -133,7 +133,10 @@ class TorchExecutor:
         return StepOutcome(loss, finite, skipped, summary)
 
     def _gradients(self, batch: Batch, number: int, micro_batch_size: int) -> dict[str, Tensor]:
-        """Accumulate the gradient of the mean loss, part by part; return named means, its too."""
+        """Accumulate the gradient of the mean loss over micro-batches.
+
+        Return the named means and the loss.
+        """
         self._hardware.seed(step_seed(self._config.seed, number))
         total = len(batch.y)
         sums: dict[str, Tensor] = {}
@@ -166,7 +169,7 @@ class TorchExecutor:
         return torch.autocast(self._device.type, dtype=autocast_dtype(self._precision))
 
     def _forget_unscaling(self) -> None:
-        """Make the scaler ready for another step after one that did not count."""
+        """Reset the scaler after a step that was not applied."""
         if self._scaler.is_enabled():
             state = self._scaler.state_dict()
             self._scaler = torch.amp.GradScaler(self._device.type)

@@ -1,8 +1,8 @@
-"""What happened to a server and its runs, put together from what is stored.
+"""Events of a server and its runs, derived from what is stored.
 
-Some of it has rows of its own in the ledger (starts, restores, replays that differed), some follows
-from others (refused steps, parts, conditions), and some is only in the log of this process (a full
-disk, a damaged checkpoint). Nothing is counted for this.
+Some have rows of their own in the ledger (starts, restores, replays that differed), some are
+derived from others (non-finite steps, micro-batches, environments), and some are only in the log of
+this process (a full disk, a damaged checkpoint). No counters are kept for them.
 """
 
 import logging
@@ -31,7 +31,7 @@ LOGGERS: Final = (
     "omega21.server.http.errors",
     "omega21.server.http.usage",
 )
-"""Whose warnings are told nowhere else."""
+"""Loggers whose warnings are shown nowhere else."""
 
 _COUNTS: Final = """
 SELECT count(*) FROM events WHERE run IN (?, ?) AND kind != 'checkpoint'
@@ -48,7 +48,7 @@ logger = logging.getLogger(__name__)
 
 
 class Warnings(logging.Handler):
-    """Keeps the newest warnings of this process; the same one again raises its count."""
+    """Keeps the newest warnings of this process; a repeated one increases its count."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -57,7 +57,7 @@ class Warnings(logging.Handler):
         self._guard = threading.Lock()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep a warning, without its trace."""
+        """Keep a warning, without its traceback."""
         event = Event(at=record.created, kind="warning", detail=record.getMessage())
         with self._guard:
             self.seen += 1
@@ -67,23 +67,23 @@ class Warnings(logging.Handler):
             self._kept.append(event)
 
     def newest(self) -> list[Event]:
-        """Return what is kept, oldest first."""
+        """Return the warnings, oldest first."""
         with self._guard:
             return list(self._kept)
 
     def attach(self) -> None:
-        """Listen from now on."""
+        """Start listening to the log."""
         for name in LOGGERS:
             logging.getLogger(name).addHandler(self)
 
     def detach(self) -> None:
-        """Listen no more."""
+        """Stop listening to the log."""
         for name in LOGGERS:
             logging.getLogger(name).removeHandler(self)
 
 
 class Events:
-    """Tells what happened. Thread-safe."""
+    """Returns the events. Thread-safe."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class Events:
         self._warnings = Warnings()
 
     def start(self) -> None:
-        """Record that this process started, and why, and listen to the log from now on."""
+        """Record the start of this process and its reason, and start listening to the log."""
         self._warnings.attach()
         kind: EventKind = "restarted" if self._options.restarts else "started"
         try:
@@ -109,11 +109,11 @@ class Events:
             logger.warning("that the server started is not on disk: %s", error)
 
     def close(self) -> None:
-        """Listen to the log no more."""
+        """Stop listening to the log."""
         self._warnings.detach()
 
     def mark(self, run: Run) -> int:
-        """Return a number that is another one when there are other events of a run."""
+        """Return a number that changes whenever the events of a run change."""
         counts = self._ledger.query(_COUNTS, (SERVER, run.key, run.key))
         stored = sum(int(count) for (count,) in counts)
         stopped = bool(run.diverged) + bool(run.failure)
@@ -135,7 +135,7 @@ class Events:
         events = self._stored(SERVER, None, limit) + self._warnings.newest()
         for run in known:
             events += self._of_run(run, limit)
-        # What stopped a run has no time of its own, and is the newest thing that it did.
+        # The event that stopped a run has no time of its own; it is the run's newest one.
         events.sort(key=lambda event: event.at or time.time(), reverse=True)
         return events[:limit]
 
@@ -173,7 +173,7 @@ class Events:
         ]
 
     def _refused(self, run: Run, limit: int) -> list[Event]:
-        """Return refused steps, those in a row as one event."""
+        """Return non-finite steps, consecutive ones as one event."""
         rows = self._ledger.query(_REFUSED, (run.key, limit))
         events: list[Event] = []
         for step, at in rows:

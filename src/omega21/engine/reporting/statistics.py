@@ -50,11 +50,11 @@ class Statistics:
         self._started = time.monotonic()
 
     def uptime_seconds(self) -> float:
-        """Seconds since this was made, by a clock that nobody sets."""
+        """Seconds since the start, by the monotonic clock."""
         return time.monotonic() - self._started
 
     def status(self, name: str) -> Status:
-        """Describe the server and a run; zeros, never nulls, where nothing was trained yet.
+        """Describe the server and a run; zeros, not nulls, if nothing was trained yet.
 
         Raises UnknownRun.
         """
@@ -91,7 +91,7 @@ class Statistics:
         )
 
     def metrics(self, name: str) -> Metrics:
-        """Describe the recent losses, their trend, and the anomalies found while training.
+        """Describe the recent losses, their trend, and the anomalies detected in training.
 
         Raises UnknownRun.
         """
@@ -139,10 +139,10 @@ def feedback_statistics(totals: Totals) -> FeedbackStatistics:
 
 
 def trend(losses: list[float]) -> Literal["mejorando", "empeorando", "sin_cambios"]:
-    """Name the direction of losses by the slope of a least-squares line through all of them.
+    """Return the direction of losses, by the slope of a least-squares line.
 
     A change along the line of less than 1 % of the mean loss, or less than its own standard
-    error, is none.
+    error, counts as no trend.
     """
     count = len(losses)
     if count < 3:

@@ -1,4 +1,4 @@
-"""Checkpoints on the server's disk: whole, checked, several of them.
+"""Checkpoints on the server's disk: atomic, with digests, several for each run.
 
 A checkpoint of step 123 is two files in the run's folder:
 
@@ -6,8 +6,8 @@ A checkpoint of step 123 is two files in the run's folder:
     000000000123.json          the seal: digest and size of the first, written after it
 
 It exists once its seal does. Both are written under a temporary name, synced and renamed, so a
-kill or a lost power supply leaves either a whole checkpoint or none. A checkpoint that is damaged
-later shows when it is read, and the one before it is used.
+kill or a power cut leaves either a complete checkpoint or none. A checkpoint that is damaged later
+is detected when it is read, and the previous one is used.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ from omega21.protocol.names import Sha256
 from omega21.protocol.shards import Tensors, TensorSpan, pack_chunks
 
 KEEP = 2
-"""Checkpoints kept of a run, beside those that somebody is pulling."""
+"""Number of checkpoints kept of a run, besides those being downloaded."""
 
 _CHUNK = 2**20
 
@@ -47,7 +47,7 @@ logger = logging.getLogger(__name__)
 
 
 class _Seal(Document):
-    """Names the content of a checkpoint's file."""
+    """Digest and size of a checkpoint's file."""
 
     format: int = CHECKPOINT_FORMAT
     sha256: Sha256
@@ -56,7 +56,7 @@ class _Seal(Document):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A whole checkpoint on disk; its content is checked when it is read."""
+    """A complete checkpoint on disk; its content is checked when it is read."""
 
     path: Path
     sha256: str
@@ -64,7 +64,7 @@ class Checkpoint:
 
     @property
     def step(self) -> int:
-        """The last step it holds."""
+        """The last step that it includes."""
         return self.record.step
 
 
@@ -77,18 +77,18 @@ class CheckpointStore:
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def write(self, record: CheckpointRecord, state: Tensors) -> Checkpoint:
-        """Write a checkpoint; on return it is on disk. Raises OSError, and leaves nothing then."""
+        """Write a checkpoint; it is on disk on return. Raises OSError, and leaves nothing then."""
         metadata = {RECORD_KEY: record.model_dump_json()}
         return self._seal(record, _Digesting(pack_chunks(state, metadata)))
 
     def adopt(self, record: CheckpointRecord, pieces: Iterable[bytes]) -> Checkpoint:
-        """Write a checkpoint that came from elsewhere, as the bytes of its file. Raises OSError."""
+        """Write an uploaded checkpoint, from the bytes of its file. Raises OSError."""
         return self._seal(record, _Digesting(pieces))
 
     def _seal(self, record: CheckpointRecord, chunks: "_Digesting") -> Checkpoint:
         folder = self.folder / record.run_id
         path = folder / f"{record.step:012d}.safetensors"
-        with self._lock:  # one writes or tidies at a time
+        with self._lock:  # one write or removal at a time
             make_private_folder(folder)
             path.with_suffix(".json").unlink(missing_ok=True)  # of a file about to be replaced
             try:
@@ -96,14 +96,14 @@ class CheckpointStore:
                 seal = _Seal(sha256=chunks.hexdigest(), bytes=chunks.bytes)
                 write_durably(path.with_suffix(".json"), [seal.model_dump_json().encode()])
             except OSError:
-                path.unlink(missing_ok=True)  # without a seal it is none, and takes room
+                path.unlink(missing_ok=True)  # without a seal it only takes space
                 raise
         return Checkpoint(path, seal.sha256, record)
 
     def newest(self, run_id: str) -> Iterator[Checkpoint]:
-        """Return a run's checkpoints, newest first; those that cannot be one are named and left.
+        """Return a run's checkpoints, newest first; invalid ones are logged and skipped.
 
-        Only seal, size and record are looked at here; `read` checks the content.
+        Only seal, size and record are checked here; `read` checks the content.
         """
         for seal_path in self._seals(run_id):
             try:
@@ -125,7 +125,7 @@ class CheckpointStore:
         return {name: _tensor(data, span) for name, span in spans.items()}
 
     def forget(self, checkpoint: Checkpoint) -> None:
-        """Remove a checkpoint that was not taken."""
+        """Remove a checkpoint that was not used."""
         with self._lock:
             checkpoint.path.with_suffix(".json").unlink(missing_ok=True)
             checkpoint.path.unlink(missing_ok=True)
@@ -138,14 +138,14 @@ class CheckpointStore:
                 checkpoint.path.replace(checkpoint.path.with_suffix(".damaged"))
 
     def tidy(self, run_id: str) -> None:
-        """Remove all but the newest checkpoints, and what a kill or damage left behind."""
+        """Remove all but the newest checkpoints, and the remains of a kill or of damage."""
         folder = self.folder / run_id
         now = time.monotonic()
         with self._lock:
             self._pulled = {path: end for path, end in self._pulled.items() if end > now}
             seals = self._seals(run_id)
             kept = {path.stem for path in [*self._pulled, *seals[:KEEP]]}
-            for path in seals:  # the seal first: a file without one is no checkpoint
+            for path in seals:  # the seal first: a file without one is not a checkpoint
                 if path.stem not in kept:
                     path.unlink()
             for path in _listed(folder):
@@ -157,7 +157,7 @@ class CheckpointStore:
         return sorted(found, reverse=True)
 
     def keep_while_pulled(self, checkpoint: Checkpoint) -> None:
-        """Keep a checkpoint until 15 minutes from now, since somebody is pulling it."""
+        """Keep a checkpoint for 15 minutes from now, since it is being downloaded."""
         with self._lock:
             self._pulled[checkpoint.path] = time.monotonic() + KEEP_WHILE_PULLED_SECONDS
 
@@ -169,12 +169,12 @@ class CheckpointStore:
                 shutil.rmtree(folder)
 
     def run_ids(self) -> list[str]:
-        """Return the ids of the runs that have a folder here."""
+        """Return the ids of the runs that have a folder."""
         return [path.name for path in _listed(self.folder)]
 
 
 def _listed(folder: Path) -> list[Path]:
-    """Return what is in a folder, which may be removed at any time: nothing then."""
+    """Return the files of a folder; none if it was removed meanwhile."""
     try:
         return list(folder.iterdir())
     except FileNotFoundError:
@@ -182,7 +182,7 @@ def _listed(folder: Path) -> list[Path]:
 
 
 class _Digesting:
-    """Passes chunks on, and digests what has passed."""
+    """Forwards chunks and computes their digest."""
 
     def __init__(self, chunks: Iterable[bytes | memoryview]) -> None:
         self._chunks = chunks

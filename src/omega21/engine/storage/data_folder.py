@@ -1,4 +1,4 @@
-"""A server's data folder: everything that an engine keeps on disk."""
+"""A server's data folder: everything that an engine stores on disk."""
 
 import shutil
 import uuid
@@ -16,18 +16,18 @@ from omega21.engine.storage.upload_parts import UploadPartStore
 from omega21.language import _
 from omega21.protocol.errors import RunFolderConflict
 
-_SHARE_OF_DISK = 0.8  # that shards may take of what is free
+_SHARE_OF_DISK = 0.8  # of the free space, for shards
 
 
 class DataFolder:
-    """Opens a data folder for one engine alone, from the mirror's newest copy where it is empty.
+    """Opens a data folder for one engine, and restores an empty one from the mirror.
 
     It holds `ledger.sqlite` (runs, plans, step records), `shards/`, `checkpoints/`, `incoming/`
     (parts of checkpoints that are being uploaded) and `server_id`.
     """
 
     def __init__(self, path: Path, options: EngineOptions) -> None:
-        """Open the folder. Raises RunFolderConflict where it is in use, or of another format."""
+        """Open the folder. Raises RunFolderConflict when it is in use, or has another format."""
         path.mkdir(parents=True, exist_ok=True)
         self.path = path
         lock = hold_lock(path / "lock")
@@ -53,7 +53,7 @@ class DataFolder:
         self.mirror = Mirror(options.mirror, path, self.checkpoints) if options.mirror else None
 
     def close(self) -> None:
-        """Close all files, and leave the folder to others."""
+        """Close all files and release the folder."""
         if self.mirror is not None:
             self.mirror.close()
         self.ledger.close()
@@ -61,7 +61,7 @@ class DataFolder:
 
 
 def disk_limit(folder: Path, wanted: int | None) -> int:
-    """Return the most bytes that shards may take: `wanted`, or 80 % of what they could."""
+    """Return the maximum size of all shards in bytes: `wanted`, or 80 % of the available space."""
     if wanted is not None:
         return wanted
     stored = sum(path.stat().st_size for path in folder.glob("shards/??/*.safetensors"))

@@ -1,13 +1,13 @@
-"""A second place for what a server on another machine needs to go on: checkpoints and the ledger.
+"""A mirror of checkpoints and ledger, from which a server on another machine can continue.
 
     MIRROR/objects/<sha256>              files, named by their content
-    MIRROR/manifests/<time>.json         which files make a whole, and where each belongs
+    MIRROR/manifests/<time>.json         the files of a copy and their paths
 
-A copy exists once its manifest does, which is written last, so it is whole or not at all; the two
-newest are kept. The mirror may be a mounted drive: nothing there is locked, and no database is
-opened there. Copying is done by a thread of its own, beside the training; where the mirror is
-slower than checkpoints are written, it takes the newest and leaves some out. A mirror that is full
-or gone costs a warning, and is tried again with the next checkpoint. One server writes to a mirror.
+A copy exists once its manifest does, which is written last, so copies are atomic; the two newest
+are kept. The mirror may be a mounted drive: no file there is locked, and no database is opened
+there. A thread copies in the background; if the mirror is slower than checkpoints are written, it
+copies the newest and skips others. A mirror that is full or missing causes a warning, and is
+retried with the next checkpoint. One server writes to a mirror.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ from omega21.protocol.messages import Document
 from omega21.protocol.names import Sha256
 
 KEEP: Final = 2
-"""Whole copies that are kept."""
+"""Number of copies that are kept."""
 
 LEDGER: Final = "ledger.sqlite"
 _FORMAT: Final = 1
@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 
 class MirroredFile(Document):
-    """A file of a copy: its place in the data folder, and its content."""
+    """A file of a copy: its path in the data folder, and its digest."""
 
     path: str = Field(
         pattern=r"^(ledger\.sqlite|checkpoints/[0-9a-f]{32}/\d{12}\.(safetensors|json))$"
@@ -54,7 +54,7 @@ class MirroredFile(Document):
 
 
 class Manifest(Document):
-    """A whole copy."""
+    """A complete copy."""
 
     format: int = _FORMAT
     created_at: float = Field(description="seconds since 1970")
@@ -63,7 +63,7 @@ class Manifest(Document):
 
 @dataclass
 class Mirror:
-    """Copies what is needed of a data folder to `folder`, whenever `wake` says that it changed."""
+    """Copies checkpoints and ledger of a data folder to `folder` after each `wake`."""
 
     folder: Path
     data_dir: Path
@@ -74,16 +74,16 @@ class Mirror:
     _complaint: str = ""
 
     def start(self) -> None:
-        """Begin to copy."""
+        """Start copying."""
         self._thread = threading.Thread(target=self._run, name="omega21-mirror", daemon=True)
         self._thread.start()
 
     def wake(self) -> None:
-        """A checkpoint was written; returns at once."""
+        """Start a copy, since a checkpoint was written; returns at once."""
         self._changed.set()
 
     def close(self) -> None:
-        """Finish the copy under way, for some seconds at most; a part of one is no copy."""
+        """Finish the copy in progress, within some seconds; an incomplete copy is ignored."""
         self._closing = True
         self._changed.set()
         if self._thread is not None:
@@ -101,7 +101,7 @@ class Mirror:
                 self._complain("")
 
     def _complain(self, reason: str) -> None:
-        """Warn once of a mirror that fails, and say when it works again."""
+        """Log a warning once when the mirror fails, and a message when it works again."""
         if reason and reason != self._complaint:
             logger.warning("the mirror %s has no new copy: %s", self.folder, reason)
         elif self._complaint and not reason:
@@ -109,8 +109,8 @@ class Mirror:
         self._complaint = reason
 
     def _copy(self) -> None:
-        """Make one whole copy. Raises OSError, and leaves the copies that were there then."""
-        if not self.folder.is_dir():  # not made anew: a drive that is not mounted any more
+        """Make one complete copy. Raises OSError, and leaves the older copies unchanged then."""
+        if not self.folder.is_dir():  # not created again: the drive may no longer be mounted
             raise OSError("it is gone")
         for name in ("objects", "manifests"):
             (self.folder / name).mkdir(exist_ok=True)
@@ -118,7 +118,7 @@ class Mirror:
         with ExitStack() as held:
             held.callback(snapshot.unlink, missing_ok=True)
             files, steps = self._newest(held)
-            # After the checkpoints: a ledger that knows more than they do is replayed from them.
+            # After the checkpoints: a ledger with later steps is replayed from them.
             copy_ledger(self.data_dir / LEDGER, snapshot, steps=steps)
             files[LEDGER] = held.enter_context(snapshot.open("rb"))
             mirrored = [self._put(path, file) for path, file in sorted(files.items())]
@@ -127,7 +127,8 @@ class Mirror:
             return  # nothing has changed since
         now = time.time()
         manifest = Manifest(created_at=now, files=mirrored)
-        # After the newest one even where this machine's clock is behind that of the one before it.
+        # Later than the newest copy, even if this machine's clock is behind that of the previous
+        # one.
         after = 0 if newest is None else int(newest[0].stem) + 1
         name = f"{max(int(now * 1000), after):015d}.json"
         _write(self.folder / "manifests" / name, [manifest.model_dump_json().encode()])
@@ -148,7 +149,7 @@ class Mirror:
         return files, steps
 
     def _put(self, path: str, file: BufferedReader) -> MirroredFile:
-        """Copy a file, unless its content is there."""
+        """Copy a file, unless its content is already there."""
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         size = file.tell()
         file.seek(0)
@@ -158,7 +159,7 @@ class Mirror:
         return MirroredFile(path=path, sha256=sha256, bytes=size)
 
     def _tidy(self) -> None:
-        """Remove older copies, and what is of none."""
+        """Remove older copies, and files that belong to no copy."""
         kept: set[str] = set()
         for number, (path, manifest) in enumerate(manifests(self.folder)):
             if number < KEEP:
@@ -171,7 +172,10 @@ class Mirror:
 
 
 def open_mirror(folder: Path) -> None:
-    """Make the mirror's folder, in one that is there. Raises InvalidRequest where it cannot be."""
+    """Create the mirror's folder in an existing one.
+
+    Raises InvalidRequest if that is impossible.
+    """
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
@@ -182,9 +186,9 @@ def open_mirror(folder: Path) -> None:
 
 
 def restore_from_mirror(folder: Path, data_dir: Path) -> bool:
-    """Fill an empty data folder from the newest whole copy; False where there is none.
+    """Restore an empty data folder from the newest complete copy; False if there is none.
 
-    The ledger comes last: until it is there, the folder is still an empty one.
+    The ledger is written last: until then the folder still counts as empty.
     """
     for path, manifest in manifests(folder):
         try:
@@ -202,7 +206,7 @@ def restore_from_mirror(folder: Path, data_dir: Path) -> bool:
 
 
 def manifests(folder: Path) -> Iterator[tuple[Path, Manifest]]:
-    """Return a mirror's copies, newest first; those that cannot be read are named and left."""
+    """Return a mirror's copies, newest first; unreadable ones are logged and skipped."""
     for path in sorted((folder / "manifests").glob("*.json"), reverse=True):
         try:
             manifest = Manifest.parse_lenient(path.read_bytes())
@@ -214,7 +218,7 @@ def manifests(folder: Path) -> Iterator[tuple[Path, Manifest]]:
 
 
 def _checked(folder: Path, file: MirroredFile) -> Iterator[bytes]:
-    """Yield a file's content; raises OSError at its end when it is not what its name says."""
+    """Yield a file's content; raises OSError at its end if it does not match its digest."""
     hasher = hashlib.sha256()
     with (folder / "objects" / file.sha256).open("rb") as source:
         while chunk := source.read(_CHUNK):
@@ -225,7 +229,7 @@ def _checked(folder: Path, file: MirroredFile) -> Iterator[bytes]:
 
 
 def _write(path: Path, chunks: Iterator[bytes] | list[bytes]) -> None:
-    """Write a file whole or not at all; mounted drives have no more to offer than a rename."""
+    """Write a file atomically, by a rename: mounted drives support nothing more."""
     temporary = path.with_name(f"{path.name}.tmp")
     try:
         with temporary.open("wb") as file:

@@ -26,11 +26,11 @@ from omega21.protocol.errors import InvalidShard, StorageFull, UnknownShard
 from omega21.protocol.shards import Tensors, TensorSpan, pack, read_header, unpack
 
 MINIMUM_AGE_SECONDS = 3600.0
-"""An unpinned shard stays at least this long after its last use."""
+"""Minimum time for which an unpinned shard is kept after its last use."""
 
 _HEADER_READ = 65_536 + 8
 _MOST_KEPT = 4096
-"""Samples of the largest shard whose labels are kept in memory."""
+"""Maximum number of samples of a shard whose labels are kept in memory."""
 
 
 @dataclass
@@ -39,14 +39,14 @@ class _Stored:
     last_used: float
     checked: bool = False
     spans: dict[str, TensorSpan] | None = None
-    """Once it was open: later epochs open files in no order, and reading a header takes longer
+    """Cached headers: later epochs open files in random order, and reading a header takes longer
     than opening the file."""
 
 
 class Shard:
     """An open shard, read by rows; closed when nothing refers to it any more.
 
-    Its methods raise UnknownShard where the file turns out to be cut short.
+    Its methods raise UnknownShard if the file is truncated.
     """
 
     def __init__(
@@ -80,10 +80,9 @@ class Shard:
             out[...] = stored
 
     def column(self, name: str) -> NDArray[np.generic]:
-        """Return all of a tensor of one number a sample, such as the labels.
+        """Return a whole tensor with one number for each sample, such as the labels.
 
-        It is kept while the shard is open: a call to the system for each number takes longer than
-        what it reads.
+        It is kept while the shard is open: a system call for each number is too slow.
         """
         column = self._columns.get(name)
         if column is None:
@@ -95,9 +94,9 @@ class Shard:
 
 @dataclass
 class ShardStore:
-    """The shards of one data folder, at most `limit` bytes of them. Thread-safe.
+    """The shards of one data folder, of at most `limit` bytes. Thread-safe.
 
-    Those used last stay open, at most `open_files` of them.
+    The most recently used stay open, at most `open_files` of them.
     """
 
     folder: Path
@@ -116,7 +115,7 @@ class ShardStore:
             if path.suffix == ".safetensors":
                 self._keep(path.stem, _Stored(path.stat().st_size, now))
             else:
-                path.unlink()  # a temporary file that a killed process left
+                path.unlink()  # a temporary file of a killed process
 
     def __contains__(self, sha256: str) -> bool:
         with self._lock:
@@ -126,10 +125,10 @@ class ShardStore:
             return stored is not None
 
     def put(self, sha256: str, tensors: Tensors, *, pinned: Callable[[], set[str]]) -> bool:
-        """Store a shard under its name; False when it was there. On return it is on disk.
+        """Store a shard under its digest; False when it exists. It is on disk on return.
 
         Shards not in `pinned()` make room, least recently used first, once they are old enough.
-        Raises InvalidShard when the content is not what the name says, StorageFull.
+        Raises InvalidShard when the content does not match the digest, StorageFull.
         """
         if sha256 in self:
             return False
@@ -143,7 +142,7 @@ class ShardStore:
             )
         data = pack(tensors)
         if self.total_bytes + len(data) > self.limit:
-            kept = pinned()  # before the lock is taken: it takes the registry's
+            kept = pinned()  # before taking the lock: it takes the registry's
             with self._lock:
                 self._make_room(len(data), kept)
         path = self._path(sha256)
@@ -180,7 +179,7 @@ class ShardStore:
 
     @property
     def total_bytes(self) -> int:
-        """Bytes of all shards."""
+        """Size of all shards in bytes."""
         return self._total
 
     def _path(self, sha256: str) -> Path:
@@ -208,7 +207,7 @@ class ShardStore:
         )
 
     def _check(self, sha256: str) -> None:
-        """Compare a file that an earlier process wrote with its name; forget a damaged one."""
+        """Compare a file of an earlier process with its digest; forget a damaged one."""
         try:
             tensors, _metadata = unpack(self._path(sha256).read_bytes())
             sound = tensors_sha256(tensors) == sha256
@@ -268,5 +267,5 @@ def _open_file(
 
 
 def _is_no_fault_of_the_file(error: Exception) -> bool:
-    """Whether this process, or the system, is out of something that opening a file takes."""
+    """Whether this process or the system has run out of files or memory."""
     return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM)

@@ -1,9 +1,8 @@
-"""Copies of the ledger that stand on their own, for another machine to go on from.
+"""Copies of the ledger from which another machine can continue.
 
-A copy has everything but what only this machine's samples could continue: inline batches, whose
-samples are here alone. Those not trained yet, and those trained after the checkpoint that goes
-with the copy, are left out with all that follows them, as if they had never come: their clients
-send them again.
+A copy has everything except what needs samples that only this machine has: those of inline batches.
+Batches that are not trained yet, or were trained after the checkpoint that belongs to the copy, are
+left out with everything after them, as if they had never arrived: their clients send them again.
 """
 
 import sqlite3
@@ -15,14 +14,14 @@ from omega21.protocol.plan import Segment
 
 
 def copy_ledger(source: Path, target: Path, *, steps: Mapping[str, int]) -> None:
-    """Write a copy of the ledger at `source` to `target`, while others write to it.
+    """Write a copy of the ledger at `source` to `target`, while other threads write to it.
 
-    `steps` are those of the checkpoints that go with it, by run id.
+    `steps` are those of the checkpoints that belong to it, by run id.
     """
     target.unlink(missing_ok=True)
     with closing(sqlite3.connect(source)) as here, closing(sqlite3.connect(target)) as copy:
         here.backup(copy)
-        copy.execute("PRAGMA journal_mode = DELETE")  # one file, not three
+        copy.execute("PRAGMA journal_mode = DELETE")  # one file, without a write-ahead log
         with copy:
             copy.execute("DELETE FROM inline_batches WHERE status = 'pending'")
             for key, run_id in copy.execute("SELECT key, id FROM runs").fetchall():
@@ -30,7 +29,7 @@ def copy_ledger(source: Path, target: Path, *, steps: Mapping[str, int]) -> None
 
 
 def _leave_out_inline(copy: sqlite3.Connection, key: int, step: int) -> None:
-    """Take a run's plan back to before its first inline batch after `step`, if there is one."""
+    """Truncate a run's plan before its first inline batch after `step`, if there is one."""
     rows = copy.execute("SELECT numbers FROM segments WHERE run = ? ORDER BY number", (key,))
     last = 0
     for number, (numbers,) in enumerate(rows.fetchall()):

@@ -1,4 +1,4 @@
-"""Pieces of checkpoints on their way up, named by their content."""
+"""Upload parts of checkpoints, named by their content."""
 
 import hashlib
 import threading
@@ -26,15 +26,15 @@ _KEEP_SECONDS = 24 * 3600.0
 
 @dataclass
 class UploadPartStore:
-    """The folder of pieces, all of them at most as long as a checkpoint. Thread-safe.
+    """The folder of upload parts, in total at most as large as a checkpoint. Thread-safe.
 
-    Those of a day ago that nobody put together are removed at the start.
+    Parts older than a day are removed at the start.
     """
 
     folder: Path
     _sizes: dict[str, int] = field(
         default_factory=dict
-    )  # of those here, and of those being written
+    )  # of the stored parts, and of those being written
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -47,9 +47,9 @@ class UploadPartStore:
                 self._sizes[path.name] = path.stat().st_size
 
     def put(self, sha256: str, body: bytes) -> CheckpointStored:
-        """Store a piece under its name; on return it is on disk.
+        """Store a part under its digest; it is on disk on return.
 
-        Raises BodyTooLarge, InvalidCheckpoint when the content is not what the name says,
+        Raises BodyTooLarge, InvalidCheckpoint when the content does not match the digest,
         StorageFull.
         """
         if len(body) > UPLOAD_PART_BYTES:
@@ -79,7 +79,7 @@ class UploadPartStore:
         return CheckpointStored(sha256=sha256, bytes=len(body))
 
     def record(self, request: RestoreCheckpoint) -> CheckpointRecord:
-        """Read the record of the checkpoint that the pieces make, its digest checked.
+        """Read the record of the checkpoint that the parts make, after checking its digest.
 
         Raises InvalidCheckpoint.
         """
@@ -97,7 +97,7 @@ class UploadPartStore:
         return record
 
     def chunks(self, request: RestoreCheckpoint) -> Iterator[bytes]:
-        """Read the pieces in order. Raises InvalidCheckpoint for one that is missing."""
+        """Read the parts in order. Raises InvalidCheckpoint for a missing one."""
         for sha256 in request.pieces:
             try:
                 yield (self.folder / sha256).read_bytes()
@@ -108,7 +108,7 @@ class UploadPartStore:
                 ) from error
 
     def forget(self, request: RestoreCheckpoint) -> None:
-        """Remove the pieces of a checkpoint that was taken over."""
+        """Remove the parts of a checkpoint that was restored."""
         for sha256 in request.pieces:
             self._drop(sha256)
 
