@@ -20,9 +20,9 @@ from omega21.engine.registry import Registry
 from omega21.engine.reporting.events import Events
 from omega21.engine.reporting.history import History
 from omega21.engine.reporting.statistics import Statistics
+from omega21.engine.reporting.step_records import StepRecords
 from omega21.engine.runs import Runs
 from omega21.engine.shards import Shards
-from omega21.engine.step_records import StepRecords
 from omega21.engine.step_writer import StepWriter
 from omega21.engine.storage.data_folder import DataFolder
 from omega21.engine.worker import Worker

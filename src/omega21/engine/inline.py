@@ -5,9 +5,9 @@ from numpy.typing import NDArray
 
 from omega21.engine.batches import SegmentReader
 from omega21.engine.registry import Registry
+from omega21.engine.reporting.step_records import inline_reply
 from omega21.engine.run import InlineTask, Run
 from omega21.engine.samples import check_inline
-from omega21.engine.step_records import inline_reply
 from omega21.engine.storage.data_folder import DataFolder
 from omega21.engine.storage.ledger import InlineBatch
 from omega21.engine.worker import Worker

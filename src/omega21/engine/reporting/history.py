@@ -17,8 +17,8 @@ import numpy as np
 from omega21.engine.registry import Registry
 from omega21.engine.reporting.events import Events
 from omega21.engine.reporting.statistics import feedback_statistics
+from omega21.engine.reporting.step_records import iso_time
 from omega21.engine.run import MOST_WAITING_LISTED, Run
-from omega21.engine.step_records import iso_time
 from omega21.engine.step_writer import StepWriter
 from omega21.engine.storage.ledger import Ledger, Totals
 from omega21.language import _

@@ -1,0 +1,140 @@
+"""Trains inline batches: all epochs of one, or none."""
+
+import logging
+from collections.abc import Callable
+
+from omega21.engine.executor_cache import ExecutorCache
+from omega21.engine.registry import Registry
+from omega21.engine.run import InlineTask, Position, Run
+from omega21.engine.step_runner import StepRunner
+from omega21.engine.step_writer import StepWriter
+from omega21.engine.storage.ledger import Ledger, Result
+from omega21.executors.base import Executor
+from omega21.language import _
+from omega21.protocol.errors import (
+    NonFinite,
+    OutOfDeviceMemory,
+    RunDeleted,
+    StorageFull,
+    Unavailable,
+    to_problem,
+)
+
+logger = logging.getLogger(__name__)
+
+
+class InlineTrainer:
+    """Trains inline batches; worker thread only.
+
+    `is_stopping` ends a batch between two epochs; `fail` stops a run whose state is no longer to
+    be trusted.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        ledger: Ledger,
+        *,
+        step_writer: StepWriter,
+        executor_cache: ExecutorCache,
+        runner: StepRunner,
+        is_stopping: Callable[[], bool],
+        fail: Callable[[Run, Exception], None],
+    ) -> None:
+        self._registry = registry
+        self._ledger = ledger
+        self._step_writer = step_writer
+        self._executor_cache = executor_cache
+        self._runner = runner
+        self._is_stopping = is_stopping
+        self._fail = fail
+
+    def train(self, run: Run, task: InlineTask) -> None:
+        """Train all epochs of an inline batch, or leave everything as it was."""
+        try:
+            self._step_writer.flush(run)
+            trained = self._try(run, task)
+            with self._registry.locked():
+                _check_not_removed(run)  # else nobody would come back to the task
+                if trained is None:
+                    task.begun = False
+                    return
+                position, records = trained
+                self._append(run, task, position=position, records=records)
+        except Exception as error:  # noqa: BLE001 - the run stops, the thread and the others do not
+            self._give_up(run, task, error)
+        else:
+            task.done.set_result(records[-1])
+        self._registry.notify(run.name)
+
+    def _try(self, run: Run, task: InlineTask) -> tuple[Position, list[Result]] | None:
+        executor = self._executor_cache.executor_of(run)
+        if not run.can_train_inline():  # restoring it moved it
+            return None
+        before = executor.state() if task.reader.segment.steps > 1 else None
+        try:
+            return self._all_epochs(run, executor, task)
+        except BaseException:
+            if before is not None:
+                executor.restore(before)
+            raise
+
+    def _all_epochs(
+        self, run: Run, executor: Executor, task: InlineTask
+    ) -> tuple[Position, list[Result]]:
+        segment = task.reader.segment
+        position, records = run.position, list[Result]()
+        for index in range(segment.steps):
+            if index and self._is_stopping():
+                raise Unavailable(_("the server is stopping"), retry_after=5)
+            position, record = self._runner.compute(
+                run, executor, before=position, batch=task.reader.read(index)
+            )
+            if record.refused:
+                raise NonFinite(
+                    _(
+                        "the batch makes the loss or the gradient NaN or infinite in epoch "
+                        "{epoch} of {epochs}"
+                    ).format(epoch=index + 1, epochs=segment.epochs)
+                )
+            records.append(record)
+        return position, records
+
+    def _append(
+        self, run: Run, task: InlineTask, *, position: Position, records: list[Result]
+    ) -> None:
+        """Make a trained inline batch part of the plan, on disk and here; the lock is held."""
+        self._ledger.finish_inline(
+            run.key,
+            task.batch,
+            number=len(run.readers),
+            segment=task.reader.segment,
+            results=records,
+        )
+        run.inline.remove(task)
+        run.add_segment(task.reader)
+        run.target = run.index.steps
+        self._runner.accept(run, position, [])
+
+    def _give_up(self, run: Run, task: InlineTask, error: Exception) -> None:
+        """Tell whoever waits for an inline batch why it was not trained."""
+        try:
+            with self._registry.locked():
+                run.inline.remove(task)
+                run.micro_batch_sizes = {
+                    f: size for f, size in run.micro_batch_sizes.items() if f <= run.step
+                }
+            if isinstance(error, NonFinite | OutOfDeviceMemory):
+                problem = to_problem(error).model_dump_json()
+                self._ledger.refuse_inline(run.key, task.batch, problem=problem, step=run.step)
+            elif not isinstance(error, Unavailable | RunDeleted):
+                self._fail(run, error)
+        except StorageFull as full:
+            logger.warning("that an inline batch was refused is not on disk: %s", full)
+        finally:
+            task.done.set_exception(error)
+
+
+def _check_not_removed(run: Run) -> None:
+    if run.removed:
+        raise RunDeleted(_("run {name!r} was removed meanwhile").format(name=run.name))
