@@ -120,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             waits = []
             for _ in range(50):
                 started = time.perf_counter()
-                client.health()
+                client.api.legacy.health()
                 waits.append(time.perf_counter() - started)
         print(f"  /health beside slow uploads: median {1000 * statistics.median(waits):.1f} ms")
     return finish(bars, {"health_seconds": waits}, path=given.json)

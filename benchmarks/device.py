@@ -136,7 +136,7 @@ def out_of_memory(served: Served, workdir: Path) -> list[Bar]:
         free, _ = torch.cuda.mem_get_info()
         ballast = torch.empty(max(0, free - 900 * 2**20), dtype=torch.uint8, device="cuda")
         summary = train(served, replace(order, run="full"), workdir)
-        rows = client.steps("full").steps
+        rows = client.api.steps.read("full").steps
         del ballast
         torch.cuda.empty_cache()
     bars = [

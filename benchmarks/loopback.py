@@ -50,7 +50,7 @@ class ServedRun:
     ) -> None:
         self._client = client
         self.name = f"bench-{uuid.uuid4().hex[:8]}"
-        self._id = client.create_run(self.name, config=config).id
+        self._id = client.api.runs.create(self.name, config=config).id
         self.step = 0
         data = generate("simple", 0, range(samples), anomaly_percent=10)
         refs = []
@@ -58,20 +58,20 @@ class ServedRun:
             rows = slice(start, start + SHARD_SAMPLES)
             tensors = {"x": data.x[rows], "y": data.y[rows]}
             refs.append(ShardRef(sha256=tensors_sha256(tensors), samples=len(tensors["y"])))
-            client.put_shard(refs[-1].sha256, encode_shard(tensors))
+            client.api.shards.put(refs[-1].sha256, encode_shard(tensors))
         source = Source(kind="simple", anomaly_percent=10)
         segment = Segment(
             samples=samples, batch_size=batch_size, epochs=epochs, source=source, shards=tuple(refs)
         )
-        client.put_segment(self.name, 0, run_id=self._id, segment=segment)
+        client.api.plans.put_segment(self.name, 0, run_id=self._id, segment=segment)
 
     def train(self, steps: int) -> float:
         """Train the next steps; seconds from the request to the last result."""
         to = self.step + steps
         started = time.perf_counter()
-        self._client.advance(self.name, run_id=self._id, to=to)
+        self._client.api.runs.advance(self.name, run_id=self._id, to=to)
         while self.step < to:
-            reply = self._client.steps(self.name, after=self.step, wait=25, gather=25)
+            reply = self._client.api.steps.read(self.name, after=self.step, wait=25, gather=25)
             self.step += len(reply.steps)
         return time.perf_counter() - started
 

@@ -164,7 +164,7 @@ def _json_batches(far: Far, count: int) -> list[float]:
     """Train batches one after another by JSON requests over the link; seconds of each."""
     run = f"json-{uuid.uuid4().hex[:8]}"
     with Client(far.served.address) as client:
-        client.create_run(run, config=RunConfig(model=TINY))
+        client.api.runs.create(run, config=RunConfig(model=TINY))
     seconds = []
     with (
         far.link() as port,

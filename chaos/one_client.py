@@ -36,7 +36,7 @@ def _training(client: QuickClient, run: str, *, seed: int, workdir: Path) -> Tra
     if not segments:
         return client.train(order(run, seed), workdir=workdir, patience=PATIENCE_SECONDS)
     if is_unfinished(run, workdir):
-        return client.finish(run, workdir=workdir, patience=PATIENCE_SECONDS)
+        return client.resume(run, workdir=workdir, patience=PATIENCE_SECONDS)
     return None
 
 

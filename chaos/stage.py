@@ -117,10 +117,10 @@ class Stage:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(disturb)
             async with QuickClient(self.proxy.address) as client:
-                await train_inline(client.patient(PATIENCE_SECONDS), run, self.seed)
+                await train_inline(client.api.patient(PATIENCE_SECONDS), run, self.seed)
             tasks.cancel_scope.cancel()
         async with QuickClient(self.server.address) as direct:
-            outcome = await inline_outcome(direct.patient(PATIENCE_SECONDS), run)
+            outcome = await inline_outcome(direct.api.patient(PATIENCE_SECONDS), run)
         self.verdicts.append(compare(outcome, self.inline))
 
     async def _train(
@@ -137,7 +137,7 @@ class Stage:
             await client(run)
             tasks.cancel_scope.cancel()
         async with QuickClient(self.server.address) as direct:
-            patient = direct.patient(PATIENCE_SECONDS)
+            patient = direct.api.patient(PATIENCE_SECONDS)
             outcome = await planned_outcome(
                 patient, run, self.workdir / run, server_has_all=server_has_all
             )
@@ -264,9 +264,9 @@ async def undisturbed_outcomes(folder: Path, seed: int) -> tuple[Outcome, Outcom
             async with client.train(order("calm", seed), workdir=folder) as events:
                 async for _ in events:
                     pass
-            planned = await planned_outcome(client, "calm", folder / "calm")
-            await train_inline(client, "calm-inline", seed)
-            return planned, await inline_outcome(client, "calm-inline")
+            planned = await planned_outcome(client.api, "calm", folder / "calm")
+            await train_inline(client.api, "calm-inline", seed)
+            return planned, await inline_outcome(client.api, "calm-inline")
     finally:
         with anyio.CancelScope(shield=True):
             await run_sync(server.kill)

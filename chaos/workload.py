@@ -3,7 +3,6 @@
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
-from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -11,6 +10,7 @@ from typing import NamedTuple, Self
 import anyio
 
 from omega21 import AsyncClient
+from omega21.client.api.api import Api
 from omega21.client.http.retry import RetryRules
 from omega21.client.training.request import TrainRequest
 from omega21.data.sources.generators import generate
@@ -26,18 +26,21 @@ INLINE_EPOCHS = 2
 BATCHES_A_FEEDBACK = 3
 
 
-class QuickClient(AsyncClient):
-    """A client that tries again sooner than a person's would: there are many faults to go through.
-
-    What it does then is the same.
-    """
+class QuickApi(Api):
+    """Calls that are tried again sooner than a person's: there are many faults to go through."""
 
     def patient(self, patience: float) -> Self:
-        """Return a client that outlasts a broken link."""
-        other = copy(self)
+        """Return calls that outlast a broken link."""
         rules = RetryRules(patience=patience, first_delay=0.02, longest_delay=0.2)
-        other.transport = self.transport.with_rules(rules)
-        return other
+        return self._over(self.transport.with_rules(rules))
+
+
+class QuickClient(AsyncClient):
+    """A client that tries again sooner; what it does then is the same."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(address)
+        self.api = QuickApi(self.api.transport)
 
 
 def order(run: str, seed: int) -> TrainRequest:
@@ -116,45 +119,45 @@ def compare(outcome: Outcome, undisturbed: Outcome) -> Verdict:
 
 
 async def planned_outcome(
-    client: AsyncClient, run: str, folder: Path, *, server_has_all: bool = True
+    api: Api, run: str, folder: Path, *, server_has_all: bool = True
 ) -> Outcome:
     """Read what came of a planned run: its results from the run folder, the rest from the server.
 
     A server that was killed after the last step works its way forward again first.
     """
-    state = await client.run_state(run)
+    state = await api.runs.state(run)
     while state.step < state.plan_steps:
         await anyio.sleep(0.05)
-        state = await client.run_state(run)
+        state = await api.runs.state(run)
     steps = _stored_steps(folder)
-    totals = await _server_totals(client, run) if server_has_all else totals_of(steps)
+    totals = await _server_totals(api, run) if server_has_all else totals_of(steps)
     return Outcome(steps, state.weights_sha256, totals)
 
 
-async def inline_outcome(client: AsyncClient, run: str) -> Outcome:
+async def inline_outcome(api: Api, run: str) -> Outcome:
     """Read what came of inline batches: all of it is on the server."""
-    steps = tuple([_as_step(row) async for row in client.history(run)])
-    state = await client.run_state(run)
-    return Outcome(steps, state.weights_sha256, await _server_totals(client, run))
+    steps = tuple([_as_step(row) async for row in api.steps.history(run)])
+    state = await api.runs.state(run)
+    return Outcome(steps, state.weights_sha256, await _server_totals(api, run))
 
 
-async def train_inline(client: AsyncClient, run: str, seed: int) -> None:
+async def train_inline(api: Api, run: str, seed: int) -> None:
     """Train batches one by one, and send feedback now and then, as the older clients do.
 
     Raises AssertionError when a reply is not the one of its batch.
     """
-    await client.create_run(run, config=order(run, seed).config())
+    await api.runs.create(run, config=order(run, seed).config())
     for number in range(INLINE_BATCHES):
         first = number * INLINE_BATCH_SIZE
         batch = generate(
             "simple", seed, range(first, first + INLINE_BATCH_SIZE), anomaly_percent=25
         )
-        trained = await client.train_batch(batch, run=run, epochs=INLINE_EPOCHS)
+        trained = await api.legacy.train_batch(batch, run=run, epochs=INLINE_EPOCHS)
         expected = (number + 1) * INLINE_EPOCHS
         if trained.step != expected:
             raise AssertionError(f"batch {number} is step {trained.step}, not {expected}")
         if number % BATCHES_A_FEEDBACK == 0:
-            await client.feedback([0.5] * 16, validated=bool(number % 2), run=run)
+            await api.legacy.feedback([0.5] * 16, validated=bool(number % 2), run=run)
 
 
 def _stored_steps(folder: Path) -> tuple[Step, ...]:
@@ -174,8 +177,8 @@ def totals_of(steps: Sequence[Step]) -> Totals:
     return Totals(len(steps), sum(step.samples for step in steps), sum(losses) / len(losses), 0)
 
 
-async def _server_totals(client: AsyncClient, run: str) -> Totals:
-    said = (await client.status(run)).estadisticas
+async def _server_totals(api: Api, run: str) -> Totals:
+    said = (await api.legacy.status(run)).estadisticas
     return Totals(
         said.total_batches,
         said.total_muestras,

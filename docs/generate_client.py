@@ -47,11 +47,14 @@ _INTRODUCTION = """\
 The library behind the command line, as its docstrings describe it. [Use it as a
 library](../library.md) shows it at work.
 
-`omega21.AsyncClient` has the methods of `omega21.Client` as coroutines; its `history` is an
-asynchronous iterator, its `train` an asynchronous context manager around one, and `aclose` closes
-it. Neither loads torch. Every method raises only the [errors](#errors) at the end of this page.
-The messages that calls return (`RunState`, `StepRecord` and so on) are described with the
-[HTTP calls](http.md#messages).
+`omega21.AsyncClient` has the methods of `omega21.Client` as coroutines; `aclose` closes it. What
+`train`, `resume` and `watch` return is an iterator of events: in `Client` a generator, in
+`AsyncClient` an asynchronous context manager around an asynchronous iterator. `api` has the single
+HTTP calls, by noun: `api.runs`, `api.plans`, `api.shards`, `api.steps`, `api.checkpoints`,
+`api.inference`, `api.evaluations`, `api.server`, `api.legacy`. Neither loads torch.
+
+Every method raises only the [errors](#errors) at the end of this page. The messages that calls
+return (`RunState`, `StepRecord` and so on) are described with the [HTTP calls](http.md#messages).
 """
 
 _WIDTH = 88

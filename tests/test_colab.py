@@ -24,7 +24,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     folder = tmp_path_factory.mktemp("colab") / "data"
     with start_server(folder, "--threads", "1", token="secreto") as running:
         with Client(running.address, token="secreto") as client:
-            client.create_run("prueba", config=RunConfig(model=TINY))
+            client.api.runs.create("prueba", config=RunConfig(model=TINY))
         yield running
 
 

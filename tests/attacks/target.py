@@ -50,14 +50,14 @@ class Target:
         self.child = server.child_pid()
         shards = _shards()
         with self.owner() as owner:
-            owner.create_run(RUN, run_id=RUN_ID, config=CONFIG)
+            owner.api.runs.create(RUN, run_id=RUN_ID, config=CONFIG)
             for shard in shards:
-                owner.put_shard(shard.sha256, shard.body)
+                owner.api.shards.put(shard.sha256, shard.body)
             segment = make_segment(shards, **_SEGMENT)
-            owner.put_segment(RUN, 0, run_id=RUN_ID, segment=segment)
+            owner.api.plans.put_segment(RUN, 0, run_id=RUN_ID, segment=segment)
             # What the first step makes the process load is no attack's doing.
-            owner.advance(RUN, run_id=RUN_ID, to=1)
-            assert owner.steps(RUN, wait=25).steps
+            owner.api.runs.advance(RUN, run_id=RUN_ID, to=1)
+            assert owner.api.steps.read(RUN, wait=25).steps
 
     def owner(self) -> Client:
         """The owner's client, which tries again where that helps, as it always does."""
@@ -92,16 +92,16 @@ class Target:
             step = owner.status(RUN).step
             while not stop.is_set():
                 step += 1
-                owner.advance(RUN, run_id=RUN_ID, to=step)
-                assert [row.step for row in owner.steps(RUN, after=step - 1, wait=25).steps] == [
-                    step
-                ]
+                owner.api.runs.advance(RUN, run_id=RUN_ID, to=step)
+                assert [
+                    row.step for row in owner.api.steps.read(RUN, after=step - 1, wait=25).steps
+                ] == [step]
                 trained.release()
 
     def undisturbed(self, folder: Path) -> tuple[RunState, RunState]:
         """The run's state, and that of the same run on a server that nobody attacked."""
         with self.owner() as owner:
-            state = owner.run_state(RUN)
+            state = owner.api.runs.state(RUN)
         shards = _shards()
         with running(folder) as engine:
             engine.runs.create(RUN, RUN_ID, CONFIG)

@@ -54,15 +54,15 @@ def record_run(folder: Path) -> Recorded:
         start_server(folder / "data", "--device", "cpu", "--threads", "1") as server,
         Client(server.address) as client,
     ):
-        state = client.create_run(RUN, config=CONFIG)
+        state = client.api.runs.create(RUN, config=CONFIG)
         for shard in shards:
-            client.put_shard(shard.sha256, shard.body)
+            client.api.shards.put(shard.sha256, shard.body)
         segment = make_segment(shards, batch_size=4)
-        client.put_segment(RUN, 0, run_id=state.id, segment=segment)
-        client.advance(RUN, run_id=state.id, to=STEPS)
-        while client.steps(RUN, after=STEPS, wait=25, limit=1).durable_step < STEPS:
+        client.api.plans.put_segment(RUN, 0, run_id=state.id, segment=segment)
+        client.api.runs.advance(RUN, run_id=state.id, to=STEPS)
+        while client.api.steps.read(RUN, after=STEPS, wait=25, limit=1).durable_step < STEPS:
             pass  # a long poll each
-        client.record_evaluation(RUN, EVALUATION, run_id=state.id)
+        client.api.evaluations.record(RUN, EVALUATION, run_id=state.id)
         return record(server.address, RUN)
 
 

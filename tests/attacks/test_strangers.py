@@ -39,7 +39,7 @@ def test_two_thousand_requests_leave_the_owners_lines_and_no_5xx(target: Target)
     with target.owner() as owner:
         before = len(target.server.log)
         for number in range(OWNERS):
-            owner.missing_shards([f"{number:064x}"])
+            owner.api.shards.missing([f"{number:064x}"])
         replies = target.send_all(calls)
         written = target.server.log[before:]
         lines = owner.logs(lines=200).lines

@@ -40,7 +40,7 @@ def client(server: RunningServer) -> Iterator[Client]:
 def test_connecting_checks_who_answers(server: RunningServer, client: Client) -> None:
     info = client.connect()
     assert client.server_id == info.server_id
-    assert client.health().alive
+    assert client.api.legacy.health().alive
     with Client(server.address, token="wrong") as other, pytest.raises(Unauthorized):
         other.connect()
 
@@ -67,7 +67,7 @@ async def test_a_reply_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -
         AsyncClient(endless.address) as client,
     ):
         with pytest.raises(NotOmega21, match="more than 1000 bytes"):
-            await client.health()
+            await client.api.legacy.health()
 
 
 @pytest.mark.parametrize(
@@ -89,18 +89,18 @@ def test_what_is_no_address_is_refused_before_anything_is_sent(address: str, wor
 
 
 def test_inline_batches_and_what_they_leave(client: Client) -> None:
-    client.create_run("calls", config=tiny("calls").config())
+    client.api.runs.create("calls", config=tiny("calls").config())
     first = client.train_batch(BATCH, run="calls", epochs=3)
     assert (first.step, first.batch_size) == (3, 32)
     assert len(first.dendrites) == 16
     # The same key is the same request; another one trains again.
     again = client.train_batch(BATCH, run="calls", key="k" * 32)
     assert client.train_batch(BATCH, run="calls", key="k" * 32) == again
-    assert client.run_state("calls").step == again.step == 4
+    assert client.api.runs.state("calls").step == again.step == 4
 
-    assert [row.step for row in client.history("calls")] == [1, 2, 3, 4]
-    assert [row.step for row in client.history("calls", after=2)] == [3, 4]
-    (row,) = client.steps("calls", after=3, vectors=True).steps
+    assert [row.step for row in client.api.steps.history("calls")] == [1, 2, 3, 4]
+    assert [row.step for row in client.api.steps.history("calls", after=2)] == [3, 4]
+    (row,) = client.api.steps.read("calls", after=3, vectors=True).steps
     assert row.coherence is not None
     assert len(row.coherence) == 64
 
@@ -114,7 +114,7 @@ def test_inline_batches_and_what_they_leave(client: Client) -> None:
 
 
 def test_feedback(client: Client) -> None:
-    client.create_run("voice", config=tiny("voice").config())
+    client.api.runs.create("voice", config=tiny("voice").config())
     received = client.feedback([0.5] * 16, validated=True, run="voice")
     assert (received.estadisticas.recibido, received.estadisticas.exitoso) == (1, 1)
     with pytest.raises(InvalidRequest, match="at least 16"):
@@ -125,21 +125,21 @@ def test_feedback(client: Client) -> None:
 
 
 def test_runs_are_listed_paused_and_removed(client: Client) -> None:
-    state = client.create_run("managed", config=tiny("managed").config())
+    state = client.api.runs.create("managed", config=tiny("managed").config())
     assert "managed" in [run.run for run in client.runs()]
     assert client.pause("managed").paused
-    assert not client.resume("managed").paused
-    assert client.remove_run("managed").id == state.id
+    assert not client.unpause("managed").paused
+    assert client.remove("managed").id == state.id
     with pytest.raises(UnknownRun):
-        client.run_state("managed")
+        client.api.runs.state("managed")
     with pytest.raises(UnknownRun):
         client.status("managed")
     with pytest.raises(InvalidRequest, match="not a run name"):
-        client.run_state("../etc")
+        client.api.runs.state("../etc")
 
 
 def test_predictions_of_many_shards_are_those_of_one(client: Client) -> None:
-    client.create_run("compute", config=tiny("compute").config())
+    client.api.runs.create("compute", config=tiny("compute").config())
     client.train_batch(BATCH, run="compute")
     samples = generate("temporal", 2, range(2300), anomaly_percent=10)  # nine shards, two requests
     whole = client.predict("compute", samples.x)
@@ -151,12 +151,12 @@ def test_predictions_of_many_shards_are_those_of_one(client: Client) -> None:
     assert whole.dendrites.shape == (2300, 16)
     assert whole.coherence.shape == (2300, 64)
     np.testing.assert_allclose(part.anomaly_prob, whole.anomaly_prob[2200:], rtol=1e-4)
-    state = client.run_state("compute")
+    state = client.api.runs.state("compute")
     assert (state.step, state.plan_steps) == (1, 1)
 
 
 def test_an_evaluation_joins_the_scores_of_all_shards(client: Client) -> None:
-    client.create_run("scores", config=tiny("scores").config())
+    client.api.runs.create("scores", config=tiny("scores").config())
     samples = generate("neuronal", 2, range(2300), anomaly_percent=10)
     halves = [
         Samples(samples.x[:1000], samples.y[:1000]),
@@ -176,7 +176,7 @@ def test_an_evaluation_joins_the_scores_of_all_shards(client: Client) -> None:
 
 
 def test_bad_samples_are_named_and_change_nothing(client: Client) -> None:
-    client.create_run("careful", config=tiny("careful").config())
+    client.api.runs.create("careful", config=tiny("careful").config())
     bad = BATCH.x.copy()
     bad[3, 7] = np.nan
     narrow = Samples(BATCH.x[:, :1599], BATCH.y)
@@ -188,17 +188,17 @@ def test_bad_samples_are_named_and_change_nothing(client: Client) -> None:
         client.predict("careful", bad)
     with pytest.raises(InvalidSamples):
         client.evaluate("careful", Samples(BATCH.x, BATCH.y + 1))
-    assert client.run_state("careful").step == 0
+    assert client.api.runs.state("careful").step == 0
 
 
 def test_weights_are_saved_whole_and_checked(client: Client, tmp_path: Path) -> None:
-    client.create_run("weights", config=tiny("weights").config())
+    client.api.runs.create("weights", config=tiny("weights").config())
     client.train_batch(BATCH, run="weights")
     saved = client.download_weights("weights", tmp_path / "weights.safetensors")
     assert saved.step == 1
-    assert saved.sha256 == client.run_state("weights").weights_sha256
+    assert saved.sha256 == client.api.runs.state("weights").weights_sha256
     assert tensors_sha256(load_file(saved.path)) == saved.sha256
-    client.create_run("untrained", config=tiny("untrained").config())
+    client.api.runs.create("untrained", config=tiny("untrained").config())
     with pytest.raises(UnknownSegment, match="no results"):
         client.summary("untrained")
 

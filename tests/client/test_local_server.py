@@ -23,7 +23,7 @@ def test_it_serves_while_it_is_needed_and_then_no_more(
             assert client.connect().run == "default"
         assert server.log_path.exists()
     with Client(address, attempts=1) as client, pytest.raises(Unreachable):
-        client.health()
+        client.api.legacy.health()
     with pytest.raises(Unavailable, match="not been started"):
         _ = server.address
 

@@ -1,9 +1,12 @@
 """What the package offers, and when it loads it."""
 
+import inspect
 import subprocess
 import sys
+from collections.abc import Collection
 
 import omega21
+from omega21.client.api.endpoint import Endpoint
 from omega21.client.client import AsyncClient
 from omega21.client.sync import Client
 from omega21.protocol import errors
@@ -21,11 +24,30 @@ def test_another_name_is_an_attribute_error() -> None:
     assert not hasattr(omega21, "no_such_name")
 
 
-def test_the_synchronous_client_has_every_call_of_the_asynchronous_one() -> None:
-    calls = {name for name in vars(AsyncClient) if not name.startswith("_")}
-    # What is behind `predict` and `evaluate`, and what only an event loop needs.
-    internal = {"aclose", "compute_predictions", "compute_scores", "patient", "hurried"}
-    assert calls - internal <= set(dir(Client))
+def test_the_synchronous_client_has_every_method_of_the_asynchronous_one() -> None:
+    assert signatures(Client).items() >= signatures(AsyncClient, without={"aclose"}).items()
+    assert inspect.signature(Client) == inspect.signature(AsyncClient)
+
+
+def test_the_synchronous_calls_are_those_of_the_asynchronous_api() -> None:
+    ours = AsyncClient("http://127.0.0.1:9").api
+    with Client("http://127.0.0.1:9") as client:
+        nouns = {name: type(calls) for name, calls in vars(client.api).items() if name[0] != "_"}
+    expected = {name: calls for name, calls in vars(ours).items() if isinstance(calls, Endpoint)}
+
+    assert nouns.keys() == expected.keys()
+    assert len(nouns) == 9
+    for name, calls in expected.items():
+        assert signatures(nouns[name]) == signatures(type(calls)) != {}
+
+
+def signatures(cls: type, *, without: Collection[str] = ()) -> dict[str, inspect.Signature]:
+    """The public methods of a class itself, and what each takes and returns."""
+    return {
+        name: inspect.signature(member)
+        for name, member in vars(cls).items()
+        if inspect.isfunction(member) and name[0] != "_" and name not in without
+    }
 
 
 def test_the_package_alone_loads_nothing() -> None:

@@ -181,7 +181,7 @@ def checked_name(run: str) -> str:
 
 def _catch_up(client: Client, run: str) -> None:
     """Wait until a restarted server is where the run was."""
-    state = client.run_state(run)
+    state = client.api.runs.state(run)
     while state.state == "training":
-        client.steps(run, after=state.target - 1, wait=MAX_WAIT_SECONDS, limit=1)
-        state = client.run_state(run)
+        client.api.steps.read(run, after=state.target - 1, wait=MAX_WAIT_SECONDS, limit=1)
+        state = client.api.runs.state(run)

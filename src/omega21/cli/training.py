@@ -228,7 +228,7 @@ def train_segment(client: Client, job: Job, output: Output) -> Done:
     patience = job.patience if job.address else min(job.patience, _EMBEDDED_PATIENCE)
     pull = "never" if job.address is None and job.pull == "auto" else job.pull
     if job.finishing_only:
-        training = client.finish(
+        training = client.resume(
             job.order.run,
             workdir=job.workdir,
             patience=patience,

@@ -7,12 +7,14 @@ joined here, and count only when all of them were computed under the weights of 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import Final, TypeVar
 
 import anyio
 import numpy as np
 from numpy.typing import NDArray
 
+from omega21.client.api.api import Api
+from omega21.client.api.inference import MAX_OUTPUT_BYTES
 from omega21.client.http.decoding import step_of
 from omega21.client.store.summary import Evaluation, Scored
 from omega21.data.samples import Samples, as_samples, as_type
@@ -32,14 +34,10 @@ from omega21.protocol.plan import SamplesType
 from omega21.protocol.shards import SHARD_SAMPLES, Tensors, decode_shard, encode_shard
 from omega21.protocol.steps import EvaluateReply
 
-if TYPE_CHECKING:
-    from omega21.client.client import AsyncClient
-
 ALARM_PROBABILITY: Final = 0.5
 """A sample with a higher anomaly probability counts as found, as in the server's metrics."""
 
 _TRIES: Final = 3
-MAX_OUTPUT_BYTES: Final = 64 * 2**20
 _OUTPUTS: Final = {"anomaly_prob": (), "dendrites": (DENDRITES,), "coherence": (COHERENCE,)}
 """What a prediction consists of, and the shape of each for one sample."""
 
@@ -59,16 +57,16 @@ class Prediction:
     coherence: NDArray[np.float32]
 
 
-async def predict(client: "AsyncClient", run: str, *, x: NDArray[np.float32]) -> Prediction:
+async def predict(api: Api, run: str, *, x: NDArray[np.float32]) -> Prediction:
     """Compute outputs for x [n, 1600].
 
     Raises PlanUnfinished when training changed the weights between the parts
     again and again.
     """
-    names = [name async for name in _upload(client, ({"x": part} for part in _parts(x)))]
+    names = [name async for name in _upload(api, ({"x": part} for part in _parts(x)))]
 
     async def compute(group: Sequence[str]) -> tuple[int, dict[str, NDArray[np.generic]]]:
-        answer = await client.compute_predictions(run, group)
+        answer = await api.inference.predict(run, group)
         step = step_of(answer.headers)
         if step is None:
             raise InvalidReply(_("the reply does not name its step"))
@@ -112,7 +110,7 @@ def _check_count(found: int, expected: int) -> None:
 
 
 async def score(
-    client: "AsyncClient",
+    api: Api,
     run: str,
     *,
     blocks: Iterable[Samples],
@@ -131,12 +129,12 @@ async def score(
                 labels.append(y)
                 yield as_type(Samples(x, y), samples_type)
 
-    names = [name async for name in _upload(client, shards())]
+    names = [name async for name in _upload(api, shards())]
     if not names:
         raise InvalidSamples(_("there are no samples to evaluate"))
 
     async def compute(group: Sequence[str]) -> tuple[int, EvaluateReply]:
-        reply = await client.compute_scores(run, group)
+        reply = await api.inference.evaluate(run, group)
         return reply.step, reply
 
     step, replies = await _under_one_step(names, compute=compute)
@@ -181,14 +179,14 @@ def _parts(tensor: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
         yield tensor[start : start + SHARD_SAMPLES]
 
 
-async def _upload(client: "AsyncClient", shards: Iterable[Tensors]) -> AsyncIterator[str]:
+async def _upload(api: Api, shards: Iterable[Tensors]) -> AsyncIterator[str]:
     """Bring shards to the server, those that are not there, some at a time; yield their names."""
     waiting = iter(shards)
     while group := await anyio.to_thread.run_sync(_named, waiting):
         content = dict(group)
-        for name in await client.missing_shards(list(content)):
+        for name in await api.shards.missing(list(content)):
             body = await anyio.to_thread.run_sync(encode_shard, content[name])
-            await client.put_shard(name, body)
+            await api.shards.put(name, body)
         for (
             name,
             _count,

@@ -1,93 +1,211 @@
 """The same client for programs without an event loop: one runs in a background thread.
 
-Each method hands its arguments to the method of that name of `AsyncClient`, whose docstring says
-what it does, what it raises and what is on disk when it returns.
+Each method is the one of that name of `AsyncClient` or of its `api`, with the same signature: its
+docstring says what it does, what it raises and what is on disk when it returns.
 """
 
-from collections.abc import (
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Generator,
-    Iterable,
-    Iterator,
-    Sequence,
-)
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator
 from contextlib import ExitStack
-from functools import partial
-from pathlib import Path
+from functools import partial, wraps
 from types import TracebackType
-from typing import ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
-import numpy as np
-from anyio.from_thread import start_blocking_portal
-from numpy.typing import NDArray
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from omega21.client.api.api import Api
+from omega21.client.api.checkpoints import Checkpoints
+from omega21.client.api.evaluations import Evaluations
+from omega21.client.api.inference import Inference
+from omega21.client.api.legacy import Legacy
+from omega21.client.api.plans import Plans
+from omega21.client.api.runs import Runs
+from omega21.client.api.server import Server
+from omega21.client.api.shards import Shards
+from omega21.client.api.steps import Steps
 from omega21.client.client import AsyncClient
 from omega21.client.events import Event
-from omega21.client.http.transport import TIMEOUT_SECONDS, Link
+from omega21.client.http.transport import Link
 from omega21.client.http.usage import Traffic
-from omega21.client.inference import Prediction
-from omega21.client.loggers import LoggerChoice
-from omega21.client.store.checkpoints import HeldCheckpoint
-from omega21.client.store.summary import Evaluation, Summary
-from omega21.client.training.checkpoint_download import Pull
-from omega21.client.training.request import TrainRequest
 from omega21.client.training.stream import EventStream
-from omega21.client.verify import Verified
-from omega21.client.weights import SavedWeights
-from omega21.data.samples import Samples
-from omega21.protocol.checkpoints import CheckpointStored, RestoreCheckpoint
-from omega21.protocol.evaluations import EvaluationRow
-from omega21.protocol.legacy import (
-    Diagnosis,
-    FeedbackReceived,
-    Health,
-    Info,
-    Metrics,
-    Status,
-    Trained,
-)
-from omega21.protocol.logs import LogLines
-from omega21.protocol.names import DEFAULT_RUN
-from omega21.protocol.plan import Plan, SamplesType, Segment, SegmentStored
-from omega21.protocol.runs import RunConfig, RunRemoved, RunState, RunSummary
-from omega21.protocol.shards import ShardStored
-from omega21.protocol.steps import MAX_ROWS, StepRecord, StepsReply
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+_Async = TypeVar("_Async")
 
 
-class Client:
-    """One server, asked synchronously; use it in a `with` block, or call `close`.
+class _Sync(Generic[_Async]):
+    """An asynchronous object, and the event loop of another thread that its methods run in."""
 
-    Methods may be called from any thread, each call waits for its own reply.
+    def __init__(self, of: _Async, portal: BlockingPortal) -> None:
+        self._of = of
+        self._portal = portal
+
+
+def _waiting(
+    method: Callable[Concatenate[_Async, _P], Awaitable[_T]],
+) -> Callable[Concatenate[_Sync[_Async], _P], _T]:
+    """Make of a coroutine method one that waits for its result."""
+
+    @wraps(method)
+    def call(self: _Sync[_Async], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        return self._portal.call(partial(method, self._of, *args, **kwargs))
+
+    return call
+
+
+def _iterating(
+    method: Callable[Concatenate[_Async, _P], AsyncIterator[_T]],
+) -> Callable[Concatenate[_Sync[_Async], _P], Iterator[_T]]:
+    """Make of an asynchronous generator method a generator method."""
+
+    @wraps(method)
+    def call(self: _Sync[_Async], /, *args: _P.args, **kwargs: _P.kwargs) -> Iterator[_T]:
+        items = method(self._of, *args, **kwargs)
+        try:
+            while (item := self._portal.call(_next, items)) is not None:
+                yield item
+        finally:
+            self._portal.call(_close, items)
+
+    return call
+
+
+def _streaming(
+    method: Callable[Concatenate[_Async, _P], EventStream],
+) -> Callable[Concatenate[_Sync[_Async], _P], Generator[Event, None, None]]:
+    """Make of a method that returns a stream one that yields its events; the last one is `Done`.
+
+    Closing the generator, or an exception in the loop over it, stops the client's part and lets go
+    of the run folder; the server goes on to its target.
     """
 
-    def __init__(
-        self,
-        address: str,
-        *,
-        token: str | None = None,
-        proof_needed: bool = False,
-        timeout: float = TIMEOUT_SECONDS,
-        attempts: int = 5,
-        ca: Path | None = None,
-        on_connect: Callable[[Info], None] | None = None,
-    ) -> None:
-        self._client = AsyncClient(
-            address,
-            token=token,
-            proof_needed=proof_needed,
-            timeout=timeout,
-            attempts=attempts,
-            ca=ca,
-            on_connect=on_connect,
-        )
+    @wraps(method)
+    def call(
+        self: _Sync[_Async], /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> Generator[Event, None, None]:
+        stream = method(self._of, *args, **kwargs)
+        with self._portal.wrap_async_context_manager(stream) as events:
+            while (event := self._portal.call(_next, events)) is not None:
+                yield event
+
+    return call
+
+
+def _constructed_as(
+    _cls: Callable[_P, Any],
+) -> Callable[[Callable[..., None]], Callable[Concatenate[Any, _P], None]]:
+    """Give a constructor the signature of another class."""
+
+    def same(init: Callable[..., None]) -> Callable[Concatenate[Any, _P], None]:
+        return wraps(_cls.__init__)(init)
+
+    return same
+
+
+class SyncServer(_Sync[Server]):
+    """See `api.server`."""
+
+    logs = _waiting(Server.logs)
+    probe_link = _waiting(Server.probe_link)
+
+
+class SyncRuns(_Sync[Runs]):
+    """See `api.runs`."""
+
+    create = _waiting(Runs.create)
+    state = _waiting(Runs.state)
+    all = _waiting(Runs.all)
+    advance = _waiting(Runs.advance)
+    pause = _waiting(Runs.pause)
+    unpause = _waiting(Runs.unpause)
+    remove = _waiting(Runs.remove)
+
+
+class SyncPlans(_Sync[Plans]):
+    """See `api.plans`."""
+
+    get = _waiting(Plans.get)
+    put_segment = _waiting(Plans.put_segment)
+
+
+class SyncShards(_Sync[Shards]):
+    """See `api.shards`."""
+
+    put = _waiting(Shards.put)
+    missing = _waiting(Shards.missing)
+
+
+class SyncSteps(_Sync[Steps]):
+    """See `api.steps`."""
+
+    read = _waiting(Steps.read)
+    history = _iterating(Steps.history)
+
+
+class SyncCheckpoints(_Sync[Checkpoints]):
+    """See `api.checkpoints`."""
+
+    download = _waiting(Checkpoints.download)
+    put_part = _waiting(Checkpoints.put_part)
+    restore = _waiting(Checkpoints.restore)
+
+
+class SyncInference(_Sync[Inference]):
+    """See `api.inference`."""
+
+    predict = _waiting(Inference.predict)
+    evaluate = _waiting(Inference.evaluate)
+
+
+class SyncEvaluations(_Sync[Evaluations]):
+    """See `api.evaluations`."""
+
+    record = _waiting(Evaluations.record)
+    read = _waiting(Evaluations.read)
+
+
+class SyncLegacy(_Sync[Legacy]):
+    """See `api.legacy`."""
+
+    health = _waiting(Legacy.health)
+    info = _waiting(Legacy.info)
+    status = _waiting(Legacy.status)
+    metrics = _waiting(Legacy.metrics)
+    diagnose = _waiting(Legacy.diagnose)
+    train_batch = _waiting(Legacy.train_batch)
+    feedback = _waiting(Legacy.feedback)
+
+
+class SyncApi(_Sync[Api]):
+    """The calls of one server, by noun; see `Api`."""
+
+    def __init__(self, of: Api, portal: BlockingPortal) -> None:
+        super().__init__(of, portal)
+        self.server = SyncServer(of.server, portal)
+        self.runs = SyncRuns(of.runs, portal)
+        self.plans = SyncPlans(of.plans, portal)
+        self.shards = SyncShards(of.shards, portal)
+        self.steps = SyncSteps(of.steps, portal)
+        self.checkpoints = SyncCheckpoints(of.checkpoints, portal)
+        self.inference = SyncInference(of.inference, portal)
+        self.evaluations = SyncEvaluations(of.evaluations, portal)
+        self.legacy = SyncLegacy(of.legacy, portal)
+
+
+class Client(_Sync[AsyncClient]):
+    """One server, asked synchronously; use it in a `with` block, or call `close`.
+
+    It is constructed as `AsyncClient` is. Methods may be called from any thread, each call waits
+    for its own reply.
+    """
+
+    @_constructed_as(AsyncClient)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        client = AsyncClient(*args, **kwargs)
         self._held = ExitStack()
-        self._portal = self._held.enter_context(start_blocking_portal("asyncio"))
-        self._held.callback(self._portal.call, self._client.aclose)
+        super().__init__(client, self._held.enter_context(start_blocking_portal("asyncio")))
+        self._held.callback(self._portal.call, client.aclose)
+        self.api = SyncApi(client.api, self._portal)
 
     def __enter__(self) -> Self:
         return self
@@ -107,258 +225,55 @@ class Client:
     @property
     def address(self) -> str:
         """Where the server is."""
-        return self._client.address
+        return self._of.address
 
     @property
     def server_id(self) -> str | None:
         """Which server it is, once connected."""
-        return self._client.server_id
+        return self._of.server_id
 
     @property
     def sends_token(self) -> bool:
         """See `AsyncClient.sends_token`."""
-        return self._client.sends_token
+        return self._of.sends_token
 
     @property
     def traffic(self) -> Traffic:
         """Requests and bytes so far."""
-        return self._client.traffic
+        return self._of.traffic
 
     @property
     def link(self) -> Link:
         """Whether the server is reached."""
-        return self._client.link
+        return self._of.link
 
-    def connect(self) -> Info:
-        """See `AsyncClient.connect`."""
-        return self._call(self._client.connect)
-
-    def health(self) -> Health:
-        """See `AsyncClient.health`."""
-        return self._call(self._client.health)
-
-    def info(self, run: str = DEFAULT_RUN) -> Info:
-        """See `AsyncClient.info`."""
-        return self._call(self._client.info, run)
-
-    def status(self, run: str = DEFAULT_RUN) -> Status:
-        """See `AsyncClient.status`."""
-        return self._call(self._client.status, run)
-
-    def metrics(self, run: str = DEFAULT_RUN) -> Metrics:
-        """See `AsyncClient.metrics`."""
-        return self._call(self._client.metrics, run)
-
-    def diagnose(self, run: str = DEFAULT_RUN) -> Diagnosis:
-        """See `AsyncClient.diagnose`."""
-        return self._call(self._client.diagnose, run)
-
-    def logs(self, lines: int = 1000) -> LogLines:
-        """See `AsyncClient.logs`."""
-        return self._call(self._client.logs, lines)
-
-    def train_batch(
-        self, samples: Samples, *, run: str = DEFAULT_RUN, epochs: int = 1, key: str | None = None
-    ) -> Trained:
-        """See `AsyncClient.train_batch`."""
-        return self._call(self._client.train_batch, samples, run=run, epochs=epochs, key=key)
-
-    def feedback(
-        self,
-        adjustments: Sequence[float],
-        *,
-        validated: bool,
-        run: str = DEFAULT_RUN,
-        key: str | None = None,
-    ) -> FeedbackReceived:
-        """See `AsyncClient.feedback`."""
-        return self._call(self._client.feedback, adjustments, validated=validated, run=run, key=key)
-
-    def create_run(
-        self, run: str, *, run_id: str | None = None, config: RunConfig | None = None
-    ) -> RunState:
-        """See `AsyncClient.create_run`."""
-        return self._call(self._client.create_run, run, run_id=run_id, config=config)
-
-    def run_state(self, run: str) -> RunState:
-        """See `AsyncClient.run_state`."""
-        return self._call(self._client.run_state, run)
-
-    def runs(self) -> tuple[RunSummary, ...]:
-        """See `AsyncClient.runs`."""
-        return self._call(self._client.runs)
-
-    def remove_run(self, run: str, *, run_id: str | None = None) -> RunRemoved:
-        """See `AsyncClient.remove_run`."""
-        return self._call(self._client.remove_run, run, run_id=run_id)
-
-    def pause(self, run: str) -> RunSummary:
-        """See `AsyncClient.pause`."""
-        return self._call(self._client.pause, run)
-
-    def resume(self, run: str) -> RunSummary:
-        """See `AsyncClient.resume`."""
-        return self._call(self._client.resume, run)
-
-    def plan(self, run: str) -> Plan:
-        """See `AsyncClient.plan`."""
-        return self._call(self._client.plan, run)
-
-    def put_segment(self, run: str, number: int, *, run_id: str, segment: Segment) -> SegmentStored:
-        """See `AsyncClient.put_segment`."""
-        return self._call(self._client.put_segment, run, number, run_id=run_id, segment=segment)
-
-    def advance(self, run: str, *, run_id: str, to: int) -> RunSummary:
-        """See `AsyncClient.advance`."""
-        return self._call(self._client.advance, run, run_id=run_id, to=to)
-
-    def steps(
-        self,
-        run: str,
-        *,
-        after: int = 0,
-        wait: float = 0.0,
-        gather: float = 0.0,
-        limit: int = MAX_ROWS,
-        vectors: bool = False,
-    ) -> StepsReply:
-        """See `AsyncClient.steps`."""
-        return self._call(
-            self._client.steps,
-            run,
-            after=after,
-            wait=wait,
-            gather=gather,
-            limit=limit,
-            vectors=vectors,
-        )
-
-    def history(self, run: str, *, after: int = 0) -> Iterator[StepRecord]:
-        """See `AsyncClient.history`."""
-        rows = self._client.history(run, after=after)
-        try:
-            while (row := self._call(_next, rows)) is not None:
-                yield row
-        finally:
-            self._call(rows.aclose)
-
-    def put_shard(self, sha256: str, body: bytes) -> ShardStored:
-        """See `AsyncClient.put_shard`."""
-        return self._call(self._client.put_shard, sha256, body)
-
-    def missing_shards(self, shards: Sequence[str]) -> list[str]:
-        """See `AsyncClient.missing_shards`."""
-        return self._call(self._client.missing_shards, shards)
-
-    def predict(self, run: str, x: NDArray[np.float32]) -> Prediction:
-        """See `AsyncClient.predict`."""
-        return self._call(self._client.predict, run, x)
-
-    def evaluate(
-        self,
-        run: str,
-        samples: Samples | Iterable[Samples],
-        *,
-        samples_type: SamplesType = "float32",
-    ) -> Evaluation:
-        """See `AsyncClient.evaluate`."""
-        return self._call(self._client.evaluate, run, samples, samples_type=samples_type)
-
-    def record_evaluation(self, run: str, evaluation: Evaluation, *, run_id: str) -> EvaluationRow:
-        """See `AsyncClient.record_evaluation`."""
-        return self._call(self._client.record_evaluation, run, evaluation, run_id=run_id)
-
-    def evaluations(self, run: str, *, after: int = 0) -> tuple[EvaluationRow, ...]:
-        """See `AsyncClient.evaluations`."""
-        return self._call(self._client.evaluations, run, after=after)
-
-    def download_weights(self, run: str, path: Path) -> SavedWeights:
-        """See `AsyncClient.download_weights`."""
-        return self._call(self._client.download_weights, run, path)
-
-    def pull_checkpoint(self, run: str, folder: Path) -> HeldCheckpoint:
-        """See `AsyncClient.pull_checkpoint`."""
-        return self._call(self._client.pull_checkpoint, run, folder)
-
-    def put_upload_part(self, run: str, sha256: str, piece: bytes) -> CheckpointStored:
-        """See `AsyncClient.put_upload_part`."""
-        return self._call(self._client.put_upload_part, run, sha256, piece)
-
-    def restore_checkpoint(self, run: str, request: RestoreCheckpoint) -> RunState:
-        """See `AsyncClient.restore_checkpoint`."""
-        return self._call(self._client.restore_checkpoint, run, request)
-
-    def train(
-        self,
-        order: TrainRequest,
-        *,
-        workdir: Path | None = None,
-        patience: float = 600.0,
-        pull: Pull = "never",
-        loggers: Sequence[LoggerChoice] = (),
-    ) -> Generator[Event, None, None]:
-        """Yield the events of a training; see `AsyncClient.train`.
-
-        The last one is `Done`. Closing the generator, or an exception in the loop over it, stops
-        the client's part and lets go of the run folder; the server goes on to its target.
-        """
-        training = self._client.train(
-            order, workdir=workdir, patience=patience, pull=pull, loggers=loggers
-        )
-        yield from self._events(training)
-
-    def finish(
-        self,
-        run: str,
-        *,
-        workdir: Path | None = None,
-        patience: float = 600.0,
-        pull: Pull = "never",
-        loggers: Sequence[LoggerChoice] = (),
-    ) -> Generator[Event, None, None]:
-        """Finish what was begun of a run, from its folder alone, yielding events as `train`.
-
-        Onto a server that does not have the run, it is restored from the folder's checkpoint, or
-        computed again from its first step, whichever is the shorter way. Raises RunFolderConflict
-        when there is nothing to finish.
-        """
-        training = self._client.finish(
-            run, workdir=workdir, patience=patience, pull=pull, loggers=loggers
-        )
-        yield from self._events(training)
-
-    def watch(
-        self, run: str, *, workdir: Path | None = None, patience: float = 600.0
-    ) -> Generator[Event, None, None]:
-        """Yield the events of a run that another program trains; see `AsyncClient.watch`."""
-        watching = self._client.watch(run, workdir=workdir, patience=patience)
-        yield from self._events(watching)
-
-    def _events(self, training: EventStream) -> Generator[Event, None, None]:
-        with self._portal.wrap_async_context_manager(training) as events:
-            while (event := self._call(_next, events)) is not None:
-                yield event
-
-    def verify(
-        self,
-        run: str,
-        *,
-        workdir: Path | None = None,
-        from_step: int = 1,
-        tell: Callable[[str], None] | None = None,
-    ) -> Verified:
-        """See `AsyncClient.verify`."""
-        return self._call(self._client.verify, run, workdir=workdir, from_step=from_step, tell=tell)
-
-    def summary(self, run: str) -> Summary:
-        """See `AsyncClient.summary`."""
-        return self._call(self._client.summary, run)
-
-    def _call(
-        self, function: Callable[_P, Awaitable[_T]], *args: _P.args, **kwargs: _P.kwargs
-    ) -> _T:
-        return self._portal.call(partial(function, *args, **kwargs))
+    connect = _waiting(AsyncClient.connect)
+    info = _waiting(AsyncClient.info)
+    status = _waiting(AsyncClient.status)
+    metrics = _waiting(AsyncClient.metrics)
+    diagnose = _waiting(AsyncClient.diagnose)
+    logs = _waiting(AsyncClient.logs)
+    runs = _waiting(AsyncClient.runs)
+    pause = _waiting(AsyncClient.pause)
+    unpause = _waiting(AsyncClient.unpause)
+    remove = _waiting(AsyncClient.remove)
+    summary = _waiting(AsyncClient.summary)
+    train = _streaming(AsyncClient.train)
+    resume = _streaming(AsyncClient.resume)
+    watch = _streaming(AsyncClient.watch)
+    verify = _waiting(AsyncClient.verify)
+    train_batch = _waiting(AsyncClient.train_batch)
+    feedback = _waiting(AsyncClient.feedback)
+    predict = _waiting(AsyncClient.predict)
+    evaluate = _waiting(AsyncClient.evaluate)
+    download_weights = _waiting(AsyncClient.download_weights)
+    pull_checkpoint = _waiting(AsyncClient.pull_checkpoint)
 
 
 async def _next(items: AsyncIterator[_T]) -> _T | None:
     return await anext(items, None)
+
+
+async def _close(items: AsyncIterator[object]) -> None:
+    if isinstance(items, AsyncGenerator):
+        await items.aclose()

@@ -10,11 +10,12 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import anyio
 from anyio.to_thread import run_sync
 
+from omega21.client.api.api import Api
 from omega21.client.concurrency import together
 from omega21.client.events import Event, StepsDone
 from omega21.client.store.checkpoints import HeldCheckpoint, find_checkpoint
@@ -28,9 +29,6 @@ from omega21.protocol.errors import NotReproduced, OmegaError, RunFolderConflict
 from omega21.protocol.plan import PlanIndex, plan_steps
 from omega21.protocol.runs import Environment, RunState
 from omega21.protocol.steps import StepRecord
-
-if TYPE_CHECKING:
-    from omega21.client.client import AsyncClient
 
 PATIENCE: Final = 600.0
 
@@ -58,18 +56,18 @@ def recorded_environment(run: str, workdir: Path | None = None) -> Environment |
 
 
 class Verification:
-    """Executes one run again on the server of a client."""
+    """Executes one run again on a server."""
 
     def __init__(
         self,
-        client: "AsyncClient",
+        api: Api,
         run: str,
         *,
         workdir: Path | None,
         from_step: int,
         tell: Callable[[str], None] | None,
     ) -> None:
-        self._client = client.patient(PATIENCE)
+        self._api = api.patient(PATIENCE)
         self._path = run_folder_path(run, workdir)
         self._from_step = from_step
         self._tell = tell or _say_nothing
@@ -82,7 +80,7 @@ class Verification:
         Raises NotReproduced, naming the first step that differs, and RunFolderConflict when there
         is nothing to compare with.
         """
-        await self._client.connect()
+        await self._api.connect()
         with await run_sync(RunFolder.open, self._path) as original:
             last = min(original.results.last_step, plan_steps(original.segments))
             if last < max(self._from_step, 1):
@@ -114,20 +112,20 @@ class Verification:
     async def _execute(
         self, original: RunFolder, copy: RunFolder, *, held: HeldCheckpoint | None, last: int
     ) -> RunState:
-        client, record = self._client, copy.record
-        state = await client.create_run(record.run, run_id=record.id, config=record.config)
+        api, record = self._api, copy.record
+        state = await api.runs.create(record.run, run_id=record.id, config=record.config)
         first_steps = PlanIndex(copy.segments).first_steps
         uploads = []
         for number in range(len(copy.segments)):
             if first_steps[number] <= last:
-                upload = SegmentUpload(client, copy, number=number, emit=_ignore)
+                upload = SegmentUpload(api, copy, number=number, emit=_ignore)
                 await upload.prepare()
                 await upload.announce()
                 uploads.append(upload)
         if held is not None:
             pieces = held.pieces(run_id=record.id)
-            state = await send_checkpoint(client, record.run, run_id=record.id, pieces=pieces)
-        await client.advance(record.run, run_id=record.id, to=last)
+            state = await send_checkpoint(api, record.run, run_id=record.id, pieces=pieces)
+        await api.runs.advance(record.run, run_id=record.id, to=last)
 
         async def compare(event: Event) -> None:
             if isinstance(event, StepsDone):
@@ -135,7 +133,7 @@ class Verification:
                 self._tell_tenth(event.rows[-1].step, last)
 
         following = ResultsPoller(
-            client, copy, last_step=last, gather=GATHER_SECONDS_LOCAL, emit=compare
+            api, copy, last_step=last, gather=GATHER_SECONDS_LOCAL, emit=compare
         )
 
         async def upload_all() -> None:
@@ -147,7 +145,7 @@ class Verification:
             following.uploaded = True
 
         await together(upload_all, following.run)
-        return await client.run_state(record.run)
+        return await api.runs.state(record.run)
 
     def _tell_tenth(self, step: int, last: int) -> None:
         if 10 * step // last > self._tenths:
@@ -173,7 +171,7 @@ class Verification:
         if not original.record.config.deterministic:
             return _("the run gave up equal bits for speed (--fast)")
         before = in_force(original.results.environments(), step)
-        now = (await self._client.run_state(self._copy_name)).environments
+        now = (await self._api.runs.state(self._copy_name)).environments
         here = in_force(now, step)
         if before is None or here is None:
             return _("the conditions that the run was computed under are not known")
@@ -204,7 +202,7 @@ class Verification:
         """Remove the copy; a server that is gone keeps it, which is said."""
         record = copy.record
         try:
-            await self._client.remove_run(record.run, run_id=record.id)
+            await self._api.runs.remove(record.run, run_id=record.id)
         except UnknownRun:
             pass  # it was never made
         except OmegaError as error:

@@ -7,11 +7,12 @@ included, and only what is newer is asked of the server. Nothing is written, her
 from contextlib import ExitStack
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import anyio
 from anyio.to_thread import run_sync
 
+from omega21.client.api.api import Api
 from omega21.client.concurrency import together
 from omega21.client.events import (
     Connected,
@@ -23,6 +24,7 @@ from omega21.client.events import (
     UploadProgress,
 )
 from omega21.client.http.address import is_loopback
+from omega21.client.remote_summary import remote_summary
 from omega21.client.run_reader import StoredRun, open_stored_run
 from omega21.client.store.run_folder import run_folder_path
 from omega21.client.store.summary import Evaluation
@@ -38,9 +40,6 @@ from omega21.protocol.plan import PlanIndex, Segment, plan_steps
 from omega21.protocol.runs import RunState
 from omega21.protocol.steps import MAX_WAIT_SECONDS
 
-if TYPE_CHECKING:
-    from omega21.client.client import AsyncClient
-
 FIRST_ROWS: Final = 5000
 """Most results of before that are asked of a server: five requests. A folder's are read whole."""
 
@@ -53,39 +52,36 @@ _LOOK_SECONDS: Final = 0.5
 class Watching(EventStream):
     """Events of a run as it is and as it goes on, up to `Done`; nothing may be planned yet."""
 
-    def __init__(
-        self, client: "AsyncClient", run: str, *, workdir: Path | None, patience: float
-    ) -> None:
-        super().__init__(client, patience=patience)
+    def __init__(self, api: Api, run: str, *, workdir: Path | None, patience: float) -> None:
+        super().__init__(api, patience=patience)
         self._run_name = run
         self._workdir = workdir
         self._stored: StoredRun | None = None
         self._evaluation: Evaluation | None = None
-        local = is_loopback(client.address)
+        local = is_loopback(api.address)
         self._gather = GATHER_SECONDS_LOCAL if local else GATHER_SECONDS
         self._pause = STATUS_POLL_SECONDS_LOCAL if local else STATUS_POLL_SECONDS
 
-    async def _produce(self, patient: "AsyncClient") -> None:
-        first = self._client.hurried(self._patience)
+    async def _produce(self, patient: Api) -> None:
+        first = self._api.hurried(self._patience)
         info = await first.connect()
-        self._client.server_id = patient.server_id = info.server_id
-        await self._emit(Connected(self._client.address, info))
-        state = await first.run_state(self._run_name)
-        self._client = patient
+        await self._emit(Connected(self._api.address, info))
+        state = await first.runs.state(self._run_name)
+        self._api = patient
         with ExitStack() as held:
             segments = await self._planned()
             self._stored = self._open_folder(state, held)
             await self._watch(segments)
 
     def _hint(self) -> str | None:
-        if self._client.server_id is None:
+        if not self._was_reached:
             return None
         return _("the run keeps training in the background; look again with: omega21 watch")
 
     async def _planned(self) -> tuple[Segment, ...]:
         """Wait until something is planned, and return the plan."""
         while True:
-            plan = await self._client.plan(self._run_name)
+            plan = await self._api.plans.get(self._run_name)
             if plan.segments:
                 return plan.segments
             await anyio.sleep(self._pause)
@@ -98,9 +94,9 @@ class Watching(EventStream):
         return stored if stored.record.id == state.id else None
 
     async def _watch(self, segments: tuple[Segment, ...]) -> None:
-        client, run = self._client, self._run_name
+        api, run = self._api, self._run_name
         first = PlanIndex(segments).first_steps[-1]
-        state = await client.run_state(run)
+        state = await api.runs.state(run)
         ready = RunReady(
             how="watched",
             run=run,
@@ -112,7 +108,7 @@ class Watching(EventStream):
             position=state,
         )
         await self._emit(ready)
-        pulse = StatusPoller(client, run, emit=self._emit)
+        pulse = StatusPoller(api, run, emit=self._emit)
         pulse.begin()
         over = anyio.Event()
 
@@ -137,7 +133,7 @@ class Watching(EventStream):
         """Tell results until the run is at its end. Raises when it stopped for good before."""
         state = ""
         while True:
-            reply = await self._client.steps(
+            reply = await self._api.steps.read(
                 self._run_name,
                 after=after,
                 wait=MAX_WAIT_SECONDS if after < ready.last_step else 0.0,
@@ -160,10 +156,10 @@ class Watching(EventStream):
         """Tell how much of the segment's samples the server has, until it has all of them."""
         number = None
         while not over.is_set():
-            state = await self._client.run_state(self._run_name)
+            state = await self._api.runs.state(self._run_name)
             missing = set(state.waiting_for)
             if not segment.is_whole or missing:
-                plan = await self._client.plan(self._run_name)
+                plan = await self._api.plans.get(self._run_name)
                 number = len(plan.segments) - 1 if number is None else number
                 segment = plan.segments[number]
             there = sum(ref.samples for ref in segment.shards if ref.sha256 not in missing)
@@ -193,7 +189,7 @@ class Watching(EventStream):
         """Tell the newest evaluation that the training program recorded on the server."""
         names = {field.name for field in fields(Evaluation)}
         newest, number = None, 0
-        while rows := await self._client.evaluations(self._run_name, after=number):
+        while rows := await self._api.evaluations.read(self._run_name, after=number):
             newest, number = rows[-1], rows[-1].number
         if newest is not None and newest.step >= ready.first_step:
             self._evaluation = Evaluation(**newest.model_dump(include=names))
@@ -209,7 +205,7 @@ class Watching(EventStream):
         if self._stored is None:
             await self._tell_recorded(ready)
         found = self._evaluation
-        summary = await self._client.summary(self._run_name)
+        summary = await remote_summary(self._api, self._run_name)
         if found is not None:
             summary = replace(
                 summary,
@@ -220,5 +216,5 @@ class Watching(EventStream):
             )
         elif self._stored is not None:
             summary = replace(summary, validation_samples=self._stored.record.validation)
-        state = await self._client.run_state(self._run_name)
+        state = await self._api.runs.state(self._run_name)
         await self._emit(Done(summary, state, found))

@@ -11,8 +11,8 @@ import anyio
 import httpx
 import numpy as np
 
+from omega21.client.api.api import Api
 from omega21.client.http.decoding import announced_bytes, check_room, step_of, too_long
-from omega21.client.http.transport import Request, Transport
 from omega21.data.durable import naming, open_private, put_in_place, sync_file
 from omega21.language import _
 from omega21.protocol.checkpoints import MAX_HEADER_BYTES, MAX_TENSORS
@@ -31,22 +31,16 @@ class SavedWeights:
     sha256: str
 
 
-async def download_weights(transport: Transport, run: str, *, path: Path) -> SavedWeights:
+async def download_weights(api: Api, run: str, *, path: Path) -> SavedWeights:
     """Save the weights after the last step applied; checked and on disk when it returns.
 
     Raises NotOmega21 when what arrives does not have the digest that it came with, and
     InvalidCheckpoint when it holds no weights.
     """
-    call = Request(
-        method="GET",
-        path=f"/runs/{run}/checkpoint",
-        query={"part": "weights"},
-        headers={"Accept-Encoding": "identity"},
-    )
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
         with closing(_Arriving(temporary)) as arriving:
-            headers = await transport.download(lambda: call, arriving)
+            headers = await api.checkpoints.download(run, arriving, part="weights")
         step = step_of(headers)
         found = await anyio.to_thread.run_sync(tensors_sha256_of, temporary)
         named = headers.get("ETag", "").strip('"')

@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 from omega21 import AsyncClient
+from omega21.client.api.api import Api
 from omega21.client.events import Event, LinkLost, LinkRestored, RunReady
 from omega21.client.http.retry import RetryRules
 from omega21.protocol.errors import (
@@ -121,7 +122,7 @@ def proxy(server: RunningServer, tmp_path_factory: pytest.TempPathFactory) -> It
 
 def through(proxy: Nginx, server: RunningServer, path: str = "") -> AsyncClient:
     client = AsyncClient(proxy.address + path, token=server.token, ca=proxy.ca)
-    client.transport = client.transport.with_rules(QUICK)
+    client.api = Api(client.api.transport.with_rules(QUICK))
     return client
 
 
@@ -261,7 +262,7 @@ async def test_a_month_that_is_used_up_ends_the_waiting_and_not_the_run(
             with pytest.raises(TunnelLimit, match="nothing is lost"):
                 await train_until_ready(client, lambda: proxy.restart(locations=used_up))
             proxy.restart(locations="")
-            async with client.finish("month", workdir=tmp_path) as training:
+            async with client.resume("month", workdir=tmp_path) as training:
                 events = [event async for event in training]
 
     assert done(events).summary.weights_sha256 == calm

@@ -29,7 +29,7 @@ async def test_both_sides_count_the_same(server: RunningServer) -> None:
     async with through_tunnel(server) as client:
         first = (await client.status()).traffic
         sent, got = client.traffic.bytes_sent, client.traffic.bytes_received
-        await client.missing_shards([f"{number:064x}" for number in range(2000)])
+        await client.api.shards.missing([f"{number:064x}" for number in range(2000)])
         before_last = client.traffic.bytes_received
         async with AsyncClient(server.address, token=server.token) as direct:
             second = (await direct.status()).traffic
@@ -44,10 +44,10 @@ async def test_both_sides_count_the_same(server: RunningServer) -> None:
 
 async def test_it_is_kept_by_host_and_goes_on_with_the_next_client(server: RunningServer) -> None:
     async with through_tunnel(server) as client:
-        await client.health()
-        await client.health()
+        await client.api.legacy.health()
+        await client.api.legacy.health()
     async with through_tunnel(server) as client:
-        await client.health()
+        await client.api.legacy.health()
     counted = TrafficLedger(default_path()).read(HOST)
     assert counted.requests == 3
     assert counted.bytes_in > 3 * 50

@@ -70,7 +70,7 @@ async def test_a_float16_run_is_recorded_and_comes_to_the_same_bits_again(
             assert ready.segment.samples_type == "float16"
             assert done(events).evaluation is not None
             rows.append(stored(tmp_path / name))
-            plan = await client.plan(name)
+            plan = await client.api.plans.get(name)
             names.append([ref.sha256 for ref in plan.segments[0].shards])
             assert plan.segments[0].samples_type == "float16"
         whole = await train(client, tiny("whole", epochs=2), workdir=tmp_path)
@@ -204,7 +204,7 @@ async def test_a_budget_chooses_float16_and_the_run_says_so(
         order = tiny("thrifty", samples=600, validation=0, budget=2_000_000)
         events = await train(client, order, workdir=tmp_path)
         assert client.traffic.bytes_sent + client.traffic.bytes_received < 2_000_000
-        plan = await client.plan("thrifty")
+        plan = await client.api.plans.get("thrifty")
         assert plan.segments[0].samples_type == "float16"
         # The next segment chooses anew.
         more = await train(client, tiny("thrifty", samples=100, validation=0), workdir=tmp_path)
@@ -222,7 +222,7 @@ async def test_what_cannot_fit_is_refused_before_anything_is_made(
         with pytest.raises(BudgetExceeded, match=r"at the least, the budget is 1\.0 MB"):
             await train(client, tiny("refused", budget=1_000_000), workdir=tmp_path)
         with pytest.raises(UnknownRun):
-            await client.run_state("refused")
+            await client.api.runs.state("refused")
     assert not run_folder_path("refused", tmp_path).exists()
 
 

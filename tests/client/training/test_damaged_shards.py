@@ -57,5 +57,5 @@ def _body(folder: RunFolder) -> bytes:
         """Nobody listens."""
 
     client = AsyncClient("http://127.0.0.1:9")
-    upload = SegmentUpload(client, folder, number=0, emit=emit)
+    upload = SegmentUpload(client.api, folder, number=0, emit=emit)
     return upload._body(0, folder.segments[0].shards[0])

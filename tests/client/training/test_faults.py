@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from omega21 import AsyncClient
+from omega21.client.api.api import Api
 from omega21.client.events import Event
 from omega21.client.http.retry import RetryRules
 from omega21.client.store.summary import Summary
@@ -33,7 +34,7 @@ QUICK = RetryRules(attempts=50, first_delay=0.01, longest_delay=0.05)
 
 def through(proxy: FaultProxy, server: RunningServer) -> AsyncClient:
     client = AsyncClient(proxy.address, token=server.token)
-    client.transport = client.transport.with_rules(QUICK)
+    client.api = Api(client.api.transport.with_rules(QUICK))
     return client
 
 
@@ -89,7 +90,7 @@ async def test_faults_of_all_kinds_at_random(
     faults = random_faults(seed, share=0.4)
     async with fault_proxy(server.port, faults) as proxy, through(proxy, server) as client:
         events = await train(client, tiny(name, epochs=2), workdir=tmp_path)
-        state = await client.run_state(name)
+        state = await client.api.runs.state(name)
 
     summary, rows = undisturbed
     assert sum(proxy.faults[fault] for fault in FAULTS) > 2
@@ -112,10 +113,10 @@ async def test_an_inline_batch_is_trained_once(server: RunningServer, fault: Fau
     name = f"inline-{fault}"
     batch = generate("simple", 1, range(8), anomaly_percent=25)
     async with fault_proxy(server.port, first_three) as proxy, through(proxy, server) as client:
-        await client.create_run(name, config=tiny(name).config())
+        await client.api.runs.create(name, config=tiny(name).config())
         trained = await client.train_batch(batch, run=name, epochs=2)
         again = await client.train_batch(batch, run=name)
-        state = await client.run_state(name)
+        state = await client.api.runs.state(name)
 
     assert (trained.step, again.step, state.step) == (2, 3, 3)
 
@@ -133,7 +134,7 @@ async def test_feedback_is_counted_once(server: RunningServer, fault: Fault) -> 
 
     name = f"feedback-{fault}"
     async with fault_proxy(server.port, first_three) as proxy, through(proxy, server) as client:
-        await client.create_run(name, config=tiny(name).config())
+        await client.api.runs.create(name, config=tiny(name).config())
         for _ in range(2):
             await client.feedback(np.linspace(-1, 1, 16).tolist(), validated=True, run=name)
         status = await client.status(name)

@@ -37,7 +37,7 @@ def client_of(server: RunningServer) -> AsyncClient:
 async def finish(
     client: AsyncClient, run: str, workdir: Path, *, patience: float = 60.0
 ) -> list[Event]:
-    async with client.finish(run, workdir=workdir, patience=patience) as events:
+    async with client.resume(run, workdir=workdir, patience=patience) as events:
         return [event async for event in events]
 
 
@@ -93,7 +93,7 @@ async def test_an_empty_server_goes_on_from_the_checkpoint_where_computing_is_de
         AsyncClient(proxy.address, token=other_server.token) as client,
     ):
         second = await train(client, tiny("r-moved", samples=300), workdir=tmp_path)
-        rows = (await client.steps("r-moved")).steps
+        rows = (await client.api.steps.read("r-moved")).steps
 
     assert "pulled the checkpoint of step 10" in notices(first)
     assert "restoring from the checkpoint of step 10" in notices(second)
@@ -120,20 +120,20 @@ async def test_in_the_middle_of_a_segment_only_later_samples_are_sent(
         folder.update(finished_segments=0)
         bodies = {ref.sha256: folder.shard(ref.sha256) for ref in segment.shards}
     async with client_of(other_server) as client:
-        await client.create_run("r-middle", run_id=record.id, config=record.config)
-        await client.put_segment("r-middle", 0, run_id=record.id, segment=segment)
+        await client.api.runs.create("r-middle", run_id=record.id, config=record.config)
+        await client.api.plans.put_segment("r-middle", 0, run_id=record.id, segment=segment)
         for name, body in bodies.items():
             assert body is not None
-            await client.put_shard(name, body)
-        await client.advance("r-middle", run_id=record.id, to=8)
-        await client.steps("r-middle", after=7, wait=25)
-        assert await wait_until_durable(client, "r-middle", 8)
+            await client.api.shards.put(name, body)
+        await client.api.runs.advance("r-middle", run_id=record.id, to=8)
+        await client.api.steps.read("r-middle", after=7, wait=25)
+        assert await wait_until_durable(client.api, "r-middle", 8)
         held = await client.pull_checkpoint("r-middle", checkpoint_folder(tmp_path / "r-middle"))
     assert held.step == 8
     make_computing_dear(tmp_path / "r-middle")
     async with client_of(new_server("empty")) as client:
         events = await finish(client, "r-middle", tmp_path)
-        missing = await client.missing_shards(list(bodies))
+        missing = await client.api.shards.missing(list(bodies))
 
     assert "restoring from the checkpoint of step 8" in notices(events)
     assert missing == [ref.sha256 for ref in segment.shards[:2]]
@@ -165,7 +165,7 @@ async def test_a_checkpoint_that_cannot_be_used_is_named_and_the_run_goes_on(
 ) -> None:
     async with client_of(server) as client:
         await train(client, tiny("r-other", seed=9, samples=64), workdir=tmp_path)
-        assert await wait_until_durable(client, "r-other", 1)
+        assert await wait_until_durable(client.api, "r-other", 1)
         foreign = await client.pull_checkpoint("r-other", tmp_path / "foreign")
         order = tiny("r-harm", samples=128)
         async with client.train(order, workdir=tmp_path, pull="end") as events:
@@ -256,10 +256,10 @@ async def test_refused_is_told_apart_at_once_and_nothing_is_overwritten(
         with pytest.raises(Unauthorized):
             await finish(client, "r-refused", tmp_path)
     async with client_of(other_server) as client:
-        theirs = await client.create_run("r-refused")
+        theirs = await client.api.runs.create("r-refused")
         with pytest.raises(OtherRun, match="another id"):
             await finish(client, "r-refused", tmp_path)
-        assert (await client.run_state("r-refused")).id == theirs.id
+        assert (await client.api.runs.state("r-refused")).id == theirs.id
         with (
             RunFolder.open(tmp_path / "r-refused"),
             pytest.raises(RunFolderConflict, match="another program"),

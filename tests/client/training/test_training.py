@@ -67,7 +67,7 @@ async def test_a_segment_is_trained_and_everything_about_it_is_on_disk(
         assert stored(tmp_path / "all-on-disk") == [
             (row.step, row.loss, row.digest) for row in rows
         ]
-        assert [row async for row in client.history("all-on-disk")] == rows
+        assert [row async for row in client.api.steps.history("all-on-disk")] == rows
 
     assert isinstance(events[0], Connected)
     (ready,) = of_type(events, RunReady)
@@ -266,9 +266,9 @@ async def test_what_does_not_fit_the_run_is_refused_by_name(
             await train(client, tiny("../fixed"), workdir=tmp_path)
         with RunFolder.open(tmp_path / "fixed"), pytest.raises(RunFolderConflict, match="another"):
             await train(client, tiny("fixed"), workdir=tmp_path)
-        state = await client.run_state("fixed")
-        await client.remove_run("fixed")
-        await client.create_run("fixed", config=state.config)
+        state = await client.api.runs.state("fixed")
+        await client.remove("fixed")
+        await client.api.runs.create("fixed", config=state.config)
         with pytest.raises(OtherRun):
             await train(client, tiny("fixed"), workdir=tmp_path)
     assert stored(tmp_path / "fixed") == before

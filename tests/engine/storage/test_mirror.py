@@ -88,8 +88,8 @@ async def test_a_new_machine_goes_on_from_the_mirror_with_the_same_bits(
     with start_server(tmp_path / "second", *OFTEN, "--mirror", str(mirror)) as second:
         assert "the data folder was empty: it is the mirror's copy" in second.log
         async with AsyncClient(second.address) as client:
-            assert (await client.run_state("a")).step >= step
-            async with client.finish("a", workdir=runs) as events:
+            assert (await client.api.runs.state("a")).step >= step
+            async with client.resume("a", workdir=runs) as events:
                 seen = [event async for event in events]
             assert not [n for n in of_type(seen, Notice) if "checkpoint" in n.text]
             state = done(seen).state

@@ -99,12 +99,12 @@ def test_a_problem_speaks_the_language_asked_for(
 def test_the_client_asks_in_the_language_that_it_speaks(spanish_server: RunningServer) -> None:
     with Client(spanish_server.address) as client:
         with speaking("es"), pytest.raises(UnknownRun, match="no hay ninguna ejecución 'nada'"):
-            client.run_state("nada")
+            client.api.runs.state("nada")
         with pytest.raises(UnknownRun, match="no run 'nothing' on this server"):
-            client.run_state("nothing")
+            client.api.runs.state("nothing")
         with speaking("es"), pytest.raises(InvalidShard, match="no es una trama zstd"):
-            client.put_shard(NO_SHARD, b"nonsense")
-        assert client.run_state(DEFAULT_RUN).state == "idle"
+            client.api.shards.put(NO_SHARD, b"nonsense")
+        assert client.api.runs.state(DEFAULT_RUN).state == "idle"
 
 
 def test_a_server_that_cannot_start_says_so_in_its_own_language(tmp_path: Path) -> None:

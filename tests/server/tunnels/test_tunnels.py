@@ -104,7 +104,7 @@ async def test_a_client_trains_through_the_tunnel_over_a_crash_and_a_new_address
         assert moved != public
         assert again_token == token
         async with AsyncClient(moved, token=token) as client:
-            assert (await client.run_state("a")).digest == first.state.digest
+            assert (await client.api.runs.state("a")).digest == first.state.digest
 
         for process in (server.process.pid, server.child_pid()):
             assert token not in arguments_of(process)

@@ -107,7 +107,7 @@ def show(
     out = output.open()
     if server.address is not None:
         with connect(server, out) as client:
-            state = client.run_state(run)
+            state = client.api.runs.state(run)
         out.result(state.model_dump(mode="json"), facts(_state_rows(state)))
         return
     path = run_folder_path(checked_name(run), workdir)
@@ -149,7 +149,7 @@ def unpause(
 
     out = output.open()
     with connect(server, out) as client:
-        position = client.resume(run)
+        position = client.unpause(run)
     out.result(position.model_dump(mode="json"), _position(position))
 
 
@@ -180,7 +180,7 @@ def remove(
         raise typer.Abort
     if server.address is not None:
         with connect(server, out) as client:
-            client.remove_run(run)
+            client.remove(run)
     else:
         remove_run_folder(path)
         if behind is not None:

@@ -16,18 +16,18 @@ from typing import Final, TypeVar
 import httpx
 from anyio.to_thread import run_sync
 
-from omega21.client.client import AsyncClient
+from omega21.client.api.api import Api
 from omega21.client.diagnostics.checks import Check, Found, NotChecked, disk_found, make_check
 from omega21.client.diagnostics.local_checks import look_at_disk, look_at_packages, look_at_python
 from omega21.client.diagnostics.path_checks import look_at_name, look_at_tls
 from omega21.client.http.address import check_encrypted, is_loopback, parse_address
-from omega21.client.http.transport import Request
+from omega21.client.http.retry import RetryRules
+from omega21.client.http.transport import Transport
 from omega21.language import _
 from omega21.language.figures import count, decimal
 from omega21.protocol import PROTOCOL_VERSION
 from omega21.protocol.errors import NotFound, OtherVersion, TunnelLimit
 from omega21.protocol.legacy import Info, Machine, Status
-from omega21.protocol.link.probe import LINK_MEDIA_TYPE
 from omega21.protocol.link.tunnels import tunnel_of
 
 LINK_BYTES: Final = 2**20
@@ -128,8 +128,8 @@ class Examination:
         return await run_sync(look_at_tls, self._address, self._ca)
 
     async def _tunnel(self) -> Found:
-        async with self._client(token=None) as client:
-            health = await client.health()
+        async with self._api(token=None) as api:
+            health = await api.legacy.health()
         kind = tunnel_of(httpx.URL(self._address).host)
         up = _("the server answers, it has been up for {minutes} min").format(
             minutes=decimal(health.uptime_seconds / 60, 0)
@@ -139,9 +139,9 @@ class Examination:
     # --- the server -------------------------------------------------------------------------------
 
     async def _look_at_token(self) -> Found:
-        async with self._client() as client:
-            self._info = await client.info()
-            self._status = await client.status()
+        async with self._api() as api:
+            self._info = await api.legacy.info()
+            self._status = await api.legacy.status()
         return Found(_("accepted") if self._token else _("none, and none is asked for"))
 
     async def _versions(self) -> Found:
@@ -170,9 +170,9 @@ class Examination:
 
     async def _clock(self) -> Found:
         machine = self._machine()
-        async with self._client() as client:
+        async with self._api() as api:
             before = time.time()
-            machine = (await client.status()).machine or machine
+            machine = (await api.legacy.status()).machine or machine
             after = time.time()
         ahead = machine.clock - (before + after) / 2
         far = abs(ahead) > _CLOCK_SECONDS + (after - before)
@@ -210,8 +210,8 @@ class Examination:
         )
 
     async def _self_test(self) -> Found:
-        async with self._client() as client:
-            seconds = (await client.diagnose()).seconds
+        async with self._api() as api:
+            seconds = (await api.legacy.diagnose()).seconds
         text = _("it computed forward and backward in {seconds} s").format(
             seconds=decimal(seconds, 2)
         )
@@ -228,20 +228,20 @@ class Examination:
 
     async def _round_trip(self) -> Found:
         seconds = []
-        async with self._client(token=None) as client:
-            await client.health()  # opens the connection
+        async with self._api(token=None) as api:
+            await api.legacy.health()  # opens the connection
             for _count in range(_ROUND_TRIPS):
                 start = time.perf_counter()
-                await client.health()
+                await api.legacy.health()
                 seconds.append(time.perf_counter() - start)
         self._trip = statistics.median(seconds)
         return Found(f"{decimal(1000 * self._trip, 0)} ms", figures={"seconds": self._trip})
 
     async def _rate(self) -> Found:
-        async with self._client() as client:
+        async with self._api() as api:
             try:
-                up = await self._measure(client, body=os.urandom(LINK_BYTES))
-                down = await self._measure(client, down=LINK_BYTES)
+                up = await self._measure(api, body=os.urandom(LINK_BYTES))
+                down = await self._measure(api, down=LINK_BYTES)
             except NotFound as error:
                 raise NotChecked(_("the server is older and cannot measure it")) from error
         return Found(
@@ -251,19 +251,10 @@ class Examination:
             figures={"up_bytes_per_second": up, "down_bytes_per_second": down},
         )
 
-    async def _measure(self, client: AsyncClient, *, body: bytes = b"", down: int = 0) -> float:
+    async def _measure(self, api: Api, *, body: bytes = b"", down: int = 0) -> float:
         """Return the bytes per second of one transfer, less the round trip that any call takes."""
-        headers = {"Content-Type": LINK_MEDIA_TYPE}
-        call = Request(
-            method="POST",
-            path="/link",
-            query={"down": down},
-            headers=headers,
-            body=body,
-            most=LINK_BYTES,
-        )
         start = time.perf_counter()
-        await client.transport.send(call)
+        await api.server.probe_link(body=body, down=down)
         seconds = time.perf_counter() - start
         return (len(body) + down) / max(seconds - self._trip, 1e-3)
 
@@ -294,15 +285,16 @@ class Examination:
 
     # --- how --------------------------------------------------------------------------------------
 
-    def _client(self, token: str | None = "") -> AsyncClient:
-        return AsyncClient(
+    def _api(self, token: str | None = "") -> Api:
+        transport = Transport(
             self._address,
             token=self._token if token == "" else token,
             proof_needed=self._proof_needed,
             timeout=self._timeout,
-            attempts=1,
+            rules=RetryRules(attempts=1),
             ca=self._ca,
         )
+        return Api(transport)
 
     def _told(self, told: _Told | None) -> _Told:
         if told is None:

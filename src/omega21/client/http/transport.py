@@ -25,7 +25,7 @@ import anyio
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from omega21.client.http.address import is_loopback
+from omega21.client.http.address import check_encrypted, is_loopback, parse_address
 from omega21.client.http.decoding import (
     ACCEPTED_ENCODINGS,
     Deadline,
@@ -45,6 +45,7 @@ from omega21.language import N_, _, current_language
 from omega21.language.borrowed import translated
 from omega21.logs import hide
 from omega21.protocol.auth.proof import TokenProof
+from omega21.protocol.auth.token import optional_token
 from omega21.protocol.errors import (
     PROBLEM_MEDIA_TYPE,
     InvalidAddress,
@@ -166,7 +167,10 @@ class Link:
 
 
 class Transport:
-    """Sends calls to one server: time-outs, retries, errors, counters."""
+    """Sends requests to one server: time-outs, retries, errors, counters.
+
+    Raises InvalidAddress, also for a token that would go over the network in the clear.
+    """
 
     def __init__(
         self,
@@ -179,7 +183,9 @@ class Transport:
         ca: Path | None = None,
         carrier: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        self.address = address
+        self.address = address = parse_address(address)
+        token = optional_token(token, source=_("the client's token"))
+        check_encrypted(address, token)
         self.traffic = Traffic()
         self.link = Link()
         self._rules = rules or RetryRules()

@@ -4,10 +4,11 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from anyio.to_thread import run_sync
 
+from omega21.client.api.api import Api
 from omega21.client.events import Event, Notice
 from omega21.client.http.address import is_loopback
 from omega21.client.store.run_folder import RunFolder
@@ -20,9 +21,6 @@ from omega21.protocol.legacy import Info
 from omega21.protocol.link.usage import MonthTraffic
 from omega21.protocol.plan import PlanIndex, Segment, plan_steps
 from omega21.protocol.runs import RunState
-
-if TYPE_CHECKING:
-    from omega21.client.client import AsyncClient
 
 LONGEST_GATHER: Final = 20.0
 """Seconds for which a reply collects results where requests are scarce."""
@@ -134,7 +132,7 @@ class _Held:
 
 
 async def within_budget(
-    client: "AsyncClient",
+    api: Api,
     order: TrainRequest,
     *,
     wanted: Choice,
@@ -151,7 +149,7 @@ async def within_budget(
     Before anything is made or changed. On loopback, where no tunnel counts, only for a budget.
     Raises BudgetExceeded.
     """
-    if is_loopback(client.address) and order.budget is None:
+    if is_loopback(api.address) and order.budget is None:
         return wanted
     held = await run_sync(_look_into, path)
     may_change_type = order.samples_type is None
@@ -165,7 +163,7 @@ async def within_budget(
         segment = new.segment
         validation = min(order.validation, new.held_out) if file else order.validation
     wanted = replace(wanted, samples_type=segment.samples_type)
-    samples, steps = await _to_send(client, held, segment=segment, state=state)
+    samples, steps = await _to_send(api, held, segment=segment, state=state)
     workload = Workload(
         segment=segment,
         files={**held.files, **files},
@@ -227,7 +225,7 @@ def _look_into(path: Path) -> _Held:
 
 
 async def _to_send(
-    client: "AsyncClient", held: _Held, *, segment: Segment, state: RunState | None
+    api: Api, held: _Held, *, segment: Segment, state: RunState | None
 ) -> tuple[int, int]:
     """Count the samples that are still to go up, and the steps to come.
 
@@ -246,6 +244,6 @@ async def _to_send(
         samples += each.samples
         if state is not None and number < state.segments:
             names = [ref.sha256 for ref in each.shards]
-            missing = set(await client.missing_shards(names))
+            missing = set(await api.shards.missing(names))
             samples -= sum(ref.samples for ref in each.shards if ref.sha256 not in missing)
     return samples, plan_steps(segments) - step

@@ -9,16 +9,17 @@ import re
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import IO, Final, Literal, TypeAlias
 
 import anyio
 import httpx
 from anyio.to_thread import run_sync
 
+from omega21.client.api.api import Api
+from omega21.client.api.checkpoints import Rest
 from omega21.client.events import Event, Notice
 from omega21.client.http.address import is_loopback
 from omega21.client.http.decoding import announced_bytes, check_room, step_of, too_long
-from omega21.client.http.transport import Request
 from omega21.client.store.checkpoints import (
     HeldCheckpoint,
     checkpoint_folder,
@@ -48,9 +49,6 @@ from omega21.protocol.errors import (
 from omega21.protocol.names import SHA256_PATTERN
 from omega21.protocol.steps import MAX_WAIT_SECONDS
 
-if TYPE_CHECKING:
-    from omega21.client.client import AsyncClient
-
 Pull: TypeAlias = Literal["auto", "never", "end"] | float
 """When a checkpoint is pulled: never, at the end, every so many seconds and at the end, or `auto`:
 at the end where the server is on this machine or behind an SSH forward, whose bytes are not
@@ -68,9 +66,7 @@ _DIGITS: Final = 12
 class _Part:
     """A file on its way: the sink of a download, which goes on at its end."""
 
-    def __init__(self, run: str, folder: Path) -> None:
-        self._query: dict[str, str | int] = {"part": "full"}
-        self._address = f"/runs/{run}/checkpoint"
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._file: IO[bytes] | None = None
         self._left = 0
@@ -82,16 +78,13 @@ class _Part:
         step, self.sha256, _part = path.name.split(".")
         self.step, self.path = int(step), path
 
-    def call(self) -> Request:
-        """Ask for the rest of what is being pulled, or for the newest checkpoint."""
+    def rest(self) -> Rest | None:
+        """Return what is left of a part that was begun; None for a new download."""
         self.close()
-        query, headers = dict(self._query), {"Accept-Encoding": "identity"}
-        if self.path is not None:
-            query["step"] = self.step
-            # The last byte once more, so that there is always something to ask for.
-            headers["Range"] = f"bytes={self._kept()}-"
-            headers["If-Range"] = f'"{self.sha256}"'
-        return Request(method="GET", path=self._address, query=query, headers=headers)
+        if self.path is None:
+            return None
+        # The last byte once more, so that there is always something to ask for.
+        return Rest(step=self.step, sha256=self.sha256, start=self._kept())
 
     def begin(self, status: int, headers: httpx.Headers) -> None:
         """Open the file that the reply belongs to, where the reply goes on.
@@ -143,7 +136,7 @@ class _Part:
 
 
 async def pull_checkpoint(
-    client: "AsyncClient", run: str, *, folder: Path, not_before: int = 0
+    api: Api, run: str, *, folder: Path, not_before: int = 0
 ) -> HeldCheckpoint:
     """Download a run's newest checkpoint into `folder`; whole, checked and on disk when it returns.
 
@@ -153,7 +146,7 @@ async def pull_checkpoint(
     file of its name is somebody else's.
     """
     await run_sync(make_private_folder, folder)
-    part = _Part(run, folder)
+    part = _Part(folder)
     with closing(part):
         for path in await run_sync(pulled_parts, folder):
             if part.path is None and int(path.name.partition(".")[0]) >= not_before:
@@ -161,12 +154,12 @@ async def pull_checkpoint(
             else:
                 path.unlink()
         try:
-            await client.transport.download(part.call, part)
+            await api.checkpoints.download(run, part, part="full", rest=part.rest)
         except UnknownCheckpoint:
             if part.path is None:
                 raise
             part.drop()  # the server has a newer one by now
-            await client.transport.download(part.call, part)
+            await api.checkpoints.download(run, part, part="full", rest=part.rest)
         except InvalidCheckpoint:
             part.drop()
             raise
@@ -206,14 +199,14 @@ def _named(headers: httpx.Headers) -> tuple[int, str]:
     return step, sha256
 
 
-async def wait_until_durable(client: "AsyncClient", run: str, step: int) -> bool:
+async def wait_until_durable(api: Api, run: str, step: int) -> bool:
     """Wait until a run at rest has a checkpoint of `step`; False when it has not in two minutes.
 
     Long polls: the server answers when the checkpoint is written.
     """
     with anyio.move_on_after(DURABLE_SECONDS):
         while True:
-            reply = await client.steps(run, after=step, wait=MAX_WAIT_SECONDS, limit=1)
+            reply = await api.steps.read(run, after=step, wait=MAX_WAIT_SECONDS, limit=1)
             if reply.durable_step >= step:
                 return True
             if reply.steps or reply.state != "idle":
@@ -226,13 +219,13 @@ class CheckpointDownloads:
 
     def __init__(
         self,
-        client: "AsyncClient",
+        api: Api,
         folder: RunFolder,
         *,
         policy: Pull,
         emit: Callable[[Event], Awaitable[None]],
     ) -> None:
-        self._client = client
+        self._api = api
         self._folder = folder
         self._policy = policy
         self._emit = emit
@@ -256,7 +249,7 @@ class CheckpointDownloads:
         if not self._is_wanted_at_end() or (held_step(self._folder.path) or 0) >= step:
             return
         run = self._folder.record.run
-        if await wait_until_durable(self._client, run, step):
+        if await wait_until_durable(self._api, run, step):
             await self.pull(not_before=step)
         else:
             await self._emit(Notice(_("no checkpoint was pulled: the server has written none yet")))
@@ -265,11 +258,11 @@ class CheckpointDownloads:
         """Pull the newest checkpoint, unless it is held already; a bad one is told, not kept."""
         folder = self._folder
         run, place = folder.record.run, checkpoint_folder(folder.path)
-        position = await self._client.steps(run, after=2**53, limit=1)
+        position = await self._api.steps.read(run, after=2**53, limit=1)
         if position.durable_step <= (held_step(folder.path) or 0):
             return
         try:
-            held = await pull_checkpoint(self._client, run, folder=place, not_before=not_before)
+            held = await pull_checkpoint(self._api, run, folder=place, not_before=not_before)
         except (InvalidCheckpoint, UnknownCheckpoint, RunFolderConflict, OSError) as error:
             await self._emit(Notice(_("no checkpoint was pulled: {error}").format(error=error)))
             return
@@ -287,4 +280,4 @@ class CheckpointDownloads:
             return self._policy != "never"
         results = self._folder.results
         seconds = (results.seconds_per_step() or 0.0) * results.last_step
-        return is_loopback(self._client.address) and seconds > AUTO_SECONDS
+        return is_loopback(self._api.address) and seconds > AUTO_SECONDS

@@ -8,10 +8,11 @@ is estimated from what this run has measured, and the shorter one is taken and s
 import hashlib
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from anyio.to_thread import run_sync
 
+from omega21.client.api.api import Api
 from omega21.client.events import Event, Notice
 from omega21.client.http.address import is_loopback
 from omega21.client.store.checkpoints import HeldCheckpoint, find_checkpoint, held_step
@@ -22,9 +23,6 @@ from omega21.protocol.checkpoints import RestoreCheckpoint
 from omega21.protocol.errors import Conflict, InvalidCheckpoint, OtherRun, RunDeleted
 from omega21.protocol.plan import PlanIndex, Segment
 from omega21.protocol.runs import RunState
-
-if TYPE_CHECKING:
-    from omega21.client.client import AsyncClient
 
 LOCAL_BYTES_PER_SECOND: Final = 200e6
 """Assumed of this machine."""
@@ -76,9 +74,7 @@ def estimate(
     )
 
 
-async def restore(
-    client: "AsyncClient", folder: RunFolder, *, state: RunState, emit: Emit
-) -> RunState:
+async def restore(api: Api, folder: RunFolder, *, state: RunState, emit: Emit) -> RunState:
     """Make the run go on from the folder's checkpoint, if that is past its step and saves time.
 
     The server has the run and its plan. Says which way was taken and why; a checkpoint that cannot
@@ -87,7 +83,7 @@ async def restore(
     held = await _find(folder, state, emit)
     if held is None or held.step <= state.step:
         return state
-    costs = await run_sync(_estimate, client, folder, (held, state.step))
+    costs = await run_sync(_estimate, api, folder, (held, state.step))
     reason = _reason(costs, held, steps=held.step - state.step)
     if not costs.sends:
         await emit(
@@ -107,7 +103,7 @@ async def restore(
     )
     try:
         restored = await send_checkpoint(
-            client, folder.record.run, run_id=folder.record.id, pieces=held.pieces()
+            api, folder.record.run, run_id=folder.record.id, pieces=held.pieces()
         )
     except (OtherRun, RunDeleted):
         raise
@@ -115,8 +111,8 @@ async def restore(
         await emit(
             Notice(_("the server did not take the checkpoint: {error}").format(error=error.message))
         )
-        return await client.run_state(folder.record.run)
-    step, address = held.step, client.address
+        return await api.runs.state(folder.record.run)
+    step, address = held.step, api.address
     await run_sync(lambda: folder.note("restored", step=step, server=address))
     return restored
 
@@ -135,9 +131,7 @@ async def _find(folder: RunFolder, state: RunState, emit: Emit) -> HeldCheckpoin
         return None
 
 
-async def send_checkpoint(
-    client: "AsyncClient", run: str, *, run_id: str, pieces: Iterator[bytes]
-) -> RunState:
+async def send_checkpoint(api: Api, run: str, *, run_id: str, pieces: Iterator[bytes]) -> RunState:
     """Send a checkpoint in pieces, then the list of them; in force when it returns.
 
     Raises InvalidCheckpoint, Conflict when the run is past its step, StorageFull.
@@ -145,12 +139,12 @@ async def send_checkpoint(
     whole, size, names = hashlib.sha256(), 0, []
     while piece := await run_sync(next, pieces, b""):
         name = hashlib.sha256(piece).hexdigest()
-        await client.put_upload_part(run, name, piece)
+        await api.checkpoints.put_part(run, name, piece)
         whole.update(piece)
         size += len(piece)
         names.append(name)
     request = RestoreCheckpoint(run_id=run_id, sha256=whole.hexdigest(), bytes=size, pieces=names)
-    return await client.restore_checkpoint(run, request)
+    return await api.checkpoints.restore(run, request)
 
 
 def samples_done(segments: Sequence[Segment], number: int, *, step: int) -> int:
@@ -165,9 +159,7 @@ def samples_done(segments: Sequence[Segment], number: int, *, step: int) -> int:
     return max(0, done) * segment.batch_size if segment.epochs == 1 else 0
 
 
-def _estimate(
-    client: "AsyncClient", folder: RunFolder, way: tuple[HeldCheckpoint, int]
-) -> Estimate:
+def _estimate(api: Api, folder: RunFolder, way: tuple[HeldCheckpoint, int]) -> Estimate:
     held, step = way
     return estimate(
         size=held.size,
@@ -175,7 +167,7 @@ def _estimate(
         shard_bytes=_bytes_between(folder, step, held.step),
         uplink=folder.record.uplink,
         seconds_per_step=folder.results.seconds_per_step(),
-        local=is_loopback(client.address),
+        local=is_loopback(api.address),
     )
 
 

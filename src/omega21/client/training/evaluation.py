@@ -8,11 +8,12 @@ one step: the newest, a little after the one that was due.
 import time
 from collections.abc import Awaitable, Callable
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import anyio
 from anyio.to_thread import run_sync
 
+from omega21.client.api.api import Api
 from omega21.client.events import Evaluated, Event, Notice
 from omega21.client.inference import score
 from omega21.client.store.locked_files import when_unlocked
@@ -27,9 +28,6 @@ from omega21.protocol.errors import ServerFailure
 from omega21.protocol.inference import MAX_SHARDS_TO_COMPUTE
 from omega21.protocol.plan import Segment
 
-if TYPE_CHECKING:
-    from omega21.client.client import AsyncClient
-
 EPOCH_SHARE: Final = 10
 """Evaluations at the ends of epochs take at most a tenth of the time."""
 
@@ -39,7 +37,7 @@ class EvaluationMonitor:
 
     def __init__(
         self,
-        client: "AsyncClient",
+        api: Api,
         folder: RunFolder,
         *,
         number: int,
@@ -48,7 +46,7 @@ class EvaluationMonitor:
         every: EvaluateEvery,
         emit: Callable[[Event], Awaitable[None]],
     ) -> None:
-        self._client = client
+        self._api = api
         self._folder = folder
         self._number = number
         self._first_step = first_step
@@ -96,7 +94,7 @@ class EvaluationMonitor:
             self._blocks = await run_sync(self._read, segment)
         try:
             scored = await score(
-                self._client,
+                self._api,
                 self._folder.record.run,
                 blocks=self._blocks,
                 samples_type=segment.samples_type,
@@ -107,7 +105,7 @@ class EvaluationMonitor:
             )
         else:
             await note_evaluation(
-                self._client, self._folder, scored, number=self._number, emit=self._emit
+                self._api, self._folder, scored, number=self._number, emit=self._emit
             )
 
     def _read(self, segment: Segment) -> list[Samples]:
@@ -131,7 +129,7 @@ def held_out_count(folder: RunFolder, segment: Segment, wanted: int) -> int:
 
 
 async def note_evaluation(
-    client: "AsyncClient",
+    api: Api,
     folder: RunFolder,
     scored: Scored,
     *,
@@ -149,7 +147,7 @@ async def note_evaluation(
     await emit(Evaluated(scored.evaluation, number, ended_at))
     run, run_id = folder.record.run, folder.record.id
     try:
-        await client.record_evaluation(run, scored.evaluation, run_id=run_id)
+        await api.evaluations.record(run, scored.evaluation, run_id=run_id)
     except ServerFailure as error:
         await emit(
             Notice(

@@ -9,10 +9,10 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from anyio.to_thread import run_sync
 
+from omega21.client.api.api import Api
 from omega21.client.events import Event, Notice
 from omega21.client.store.run_folder import RunFolder, RunRecord
 from omega21.client.training.request import check_same_config
@@ -20,9 +20,6 @@ from omega21.language import _
 from omega21.protocol.errors import OtherRun, PlanConflict, UnknownRun
 from omega21.protocol.plan import PlanIndex, Segment, plan_sha256
 from omega21.protocol.runs import RunConfig, RunState
-
-if TYPE_CHECKING:
-    from omega21.client.client import AsyncClient
 
 Emit = Callable[[Event], Awaitable[None]]
 
@@ -60,17 +57,15 @@ async def open_folder(
     return await run_sync(RunFolder.create, path, record)
 
 
-async def find_run(client: "AsyncClient", run: str) -> RunState | None:
+async def find_run(api: Api, run: str) -> RunState | None:
     """Return the server's state of a run, or None when it has none of that name."""
     try:
-        return await client.run_state(run)
+        return await api.runs.state(run)
     except UnknownRun:
         return None
 
 
-async def meet(
-    client: "AsyncClient", folder: RunFolder, *, state: RunState | None, emit: Emit
-) -> RunState:
+async def meet(api: Api, folder: RunFolder, *, state: RunState | None, emit: Emit) -> RunState:
     """Make sure that the server has the run, and that the folder has the server's whole plan.
 
     `state` is what the server says of the run, None when it has none. On disk on both sides when
@@ -86,8 +81,8 @@ async def meet(
                     )
                 )
             )
-            await run_sync(lambda: folder.note("moved", server=client.address))
-        return await client.create_run(record.run, run_id=record.id, config=record.config)
+            await run_sync(lambda: folder.note("moved", server=api.address))
+        return await api.runs.create(record.run, run_id=record.id, config=record.config)
     if state.id != record.id:
         raise OtherRun(
             _("the server has a run {run!r} with another id than the one in {path}").format(
@@ -96,7 +91,7 @@ async def meet(
         )
     check_same_config(record.run, asked=record.config, there=state.config)
     if state.segments and state.plan_sha256 != plan_sha256(folder.segments):
-        plan = await client.plan(record.run)
+        plan = await api.plans.get(record.run)
         await run_sync(_take_over, folder, plan.segments, state.step)
     return state
 

@@ -10,11 +10,12 @@ import struct
 import time
 from collections.abc import Awaitable, Callable
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import anyio
 from anyio.to_thread import run_sync
 
+from omega21.client.api.api import Api
 from omega21.client.events import Event, Notice, StateChanged, StepsDone
 from omega21.client.store.locked_files import when_unlocked
 from omega21.client.store.run_folder import RunFolder
@@ -34,9 +35,6 @@ from omega21.protocol.errors import (
 )
 from omega21.protocol.steps import MAX_WAIT_SECONDS, StepRecord, StepsReply
 
-if TYPE_CHECKING:
-    from omega21.client.client import AsyncClient
-
 GATHER_SECONDS: Final = 5.0
 """Through a tunnel, a reply collects results for this long: requests are counted there."""
 
@@ -52,14 +50,14 @@ class ResultsPoller:
 
     def __init__(
         self,
-        client: "AsyncClient",
+        api: Api,
         folder: RunFolder,
         *,
         last_step: int,
         gather: float,
         emit: Callable[[Event], Awaitable[None]],
     ) -> None:
-        self._client = client
+        self._api = api
         self._folder = folder
         self._last_step = last_step
         self._gather = gather
@@ -79,7 +77,7 @@ class ResultsPoller:
         wait = 0.0 if results.last_step >= self._last_step else MAX_WAIT_SECONDS
         while True:
             uploaded, asked = self.uploaded, time.monotonic()
-            reply = await self._client.steps(
+            reply = await self._api.steps.read(
                 self._folder.record.run,
                 after=results.last_step,
                 wait=max(0.0, wait - gather),
@@ -133,7 +131,7 @@ class ResultsPoller:
 
     async def _look_at_conditions(self) -> None:
         """Record under which conditions the server computes; with its first results."""
-        state = await self._client.run_state(self._folder.record.run)
+        state = await self._api.runs.state(self._folder.record.run)
         await note_environment(self._folder, state.environments, emit=self._emit)
 
     async def _store(self, rows: list[StepRecord]) -> None:
@@ -170,7 +168,7 @@ class ResultsPoller:
 
     async def _read(self, step: int, *, limit: int) -> list[StepRecord]:
         run = self._folder.record.run
-        rows = (await self._client.steps(run, after=step - 1, limit=limit)).steps
+        rows = (await self._api.steps.read(run, after=step - 1, limit=limit)).steps
         if not rows:
             raise InternalError(
                 _("the server does not give the result of step {step}").format(step=step), hint=""
@@ -185,7 +183,7 @@ class ResultsPoller:
             raise await self._with_rows(error, reply.step) from error
         if reply.target < self._last_step:
             record = self._folder.record
-            await self._client.advance(record.run, run_id=record.id, to=self._last_step)
+            await self._api.runs.advance(record.run, run_id=record.id, to=self._last_step)
         if uploaded and reply.state == "waiting" and reply.waiting_for and not reply.steps:
             raise UnknownShard(
                 _("the server lost {count} of the run's shards").format(count=reply.waiting_for)

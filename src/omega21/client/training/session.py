@@ -14,11 +14,12 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import anyio
 from anyio.to_thread import run_sync
 
+from omega21.client.api.api import Api
 from omega21.client.concurrency import both, together
 from omega21.client.events import (
     Connected,
@@ -71,9 +72,6 @@ from omega21.protocol.link.usage import MonthTraffic
 from omega21.protocol.plan import PlanIndex, Segment, plan_steps
 from omega21.protocol.runs import RunState
 
-if TYPE_CHECKING:
-    from omega21.client.client import AsyncClient
-
 MEASURED_BYTES: Final = 1_000_000
 """So many bytes of samples tell how fast they go up."""
 
@@ -103,7 +101,7 @@ class TrainingFlow:
 
     def __init__(
         self,
-        client: "AsyncClient",
+        api: Api,
         order: TrainRequest,
         *,
         workdir: Path | None,
@@ -112,18 +110,18 @@ class TrainingFlow:
         loggers: Sequence[LoggerChoice] = (),
         emit: Callable[[Event], Awaitable[None]],
     ) -> None:
-        self._client = client
+        self._api = api
         self._order = order
         self._path = run_folder_path(order.run, workdir)
         self._pull = pull
-        self._gather = GATHER_SECONDS_LOCAL if is_loopback(client.address) else GATHER_SECONDS
+        self._gather = GATHER_SECONDS_LOCAL if is_loopback(api.address) else GATHER_SECONDS
         self._finishing_only = finishing_only
         self._loggers = loggers
         self._emit = emit
         self._start = time.monotonic()
         self._was_ready = False
 
-    async def run(self, patient: "AsyncClient", *, first: "AsyncClient") -> None:
+    async def run(self, patient: Api, *, first: Api) -> None:
         """Connect by `first`, then train through `patient`, which outlasts a broken link."""
         order, config = self._order, self._order.config()
         check_loggers(self._loggers)
@@ -131,9 +129,8 @@ class TrainingFlow:
         next_segment(order, (), file=_facts(file, held_out=None))  # refuse before anything is made
         # A server that this run was on may be away for a while; a new address is wrong or right.
         info = await (patient if self._finishing_only else first).connect()
-        self._client.server_id = info.server_id
-        await self._emit(Connected(self._client.address, info))
-        self._client = patient
+        await self._emit(Connected(self._api.address, info))
+        self._api = patient
         state, traffic = await both(lambda: find_run(patient, order.run), self._traffic)
         await self._choose_within_budget(info, traffic=traffic, state=state, file=file)
         folder = await open_folder(
@@ -161,14 +158,14 @@ class TrainingFlow:
             finally:
                 feeds.finish(STOP_SECONDS)  # nothing is left to wait for where it came to its end
 
-    async def _look_at_pause(self, client: "AsyncClient") -> None:
+    async def _look_at_pause(self, api: Api) -> None:
         """Let a paused run go on where that is what was asked for; else say how."""
         run = self._order.run
         if self._finishing_only:
-            await client.resume(run)
+            await api.runs.unpause(run)
             await self._emit(Notice(_("run {run} was paused; it goes on now").format(run=run)))
             return
-        command = shlex.join(["omega21", "runs", "unpause", run, "--url", client.address])
+        command = shlex.join(["omega21", "runs", "unpause", run, "--url", api.address])
         await self._emit(
             Notice(
                 _("run {run} is paused and trains nothing until it is let go on: {command}").format(
@@ -179,9 +176,9 @@ class TrainingFlow:
 
     async def _traffic(self) -> MonthTraffic | None:
         """Ask what this month's tunnel has carried; None where there is none, on this machine."""
-        if is_loopback(self._client.address):
+        if is_loopback(self._api.address):
             return None
-        return (await self._client.status()).traffic
+        return (await self._api.legacy.status()).traffic
 
     async def _choose_within_budget(
         self,
@@ -193,7 +190,7 @@ class TrainingFlow:
     ) -> None:
         wanted = Choice(pull=self._pull, gather=self._gather)
         choice = await within_budget(
-            self._client,
+            self._api,
             self._order,
             wanted=wanted,
             path=self._path,
@@ -210,7 +207,7 @@ class TrainingFlow:
 
     async def _note_server(self, folder: RunFolder, server_id: str) -> None:
         """Keep which server the run is on, and say when it is another machine than before."""
-        record, address = folder.record, self._client.address
+        record, address = folder.record, self._api.address
         if record.server_id not in (None, server_id):
             await self._emit(
                 Notice(
@@ -275,8 +272,8 @@ class TrainingFlow:
                         )
                     )
                 )
-                found = await find_run(self._client, folder.record.run)
-                state = await meet(self._client, folder, state=found, emit=self._emit)
+                found = await find_run(self._api, folder.record.run)
+                state = await meet(self._api, folder, state=found, emit=self._emit)
             else:
                 return
 
@@ -296,16 +293,16 @@ class TrainingFlow:
         for number, segment in enumerate(segments):
             is_trained = first_steps[number] + segment.steps - 1 <= state.step
             if number >= state.segments or not is_trained:
-                upload = SegmentUpload(self._client, folder, number=number, emit=emit_when_ready)
+                upload = SegmentUpload(self._api, folder, number=number, emit=emit_when_ready)
                 await upload.prepare()
                 await upload.announce()
                 uploads.append(upload)
-        state = await restore(self._client, folder, state=state, emit=self._emit)
+        state = await restore(self._api, folder, state=state, emit=self._emit)
         for upload in uploads:
             upload.skip(samples_done(segments, upload.number, step=state.durable_step))
         alongside = self._monitors(folder, chosen, first_step=first_steps[-1], feeds=feeds)
         following = ResultsPoller(
-            self._client, folder, last_step=end, gather=self._gather, emit=alongside.tell
+            self._api, folder, last_step=end, gather=self._gather, emit=alongside.tell
         )
 
         async def bring_up() -> None:
@@ -328,7 +325,7 @@ class TrainingFlow:
     ) -> None:
         """Have the server train, and tell, once, that the run is ready."""
         run, run_id = folder.record.run, folder.record.id
-        position = await self._client.advance(run, run_id=run_id, to=to)
+        position = await self._api.runs.advance(run, run_id=run_id, to=to)
         if not self._was_ready:
             self._was_ready = True
             await self._emit(
@@ -351,7 +348,7 @@ class TrainingFlow:
             if upload.segment.samples > upload.skipped_samples:
                 await upload.run()
         sent = sum(upload.bytes_sent for upload in uploads)
-        if sent >= MEASURED_BYTES and not is_loopback(self._client.address):
+        if sent >= MEASURED_BYTES and not is_loopback(self._api.address):
             uplink = sent / (time.monotonic() - start)
             await run_sync(lambda: folder.update(uplink=uplink))
 
@@ -361,7 +358,7 @@ class TrainingFlow:
         order, segment = self._order, folder.segments[chosen.number]
         return Monitors(
             evaluating=EvaluationMonitor(
-                self._client,
+                self._api,
                 folder,
                 number=chosen.number,
                 first_step=first_step,
@@ -369,8 +366,8 @@ class TrainingFlow:
                 every=order.evaluate_every,
                 emit=self._emit,
             ),
-            pulse=StatusPoller(self._client, order.run, emit=self._emit),
-            pulling=CheckpointDownloads(self._client, folder, policy=self._pull, emit=self._emit),
+            pulse=StatusPoller(self._api, order.run, emit=self._emit),
+            pulling=CheckpointDownloads(self._api, folder, policy=self._pull, emit=self._emit),
             feeds=feeds,
             emit=self._emit,
         )
@@ -379,9 +376,9 @@ class TrainingFlow:
         """Evaluate, record that the segment is finished, and tell its figures."""
         run, segment = folder.record.run, folder.segments[chosen.number]
         evaluation = await self._evaluate(folder, chosen.number)
-        status = await self._client.status(run)
+        status = await self._api.legacy.status(run)
         await self._emit(ServerSeen(status))
-        state = await self._client.run_state(run)
+        state = await self._api.runs.state(run)
         last_step = plan_steps(folder.segments[: chosen.number + 1])
         first = folder.results.row(last_step - segment.steps + 1)
         last = folder.results.row(last_step)
@@ -404,7 +401,7 @@ class TrainingFlow:
             deterministic=folder.record.config.deterministic,
             environment_changed_at=changed_at(environments, first=first.step, last=last.step),
         )
-        pulling = CheckpointDownloads(self._client, folder, policy=self._pull, emit=self._emit)
+        pulling = CheckpointDownloads(self._api, folder, policy=self._pull, emit=self._emit)
         await pulling.at_end(last_step)
         server = status.model_dump(mode="json")
         await run_sync(lambda: folder.note("finished", **summary.as_dict(), server=server))
@@ -445,7 +442,7 @@ class TrainingFlow:
         async def evaluate() -> Scored:  # what is up already is not sent again
             blocks = validation_blocks(segment.source, count, files=record.files)
             return await score(
-                self._client, record.run, blocks=blocks, samples_type=segment.samples_type
+                self._api, record.run, blocks=blocks, samples_type=segment.samples_type
             )
 
         async def tell(full: StorageFull) -> None:
@@ -463,7 +460,7 @@ class TrainingFlow:
                     ).format(count=scored.evaluation.not_finite, samples=count, where=where)
                 )
             )
-        await note_evaluation(self._client, folder, scored, number=number, emit=self._emit)
+        await note_evaluation(self._api, folder, scored, number=number, emit=self._emit)
         return scored.evaluation
 
 

@@ -4,19 +4,17 @@ import math
 import sqlite3
 from abc import ABC, abstractmethod
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final, Self
 
 import anyio
 from anyio.abc import TaskGroup
 
+from omega21.client.api.api import Api
 from omega21.client.events import Event, LinkLost, LinkRestored
 from omega21.client.http.retry import is_link_failure
 from omega21.data.failures import storage_failure
 from omega21.language import _
 from omega21.protocol.errors import OmegaError, OutOfPatience
-
-if TYPE_CHECKING:
-    from omega21.client.client import AsyncClient
 
 EVENTS_AHEAD: Final = 256
 """Events that wait for a slow reader before what goes on waits for it."""
@@ -32,20 +30,25 @@ class EventStream(ABC):
     before the block does, whoever stops first: PEP 789.)
     """
 
-    def __init__(self, client: "AsyncClient", *, patience: float) -> None:
-        self._client = client
+    def __init__(self, api: Api, *, patience: float) -> None:
+        self._api = api
         self._patience = patience
         self._failure: OmegaError | None = None
         self._sending, self._receiving = anyio.create_memory_object_stream[Event](EVENTS_AHEAD)
         self._tasks: TaskGroup | None = None
 
     @abstractmethod
-    async def _produce(self, patient: "AsyncClient") -> None:
+    async def _produce(self, patient: Api) -> None:
         """Do it, telling what happens by `_emit`; `patient` outlasts a broken link."""
 
     @abstractmethod
     def _hint(self) -> str | None:
         """Say how to go on after a link that stayed broken; None where it never was one."""
+
+    @property
+    def _was_reached(self) -> bool:
+        """Whether the server has answered, now or before this began."""
+        return self._api.transport.traffic.answers > 0
 
     async def _emit(self, event: Event) -> None:
         await self._sending.send(event)
@@ -78,8 +81,8 @@ class EventStream(ABC):
             raise StopAsyncIteration from None
 
     async def _run(self) -> None:
-        patient = self._client.patient(self._patience)
-        patient.link.on_change = lambda: self._tell_link(patient)
+        patient = self._api.patient(self._patience)
+        patient.transport.link.on_change = lambda: self._tell_link(patient)
         try:
             await self._produce(patient)
         except OmegaError as error:
@@ -89,9 +92,9 @@ class EventStream(ABC):
         finally:
             self._sending.close()
 
-    def _tell_link(self, patient: "AsyncClient") -> None:
+    def _tell_link(self, patient: Api) -> None:
         assert self._tasks is not None
-        link = patient.link
+        link = patient.transport.link
         lost = LinkLost(link.since, str(link.error)) if link.since is not None else None
         self._tasks.start_soon(self._send_late, lost or LinkRestored())
 

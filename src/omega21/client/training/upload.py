@@ -14,11 +14,12 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from itertools import accumulate
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import Final, TypeVar
 
 import anyio
 from anyio.to_thread import run_sync
 
+from omega21.client.api.api import Api
 from omega21.client.concurrency import together
 from omega21.client.events import Event, Notice, UploadProgress
 from omega21.client.http.address import is_loopback
@@ -39,9 +40,6 @@ from omega21.protocol.errors import (
 )
 from omega21.protocol.plan import Segment, ShardRef
 from omega21.protocol.shards import SHARD_SAMPLES, decode_shard, encode_shard
-
-if TYPE_CHECKING:
-    from omega21.client.client import AsyncClient
 
 _Sent = TypeVar("_Sent")
 
@@ -100,13 +98,13 @@ class SegmentUpload:
 
     def __init__(
         self,
-        client: "AsyncClient",
+        api: Api,
         folder: RunFolder,
         *,
         number: int,
         emit: Callable[[Event], Awaitable[None]],
     ) -> None:
-        self._client = client
+        self._api = api
         self._folder = folder
         self.number = number
         self.skipped_samples = 0
@@ -123,7 +121,7 @@ class SegmentUpload:
         self._turn = anyio.Lock()
         self._pace = UploadRate()
         self._slots = anyio.CapacityLimiter(self._pace.at_a_time)
-        self._is_local = is_loopback(client.address)
+        self._is_local = is_loopback(api.address)
         self._told_full = False
 
     @property
@@ -153,13 +151,13 @@ class SegmentUpload:
             grown = self.segment.model_copy(update={"shards": shards})
             await run_sync(self._folder.put_segment, self.number, grown)
         record, segment = self._folder.record, self.segment
-        stored = await self._client.put_segment(
+        stored = await self._api.plans.put_segment(
             record.run, self.number, run_id=record.id, segment=segment
         )
         new = segment.shards[self._announced :]
         missing = stored.missing
         if len(missing) >= MAX_MISSING:
-            missing = await self._client.missing_shards([ref.sha256 for ref in new])
+            missing = await self._api.shards.missing([ref.sha256 for ref in new])
         self._sort(new, set(missing))
         now = time.monotonic()
         self._pace.asked(now - start)
@@ -303,7 +301,7 @@ class SegmentUpload:
                 self._told_full = True
                 await self._emit(waiting_for_room(full))
 
-        await when_there_is_room(lambda: self._client.put_shard(name, body), tell=tell)
+        await when_there_is_room(lambda: self._api.shards.put(name, body), tell=tell)
 
     async def _tell(self) -> None:
         await self._emit(

@@ -1,0 +1,78 @@
+"""What all calls share: a request goes out, a checked message comes back."""
+
+import secrets
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from omega21.client.http.transport import Request, Response, Transport
+from omega21.protocol.errors import InvalidRequest
+from omega21.protocol.names import check_run_name
+
+_Message = TypeVar("_Message", bound=BaseModel)
+
+
+class Endpoint:
+    """The calls about one noun, over one transport."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def _get(
+        self,
+        path: str,
+        message: type[_Message],
+        *,
+        query: dict[str, str | int | float] | None = None,
+        max_bytes: int | None = None,
+    ) -> _Message:
+        request = Request(method="GET", path=path, query=query or {}, most=max_bytes)
+        return (await self._transport.send(request)).read(message)
+
+    async def _send_json(
+        self,
+        method: str,
+        path: str,
+        body: BaseModel,
+        *,
+        query: dict[str, str] | None = None,
+        headers: dict[str, str] | None = None,
+        max_bytes: int | None = None,
+    ) -> Response:
+        request = Request(
+            method=method,
+            path=path,
+            query=query or {},
+            headers={"Content-Type": "application/json", **(headers or {})},
+            body=body.model_dump_json().encode(),
+            most=max_bytes,
+        )
+        return await self._transport.send(request)
+
+
+def run_path(run: str) -> str:
+    """Return the path of a run. Raises InvalidRequest for a name that no run has."""
+    return f"/runs/{checked_name(run)}"
+
+
+def checked_name(run: str) -> str:
+    """Return a run's name, checked before it becomes part of an address. Raises InvalidRequest."""
+    try:
+        return check_run_name(run)
+    except ValueError as error:
+        raise InvalidRequest(str(error)) from error
+
+
+def idempotency_key(key: str | None) -> dict[str, str]:
+    """Return the header that makes a repeated request count once; a random key without one."""
+    return {"Idempotency-Key": key or secrets.token_hex(16)}
+
+
+def make_request(message: type[_Message], **fields: object) -> _Message:
+    """Build the body of a request. Raises InvalidRequest, before anything is sent."""
+    try:
+        return message.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InvalidRequest(f"{where}: {first['msg']}") from error

@@ -1,0 +1,35 @@
+"""Evaluations of a run, recorded on the server for those who watch it there."""
+
+from dataclasses import asdict
+from itertools import pairwise
+
+from omega21.client.api.endpoint import Endpoint, make_request, run_path
+from omega21.client.store.summary import Evaluation
+from omega21.language import _
+from omega21.protocol.errors import InvalidReply
+from omega21.protocol.evaluations import EvaluationRow, EvaluationsReply, RecordEvaluation
+
+
+class Evaluations(Endpoint):
+    """Calls about evaluations."""
+
+    async def record(self, run: str, evaluation: Evaluation, *, run_id: str) -> EvaluationRow:
+        """Record on the server how a run scored.
+
+        On the server's disk when it returns; the same one again changes nothing. Raises OtherRun.
+        """
+        body = make_request(RecordEvaluation, run_id=run_id, **asdict(evaluation))
+        return (await self._send_json("POST", f"{run_path(run)}/evaluations", body)).read(
+            EvaluationRow
+        )
+
+    async def read(self, run: str, *, after: int = 0) -> tuple[EvaluationRow, ...]:
+        """Return the evaluations recorded of a run after number `after`, at most 1000."""
+        path = f"{run_path(run)}/evaluations"
+        rows = (await self._get(path, EvaluationsReply, query={"after": after})).evaluations
+        numbers = [after, *(row.number for row in rows)]
+        if any(later <= earlier for earlier, later in pairwise(numbers)):
+            raise InvalidReply(
+                _("the evaluations after number {after} are not ascending").format(after=after)
+            )
+        return tuple(rows)

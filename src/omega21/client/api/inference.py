@@ -1,0 +1,28 @@
+"""Inference with a run's weights, on shards that the server has."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from omega21.client.api.endpoint import Endpoint, run_path
+from omega21.client.http.transport import Response
+from omega21.protocol.inference import ComputeRequest
+from omega21.protocol.steps import EvaluateReply
+
+MAX_OUTPUT_BYTES: Final = 64 * 2**20
+
+
+class Inference(Endpoint):
+    """Calls that compute with a run's weights."""
+
+    async def predict(self, run: str, shards: Sequence[str]) -> Response:
+        """Return the outputs for at most 8 shards, as a safetensors body."""
+        body = ComputeRequest(shards=list(shards))
+        path = f"{run_path(run)}/predict"
+        return await self._send_json("POST", path, body, max_bytes=MAX_OUTPUT_BYTES)
+
+    async def evaluate(self, run: str, shards: Sequence[str]) -> EvaluateReply:
+        """Return scores and loss for at most 8 shards."""
+        body = ComputeRequest(shards=list(shards))
+        return (await self._send_json("POST", f"{run_path(run)}/evaluate", body)).read(
+            EvaluateReply
+        )

@@ -1,0 +1,94 @@
+"""The seven calls of the earlier system, with their fields."""
+
+from collections.abc import Sequence
+
+from omega21.client.api.endpoint import Endpoint, checked_name, idempotency_key, make_request
+from omega21.client.api.shards import SHARD_HEADERS
+from omega21.client.http.transport import Request
+from omega21.client.http.usage import joined
+from omega21.data.samples import Samples, as_samples
+from omega21.protocol.legacy import (
+    Diagnosis,
+    FeedbackDendritas,
+    FeedbackReceived,
+    Health,
+    Info,
+    Metrics,
+    Status,
+    Trained,
+)
+from omega21.protocol.names import DEFAULT_RUN
+from omega21.protocol.shards import encode_shard
+
+
+class Legacy(Endpoint):
+    """The seven calls."""
+
+    async def health(self) -> Health:
+        """Ask whether the server lives."""
+        return await self._get("/health", Health)
+
+    async def info(self, run: str = DEFAULT_RUN) -> Info:
+        """Return the model's architecture, and the server's version and identity."""
+        return await self._get("/info", Info, query={"run": checked_name(run)})
+
+    async def status(self, run: str = DEFAULT_RUN) -> Status:
+        """Return the state and the statistics of a run, and what this month's traffic leaves.
+
+        Of the month's traffic, the larger count: the server's, or this machine's.
+        """
+        found = await self._get("/status", Status, query={"run": checked_name(run)})
+        book = self._transport.book
+        if found.traffic is None or book is None:
+            return found
+        traffic = joined(found.traffic, book.month(), host=book.host)
+        return found.model_copy(update={"traffic": traffic})
+
+    async def metrics(self, run: str = DEFAULT_RUN) -> Metrics:
+        """Return a run's recent losses and their trend."""
+        return await self._get("/metricas", Metrics, query={"run": checked_name(run)})
+
+    async def diagnose(self, run: str = DEFAULT_RUN) -> Diagnosis:
+        """Let the server test itself on its device; no run is touched."""
+        query = {"run": checked_name(run)}
+        request = Request(method="POST", path="/diagnostico", query=query)
+        return (await self._transport.send(request)).read(Diagnosis)
+
+    async def train_batch(
+        self, samples: Samples, *, run: str = DEFAULT_RUN, epochs: int = 1, key: str | None = None
+    ) -> Trained:
+        """Train one batch at the end of a run's plan, and return its result.
+
+        The batch is on the server's disk before it is trained. It is trained once, however often
+        the request has to be sent: `key` names it (drawn at random when not given).
+        """
+        samples = as_samples(samples)
+        request = Request(
+            method="POST",
+            path="/train_layer2",
+            query={"run": checked_name(run), "epochs": epochs},
+            headers={**SHARD_HEADERS, **idempotency_key(key)},
+            body=encode_shard({"x": samples.x, "y": samples.y}),
+        )
+        return (await self._transport.send(request)).read(Trained)
+
+    async def feedback(
+        self,
+        adjustments: Sequence[float],
+        *,
+        validated: bool,
+        run: str = DEFAULT_RUN,
+        key: str | None = None,
+    ) -> FeedbackReceived:
+        """Record what was done with the dendrites: 16 adjustments in [-1, 1], validated or not.
+
+        On the server's disk when it returns; recorded once, however often it has to be sent.
+        """
+        body = make_request(
+            FeedbackDendritas, ajustes_aplicados=list(adjustments), validacion=validated
+        )
+        query, headers = {"run": checked_name(run)}, idempotency_key(key)
+        response = await self._send_json(
+            "POST", "/feedback_dendritas", body, query=query, headers=headers
+        )
+        return response.read(FeedbackReceived)
