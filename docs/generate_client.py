@@ -19,7 +19,8 @@ from types import ModuleType
 
 from omega21 import AsyncClient, Client, colab
 from omega21.client import events
-from omega21.client.http.transport import Link, Traffic
+from omega21.client.http.link import Link
+from omega21.client.http.usage import Traffic
 from omega21.client.inference import Prediction
 from omega21.client.local_server import LocalServer
 from omega21.client.store.run_folder import (

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from omega21.client.api.api import Api
 from omega21.client.api.endpoint import checked_name
+from omega21.client.http.link import Link
 from omega21.client.http.retry import RetryRules
-from omega21.client.http.transport import TIMEOUT_SECONDS, Link, Transport
+from omega21.client.http.transport import TIMEOUT_SECONDS, Transport
 from omega21.client.http.usage import Traffic
 from omega21.client.inference import Prediction, predict, score
 from omega21.client.loggers import LoggerChoice

@@ -24,7 +24,7 @@ from omega21.client.api.shards import Shards
 from omega21.client.api.steps import Steps
 from omega21.client.client import AsyncClient
 from omega21.client.events import Event
-from omega21.client.http.transport import Link
+from omega21.client.http.link import Link
 from omega21.client.http.usage import Traffic
 from omega21.client.training.stream import EventStream
 

@@ -18,11 +18,12 @@ from anyio.to_thread import run_sync
 from omega21.client.api.api import Api
 from omega21.client.concurrency import together
 from omega21.client.events import Event, StepsDone
+from omega21.client.http.link import LOCAL
 from omega21.client.store.checkpoints import HeldCheckpoint, find_checkpoint
 from omega21.client.store.run_folder import RunFolder, run_folder_path
 from omega21.client.training.checkpoint_restore import samples_done, send_checkpoint
 from omega21.client.training.provenance import differences, in_force
-from omega21.client.training.results_poller import GATHER_SECONDS_LOCAL, ResultsPoller
+from omega21.client.training.results_poller import ResultsPoller
 from omega21.client.training.upload import SegmentUpload
 from omega21.language import _
 from omega21.protocol.errors import NotReproduced, OmegaError, RunFolderConflict, UnknownRun
@@ -133,7 +134,7 @@ class Verification:
                 self._tell_tenth(event.rows[-1].step, last)
 
         following = ResultsPoller(
-            api, copy, last_step=last, gather=GATHER_SECONDS_LOCAL, emit=compare
+            api, copy, last_step=last, gather=LOCAL.gather_seconds, emit=compare
         )
 
         async def upload_all() -> None:

@@ -23,17 +23,12 @@ from omega21.client.events import (
     StepsDone,
     UploadProgress,
 )
-from omega21.client.http.address import is_loopback
 from omega21.client.remote_summary import remote_summary
 from omega21.client.run_reader import StoredRun, open_stored_run
 from omega21.client.store.run_folder import run_folder_path
 from omega21.client.store.summary import Evaluation
-from omega21.client.training.results_poller import GATHER_SECONDS, GATHER_SECONDS_LOCAL, check_going
-from omega21.client.training.status_poller import (
-    STATUS_POLL_SECONDS,
-    STATUS_POLL_SECONDS_LOCAL,
-    StatusPoller,
-)
+from omega21.client.training.results_poller import check_going
+from omega21.client.training.status_poller import StatusPoller
 from omega21.client.training.stream import EventStream
 from omega21.language import _
 from omega21.protocol.plan import PlanIndex, Segment, plan_steps
@@ -58,9 +53,7 @@ class Watching(EventStream):
         self._workdir = workdir
         self._stored: StoredRun | None = None
         self._evaluation: Evaluation | None = None
-        local = is_loopback(api.address)
-        self._gather = GATHER_SECONDS_LOCAL if local else GATHER_SECONDS
-        self._pause = STATUS_POLL_SECONDS_LOCAL if local else STATUS_POLL_SECONDS
+        self._profile = api.profile
 
     async def _produce(self, patient: Api) -> None:
         first = self._api.hurried(self._patience)
@@ -84,7 +77,7 @@ class Watching(EventStream):
             plan = await self._api.plans.get(self._run_name)
             if plan.segments:
                 return plan.segments
-            await anyio.sleep(self._pause)
+            await anyio.sleep(self._profile.poll_seconds)
 
     def _open_folder(self, state: RunState, held: ExitStack) -> StoredRun | None:
         """Open the run's folder, if this machine has it, and it is of this very run."""
@@ -137,7 +130,7 @@ class Watching(EventStream):
                 self._run_name,
                 after=after,
                 wait=MAX_WAIT_SECONDS if after < ready.last_step else 0.0,
-                gather=self._gather,
+                gather=self._profile.gather_seconds,
             )
             if reply.steps:
                 after = reply.steps[-1].step
@@ -150,7 +143,7 @@ class Watching(EventStream):
                 return
             check_going(reply)
             if not reply.steps and reply.state in {"idle", "paused"}:
-                await anyio.sleep(self._pause)  # such a run answers at once
+                await anyio.sleep(self._profile.poll_seconds)  # such a run answers at once
 
     async def _tell_upload(self, segment: Segment, over: anyio.Event) -> None:
         """Tell how much of the segment's samples the server has, until it has all of them."""
@@ -173,7 +166,7 @@ class Watching(EventStream):
             )
             if there == segment.samples:
                 return
-            with anyio.move_on_after(self._pause):
+            with anyio.move_on_after(self._profile.poll_seconds):
                 await over.wait()
 
     async def _tell_evaluations(self, ready: RunReady) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from omega21 import AsyncClient
 from omega21.client.events import Event, Notice, StepsDone
+from omega21.client.http.link import REMOTE
 from omega21.client.store.checkpoints import checkpoint_folder, find_checkpoint, held_step
 from omega21.client.store.run_folder import RunFolder
 from omega21.client.training.checkpoint_download import wait_until_durable
@@ -149,9 +150,8 @@ def test_the_shorter_way_is_taken() -> None:
             size=checkpoint,
             steps=steps,
             shard_bytes=steps * 64 * 6404,
-            uplink=facts["uplink"],
+            uplink=REMOTE.upload_rate(facts["uplink"]),
             seconds_per_step=facts["seconds_per_step"],
-            local=False,
         ).sends
 
     assert not way(100, seconds_per_step=0.1)  # 144 s to send, 41 s of samples, 10 s to compute

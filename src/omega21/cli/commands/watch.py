@@ -102,10 +102,9 @@ def _begun(client: "Client", output: "Output") -> "list[RunSummary]":
     """Return the server's runs that have something to train, as soon as there is one."""
     import time
 
-    from omega21.client.http.address import is_loopback
-    from omega21.client.training.status_poller import STATUS_POLL_SECONDS, STATUS_POLL_SECONDS_LOCAL
+    from omega21.client.http.link import link_profile
 
-    pause = STATUS_POLL_SECONDS_LOCAL if is_loopback(client.address) else STATUS_POLL_SECONDS
+    pause = link_profile(client.address).poll_seconds
     is_told = False
     while not (begun := [run for run in client.runs() if run.plan_steps]):
         if not is_told:

@@ -18,6 +18,7 @@ from omega21.client.api.runs import Runs
 from omega21.client.api.server import Server
 from omega21.client.api.shards import Shards
 from omega21.client.api.steps import Steps
+from omega21.client.http.link import LinkProfile
 from omega21.client.http.retry import RetryRules
 from omega21.client.http.transport import Transport
 from omega21.language import _
@@ -59,6 +60,11 @@ class Api:
     def address(self) -> str:
         """Where the server is."""
         return self.transport.address
+
+    @property
+    def profile(self) -> LinkProfile:
+        """How the link to it is best used."""
+        return self.transport.profile
 
     async def connect(self) -> Info:
         """Ask the server who it is, and check that both speak the same protocol.

@@ -25,7 +25,7 @@ import anyio
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from omega21.client.http.address import check_encrypted, is_loopback, parse_address
+from omega21.client.http.address import check_encrypted, parse_address
 from omega21.client.http.decoding import (
     ACCEPTED_ENCODINGS,
     Deadline,
@@ -37,6 +37,7 @@ from omega21.client.http.decoding import (
     read_body,
 )
 from omega21.client.http.intermediaries import foreign_reply, media_type, retry_after
+from omega21.client.http.link import Link, link_profile
 from omega21.client.http.proof import ServerProof
 from omega21.client.http.proxies import by_environment, proxy_fault
 from omega21.client.http.retry import Fatal, RetryRules, is_link_failure, judge
@@ -135,37 +136,6 @@ class Sink(Protocol):
         """Some more of it."""
 
 
-@dataclass(slots=True)
-class Link:
-    """Whether the server is reached: `since` is when it last stopped being, seconds since 1970."""
-
-    since: float | None = None
-    error: OmegaError | None = None
-    on_change: Callable[[], None] | None = None
-    _down_at: float = 0.0
-
-    def down(self, error: OmegaError) -> None:
-        """The server was not reached."""
-        self.error = error
-        if self.since is None:
-            self.since, self._down_at = time.time(), time.monotonic()
-            self._tell()
-
-    def up(self) -> None:
-        """The server answered."""
-        if self.since is not None:
-            self.since = self.error = None
-            self._tell()
-
-    def down_for(self) -> float:
-        """Seconds without an answer; 0 while the server is reached."""
-        return 0.0 if self.since is None else time.monotonic() - self._down_at
-
-    def _tell(self) -> None:
-        if self.on_change is not None:
-            self.on_change()
-
-
 class Transport:
     """Sends requests to one server: time-outs, retries, errors, counters.
 
@@ -194,7 +164,8 @@ class Transport:
         hide(token)
         self._authorization = {"Authorization": f"Bearer {token}"} if token else {}
         self._proof = ServerProof(token) if token and proof_needed else None
-        local = is_loopback(address)
+        self.profile = link_profile(address)
+        local = self.profile.is_local
         self.book = None if local else TrafficBook(httpx.URL(address).host, self.traffic)
         self._seconds = timeout + min(timeout, CONNECT_SECONDS)
         self._http = by_environment(

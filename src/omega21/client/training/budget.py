@@ -10,7 +10,6 @@ from anyio.to_thread import run_sync
 
 from omega21.client.api.api import Api
 from omega21.client.events import Event, Notice
-from omega21.client.http.address import is_loopback
 from omega21.client.store.run_folder import RunFolder
 from omega21.client.training.estimate import Choice, Needed, Workload
 from omega21.client.training.request import EvaluateEvery, FileFacts, TrainRequest, next_segment
@@ -149,7 +148,7 @@ async def within_budget(
     Before anything is made or changed. On loopback, where no tunnel counts, only for a budget.
     Raises BudgetExceeded.
     """
-    if is_loopback(api.address) and order.budget is None:
+    if api.profile.is_local and order.budget is None:
         return wanted
     held = await run_sync(_look_into, path)
     may_change_type = order.samples_type is None

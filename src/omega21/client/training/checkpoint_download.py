@@ -18,7 +18,6 @@ from anyio.to_thread import run_sync
 from omega21.client.api.api import Api
 from omega21.client.api.checkpoints import Rest
 from omega21.client.events import Event, Notice
-from omega21.client.http.address import is_loopback
 from omega21.client.http.decoding import announced_bytes, check_room, step_of, too_long
 from omega21.client.store.checkpoints import (
     HeldCheckpoint,
@@ -280,4 +279,4 @@ class CheckpointDownloads:
             return self._policy != "never"
         results = self._folder.results
         seconds = (results.seconds_per_step() or 0.0) * results.last_step
-        return is_loopback(self._api.address) and seconds > AUTO_SECONDS
+        return self._api.profile.is_local and seconds > AUTO_SECONDS

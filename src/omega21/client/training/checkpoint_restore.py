@@ -14,7 +14,6 @@ from anyio.to_thread import run_sync
 
 from omega21.client.api.api import Api
 from omega21.client.events import Event, Notice
-from omega21.client.http.address import is_loopback
 from omega21.client.store.checkpoints import HeldCheckpoint, find_checkpoint, held_step
 from omega21.client.store.run_folder import RunFolder
 from omega21.language import _, ngettext
@@ -23,12 +22,6 @@ from omega21.protocol.checkpoints import RestoreCheckpoint
 from omega21.protocol.errors import Conflict, InvalidCheckpoint, OtherRun, RunDeleted
 from omega21.protocol.plan import PlanIndex, Segment
 from omega21.protocol.runs import RunState
-
-LOCAL_BYTES_PER_SECOND: Final = 200e6
-"""Assumed of this machine."""
-
-ASSUMED_BYTES_PER_SECOND: Final = 1e6
-"""Assumed of an uplink that has not been measured: 8 Mbit/s."""
 
 ASSUMED_SECONDS_PER_STEP: Final = 0.02
 
@@ -55,21 +48,19 @@ def estimate(
     size: int,
     steps: int,
     shard_bytes: int,
-    uplink: float | None,
+    uplink: float,
     seconds_per_step: float | None,
-    local: bool,
 ) -> Estimate:
     """Compare sending `size` bytes with computing `steps`, for which `shard_bytes` go up too.
 
-    `uplink` (bytes per second) and `seconds_per_step` are None where nothing is measured. Samples
+    `uplink` is in bytes per second; `seconds_per_step` is None where nothing is measured. Samples
     go up while steps are computed, so that the longer of the two counts.
     """
-    rate = LOCAL_BYTES_PER_SECOND if local else uplink or ASSUMED_BYTES_PER_SECOND
     pace = seconds_per_step if seconds_per_step is not None else ASSUMED_SECONDS_PER_STEP
     return Estimate(
-        sending=size / rate,
-        computing=max(steps * pace, shard_bytes / rate),
-        uplink=rate,
+        sending=size / uplink,
+        computing=max(steps * pace, shard_bytes / uplink),
+        uplink=uplink,
         seconds_per_step=pace,
     )
 
@@ -165,9 +156,8 @@ def _estimate(api: Api, folder: RunFolder, way: tuple[HeldCheckpoint, int]) -> E
         size=held.size,
         steps=held.step - step,
         shard_bytes=_bytes_between(folder, step, held.step),
-        uplink=folder.record.uplink,
+        uplink=api.profile.upload_rate(folder.record.uplink),
         seconds_per_step=folder.results.seconds_per_step(),
-        local=is_loopback(api.address),
     )
 
 

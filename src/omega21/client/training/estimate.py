@@ -9,14 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from omega21.client.http.link import REMOTE
 from omega21.client.training.checkpoint_download import Pull
-from omega21.client.training.checkpoint_restore import (
-    ASSUMED_BYTES_PER_SECOND,
-    ASSUMED_SECONDS_PER_STEP,
-)
-from omega21.client.training.results_poller import GATHER_SECONDS
+from omega21.client.training.checkpoint_restore import ASSUMED_SECONDS_PER_STEP
 from omega21.client.training.sources import open_source
-from omega21.client.training.status_poller import STATUS_POLL_SECONDS
 from omega21.data.samples import as_type
 from omega21.protocol.inference import MAX_SHARDS_TO_COMPUTE
 from omega21.protocol.plan import SamplesType, Segment
@@ -40,7 +36,7 @@ class Choice:
 
     samples_type: SamplesType = "float32"
     pull: Pull = "never"
-    gather: float = GATHER_SECONDS
+    gather: float = REMOTE.gather_seconds
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,7 +80,7 @@ class Workload:
         shards, held_out = _shards(self.samples), _shards(self.validation)
         samples = round(bytes_each * (self.samples + self.validation))
         pace = self.seconds_per_step or ASSUMED_SECONDS_PER_STEP
-        seconds = max(self.steps * pace, samples / (self.uplink or ASSUMED_BYTES_PER_SECOND))
+        seconds = max(self.steps * pace, samples / REMOTE.upload_rate(self.uplink))
         # A reply comes when it has gathered, and none waits for longer than the longest poll.
         polls = math.ceil(seconds / min(choice.gather, MAX_WAIT_SECONDS))
         groups = math.ceil(held_out / MAX_SHARDS_TO_COMPUTE)
@@ -93,7 +89,7 @@ class Workload:
         some = min(self.validation, MAX_SHARDS_TO_COMPUTE * SHARD_SAMPLES)
         scores = self.validation + on_the_way * some
         pulls = _pulls(choice.pull, seconds)
-        pulses = math.ceil(seconds / STATUS_POLL_SECONDS)
+        pulses = math.ceil(seconds / REMOTE.poll_seconds)
         lists = _LIST_BYTES * shards
         return Needed(
             samples=samples,

@@ -35,12 +35,6 @@ from omega21.protocol.errors import (
 )
 from omega21.protocol.steps import MAX_WAIT_SECONDS, StepRecord, StepsReply
 
-GATHER_SECONDS: Final = 5.0
-"""Through a tunnel, a reply collects results for this long: requests are counted there."""
-
-GATHER_SECONDS_LOCAL: Final = 0.2
-"""On this machine a request costs little, and a live view likes to move."""
-
 _LEAST_SECONDS: Final = 0.2
 """Between two replies without results that came although they were to be waited for."""
 

@@ -30,7 +30,6 @@ from omega21.client.events import (
     RunReady,
     ServerSeen,
 )
-from omega21.client.http.address import is_loopback
 from omega21.client.inference import score
 from omega21.client.loggers import LoggerChoice, check_loggers
 from omega21.client.loggers.feeding import STOP_SECONDS, Feeds
@@ -47,11 +46,7 @@ from omega21.client.training.not_finite import name_held_out_rows, name_rows_of_
 from omega21.client.training.provenance import changed_at, note_environment
 from omega21.client.training.reconcile import find_run, meet, open_folder
 from omega21.client.training.request import FileFacts, TrainRequest, next_segment
-from omega21.client.training.results_poller import (
-    GATHER_SECONDS,
-    GATHER_SECONDS_LOCAL,
-    ResultsPoller,
-)
+from omega21.client.training.results_poller import ResultsPoller
 from omega21.client.training.resume import was_local
 from omega21.client.training.sources import validation_blocks
 from omega21.client.training.status_poller import StatusPoller
@@ -114,7 +109,7 @@ class TrainingFlow:
         self._order = order
         self._path = run_folder_path(order.run, workdir)
         self._pull = pull
-        self._gather = GATHER_SECONDS_LOCAL if is_loopback(api.address) else GATHER_SECONDS
+        self._gather = api.profile.gather_seconds
         self._finishing_only = finishing_only
         self._loggers = loggers
         self._emit = emit
@@ -176,7 +171,7 @@ class TrainingFlow:
 
     async def _traffic(self) -> MonthTraffic | None:
         """Ask what this month's tunnel has carried; None where there is none, on this machine."""
-        if is_loopback(self._api.address):
+        if self._api.profile.is_local:
             return None
         return (await self._api.legacy.status()).traffic
 
@@ -348,7 +343,7 @@ class TrainingFlow:
             if upload.segment.samples > upload.skipped_samples:
                 await upload.run()
         sent = sum(upload.bytes_sent for upload in uploads)
-        if sent >= MEASURED_BYTES and not is_loopback(self._api.address):
+        if sent >= MEASURED_BYTES and not self._api.profile.is_local:
             uplink = sent / (time.monotonic() - start)
             await run_sync(lambda: folder.update(uplink=uplink))
 

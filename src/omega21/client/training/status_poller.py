@@ -1,18 +1,11 @@
 """How the server is, asked now and then while a run trains: device, memory, restarts."""
 
 from collections.abc import Awaitable, Callable
-from typing import Final
 
 import anyio
 
 from omega21.client.api.api import Api
 from omega21.client.events import Event, ServerSeen
-from omega21.client.http.address import is_loopback
-
-STATUS_POLL_SECONDS: Final = 60.0
-"""Through a tunnel, whose requests are counted."""
-
-STATUS_POLL_SECONDS_LOCAL: Final = 2.0
 
 
 class StatusPoller:
@@ -24,8 +17,6 @@ class StatusPoller:
         self._emit = emit
         self._begun = anyio.Event()
         self._stopped = anyio.Event()
-        local = is_loopback(api.address)
-        self._pause = STATUS_POLL_SECONDS_LOCAL if local else STATUS_POLL_SECONDS
 
     def begin(self) -> None:
         """There are results: the device has been used."""
@@ -41,5 +32,5 @@ class StatusPoller:
         await self._begun.wait()
         while not self._stopped.is_set():
             await self._emit(ServerSeen(await self._api.legacy.status(self._run)))
-            with anyio.move_on_after(self._pause):
+            with anyio.move_on_after(self._api.profile.poll_seconds):
                 await self._stopped.wait()

@@ -22,7 +22,6 @@ from anyio.to_thread import run_sync
 from omega21.client.api.api import Api
 from omega21.client.concurrency import together
 from omega21.client.events import Event, Notice, UploadProgress
-from omega21.client.http.address import is_loopback
 from omega21.client.http.retry import asked_wait
 from omega21.client.store.run_folder import RunFolder
 from omega21.client.training.sources import SampleSource, open_source
@@ -121,7 +120,7 @@ class SegmentUpload:
         self._turn = anyio.Lock()
         self._pace = UploadRate()
         self._slots = anyio.CapacityLimiter(self._pace.at_a_time)
-        self._is_local = is_loopback(api.address)
+        self._is_local = api.profile.is_local
         self._told_full = False
 
     @property
