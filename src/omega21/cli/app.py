@@ -45,21 +45,21 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help: half the time to start, and one text for the docs
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
 )
-command(app)(train.train)
-command(app)(resume.resume)
-command(app)(watch.watch)
-command(app)(serve.serve)
+command(app, examples=train.EXAMPLES)(train.train)
+command(app, examples=resume.EXAMPLES)(resume.resume)
+command(app, examples=watch.EXAMPLES)(watch.watch)
+command(app, examples=serve.EXAMPLES)(serve.serve)
 command(app)(demo.demo)
 command(app)(status.status)
 command(app)(metrics.metrics)
 command(app)(diagnose.diagnose)
 command(app)(feedback.feedback)
-command(app)(generate.generate)
-command(app)(predict.predict)
+command(app, examples=generate.EXAMPLES)(generate.generate)
+command(app, examples=predict.EXAMPLES)(predict.predict)
 command(app)(report.report)
-command(app)(verify.verify)
+command(app, examples=verify.EXAMPLES)(verify.verify)
 command(app)(forget.forget)
-command(app)(doctor.doctor)
+command(app, examples=doctor.EXAMPLES)(doctor.doctor)
 app.add_typer(checkpoint.app, name="checkpoint")
 app.add_typer(export.app, name="export")
 app.add_typer(runs.app, name="runs")
@@ -94,13 +94,13 @@ def omega21(
     _lang: Annotated[
         Literal["en", "es"] | None,
         typer.Option(
-            "--lang", help="Language to speak; without it, the locale's, or else English."
+            "--lang", help="Language of the output.", show_default="the locale's, else English"
         ),
     ] = None,
     _version: Annotated[
         bool,
         typer.Option(
-            "--version", is_eager=True, callback=_print_version, help="Print the version."
+            "--version", is_eager=True, callback=_print_version, help="Print the version and exit."
         ),
     ] = False,
     log_level: Annotated[
@@ -108,7 +108,7 @@ def omega21(
         typer.Option(
             "--log-level",
             envvar="OMEGA21_LOG_LEVEL",
-            help="What goes to the log file, which `omega21 doctor --bundle` takes along.",
+            help="Lowest level of the log file, which `omega21 doctor --bundle` includes.",
         ),
     ] = "info",
 ) -> None:

@@ -22,14 +22,16 @@ TunnelName = Literal["auto", "ngrok", "cloudflared", "none"]
 SamplesTypeName = Literal["float32", "float16"]
 
 
-def address_argument(help_text: str) -> Any:
+def address_argument(default: str) -> Any:
     """Declare the address of a server as the first argument of a command."""
-    return typer.Argument(metavar="URL", envvar="COLAB_SERVER_URL", help=help_text)
+    return typer.Argument(
+        metavar="URL", envvar="COLAB_SERVER_URL", help="Server address.", show_default=default
+    )
 
 
-def output_option(help_text: str) -> Any:
+def output_option(default: str | bool = True, *, text: str = "File to write.") -> Any:
     """Declare the file that a command writes."""
-    return typer.Option("--output", "-o", metavar="FILE", help=help_text)
+    return typer.Option("--output", "-o", metavar="FILE", help=text, show_default=default)
 
 
 Token = Annotated[
@@ -37,35 +39,44 @@ Token = Annotated[
     typer.Option(
         metavar="TOKEN",
         envvar="OMEGA21_TOKEN",
-        help="The server's token; others can read it here, so better let it be asked for.",
+        help="Server token; other users of this machine can see it here, so prefer --token-file.",
     ),
 ]
 TokenFile = Annotated[
     Path | None,
-    typer.Option("--token-file", metavar="FILE", help="A file that holds the token."),
+    typer.Option("--token-file", metavar="FILE", help="File with the server token."),
 ]
-Timeout = Annotated[
-    float, typer.Option(min=1, metavar="SECONDS", help="Longest wait without receiving data.")
-]
-Run = Annotated[str, typer.Option("--run", metavar="NAME", help="The run.")]
+Timeout = Annotated[float, typer.Option(min=1, metavar="SECONDS", help="Read timeout in seconds.")]
+Run = Annotated[str, typer.Option("--run", metavar="NAME", help="Name of the run.")]
 RunOrNewest = Annotated[
     str | None,
     typer.Option(
-        "--run", metavar="NAME", help="The run; without one, the newest of yours that is there."
+        "--run",
+        metavar="NAME",
+        help="Name of the run.",
+        show_default="your newest run on the server",
     ),
 ]
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The run's name.")]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Name of the run.")]
+NewestRunArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="RUN", help="Name of the run.", show_default="the newest run on this machine"
+    ),
+]
 Workdir = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="Folder of the run folders, in place of the user's own."),
+    typer.Option(
+        metavar="DIR", help="Folder of the run folders.", show_default="in the user's data folder"
+    ),
 ]
-Json = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object on standard output, nothing else.")
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 Verbose = Annotated[
     bool,
-    typer.Option("--verbose", "-v", help="Log every request; show the trace of an internal error."),
+    typer.Option(
+        "--verbose", "-v", help="Log every request; print the traceback of an internal error."
+    ),
 ]
 
 
@@ -77,9 +88,7 @@ class ServerOptions:
 
     address: Annotated[
         str | None,
-        typer.Option(
-            "--url", metavar="URL", envvar="COLAB_SERVER_URL", help="The server's address."
-        ),
+        typer.Option("--url", metavar="URL", envvar="COLAB_SERVER_URL", help="Server address."),
     ] = None
     token: Token = field(default=None, repr=False)
     token_file: TokenFile = None
@@ -88,7 +97,7 @@ class ServerOptions:
         typer.Option(
             metavar="FILE",
             envvar="OMEGA21_CA",
-            help="Trust these certificate authorities (PEM) too.",
+            help="Certificate authorities to trust as well, in PEM format.",
         ),
     ] = None
     timeout: Timeout = 60
@@ -98,9 +107,7 @@ class ServerOptions:
 class ServerArgument(ServerOptions):
     """The same, with the address as an argument."""
 
-    address: Annotated[
-        str | None, address_argument("The server's address; without one, the server used last.")
-    ] = None
+    address: Annotated[str | None, address_argument("the server used last")] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +115,10 @@ class LongServerOptions(ServerOptions):
     """The server of a command that goes on for long, and outlives a link that breaks."""
 
     patience: Annotated[
-        str, typer.Option(metavar="TIME", help="Keep trying this long to reach the server again.")
+        str,
+        typer.Option(
+            metavar="TIME", help="How long to retry when the link fails, such as 90s, 10m or 1h."
+        ),
     ] = "10m"
 
 
@@ -118,20 +128,15 @@ class TrainServerOptions(LongServerOptions):
 
     address: Annotated[
         str | None,
-        address_argument(
-            "The server's address; without one, the server used last, or, if there is none, "
-            "one started on this machine for the length of the run."
-        ),
+        address_argument("the server used last, else one started on this machine"),
     ] = None
     local: Annotated[
         bool,
-        typer.Option(
-            "--local", help="Train on this machine, whatever server is named or was used last."
-        ),
+        typer.Option("--local", help="Train on this machine, even where an address is known."),
     ] = False
     diagnose: Annotated[
         bool,
-        typer.Option("--diagnose", "--diagnostico", help="Let the server test itself first."),
+        typer.Option("--diagnose", "--diagnostico", help="Run the server's self-test first."),
     ] = False
 
 
@@ -145,7 +150,8 @@ class DataOptions:
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Train the samples of a .npz or .safetensors file with tensors x and y.",
+            help="Samples: a .npz or .safetensors file with x [n, 1600] and y [n].",
+            show_default="synthetic samples",
         ),
     ] = None
     samples: Annotated[
@@ -155,12 +161,18 @@ class DataOptions:
             "--muestras",
             min=1,
             metavar="N",
-            help="Samples to train: 500, or of a file all that are not held out.",
+            help="Number of samples to train.",
+            show_default="500, or the preset's, or all of the file",
         ),
     ] = None
     kind: Annotated[
         KindName | None,
-        typer.Option("--kind", "--tipo", help="Kind of synthetic samples (default: simple)."),
+        typer.Option(
+            "--kind",
+            "--tipo",
+            help="Kind of synthetic samples.",
+            show_default="simple, or the preset's",
+        ),
     ] = None
     anomaly_percent: Annotated[
         float | None,
@@ -170,7 +182,8 @@ class DataOptions:
             min=0,
             max=100,
             metavar="P",
-            help="Percentage of anomalies in synthetic samples (default: 10).",
+            help="Percentage of anomalies in synthetic samples.",
+            show_default="10, or the preset's",
         ),
     ] = None
     validation: Annotated[
@@ -180,14 +193,15 @@ class DataOptions:
             "--validacion",
             min=0,
             metavar="N",
-            help="Samples held out, scored at the end; 0 for none.",
+            help="Number of samples held out for evaluation; 0 for none.",
         ),
     ] = 1000
     samples_type: Annotated[
         SamplesTypeName | None,
         typer.Option(
             "--samples-type",
-            help="What features go up as: float32, or float16, about half the bytes, rounded.",
+            help="Data type for the upload of features; float16 rounds them to half the bytes.",
+            show_default="float32, or float16 where --budget needs it",
         ),
     ] = None
     budget: Annotated[
@@ -195,8 +209,9 @@ class DataOptions:
         typer.Option(
             "--budget",
             metavar="SIZE",
-            help="Most bytes over the link, such as 300MB: what is smaller is chosen to keep it, "
-            "float16 among others, or the training is refused.",
+            help="Maximum traffic, such as 300MB: the upload is made smaller to stay within it, or "
+            "the training is refused.",
+            show_default="no limit",
         ),
     ] = None
 
@@ -211,34 +226,38 @@ class TrainingOptions:
         str | None,
         typer.Option(
             metavar="NAME",
-            help="The run: made if it is not there, else its unfinished samples are finished, "
-            "or new ones appended. Without it, a run with a fresh name.",
+            help="Name of the run. A new run is created; an existing one is finished, or trained "
+            "on new samples.",
+            show_default="a new name",
         ),
     ] = None
     preset: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Settings by name, which explicit options override: prueba_rapida, "
+            help="Preset, which other options override: prueba_rapida, "
             "entrenamiento_estandar, deteccion_anomalias, entrenamiento_pesado.",
         ),
     ] = None
     batch_size: Annotated[
         int | None,
         typer.Option(
-            "--batch-size", "--lote", min=1, metavar="N", help="Batch size (default: 64)."
+            "--batch-size",
+            "--lote",
+            min=1,
+            metavar="N",
+            help="Batch size.",
+            show_default="64, or the preset's",
         ),
     ] = None
     epochs: Annotated[
         int,
-        typer.Option(
-            "--epochs", "--epocas", min=1, metavar="N", help="Times that each sample is used."
-        ),
+        typer.Option("--epochs", "--epocas", min=1, metavar="N", help="Number of epochs."),
     ] = 1
     seed: Annotated[
         int,
         typer.Option(
-            "--seed", "--semilla", min=0, metavar="N", help="Seed of the run and of its samples."
+            "--seed", "--semilla", min=0, metavar="N", help="Seed of the run and of its data."
         ),
     ] = 42
     evaluate_every: Annotated[
@@ -247,15 +266,15 @@ class TrainingOptions:
             "--evaluate-every",
             "--evaluar-cada",
             metavar="WHEN",
-            help="Score held-out samples on the way: every so many steps, never, or epoch: at the "
-            "ends of epochs, where that takes no more than a tenth of the time.",
+            help="Steps between evaluations, never, or epoch: after each epoch, where that takes "
+            "at most a tenth of the time.",
         ),
     ] = "epoch"
     fast: Annotated[
         bool,
         typer.Option(
             "--fast",
-            help="Give up equal bits for speed where the device offers it; the run is marked.",
+            help="Allow nondeterministic kernels for speed; recorded in the run.",
         ),
     ] = False
     every: Annotated[
@@ -264,7 +283,7 @@ class TrainingOptions:
             "--every",
             "--cada",
             metavar="TIME",
-            help="Train the run's next samples again and again, starting every 30m, 1h or 1d.",
+            help="Repeat with the run's next samples at this interval, such as 30m, 1h or 1d.",
         ),
     ] = None
 
@@ -280,22 +299,20 @@ class TrackingOptions:
         typer.Option(
             "--logger",
             metavar="NAME",
-            help="Hand the figures to mlflow, wandb, trackio, or your own package.module:Class; "
-            "may be given more than once.",
+            help="Send the metrics to mlflow, wandb, trackio or your own package.module:Class; may "
+            "be repeated.",
         ),
     ] = None
     tensorboard: Annotated[
         bool,
         typer.Option(
             "--tensorboard/--no-tensorboard",
-            help="Write event files for TensorBoard into the run folder.",
+            help="Write TensorBoard event files to the run folder.",
         ),
     ] = True
     report: Annotated[
         bool,
-        typer.Option(
-            "--report/--no-report", help="Write the report into the run folder at the end."
-        ),
+        typer.Option("--report/--no-report", help="Write a report to the run folder at the end."),
     ] = True
 
 
@@ -310,8 +327,8 @@ class FolderOptions:
         str,
         typer.Option(
             metavar="WHEN",
-            help="Pull checkpoints into the run folder: never, end, or every so many minutes; auto "
-            "is end on loopback after a minute of steps, else never.",
+            help="When to download checkpoints to the run folder: never, end, or every so many "
+            "minutes; auto is end on loopback after a minute of steps, else never.",
         ),
     ] = "auto"
 
@@ -341,6 +358,6 @@ class EventOutputOptions(OutputOptions):
         bool,
         typer.Option(
             "--json",
-            help="Print JSON on standard output: a line for each event, then the figures.",
+            help="Print JSON lines on standard output: one for each event, then the result.",
         ),
     ] = False

@@ -9,16 +9,23 @@ from typing import Annotated, Any, Final, TypeVar, get_args
 
 import typer
 
+from omega21.cli.ui.help import Command
+
 _Function = TypeVar("_Function", bound=Callable[..., None])
 
 _BY_NAME: Final = inspect.Parameter.KEYWORD_ONLY  # the way in which typer hands on all values
 
 
-def command(app: typer.Typer, name: str | None = None) -> Callable[[_Function], _Function]:
-    """Add a function to `app` as a command, under a name other than its own where one is given."""
+def command(
+    app: typer.Typer, name: str | None = None, *, examples: str | None = None
+) -> Callable[[_Function], _Function]:
+    """Add a function to `app` as a command, under a name other than its own where one is given.
+
+    Its help ends with the examples: commands, and above each a line that begins with "# ".
+    """
 
     def add(function: _Function) -> _Function:
-        app.command(name)(expanded(function))
+        app.command(name, cls=Command, epilog=examples)(expanded(function))
         return function
 
     return add

@@ -13,11 +13,11 @@ from omega21.language.figures import count
 def export_run(
     run: RunArgument,
     *,
-    file: Annotated[Path | None, output_option("The archive: RUN.zip in this folder.")] = None,
+    file: Annotated[Path | None, output_option("RUN.zip")] = None,
     workdir: Workdir = None,
     output: OutputOptions,
 ) -> None:
-    """Write a run of this machine to one file.
+    """Export a run of this machine to one file.
 
     With its samples, results and checkpoint, and without what belongs to this machine.
     """
@@ -49,14 +49,14 @@ def export_run(
 
 
 def import_run(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="An archive of a run.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Archive of a run.")],
     *,
     workdir: Workdir = None,
     output: OutputOptions,
 ) -> None:
-    """Take a run from an archive.
+    """Import a run from an archive.
 
-    A run of that name that is here stays as it is.
+    An existing run of the same name is not changed.
     """
     from omega21.cli.ui.output import facts
     from omega21.client.store.archive import import_run

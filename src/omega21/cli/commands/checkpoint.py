@@ -5,7 +5,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from omega21.cli.options import OutputOptions, ServerOptions, Workdir, output_option
+from omega21.cli.options import (
+    NewestRunArgument,
+    OutputOptions,
+    ServerOptions,
+    Workdir,
+    output_option,
+)
 from omega21.cli.signature import command
 from omega21.language import _
 from omega21.language.figures import count
@@ -23,29 +29,23 @@ def checkpoint() -> None:
 
 @command(app)
 def pull(
-    run: Annotated[
-        str | None,
-        typer.Argument(metavar="RUN", help="The run's name; without one, the newest run here."),
-    ] = None,
+    run: NewestRunArgument = None,
     *,
     weights: Annotated[
-        bool, typer.Option("--weights", help="The model's weights alone, a third of the bytes.")
+        bool, typer.Option("--weights", help="Download the weights only, a third of the bytes.")
     ] = False,
     file: Annotated[
         Path | None,
-        output_option(
-            "Where it goes: the run's folder, or for weights RUN-weights.safetensors here."
-        ),
+        output_option("in the run folder, or RUN-weights.safetensors with --weights"),
     ] = None,
-    server: ServerOptions,
     workdir: Workdir = None,
+    server: ServerOptions,
     output: OutputOptions,
 ) -> None:
     """Download the newest checkpoint of a run.
 
-    All that its later steps depend on, about 144 MB for the default model, or with --weights the
-    weights after the last step. A download that breaks goes on where it was when it is asked for
-    again.
+    All that later steps depend on, about 144 MB for the default model, or with --weights the
+    weights after the last step. An interrupted download is continued by the same command.
     """
     from omega21.cli.connection import checked_name, server_last_used
     from omega21.cli.ui.output import facts

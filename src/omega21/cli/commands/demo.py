@@ -12,15 +12,15 @@ _EPOCHS = 3  # so that held-out samples are scored on the way, and there is a cu
 def demo(
     *,
     samples: Annotated[
-        int, typer.Option("--samples", "--muestras", min=1, help="Samples to train.")
+        int, typer.Option("--samples", "--muestras", min=1, help="Number of samples to train.")
     ] = 500,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Train against a server on this machine, and show the result.
+    """Train on a server on this machine and show the result.
 
-    On a terminal the server stays until Enter, so that you can look around in a browser. Nothing
-    is kept but the report.
+    On a terminal the server runs until Enter is pressed, so that you can open it in a browser. Only
+    the report is kept.
     """
     import sys
     import tempfile

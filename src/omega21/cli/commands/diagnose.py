@@ -15,9 +15,9 @@ def diagnose(
     server: ServerArgument,
     output: OutputOptions,
 ) -> None:
-    """Let a server test itself on its device.
+    """Run a server's self-test on its device.
 
-    It computes forward and backward on real tensors; no run is touched.
+    A forward and a backward pass on real tensors; no run is changed.
     """
     from omega21.cli.connection import connect
     from omega21.cli.ui.output import facts

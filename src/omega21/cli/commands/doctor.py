@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 
 _STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red", "not checked": "dim"}
 
+EXAMPLES: Final = """
+# This machine, and the server used last
+omega21 doctor
+# The same, with a bundle for a support request
+omega21 doctor --bundle
+"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DoctorServerOptions(ServerArgument):
@@ -36,27 +43,27 @@ class DoctorServerOptions(ServerArgument):
 
 def doctor(
     *,
-    server: DoctorServerOptions,
     bundle: Annotated[
         bool,
         typer.Option(
             "--bundle",
-            help="Write a support bundle too: a ZIP of logs, versions and state, without secrets.",
+            help="Also write a support bundle: a ZIP of logs, versions and state, without secrets.",
         ),
     ] = False,
-    file: Annotated[Path, output_option("Where the bundle goes.")] = Path("omega21-bundle.zip"),
+    file: Annotated[Path, output_option(text="Path of the bundle.")] = Path("omega21-bundle.zip"),
     run: Annotated[
         str | None,
-        typer.Option("--run", metavar="NAME", help="A run of this machine to put into it."),
+        typer.Option("--run", metavar="NAME", help="Run on this machine to include in the bundle."),
     ] = None,
     workdir: Workdir = None,
+    server: DoctorServerOptions,
     output: OutputOptions,
 ) -> None:
-    """Look at everything that a training needs.
+    """Check everything that training needs.
 
-    From Python here to the GPU there: each check is ok, a warning, failed, or was not made because
-    of another one, with what to do. Measuring the link takes 2 MB. Exits with 0 when nothing
-    failed, else with the status of the first error.
+    From Python on this machine to the GPU of the server. Each check is ok, a warning, failed, or
+    not made because of another one, with what to do. Measuring the link takes 2 MB. Exits with 0
+    when nothing failed, else with the status of the first error.
     """
     import anyio
 

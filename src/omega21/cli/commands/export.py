@@ -6,7 +6,14 @@ from typing import Annotated
 
 import typer
 
-from omega21.cli.options import OutputOptions, RunArgument, ServerOptions, Workdir, output_option
+from omega21.cli.options import (
+    NewestRunArgument,
+    OutputOptions,
+    RunArgument,
+    ServerOptions,
+    Workdir,
+    output_option,
+)
 from omega21.cli.signature import command
 
 app = typer.Typer(
@@ -26,9 +33,9 @@ class Format(Enum):
 def weights(
     run: RunArgument,
     *,
-    file: Annotated[Path | None, output_option("Where they go: RUN.safetensors here.")] = None,
-    server: ServerOptions,
+    file: Annotated[Path | None, output_option("RUN.safetensors")] = None,
     workdir: Workdir = None,
+    server: ServerOptions,
     output: OutputOptions,
 ) -> None:
     """Save a run's weights after its last step to a .safetensors file.
@@ -56,17 +63,12 @@ def weights(
 
 @command(app)
 def results(
-    run: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="RUN", help="The run's name; without one, the newest on this machine."
-        ),
-    ] = None,
+    run: NewestRunArgument = None,
     *,
     kind: Annotated[
-        Format, typer.Option("--format", help="What the file is; parquet needs an extra.")
+        Format, typer.Option("--format", help="File format; parquet needs an extra.")
     ] = Format.CSV,
-    file: Annotated[Path | None, output_option("Where it goes: RUN-results.FORMAT here.")] = None,
+    file: Annotated[Path | None, output_option("RUN-results.FORMAT")] = None,
     workdir: Workdir = None,
     output: OutputOptions,
 ) -> None:

@@ -11,14 +11,13 @@ from omega21.language.figures import count
 
 def feedback(
     *,
-    server: ServerArgument,
     adjustments: Annotated[
         str,
         typer.Option(
             "--adjustments",
             "--ajustes",
             metavar="NUMBERS",
-            help="The 16 adjustments applied, each from -1 to 1, with commas between them.",
+            help="The 16 applied adjustments, each from -1 to 1, separated by commas.",
         ),
     ],
     validated: Annotated[
@@ -26,15 +25,16 @@ def feedback(
         typer.Option(
             "--validated/--rejected",
             "--validado/--rechazado",
-            help="Whether they proved right.",
+            help="Whether the adjustments proved right.",
         ),
     ],
     run: Run = "default",
+    server: ServerArgument,
     output: OutputOptions,
 ) -> None:
-    """Record what was done with a run's dendrites.
+    """Record feedback on a run's dendrites.
 
-    Each adjustment that was applied, and whether they proved right, are kept with the run.
+    The adjustments that were applied, and whether they proved right, are stored with the run.
     """
     from omega21.cli.connection import connect
     from omega21.cli.ui.output import facts

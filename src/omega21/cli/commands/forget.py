@@ -10,7 +10,7 @@ from omega21.cli.options import Json, Quiet
 def forget(
     address: Annotated[
         str | None,
-        typer.Argument(metavar="URL", help="The server's address; without one, all are forgotten."),
+        typer.Argument(metavar="URL", help="Server address.", show_default="all servers"),
     ] = None,
     *,
     json: Json = False,

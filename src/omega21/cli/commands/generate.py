@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -14,15 +14,21 @@ from omega21.language.figures import count, decimal, percent, size
 if TYPE_CHECKING:
     from omega21.data.samples import Statistics
 
+EXAMPLES: Final = """
+# Two files without a common sample
+omega21 generate first.npz --samples 1000
+omega21 generate second.npz --samples 1000 --first 1000
+"""
+
 
 def generate(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="Where to, ending in .npz or .safetensors.")
+        Path, typer.Argument(metavar="FILE", help="File to write: .npz or .safetensors.")
     ],
     *,
     samples: Annotated[
         int,
-        typer.Option("--samples", "--muestras", min=1, metavar="N", help="Samples to make."),
+        typer.Option("--samples", "--muestras", min=1, metavar="N", help="Number of samples."),
     ] = 500,
     kind: Annotated[KindName, typer.Option("--kind", "--tipo", help="Kind of samples.")] = "simple",
     anomaly_percent: Annotated[
@@ -33,7 +39,7 @@ def generate(
             min=0,
             max=100,
             metavar="P",
-            help="Share of anomalies.",
+            help="Percentage of anomalies.",
         ),
     ] = 10,
     seed: Annotated[
@@ -48,12 +54,12 @@ def generate(
             min=0,
             max=2**61,
             metavar="N",
-            help="Number of the first sample, so that files can continue one another.",
+            help="Index of the first sample, so that one file can continue another.",
         ),
     ] = 0,
     statistics: Annotated[
         bool,
-        typer.Option("--statistics", "--estadisticas", help="Show what the data set holds."),
+        typer.Option("--statistics", "--estadisticas", help="Print statistics of the samples."),
     ] = False,
     output: OutputOptions,
 ) -> None:

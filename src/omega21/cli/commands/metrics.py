@@ -18,13 +18,13 @@ _TRENDS = {
 
 def metrics(
     *,
-    server: ServerArgument,
     run: RunOrNewest = None,
+    server: ServerArgument,
     output: OutputOptions,
 ) -> None:
     """Show a run's last losses and their trend.
 
-    Anomalies are counted as the samples were trained: those with a probability over 0.5.
+    Samples with a probability over 0.5 while they were trained are counted as anomalies.
     """
     from omega21.cli.connection import connect, run_to_show
     from omega21.cli.ui.output import facts

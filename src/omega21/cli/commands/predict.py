@@ -1,7 +1,7 @@
 """`omega21 predict`: a run's model computes outputs for samples in a file."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -11,6 +11,11 @@ from omega21.language.figures import count, decimal
 
 if TYPE_CHECKING:
     from omega21.client.inference import Prediction
+
+EXAMPLES: Final = """
+# One probability per line
+omega21 predict hourly samples.npz > probabilities.txt
+"""
 
 
 def predict(
@@ -25,17 +30,17 @@ def predict(
     outputs_file: Annotated[
         Path | None,
         output_option(
-            "Write all outputs to a .safetensors file: anomaly_prob [n], dendrites [n, 16], "
-            "coherence [n, 64]."
+            text="Write all outputs to this .safetensors file: anomaly_prob [n], "
+            "dendrites [n, 16], coherence [n, 64]."
         ),
     ] = None,
-    server: ServerOptions,
     workdir: Workdir = None,
+    server: ServerOptions,
     output: OutputOptions,
 ) -> None:
     """Print the anomaly probability of each sample in a file.
 
-    One a line, in the order of the file.
+    One per line, in the order of the file.
     Without --url, a server is started for a run that was trained on this machine.
     """
     import numpy as np

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from omega21.cli.options import OutputOptions, Workdir, output_option
+from omega21.cli.options import NewestRunArgument, OutputOptions, Workdir, output_option
 
 
 class Format(Enum):
@@ -17,26 +17,21 @@ class Format(Enum):
 
 
 def report(
-    run: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="RUN", help="The run's name; without one, the newest on this machine."
-        ),
-    ] = None,
+    run: NewestRunArgument = None,
     *,
     kind: Annotated[
         Format, typer.Option("--format", help="One HTML file, or Markdown with PNG images.")
     ] = Format.HTML,
     file: Annotated[
         Path | None,
-        output_option("Where it goes: report.html or report.md in the run folder."),
+        output_option("report.html or report.md in the run folder"),
     ] = None,
     workdir: Workdir = None,
     output: OutputOptions,
 ) -> None:
     """Write a run's report: curves, scores, how to repeat it.
 
-    From the run folder alone; no server is asked.
+    From the run folder alone; no server is needed.
     """
     from omega21.cli.connection import checked_name
     from omega21.cli.ui.output import facts

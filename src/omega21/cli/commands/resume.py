@@ -1,7 +1,7 @@
 """`omega21 resume`: goes on with a run that was begun, from its folder alone."""
 
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -14,12 +14,19 @@ from omega21.cli.options import (
 from omega21.cli.values import pull_policy, seconds
 from omega21.language import _
 
+EXAMPLES: Final = """
+# The newest unfinished run, where it was
+omega21 resume
+# The same run on another server
+omega21 resume hourly --url https://….ngrok-free.app
+"""
+
 
 def resume(
     run: Annotated[
         str | None,
         typer.Argument(
-            metavar="RUN", help="The run's name; without one, the newest that is unfinished."
+            metavar="RUN", help="Name of the run.", show_default="the newest unfinished run"
         ),
     ] = None,
     *,
@@ -28,11 +35,11 @@ def resume(
     folder: FolderOptions,
     output: EventOutputOptions,
 ) -> None:
-    """Go on with a run that was begun.
+    """Continue an unfinished run.
 
-    On the server at --url, else on the one it was last on, which is started here if it was. A
-    server that does not have the run gets it again: from the checkpoint in the run's folder, or
-    computed again from its first step, whichever is the shorter way.
+    On the server at --url, else on the run's last server, which is started here if it was. A server
+    that does not have the run restores it from the checkpoint in the run folder, or computes it
+    again from its first step, whichever is faster.
     """
     from omega21.cli.connection import checked_name, last_address
     from omega21.cli.training import Job, chosen_loggers, train_job

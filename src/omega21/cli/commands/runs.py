@@ -8,6 +8,7 @@ import typer
 from omega21.cli.commands import archive
 from omega21.cli.options import OutputOptions, RunArgument, ServerOptions, Workdir
 from omega21.cli.signature import command, expanded
+from omega21.cli.ui.help import Group
 from omega21.cli.ui.states import in_words
 from omega21.language import _, ngettext
 from omega21.language.borrowed import translated
@@ -17,17 +18,14 @@ if TYPE_CHECKING:
     from omega21.client.store.run_folder import RunRecord
     from omega21.protocol.runs import RunState, RunSummary
 
-app = typer.Typer(
-    rich_markup_mode=None,
-    invoke_without_command=True,
-)
+app = typer.Typer(cls=Group, rich_markup_mode=None, invoke_without_command=True)
 
 
 def runs(
     context: typer.Context,
     *,
-    server: ServerOptions,
     workdir: Workdir = None,
+    server: ServerOptions,
     output: OutputOptions,
 ) -> None:
     """List and manage runs.
@@ -51,8 +49,8 @@ app.callback()(expanded(runs))
 @command(app, "list")
 def list_runs(
     *,
-    server: ServerOptions,
     workdir: Workdir = None,
+    server: ServerOptions,
     output: OutputOptions,
 ) -> None:
     """List runs.
@@ -91,8 +89,8 @@ def list_runs(
 def show(
     run: RunArgument,
     *,
-    server: ServerOptions,
     workdir: Workdir = None,
+    server: ServerOptions,
     output: OutputOptions,
 ) -> None:
     """Show a run.
@@ -128,7 +126,7 @@ def pause(
     server: ServerOptions,
     output: OutputOptions,
 ) -> None:
-    """Stop a run on a server after the step under way."""
+    """Pause a run on a server after the current step."""
     from omega21.cli.connection import connect
 
     out = output.open()
@@ -144,7 +142,7 @@ def unpause(
     server: ServerOptions,
     output: OutputOptions,
 ) -> None:
-    """Let a paused run on a server go on."""
+    """Continue a paused run on a server."""
     from omega21.cli.connection import connect
 
     out = output.open()
@@ -157,12 +155,12 @@ def unpause(
 def remove(
     run: RunArgument,
     *,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    server: ServerOptions,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     workdir: Workdir = None,
+    server: ServerOptions,
     output: OutputOptions,
 ) -> None:
-    """Remove a run for good.
+    """Remove a run permanently.
 
     From a server with --url, else its folder on this machine.
     """

@@ -1,8 +1,9 @@
 """`omega21 serve`: a server on this machine, until it is stopped."""
 
 import os
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 import typer
 
@@ -12,32 +13,44 @@ from omega21.language import _
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 
+EXAMPLES: Final = """
+# Serve on this machine only
+omega21 serve
+# Serve through a tunnel; the command for the other machine is printed
+omega21 serve --tunnel auto
+# Keep a copy of the checkpoints on a mounted drive
+omega21 serve --mirror /content/drive/MyDrive/omega21
+"""
 
-def serve(
-    *,
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions:
+    """Where the server listens, and what it asks for."""
+
+    panel: ClassVar = "Network"
+
     host: Annotated[
         str,
         typer.Option(
-            metavar="ADDRESS",
-            help="Address to listen on; others than this machine's own need a token.",
+            metavar="ADDRESS", help="Address to listen on; any but loopback requires a token."
         ),
-    ] = "127.0.0.1",
+    ] = "127.0.0.1"
     port: Annotated[
-        int, typer.Option(min=0, max=65_535, help="Port to listen on; 0 finds a free one.")
-    ] = 8000,
-    data_dir: Annotated[
-        Path, typer.Option(metavar="DIR", help="Folder for runs, samples and results.")
-    ] = Path("omega21-data"),
-    token: Token = None,
-    token_file: TokenFile = None,
+        int,
+        typer.Option(
+            min=0, max=65_535, metavar="N", help="Port to listen on; 0 chooses a free one."
+        ),
+    ] = 8000
+    token: Token = field(default=None, repr=False)
+    token_file: TokenFile = None
     tunnel: Annotated[
         TunnelName,
         typer.Option(
             envvar="OMEGA21_TUNNEL",
-            help="What brings the port to the outside, with a token in any case: ngrok, "
-            "cloudflared, or auto, the first of them that can be used here.",
+            help="Tunnel to a public address, which requires a token: ngrok, cloudflared, or auto, "
+            "the first of them that is available.",
         ),
-    ] = "none",
+    ] = "none"
     cloudflared: Annotated[
         str | None,
         typer.Option(
@@ -46,46 +59,82 @@ def serve(
             help="Path of cloudflared, or URL#sha256=DIGEST to download it.",
             show_default="the one on PATH",
         ),
-    ] = None,
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeOptions:
+    """What the server computes with."""
+
+    panel: ClassVar = "Compute"
+
     device: Annotated[
         str,
         typer.Option(
             metavar="NAME",
-            help="Device that computes: auto (cuda, else mps, else cpu), cpu, cuda, cuda:N or mps.",
+            help="Device: auto (cuda, else mps, else cpu), cpu, cuda, cuda:N or mps.",
         ),
-    ] = "auto",
+    ] = "auto"
     precision: Annotated[
-        PrecisionName, typer.Option(help="Precision for runs that ask for auto.")
-    ] = "auto",
+        PrecisionName, typer.Option(help="Precision of runs that ask for auto.")
+    ] = "auto"
     threads: Annotated[
         int | None,
-        typer.Option(min=1, help="Threads that compute.", show_default="one for each core"),
-    ] = None,
+        typer.Option(
+            min=1, metavar="N", help="Number of CPU threads.", show_default="one per core"
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StorageOptions:
+    """What the server keeps, and where."""
+
+    panel: ClassVar = "Storage"
+
+    data_dir: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder for runs, samples and results.")
+    ] = Path("omega21-data")
     disk_limit: Annotated[
         str | None,
         typer.Option(
             metavar="SIZE",
-            help="Most bytes that samples may take, such as 20GB.",
-            show_default="80 % of what is free",
+            help="Maximum disk space for samples, such as 20GB.",
+            show_default="80 % of the free space",
         ),
-    ] = None,
-    max_runs: Annotated[int, typer.Option(min=1, help="Most runs that are held.")] = 64,
+    ] = None
+    max_runs: Annotated[int, typer.Option(min=1, metavar="N", help="Maximum number of runs.")] = 64
     checkpoint_seconds: Annotated[
-        float, typer.Option(min=1, help="Longest time between two checkpoints of a run.")
-    ] = 30.0,
+        float,
+        typer.Option(
+            min=1, metavar="SECONDS", help="Maximum time between two checkpoints, in seconds."
+        ),
+    ] = 30.0
     checkpoint_steps: Annotated[
-        int, typer.Option(min=1, help="Most steps between them, where they are cheap.")
-    ] = 500,
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Maximum number of steps between two checkpoints, where writing one is cheap.",
+        ),
+    ] = 500
     mirror: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
             envvar="OMEGA21_MIRROR",
-            help="Copy checkpoints here too, such as to a mounted drive; an empty --data-dir is "
-            "filled from it.",
+            help="Second folder for checkpoints, such as a mounted drive; an empty --data-dir is "
+            "restored from it.",
         ),
-    ] = None,
-    log_level: Annotated[LogLevel, typer.Option(help="What is logged.")] = "info",
+    ] = None
+
+
+def serve(
+    *,
+    network: NetworkOptions,
+    compute: ComputeOptions,
+    storage: StorageOptions,
+    log_level: Annotated[LogLevel, typer.Option(help="Lowest level of the log.")] = "info",
     stop_with_stdin: Annotated[
         bool,
         typer.Option("--stop-with-stdin", hidden=True, help="Stop when standard input ends."),
@@ -93,15 +142,15 @@ def serve(
 ) -> None:
     """Serve runs on this machine's GPU or CPU until it is stopped.
 
-    Prints one line on standard output when it listens, and behind a tunnel the command to type
-    elsewhere, whole; when the address of the tunnel changes, the next one. Logs go to standard
-    error. Ctrl-C or SIGTERM lets it finish the step under way and write a checkpoint. A process
-    that dies is replaced, and goes on from its newest checkpoint.
+    Prints one line on standard output when it listens and, behind a tunnel, the command to type on
+    the other machine, again whenever the tunnel's address changes. Logs go to standard error.
+    Ctrl-C or SIGTERM finishes the current step and writes a checkpoint. A process that dies is
+    replaced, and continues from its newest checkpoint.
     """
     from omega21.cli.servers import given_token
     from omega21.protocol.errors import NotOnThisServer
 
-    limit = None if disk_limit is None else size(disk_limit, "--disk-limit")
+    limit = None if storage.disk_limit is None else size(storage.disk_limit, "--disk-limit")
     try:
         from omega21.engine.options import EngineOptions
         from omega21.server.main import ServeOptions
@@ -112,24 +161,25 @@ def serve(
             hint=_("in your copy of the repository: pip install '.[server]'"),
         ) from error
 
+    program = network.cloudflared  # a path, or a URL
     serve_until_stopped(
         ServeOptions(
-            data_dir=data_dir,
-            host=host,
-            port=port,
-            token=given_token(token, token_file),
+            data_dir=storage.data_dir,
+            host=network.host,
+            port=network.port,
+            token=given_token(network.token, network.token_file),
             engine=EngineOptions(
-                device=device,
-                precision=precision,
-                threads=threads,
+                device=compute.device,
+                precision=compute.precision,
+                threads=compute.threads,
                 disk_limit=limit,
-                max_runs=max_runs,
-                checkpoint_seconds=checkpoint_seconds,
-                checkpoint_steps=checkpoint_steps,
-                mirror=mirror,
+                max_runs=storage.max_runs,
+                checkpoint_seconds=storage.checkpoint_seconds,
+                checkpoint_steps=storage.checkpoint_steps,
+                mirror=storage.mirror,
             ),
-            tunnel=tunnel,
-            cloudflared=cloudflared and os.path.expanduser(cloudflared),  # noqa: PTH111 - or a URL
+            tunnel=network.tunnel,
+            cloudflared=program and os.path.expanduser(program),  # noqa: PTH111
             log_level=log_level,
             stop_with_stdin=stop_with_stdin,
         )

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 def status(
     *,
-    server: ServerArgument,
     run: RunOrNewest = None,
+    server: ServerArgument,
     output: OutputOptions,
 ) -> None:
     """Show the state of a server and the statistics of a run."""

@@ -1,7 +1,7 @@
 """`omega21 train`: trains samples on a server, and shows what comes of it."""
 
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -14,6 +14,15 @@ from omega21.cli.options import (
     TrainServerOptions,
 )
 from omega21.cli.values import pull_policy, seconds
+
+EXAMPLES: Final = """
+# On the server used last, or else on this machine
+omega21 train
+# On a named server, with further samples in the same run each hour
+omega21 train https://….ngrok-free.app --run hourly --every 1h
+# Samples of a file, ten times, in batches of 256
+omega21 train --data samples.npz --epochs 10 --batch-size 256
+"""
 
 
 def train(
@@ -28,16 +37,16 @@ def train(
             "--metrics",
             "--metricas",
             rich_help_panel=TrackingOptions.panel,
-            help="Show the run's metrics at the end.",
+            help="Print the run's metrics at the end.",
         ),
     ] = False,
     folder: FolderOptions,
     output: EventOutputOptions,
 ) -> None:
-    """Train samples on a server, and show the result.
+    """Train on a server and show the result.
 
-    The run is kept in a folder on this machine. When anything is cut off, `omega21 resume` goes
-    on where it was: no sample is trained twice.
+    The run is kept in a folder on this machine. After an interruption, `omega21 resume` continues
+    where it stopped: no sample is trained twice.
     """
     from omega21.cli.connection import address_to_train
     from omega21.cli.training import Job, chosen_loggers, make_request, train_job

@@ -1,12 +1,17 @@
 """`omega21 verify`: executes a run again, and says whether it came out the same."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from omega21.cli.options import OutputOptions, RunArgument, ServerOptions, Workdir
 from omega21.language import _
 from omega21.language.figures import count
+
+EXAMPLES: Final = """
+# On a server started on this machine
+omega21 verify hourly
+"""
 
 
 def verify(
@@ -18,17 +23,17 @@ def verify(
             "--from",
             min=1,
             metavar="STEP",
-            help="Begin at the checkpoint in the run's folder, if it is of an earlier step.",
+            help="First step to compare; what is before it comes from the run folder's checkpoint.",
         ),
     ] = 1,
-    server: ServerOptions,
     workdir: Workdir = None,
+    server: ServerOptions,
     output: OutputOptions,
 ) -> None:
-    """Execute a run again and compare every result to the bit.
+    """Repeat a run and compare every result to the bit.
 
-    On the server at --url, else on one started here for it. Exits with 0 when everything came out
-    the same, and with 40 when a step differs.
+    On the server at --url, else on one started on this machine. Exits with 0 when everything is
+    equal, and with 40 when a step differs.
     """
     from dataclasses import asdict
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from omega21.protocol.errors import OmegaError
     from omega21.protocol.runs import RunSummary
 
+EXAMPLES: Final = """
+# A run that another terminal started
+omega21 watch --run hourly
+"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class WatchServerOptions(LongServerOptions):
@@ -23,27 +28,27 @@ class WatchServerOptions(LongServerOptions):
 
     address: Annotated[
         str | None,
-        address_argument("The server's address; without one, the server that the run was last on."),
+        address_argument("the run's last server"),
     ] = None
 
 
 def watch(
     *,
-    server: WatchServerOptions,
     run: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="The run; without it, the server's only one, or the newest on this machine.",
+            help="Name of the run.",
+            show_default="the server's only run, else the newest on this machine",
         ),
     ] = None,
     workdir: Workdir = None,
+    server: WatchServerOptions,
     output: EventOutputOptions,
 ) -> None:
-    """Watch a run: before, while and after it trains.
+    """Watch a run before, during and after training.
 
-    When its server is gone, what the run's folder holds is shown. Ctrl-C ends the watching; the
-    run goes on.
+    Without its server, shows what the run folder holds. Ctrl-C stops watching; the run continues.
     """
     from omega21.cli.connection import connect
     from omega21.client.run_reader import newest_run
