@@ -50,8 +50,13 @@ class FaultProxy:
         self.requests: list[ProxiedRequest] = []
         self.address = ""
         self._late: list[ProxiedRequest] = []
+        self._under_way: set[asyncio.Task[None]] = set()  # the event loop's own references are weak
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task: asyncio.Task[None] | None = asyncio.current_task()
+        assert task is not None
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
         try:
             request = await _read_request(reader)
             if request is not None:
@@ -60,6 +65,13 @@ class FaultProxy:
             writer.transport.abort()  # either side is gone
         finally:
             writer.close()
+
+    async def end(self) -> None:
+        """Give up the requests that are still under way."""
+        under_way = list(self._under_way)
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
 
     async def _pass_on(self, request: ProxiedRequest, writer: asyncio.StreamWriter) -> None:
         fault = self.choose(request)
@@ -134,7 +146,10 @@ async def fault_proxy(port: int, choose: Choose) -> AsyncIterator[FaultProxy]:
     server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
     proxy.address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     async with server:
-        yield proxy
+        try:
+            yield proxy
+        finally:
+            await proxy.end()
 
 
 @dataclass

@@ -13,11 +13,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tests.attacks.harms import NUMBERS, OTHERS, field_is, fields_of
-from tests.attacks.hostile import JSON, PATIENCE_SECONDS, Harm, HostileServer, Reply, write_reply
+from tests.attacks.hostile import JSON, Harm, HostileServer, Reply, write_reply
 
 TRAIN = (
     *("train", "{url}", "--run", "{run}", "--samples", "8", "--batch-size", "4"),
-    *("--validation", "4", "--timeout", "1", "--patience", f"{PATIENCE_SECONDS}s"),
+    *("--validation", "4", "--timeout", "10", "--patience", "8s"),
     *("--workdir", "{folder}/runs", "--no-report", "--no-tensorboard"),
 )
 _KEPT = ("content-type", "etag", "omega21-step")

@@ -80,7 +80,7 @@ def many_files() -> None:
 
 @pytest.mark.usefixtures("many_files")
 def test_ten_thousand_connections_leave_room_for_the_owner(target: Target) -> None:
-    with ExitStack() as opened, target.attacked(megabytes=200):
+    with ExitStack() as opened, target.attacked(megabytes=300):
         flood = []
         for number in range(MANY):
             connection = opened.enter_context(closing(target.connect()))
