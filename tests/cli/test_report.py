@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from omega21.cli.app import run
-from omega21.cli.commands.report import Format, write_report
+from omega21.cli.report.file import write_report
 from omega21.client.run_reader import open_stored_run
 from omega21.client.store.run_folder import RunFolder
 from omega21.client.store.tables import write_table
@@ -113,7 +113,7 @@ def test_the_page_says_all_of_it_and_loads_nothing(workdir: Path) -> None:
 
 def test_texts_of_a_run_are_shown_as_text(workdir: Path) -> None:
     html = write_report("shown", workdir=workdir).read_text(encoding="utf-8")
-    markdown = write_report("shown", workdir=workdir, kind=Format.MARKDOWN).read_text()
+    markdown = write_report("shown", workdir=workdir, kind="markdown").read_text()
 
     page = Elements(html)
     assert "img" not in page.names
@@ -144,7 +144,7 @@ def test_the_same_run_makes_the_same_report(workdir: Path, tmp_path: Path) -> No
 
 
 def test_markdown_has_its_images_beside_it(workdir: Path) -> None:
-    path = write_report("shown", workdir=workdir, kind=Format.MARKDOWN)
+    path = write_report("shown", workdir=workdir, kind="markdown")
     images = re.findall(r"!\[[^]]*\]\(([^)]+)\)", path.read_text(encoding="utf-8"))
 
     assert len(images) == 7

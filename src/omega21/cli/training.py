@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from omega21.cli.commands.diagnose import diagnosis_rows
-from omega21.cli.commands.metrics import metrics_rows
-from omega21.cli.commands.report import write_report
 from omega21.cli.connection import checked_name, embedded
 from omega21.cli.options import DataOptions, ServerOptions, TrackingOptions, TrainingOptions
+from omega21.cli.report.file import write_report
 from omega21.cli.servers import find_server, opened
+from omega21.cli.ui.diagnosis import diagnosis_rows
 from omega21.cli.ui.live import open_view
+from omega21.cli.ui.metrics import metrics_rows
 from omega21.cli.ui.output import Output, facts
 from omega21.cli.ui.result import show_outcome
 from omega21.cli.values import evaluate_when, size

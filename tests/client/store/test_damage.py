@@ -10,12 +10,12 @@ import zipfile
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from omega21 import Client
-from omega21.cli.commands.report import Format, write_report
+from omega21.cli.report.file import ReportFormat, write_report
 from omega21.client.events import Event, Notice
 from omega21.client.store import results as results_module
 from omega21.client.store.archive import export_run, import_run
@@ -101,7 +101,7 @@ def test_what_a_crash_leaves_of_a_run_that_was_removed_can_be_removed(
         options: dict[str, Any] = {"loggers": ["tensorboard"], "pull": "end"}
         assert list(client.train(tiny("torn"), workdir=tmp_path, **options))
     place = tmp_path / "torn"
-    for kind in Format:
+    for kind in get_args(ReportFormat):
         write_report("torn", workdir=tmp_path, kind=kind)
     # Those that no training leaves: of a run on this machine, of a verification, of W&B, of a kill.
     for name in ("server", "verify", "wandb"):

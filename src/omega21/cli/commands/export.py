@@ -1,8 +1,7 @@
 """`omega21 export`: what a run has learned and what it measured, as files for other programs."""
 
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -21,12 +20,7 @@ app = typer.Typer(
 )
 
 
-class Format(Enum):
-    """What results are written as."""
-
-    CSV = "csv"
-    PARQUET = "parquet"
-    JSONL = "jsonl"
+TableFormat = Literal["csv", "parquet", "jsonl"]
 
 
 @command(app)
@@ -66,8 +60,8 @@ def results(
     run: NewestRunArgument = None,
     *,
     kind: Annotated[
-        Format, typer.Option("--format", help="File format; parquet needs an extra.")
-    ] = Format.CSV,
+        TableFormat, typer.Option("--format", help="File format; parquet needs an extra.")
+    ] = "csv",
     file: Annotated[Path | None, output_option("RUN-results.FORMAT")] = None,
     workdir: Workdir = None,
     output: OutputOptions,
@@ -83,9 +77,9 @@ def results(
 
     out = output.open()
     name = newest_run(workdir) if run is None else checked_name(run)
-    path = file or Path(f"{name}-results.{kind.value}")
+    path = file or Path(f"{name}-results.{kind}")
     check_output(path)
     with open_stored_run(name, workdir) as stored:
-        rows = write_table(stored.results, path, kind=kind.value)
+        rows = write_table(stored.results, path, kind=kind)
     shown = facts([(_("written"), str(path)), (_("rows"), count(rows))])
     out.result({"run": name, "file": str(path), "rows": rows}, shown)
