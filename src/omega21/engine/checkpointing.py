@@ -120,7 +120,7 @@ class Checkpointer:
 
     def _write(self, run: Run, record: CheckpointRecord, state: Arrays) -> None:
         self._step_writer.flush(run)
-        self._ledger.add_event(run.key, "checkpoint", f"step {record.step}", durable=True)
+        self._ledger.events.add(run.key, "checkpoint", f"step {record.step}", durable=True)
         weights = tensors_sha256(weights_of(state))
         self._store.write(record.model_copy(update={"weights_sha256": weights}), state)
         self._store.tidy(run.id)

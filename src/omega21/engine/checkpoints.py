@@ -80,7 +80,7 @@ class Checkpoints:
         # the run's newest, from parts that the first removes.
         with self._restoring:
             self._take_over(run, record, request)
-        self._ledger.add_event(run.key, "restored", f"step {record.step}", durable=True)
+        self._ledger.events.add(run.key, "restored", f"step {record.step}", durable=True)
         self._registry.notify(name)
         return self._runs.state(name)
 

@@ -152,7 +152,7 @@ class ExecutorCache:
             reason,
             extra={"run": run.name, "step": checkpoint.step},
         )
-        self._ledger.add_event(run.key, "damaged_checkpoint", f"step {checkpoint.step}: {reason}")
+        self._ledger.events.add(run.key, "damaged_checkpoint", f"step {checkpoint.step}: {reason}")
         self._store.discard(checkpoint)
 
 

@@ -9,7 +9,7 @@ from omega21.engine.reporting.step_records import inline_reply
 from omega21.engine.run import InlineTask, Run
 from omega21.engine.samples import check_inline
 from omega21.engine.storage.data_folder import DataFolder
-from omega21.engine.storage.ledger import InlineBatch
+from omega21.engine.storage.inline import InlineBatch
 from omega21.engine.worker import Worker
 from omega21.language import _
 from omega21.language.borrowed import translated
@@ -66,7 +66,7 @@ class InlineBatches:
             run = self._registry.get(name, run.id)
             if (known := self._admit(run, key, body)) is not None:  # it came twice at once
                 return known
-            batch = self._ledger.add_inline(run.key, key, body=body, segment=segment)
+            batch = self._ledger.inline.add(run.key, key, body=body, segment=segment)
             task = InlineTask(batch, SegmentReader(segment, self._shards))
             run.inline.append(task)
             self._registry.changed(name)
@@ -75,7 +75,7 @@ class InlineBatches:
     def _admit(self, run: Run, key: str | None, body: str) -> Trained | None:
         """Return the reply of a batch that came before, None for one that may be trained."""
         with self._registry.locked():
-            known = self._ledger.inline_by_key(run.key, key) if key is not None else None
+            known = self._ledger.inline.by_key(run.key, key) if key is not None else None
             if known is not None:
                 return self._repeat(run, known, body)
             self._check_may_train(run)
@@ -108,5 +108,5 @@ class InlineBatches:
         last = known.last_step
         if last is None or run.step < last:
             raise StillRunning(_("this batch is being trained"), retry_after=1)
-        (result,) = self._ledger.results(run.key, after=last - 1, until=last, limit=1)
-        return inline_reply(run, result)
+        (record,) = self._ledger.steps.page(run.key, after=last - 1, until=last, limit=1)
+        return inline_reply(run, record)

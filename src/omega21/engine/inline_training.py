@@ -8,7 +8,8 @@ from omega21.engine.registry import Registry
 from omega21.engine.run import InlineTask, Position, Run
 from omega21.engine.step_runner import StepRunner
 from omega21.engine.step_writer import StepWriter
-from omega21.engine.storage.ledger import Ledger, Result
+from omega21.engine.storage.ledger import Ledger
+from omega21.engine.storage.steps import StoredStep
 from omega21.executors.base import Executor
 from omega21.language import _
 from omega21.protocol.errors import (
@@ -67,7 +68,7 @@ class InlineTrainer:
             task.done.set_result(records[-1])
         self._registry.notify(run.name)
 
-    def _try(self, run: Run, task: InlineTask) -> tuple[Position, list[Result]] | None:
+    def _try(self, run: Run, task: InlineTask) -> tuple[Position, list[StoredStep]] | None:
         executor = self._executor_cache.executor_of(run)
         if not run.can_train_inline():  # restoring it moved it
             return None
@@ -81,16 +82,16 @@ class InlineTrainer:
 
     def _all_epochs(
         self, run: Run, executor: Executor, task: InlineTask
-    ) -> tuple[Position, list[Result]]:
+    ) -> tuple[Position, list[StoredStep]]:
         segment = task.reader.segment
-        position, records = run.position, list[Result]()
+        position, records = run.position, list[StoredStep]()
         for index in range(segment.steps):
             if index and self._is_stopping():
                 raise Unavailable(_("the server is stopping"), retry_after=5)
             position, record = self._runner.compute(
                 run, executor, before=position, batch=task.reader.read(index)
             )
-            if record.refused:
+            if record.non_finite:
                 raise NonFinite(
                     _(
                         "the batch makes the loss or the gradient NaN or infinite in epoch "
@@ -101,15 +102,15 @@ class InlineTrainer:
         return position, records
 
     def _append(
-        self, run: Run, task: InlineTask, *, position: Position, records: list[Result]
+        self, run: Run, task: InlineTask, *, position: Position, records: list[StoredStep]
     ) -> None:
         """Make a trained inline batch part of the plan, on disk and here; the lock is held."""
-        self._ledger.finish_inline(
+        self._ledger.inline.finish(
             run.key,
             task.batch,
             number=len(run.readers),
             segment=task.reader.segment,
-            results=records,
+            records=records,
         )
         run.inline.remove(task)
         run.add_segment(task.reader)
@@ -126,7 +127,7 @@ class InlineTrainer:
                 }
             if isinstance(error, NonFinite | OutOfDeviceMemory):
                 problem = to_problem(error).model_dump_json()
-                self._ledger.refuse_inline(run.key, task.batch, problem=problem, step=run.step)
+                self._ledger.inline.refuse(run.key, task.batch, problem=problem, step=run.step)
             elif not isinstance(error, Unavailable | RunDeleted):
                 self._fail(run, error)
         except StorageFull as full:

@@ -59,7 +59,7 @@ class Plans:
         for ref in segment.shards[known_shards:]:
             if ref.sha256 in self._shards:
                 self._check_fits(run, ref)
-        self._ledger.put_segment(run.key, number, segment=segment, known_shards=known_shards)
+        self._ledger.segments.put(run.key, number, segment=segment, known_shards=known_shards)
         if is_new:
             run.add_segment(SegmentReader(segment, self._shards))
         else:
@@ -96,7 +96,7 @@ class Plans:
             run = self._registry.get(name, run_id)
             target = min(to, run.index.steps)
             if target > run.target:
-                self._ledger.set_target(run.key, target)
+                self._ledger.runs.set_target(run.key, target)
                 run.target = target
                 self._registry.changed(name)
             return run.summary()
@@ -106,7 +106,7 @@ class Plans:
         with self._registry.locked():
             run = self._registry.get(name, run_id)
             if generation > run.generation:
-                self._ledger.set_control(run.key, generation=generation, paused=paused)
+                self._ledger.runs.set_control(run.key, revision=generation, paused=paused)
                 run.generation, run.paused = generation, paused
                 self._registry.changed(name)
             return run.summary()

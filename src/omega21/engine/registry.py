@@ -60,7 +60,7 @@ class Registry:
             run = self._runs.get(name)
             if run is not None and run_id in (None, run.id):
                 return run
-            if run_id is not None and self._ledger.is_dead(run_id):
+            if run_id is not None and self._ledger.runs.is_dead(run_id):
                 raise RunDeleted(_("the run with id {run_id} was removed").format(run_id=run_id))
             if run is None:
                 raise UnknownRun(_("no run {name!r} on this server").format(name=name))

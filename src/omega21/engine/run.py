@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omega21.engine.batches import SegmentReader
-from omega21.engine.storage.ledger import Result, StoredRun
+from omega21.engine.storage.runs import StoredRun
 from omega21.engine.storage.shards import ShardStore
+from omega21.engine.storage.steps import StoredStep
 from omega21.executors.base import Executor, StepOutcome
 from omega21.protocol.digests import CHAIN_START, chain_result
 from omega21.protocol.plan import PlanIndex, Segment
@@ -54,7 +55,7 @@ class InlineTask:
     batch: int
     reader: SegmentReader
     begun: bool = False
-    done: "Future[Result]" = field(default_factory=Future)
+    done: "Future[StoredStep]" = field(default_factory=Future)
 
 
 @dataclass
@@ -83,7 +84,7 @@ class Run:
         self.config = stored.config
         self.created_at = stored.created_at
         self.target = stored.target
-        self.generation = stored.generation
+        self.generation = stored.revision
         self.paused = stored.paused
         self.readers = [SegmentReader(segment, shards) for segment in segments]
         self.index = PlanIndex(segments)
@@ -92,7 +93,7 @@ class Run:
         self.saves = Saves()
         self.stepped_at = 0.0
         self.executor: Executor | None = None
-        self.pending: list[Result] = []
+        self.pending: list[StoredStep] = []
         self.inline: deque[InlineTask] = deque()
         self.replay_until = 0
         self.environments: list[Environment] = []
@@ -228,16 +229,16 @@ class Clock:
         return self._wall + time.monotonic()
 
 
-def make_result(
+def make_record(
     position: Position, outcome: StepOutcome, *, samples: int, ended_at: float, seconds: float,
     micro_batch_size: int | None,
-) -> Result:  # fmt: skip
+) -> StoredStep:  # fmt: skip
     """Return the record of the step that led to `position`."""
     summary = outcome.summary
     counted = outcome.applied
     share: NDArray[np.float32] = summary["anomalies"]
     vectors = np.concatenate([summary[name].reshape(-1) for name in _VECTOR_NAMES])
-    return Result(
+    return StoredStep(
         step=position.step,
         samples=samples,
         loss=float32_as_json(outcome.loss) if counted else None,
@@ -246,7 +247,7 @@ def make_result(
         digest=position.digest,
         ended_at=ended_at,
         seconds=seconds,
-        refused=not outcome.applied and not outcome.skipped_by_scaler,
+        non_finite=not outcome.applied and not outcome.skipped_by_scaler,
         skipped=outcome.skipped_by_scaler,
         micro_batch_size=micro_batch_size,
         # Zeros for a non-finite step: its values may be NaN, which JSON does not have.

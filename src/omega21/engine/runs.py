@@ -8,7 +8,7 @@ from omega21.engine.inference import Inference
 from omega21.engine.registry import Registry
 from omega21.engine.run import MOST_WAITING_LISTED, InlineTask, Run
 from omega21.engine.storage.data_folder import DataFolder
-from omega21.engine.storage.ledger import StoredRun
+from omega21.engine.storage.runs import StoredRun
 from omega21.language import _
 from omega21.protocol.errors import OtherConfig, OtherRun, RunDeleted, TooManyRuns
 from omega21.protocol.names import DEFAULT_RUN, check_run_name
@@ -38,7 +38,7 @@ class Runs:
 
     def load(self) -> None:
         """Load the runs from disk; before the worker starts."""
-        for stored in self._ledger.runs():
+        for stored in self._ledger.runs.all():
             self._registry.add(self._load(stored))
         if self._registry.find(DEFAULT_RUN) is None:
             self._add(DEFAULT_RUN, uuid.uuid4().hex, RunConfig())
@@ -47,11 +47,11 @@ class Runs:
             self._checkpoints.remove(run_id)  # of a run that was removed just before a kill
 
     def _load(self, stored: StoredRun) -> Run:
-        run = Run(stored, self._ledger.segments(stored.key), self._shards)
-        run.replay_until = self._ledger.last_step(stored.key)
-        run.environments = self._ledger.environments(stored.key)
-        run.micro_batch_sizes = dict(self._ledger.micro_batch_sizes(stored.key))
-        for batch in self._ledger.pending_inline(stored.key):
+        run = Run(stored, self._ledger.segments.of(stored.key), self._shards)
+        run.replay_until = self._ledger.steps.range(stored.key)[1]
+        run.environments = self._ledger.environments.of(stored.key)
+        run.micro_batch_sizes = self._ledger.environments.micro_batch_sizes(stored.key)
+        for batch in self._ledger.inline.pending(stored.key):
             run.inline.append(InlineTask(batch.batch, SegmentReader(batch.segment, self._shards)))
         self._executor_cache.place(run)
         return run
@@ -63,7 +63,7 @@ class Runs:
         """
         check_run_name(name)
         with self._registry.locked():
-            if self._ledger.is_dead(run_id):
+            if self._ledger.runs.is_dead(run_id):
                 raise RunDeleted(_("the run with id {run_id} was removed").format(run_id=run_id))
             if self._registry.find(name) is not None:
                 _check_same(self._registry.get(name, run_id), config)
@@ -79,7 +79,7 @@ class Runs:
             return True
 
     def _add(self, name: str, run_id: str, config: RunConfig) -> None:
-        self._registry.add(Run(self._ledger.add_run(name, run_id, config), [], self._shards))
+        self._registry.add(Run(self._ledger.runs.add(name, run_id, config), [], self._shards))
 
     def remove(self, name: str, run_id: str) -> None:
         """Remove a run; its id is not used again. Durable. Raises UnknownRun, RunDeleted, OtherRun.
@@ -88,7 +88,7 @@ class Runs:
         """
         with self._registry.locked():
             run = self._registry.get(name, run_id)
-            self._ledger.remove_run(run.key, run.id)
+            self._ledger.runs.remove(run.key, run.id)
             self._registry.remove(run)
             if name == DEFAULT_RUN:
                 self._add(DEFAULT_RUN, uuid.uuid4().hex, RunConfig())
@@ -146,7 +146,7 @@ class Runs:
         for record in run.pending:
             if record.step == step:
                 return record.digest
-        return self._ledger.digest_at(run.key, step) or run.position.digest
+        return self._ledger.steps.digest_at(run.key, step) or run.position.digest
 
 
 def _check_same(run: Run, config: RunConfig) -> None:

@@ -5,8 +5,9 @@ import math
 import time
 
 from omega21.engine.registry import Registry
-from omega21.engine.run import Clock, Position, Run, make_result
-from omega21.engine.storage.ledger import Ledger, Result
+from omega21.engine.run import Clock, Position, Run, make_record
+from omega21.engine.storage.ledger import Ledger
+from omega21.engine.storage.steps import StoredStep
 from omega21.executors.base import Batch, Device, DeviceMemoryExhausted, Executor, StepOutcome
 from omega21.language import _
 from omega21.protocol.errors import OutOfDeviceMemory
@@ -31,7 +32,7 @@ class StepRunner:
 
     def compute(
         self, run: Run, executor: Executor, *, before: Position, batch: Batch
-    ) -> tuple[Position, Result]:
+    ) -> tuple[Position, StoredStep]:
         """Compute the step after `before`; the position after it, and its record.
 
         Raises OutOfDeviceMemory where not even one sample fits.
@@ -41,7 +42,7 @@ class StepRunner:
         started = time.monotonic()
         outcome, micro_batch_size = self._fit(run, executor, number=number, batch=batch)
         position = before.after(outcome)
-        record = make_result(
+        record = make_record(
             position,
             outcome,
             samples=len(batch.y),
@@ -70,8 +71,8 @@ class StepRunner:
                     ) from error
                 smaller = math.ceil(size / 2)
                 logger.warning("step %d does not fit; %d samples at a time", number, smaller)
-                self._ledger.add_micro_batch_size(
-                    run.key, from_step=number, micro_batch_size=smaller
+                self._ledger.environments.add_micro_batch_size(
+                    run.key, from_step=number, size=smaller
                 )
                 with self._registry.locked():
                     run.micro_batch_sizes[number] = smaller
@@ -87,13 +88,13 @@ class StepRunner:
         if known is not None and known.same_bits(environment):
             self._in_force[run.key] = known
             return
-        self._ledger.add_environment(run.key, environment)
+        self._ledger.environments.add(run.key, environment)
         with self._registry.locked():
             earlier = [known for known in run.environments if known.from_step < number]
             run.environments = [*earlier, environment]
         self._in_force[run.key] = environment
 
-    def accept(self, run: Run, position: Position, records: list[Result]) -> None:
+    def accept(self, run: Run, position: Position, records: list[StoredStep]) -> None:
         """Take over applied steps; the caller holds the lock."""
         run.position = position
         run.stepped_at = time.monotonic()
@@ -103,11 +104,11 @@ class StepRunner:
                 run.pending.append(record)
         run.check_divergence()
 
-    def _differs(self, run: Run, record: Result) -> bool:
+    def _differs(self, run: Run, record: StoredStep) -> bool:
         """Compare a replayed step with the record it had."""
-        stored = self._ledger.digest_at(run.key, record.step)
+        stored = self._ledger.steps.digest_at(run.key, record.step)
         if stored in (None, record.digest):
             return stored is None
         logger.warning("run %s: step %d came out differently in a replay", run.name, record.step)
-        self._ledger.add_event(run.key, "replay_differs", f"step {record.step}, was {stored}")
+        self._ledger.events.add(run.key, "replay_differs", f"step {record.step}, was {stored}")
         return True

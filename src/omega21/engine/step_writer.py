@@ -45,7 +45,7 @@ class StepWriter:
             if not records:
                 return
             if not run.removed:
-                self._ledger.add_results(run.key, records)
+                self._ledger.steps.add(run.key, records)
             # Removed only now: a reader looks here first, then in the ledger.
             with self._registry.locked():
                 del run.pending[: len(records)]

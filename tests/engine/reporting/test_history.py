@@ -9,6 +9,7 @@ import pytest
 
 from omega21.engine.engine import Engine
 from omega21.engine.options import EngineOptions
+from omega21.engine.storage.journal import EventTable
 from omega21.executors.memory import MOST_SAMPLES, MemoryHistory
 from omega21.protocol.errors import OtherRun, StorageFull, UnknownRun
 from omega21.protocol.evaluations import RecordEvaluation
@@ -202,7 +203,7 @@ class TestEvents:
         def full(*_: object, **__: object) -> None:
             raise StorageFull("writing ledger.sqlite failed: database or disk is full")
 
-        monkeypatch.setattr(engine.folder.ledger, "add_event", full)
+        monkeypatch.setattr(EventTable, "add", full)
         engine.events.start()
         assert [event.kind for event in engine.events.newest()] == []
         engine.close()

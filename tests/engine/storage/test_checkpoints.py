@@ -239,7 +239,7 @@ def test_a_replay_that_differs_is_noticed_and_the_new_rows_hold(
         assert run.outcome == plain
     assert ("replay_differs", "step 9, was other") in events(data_dir)
     db = sqlite3.connect(data_dir / "ledger.sqlite")
-    aside = db.execute("SELECT step, row ->> 'digest' FROM replaced_steps ORDER BY step")
+    aside = db.execute("SELECT step, record ->> 'digest' FROM replaced_steps ORDER BY step")
     assert aside.fetchall() == [(step, "other") for step in range(9, 13)]
     db.close()
 

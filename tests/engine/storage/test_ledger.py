@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from omega21.engine.engine import Engine
-from omega21.engine.storage.ledger import FORMAT, Ledger, Result
+from omega21.engine.storage.ledger import Ledger
+from omega21.engine.storage.schema import FORMAT
+from omega21.engine.storage.steps import StoredStep
 from omega21.protocol.digests import CHAIN_START, chain_result
 from omega21.protocol.errors import RunFolderConflict
 from omega21.protocol.runs import Environment
@@ -31,8 +33,8 @@ SHARDS = cut(make_samples(8), 2)
 SEGMENT = make_segment(SHARDS, batch_size=2, epochs=3)
 
 
-def result(step: int, *, loss: float = 0.5) -> Result:
-    return Result(
+def record(step: int, *, loss: float = 0.5) -> StoredStep:
+    return StoredStep(
         step=step,
         samples=2,
         loss=loss,
@@ -41,7 +43,7 @@ def result(step: int, *, loss: float = 0.5) -> Result:
         digest=chain_result(CHAIN_START, step, loss),
         ended_at=float(step),
         seconds=0.1,
-        refused=False,
+        non_finite=False,
         skipped=False,
         micro_batch_size=None,
         vectors=np.arange(83, dtype=np.float32),
@@ -62,7 +64,7 @@ def ledger(path: Path) -> Iterator[Ledger]:
 
 @pytest.fixture
 def key(ledger: Ledger) -> int:
-    return ledger.add_run("a-run", "a" * 32, CONFIG).key
+    return ledger.runs.add("a-run", "a" * 32, CONFIG).key
 
 
 def as_a_kill_would_leave_it(path: Path) -> Ledger:
@@ -77,70 +79,74 @@ def as_a_kill_would_leave_it(path: Path) -> Ledger:
 
 class TestAKill:
     def test_loses_nothing_that_was_written(self, ledger: Ledger, path: Path, key: int) -> None:
-        ledger.put_segment(key, 0, segment=SEGMENT, known_shards=0)
-        ledger.set_target(key, 7)
-        ledger.set_control(key, generation=3, paused=True)
-        ledger.add_results(key, [result(1), result(2)])
-        ledger.add_micro_batch_size(key, from_step=2, micro_batch_size=1)
-        batch = ledger.add_inline(key, "k", body="b", segment=SEGMENT)
+        ledger.segments.put(key, 0, segment=SEGMENT, known_shards=0)
+        ledger.runs.set_target(key, 7)
+        ledger.runs.set_control(key, revision=3, paused=True)
+        ledger.steps.add(key, [record(1), record(2)])
+        ledger.environments.add_micro_batch_size(key, from_step=2, size=1)
+        batch = ledger.inline.add(key, "k", body="b", segment=SEGMENT)
         again = as_a_kill_would_leave_it(path)
-        (run,) = again.runs()
-        assert (run.target, run.generation, run.paused, run.config) == (7, 3, True, CONFIG)
-        assert again.segments(key) == [SEGMENT]
-        assert again.last_step(key) == 2
-        assert again.micro_batch_sizes(key) == [(2, 1)]
-        assert [pending.batch for pending in again.pending_inline(key)] == [batch]
+        (run,) = again.runs.all()
+        assert (run.target, run.revision, run.paused, run.config) == (7, 3, True, CONFIG)
+        assert again.segments.of(key) == [SEGMENT]
+        assert again.steps.range(key)[1] == 2
+        assert again.environments.micro_batch_sizes(key) == {2: 1}
+        assert [pending.batch for pending in again.inline.pending(key)] == [batch]
         again.close()
 
     def test_leaves_a_transaction_whole_or_not_at_all(
         self, ledger: Ledger, path: Path, key: int
     ) -> None:
         """The segment of the inline batch is there already, so the batch cannot become it."""
-        ledger.put_segment(key, 0, segment=SEGMENT, known_shards=0)
-        batch = ledger.add_inline(key, "k", body="b", segment=SEGMENT)
+        ledger.segments.put(key, 0, segment=SEGMENT, known_shards=0)
+        batch = ledger.inline.add(key, "k", body="b", segment=SEGMENT)
         with pytest.raises(sqlite3.IntegrityError):
-            ledger.finish_inline(key, batch, number=0, segment=SEGMENT, results=[result(1)])
+            ledger.inline.finish(key, batch, number=0, segment=SEGMENT, records=[record(1)])
         again = as_a_kill_would_leave_it(path)
         for opened in (ledger, again):
-            assert opened.last_step(key) == 0
-            assert opened.runs()[0].target == 0
-            assert [pending.batch for pending in opened.pending_inline(key)] == [batch]
+            assert opened.steps.range(key)[1] == 0
+            assert opened.runs.all()[0].target == 0
+            assert [pending.batch for pending in opened.inline.pending(key)] == [batch]
         again.close()
 
 
-class TestResults:
+class TestStepRecords:
     def test_are_read_as_they_were_written(self, ledger: Ledger, key: int) -> None:
-        rows = [result(step, loss=0.1 * step) for step in range(1, 8)]
-        ledger.add_results(key, rows[:3])
-        ledger.add_results(key, rows[3:])
-        got = ledger.results(key, after=2, until=6, limit=3)
+        rows = [record(step, loss=0.1 * step) for step in range(1, 8)]
+        ledger.steps.add(key, rows[:3])
+        ledger.steps.add(key, rows[3:])
+        got = ledger.steps.page(key, after=2, until=6, limit=3)
         assert [row.step for row in got] == [3, 4, 5]
         assert [row.digest for row in got] == [row.digest for row in rows[2:5]]
         np.testing.assert_array_equal(got[0].vectors, rows[0].vectors)
-        assert ledger.recent_losses(key, 2) == [rows[5].loss, rows[6].loss]
+        assert ledger.steps.recent_losses(key, 2) == [rows[5].loss, rows[6].loss]
 
     def test_that_are_replaced_are_kept_aside(self, ledger: Ledger, path: Path, key: int) -> None:
-        ledger.add_results(key, [result(step) for step in (1, 2, 3)])
-        ledger.add_results(key, [result(2, loss=0.75), result(3, loss=0.75)])
-        assert [r.loss for r in ledger.results(key, after=0, until=9, limit=9)] == [0.5, 0.75, 0.75]
+        ledger.steps.add(key, [record(step) for step in (1, 2, 3)])
+        ledger.steps.add(key, [record(2, loss=0.75), record(3, loss=0.75)])
+        assert [r.loss for r in ledger.steps.page(key, after=0, until=9, limit=9)] == [
+            0.5,
+            0.75,
+            0.75,
+        ]
         with sqlite3.connect(path) as db:
-            aside = db.execute("SELECT step, row ->> 'loss' FROM replaced_steps").fetchall()
+            aside = db.execute("SELECT step, record ->> 'loss' FROM replaced_steps").fetchall()
         assert aside == [(2, 0.5), (3, 0.5)]
         db.close()
 
     def test_of_other_runs_are_apart(self, ledger: Ledger, key: int) -> None:
-        other = ledger.add_run("other", "b" * 32, CONFIG).key
-        ledger.add_results(key, [result(1)])
-        assert ledger.last_step(other) == 0
-        assert ledger.totals(other).steps == 0
-        ledger.remove_run(other, "b" * 32)
-        assert ledger.last_step(key) == 1
+        other = ledger.runs.add("other", "b" * 32, CONFIG).key
+        ledger.steps.add(key, [record(1)])
+        assert ledger.steps.range(other)[1] == 0
+        assert ledger.steps.totals(other).steps == 0
+        ledger.runs.remove(other, "b" * 32)
+        assert ledger.steps.range(key)[1] == 1
 
     def test_of_a_removed_run_are_no_other_runs(self, ledger: Ledger, key: int) -> None:
-        ledger.remove_run(key, "a" * 32)
-        ledger.add_results(key, [result(1)])  # one that was on its way
-        assert ledger.is_dead("a" * 32)
-        assert ledger.last_step(ledger.add_run("next", "b" * 32, CONFIG).key) == 0
+        ledger.runs.remove(key, "a" * 32)
+        ledger.steps.add(key, [record(1)])  # one that was on its way
+        assert ledger.runs.is_dead("a" * 32)
+        assert ledger.steps.range(ledger.runs.add("next", "b" * 32, CONFIG).key)[1] == 0
 
 
 def test_conditions_from_a_step_on_replace_those_known_of_it(ledger: Ledger, key: int) -> None:
@@ -151,8 +157,8 @@ def test_conditions_from_a_step_on_replace_those_known_of_it(ledger: Ledger, key
         )  # fmt: skip
 
     for from_step, device in ((1, "a"), (10, "b"), (20, "c"), (5, "d")):
-        ledger.add_environment(key, environment(from_step, device))
-    assert [(s.from_step, s.device) for s in ledger.environments(key)] == [(1, "a"), (5, "d")]
+        ledger.environments.add(key, environment(from_step, device))
+    assert [(s.from_step, s.device) for s in ledger.environments.of(key)] == [(1, "a"), (5, "d")]
 
 
 def test_threads_that_come_and_go_leave_no_file_open(ledger: Ledger, key: int) -> None:
@@ -160,7 +166,7 @@ def test_threads_that_come_and_go_leave_no_file_open(ledger: Ledger, key: int) -
         return len(list(Path("/proc/self/fd").iterdir()))
 
     def read() -> None:
-        ledger.totals(key)
+        ledger.steps.totals(key)
 
     read()
     before = count()
@@ -219,24 +225,24 @@ def test_a_full_disk_is_named_and_nothing_is_lost(tmp_path: Path) -> None:
         "from omega21.protocol.errors import StorageFull\n"
         "from omega21.engine.storage.ledger import Ledger\n"
         "from tests.engine.engines import CONFIG\n"
-        "from tests.engine.storage.test_ledger import result\n"
+        "from tests.engine.storage.test_ledger import record\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "ledger = Ledger(Path(sys.argv[1]) / 'ledger.sqlite')\n"
-        "key = ledger.add_run('a-run', 'a' * 32, CONFIG).key\n"
-        "ledger.add_results(key, [result(1)])\n"
+        "key = ledger.runs.add('a-run', 'a' * 32, CONFIG).key\n"
+        "ledger.steps.add(key, [record(1)])\n"
         "largest = max(path.stat().st_size for path in Path(sys.argv[1]).iterdir())\n"
         "_, hard = resource.getrlimit(resource.RLIMIT_FSIZE)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (largest, hard))\n"
-        "many = [result(step) for step in range(2, 500)]\n"
+        "many = [record(step) for step in range(2, 500)]\n"
         "for _ in range(2):\n"
         "    try:\n"
-        "        ledger.add_results(key, many)\n"
+        "        ledger.steps.add(key, many)\n"
         "    except StorageFull as error:\n"
         "        print(type(error).__name__)\n"
-        "print(ledger.last_step(key))\n"
+        "print(ledger.steps.range(key)[1])\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))\n"
-        "ledger.add_results(key, many)\n"
-        "print(ledger.last_step(key))\n"
+        "ledger.steps.add(key, many)\n"
+        "print(ledger.steps.range(key)[1])\n"
         "ledger.close()\n"
     )
     done = subprocess.run(

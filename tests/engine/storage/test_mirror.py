@@ -16,7 +16,8 @@ import pytest
 from omega21 import AsyncClient
 from omega21.client.events import Notice
 from omega21.engine.engine import Engine
-from omega21.engine.storage.mirror import KEEP, LEDGER, manifests
+from omega21.engine.storage.ledger import LEDGER
+from omega21.engine.storage.mirror import KEEP, manifests
 from omega21.engine.storage.snapshots import copy_ledger
 from omega21.protocol.errors import InvalidRequest
 from omega21.protocol.legacy import Trained

@@ -10,7 +10,7 @@ import re
 import threading
 import time
 from collections import deque
-from typing import Any, Final, get_args
+from typing import Final, get_args
 
 from omega21.engine.options import EngineOptions
 from omega21.engine.registry import Registry
@@ -33,14 +33,6 @@ LOGGERS: Final = (
 )
 """Loggers whose warnings are shown nowhere else."""
 
-_COUNTS: Final = """
-SELECT count(*) FROM events WHERE run IN (?, ?) AND kind != 'checkpoint'
-UNION ALL SELECT count(*) FROM steps INDEXED BY refused_steps WHERE run = ? AND refused = 1
-"""
-_REFUSED: Final = """
-SELECT step, ended_at FROM steps INDEXED BY refused_steps WHERE run = ? AND refused = 1
-ORDER BY step DESC LIMIT ?
-"""
 _KEPT_WARNINGS: Final = 100
 _SHOWN: Final = tuple(kind for kind in get_args(EventKind) if kind != "warning")
 
@@ -104,7 +96,7 @@ class Events:
         self._warnings.attach()
         kind: EventKind = "restarted" if self._options.restarts else "started"
         try:
-            self._ledger.add_event(SERVER, kind, self._options.last_death or "")
+            self._ledger.events.add(SERVER, kind, self._options.last_death or "")
         except (StorageFull, StorageFailure) as error:
             logger.warning("that the server started is not on disk: %s", error)
 
@@ -114,8 +106,9 @@ class Events:
 
     def mark(self, run: Run) -> int:
         """Return a number that changes whenever the events of a run change."""
-        counts = self._ledger.query(_COUNTS, (SERVER, run.key, run.key))
-        stored = sum(int(count) for (count,) in counts)
+        events = self._ledger.events
+        stored = events.count(SERVER) + events.count(run.key)
+        stored += self._ledger.steps.count_non_finite(run.key)
         stopped = bool(run.diverged) + bool(run.failure)
         return (
             stored
@@ -147,7 +140,7 @@ class Events:
             ("parts", step, str(size)) for step, size in micro_batch_sizes.items()
         ]
         derived += [("conditions", s.from_step, _conditions(s)) for s in environments]
-        times = self._times(run.key, [step for _, step, _ in derived])
+        times = self._ledger.steps.times(run.key, [step for _, step, _ in derived])
         events = [
             Event(at=times.get(step), kind=kind, run=run.name, step=step, detail=detail)
             for kind, step, detail in derived
@@ -161,38 +154,24 @@ class Events:
         ]
 
     def _stored(self, key: int, run: str | None, limit: int) -> list[Event]:
-        rows = self._ledger.query(
-            "SELECT at, kind, detail FROM events WHERE run = ? AND kind != 'checkpoint' "
-            "ORDER BY rowid DESC LIMIT ?",
-            (key, limit),
-        )
         return [
-            Event(at=at, kind=kind, run=run, step=_step(detail), detail=detail)
-            for at, kind, detail in rows
+            Event.model_validate(
+                {"at": at, "kind": kind, "run": run, "step": _step(detail), "detail": detail}
+            )
+            for at, kind, detail in self._ledger.events.newest(key, limit)
             if kind in _SHOWN
         ]
 
     def _refused(self, run: Run, limit: int) -> list[Event]:
         """Return non-finite steps, consecutive ones as one event."""
-        rows = self._ledger.query(_REFUSED, (run.key, limit))
         events: list[Event] = []
-        for step, at in rows:
+        for step, at in self._ledger.steps.non_finite(run.key, limit):
             newest = events[-1] if events else None
             if newest is not None and newest.step == step + 1:
                 events[-1] = newest.model_copy(update={"step": step, "count": newest.count + 1})
             else:
                 events.append(Event(at=at, kind="refused", run=run.name, step=step))
         return events
-
-    def _times(self, key: int, steps: list[int]) -> dict[int, float]:
-        if not steps:
-            return {}
-        marks = ",".join("?" * len(steps))
-        rows: list[tuple[Any, Any]] = self._ledger.query(
-            f"SELECT step, ended_at FROM steps WHERE run = ? AND step IN ({marks})",  # noqa: S608
-            (key, *steps),
-        )
-        return {int(step): float(at) for step, at in rows}
 
 
 def _conditions(environment: Environment) -> str:

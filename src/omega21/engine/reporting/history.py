@@ -20,7 +20,8 @@ from omega21.engine.reporting.statistics import feedback_statistics
 from omega21.engine.reporting.step_records import iso_time
 from omega21.engine.run import MOST_WAITING_LISTED, Run
 from omega21.engine.step_writer import StepWriter
-from omega21.engine.storage.ledger import Ledger, Totals
+from omega21.engine.storage.ledger import Ledger
+from omega21.engine.storage.steps import StepTotals
 from omega21.language import _
 from omega21.protocol.digests import documents_sha256
 from omega21.protocol.errors import KeyReused
@@ -38,29 +39,19 @@ from omega21.protocol.history import (
     RunPosition,
     SeriesReply,
 )
-from omega21.protocol.legacy import FeedbackDendritas, FeedbackReceived
+from omega21.protocol.legacy import FeedbackDendritas, FeedbackReceived, FeedbackStatistics
 from omega21.protocol.runs import RunSummary
 
 VECTOR_SCALE = 127
 """Values in [-1, 1] travel as signed bytes, in steps of 1/127: a colour shows no more."""
-
-_POINTS = """
-SELECT max(step), avg(loss), min(loss), max(loss), sum(anomaly_prob * samples) / sum(samples),
-    sum(samples), sum(seconds), max(ended_at), sum(refused)
-FROM steps WHERE run = ? AND step > ? AND step <= ? GROUP BY (step - 1) / ? ORDER BY 1
-"""
-_COLUMNS = (
-    "step", "loss", "loss_min", "loss_max", "anomaly_prob", "samples", "seconds", "ended_at",
-    "refused",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class _Known:
     """Totals, and what they were summed up from."""
 
-    of: tuple[int, str, int]
-    totals: Totals
+    of: tuple[int, str]
+    totals: StepTotals
 
 
 class History:
@@ -95,12 +86,11 @@ class History:
             missing = len(run.missing_shards(MOST_WAITING_LISTED))
         self._step_writer.flush_all([run])
         width = self._width(run.key, summary.step, points)
-        rows = self._ledger.query(_POINTS, (run.key, after // width * width, summary.step, width))
-        columns = [
-            _shorten(name, column)
-            for name, column in zip(_COLUMNS, zip(*rows, strict=True), strict=False)
-        ]
-        fields: dict[str, Any] = dict(zip(_COLUMNS, columns or [[] for _ in _COLUMNS], strict=True))
+        columns = self._ledger.steps.points(
+            run.key, after=after // width * width, until=summary.step, width=width
+        )
+        fields: dict[str, Any] = {name: _shorten(name, column) for name, column in columns.items()}
+        fields["refused"] = fields.pop("non_finite")
         if vectors:
             fields |= self._vectors(run, fields["step"])
         return SeriesReply(
@@ -112,21 +102,14 @@ class History:
 
     def _width(self, key: int, last: int, points: int) -> int:
         """Return the least power of two by which the stored results make at most `points`."""
-        (first,) = self._ledger.query(
-            "SELECT coalesce(min(step), 1) FROM steps WHERE run = ?", (key,)
-        )[0]
-        steps = max(1, last - int(first) + 1)
+        first, _last = self._ledger.steps.range(key)
+        steps = max(1, last - first + 1)
         return 1 << max(0, math.ceil(steps / points) - 1).bit_length()
 
     def _vectors(self, run: Run, steps: Sequence[int]) -> dict[str, str]:
         if not steps:
             return {"dendrites": "", "coherence": ""}
-        marks = ",".join("?" * len(steps))
-        rows = self._ledger.query(
-            f"SELECT vectors FROM steps WHERE run = ? AND step IN ({marks}) ORDER BY step",  # noqa: S608
-            (run.key, *steps),
-        )
-        values = np.frombuffer(b"".join(row[0] for row in rows), "<f4").reshape(len(steps), -1)
+        values = self._ledger.steps.vectors(run.key, steps)
         first = run.config.model.dendrites
         second = first + run.config.model.coherence
         return {
@@ -135,11 +118,9 @@ class History:
         }
 
     def _position(self, run: Run, summary: RunSummary) -> dict[str, Any]:
-        (evaluations,), (feedback,) = self._ledger.query(
-            "SELECT coalesce(max(number), 0) FROM evaluations WHERE run = ? "
-            "UNION ALL SELECT count(*) FROM feedback WHERE run = ?",
-            (run.key, run.key),
-        )
+        newest = self._ledger.evaluations.newest(run.key)
+        evaluations = newest[0] if newest else 0
+        feedback, _validated = self._ledger.feedback.counts(run.key)
         events = self._events.mark(run)
         seen = (
             summary.id[:8], summary.state, summary.step, summary.target, summary.durable_step,
@@ -152,33 +133,32 @@ class History:
             "events": events,
         }
 
-    def totals(self, name: str) -> Totals:
-        """Sum up a run's results and feedback; again only when there is more. Raises UnknownRun."""
-        position = self.position(name)
-        run = self._registry.get(name)
+    def totals(self, name: str) -> StepTotals:
+        """Sum up a run's steps; again only when there are more. Raises UnknownRun."""
+        with self._registry.locked():
+            run = self._registry.get(name)
+            of = (run.step, run.position.digest)
         self._step_writer.flush_all([run])
-        of = (position.step, position.digest, position.feedback)
         known = self._known.get(run.key)
         if known is None or known.of != of:
-            known = self._known[run.key] = _Known(of, self._ledger.totals(run.key))
+            known = self._known[run.key] = _Known(of, self._ledger.steps.totals(run.key))
         return known.totals
 
     # --- feedback and evaluations ---
 
+    def feedback_statistics(self, name: str) -> FeedbackStatistics:
+        """Count a run's feedback. Raises UnknownRun."""
+        return feedback_statistics(*self._ledger.feedback.counts(self._registry.get(name).key))
+
     def feedback(self, name: str, *, limit: int = MAX_FEEDBACK) -> FeedbackHistory:
         """Return a run's newest feedback, oldest first. Raises UnknownRun."""
         run = self._registry.get(name)
-        rows = self._ledger.query(
-            "SELECT received_at, validated, adjustments FROM feedback WHERE run = ? "
-            "ORDER BY rowid DESC LIMIT ?",
-            (run.key, limit),
-        )
         return FeedbackHistory(
             run=name,
-            statistics=feedback_statistics(self.totals(name)),
+            statistics=self.feedback_statistics(name),
             feedback=[
-                FeedbackRow(at=at, validated=bool(validated), adjustments=json.loads(adjustments))
-                for at, validated, adjustments in reversed(rows)
+                FeedbackRow(at=at, validated=validated, adjustments=adjustments)
+                for at, validated, adjustments in self._ledger.feedback.newest(run.key, limit)
             ],
         )
 
@@ -189,12 +169,12 @@ class History:
         body = documents_sha256([feedback.model_dump_json()])
         with self._registry.locked():
             run = self._registry.get(name)
-            known = self._ledger.feedback_by_key(run.key, key) if key is not None else None
+            known = self._ledger.feedback.by_key(run.key, key) if key is not None else None
             if known is not None and known[0] != body:
                 raise KeyReused(_("this Idempotency-Key came with other feedback before"))
             at = time.time() if known is None else known[1]
             if known is None:
-                self._ledger.add_feedback(
+                self._ledger.feedback.add(
                     run.key,
                     key,
                     body=body,
@@ -205,7 +185,7 @@ class History:
         return FeedbackReceived(
             validacion=feedback.validacion,
             timestamp=iso_time(at),
-            estadisticas=feedback_statistics(self._ledger.totals(run.key)),
+            estadisticas=self.feedback_statistics(name),
         )
 
     def record_evaluation(self, name: str, evaluation: RecordEvaluation) -> EvaluationRow:
@@ -213,33 +193,26 @@ class History:
         body = evaluation.model_dump_json(exclude={"run_id"})
         with self._registry.locked():
             run = self._registry.get(name, evaluation.run_id)
-            number, at = self._ledger.add_evaluation(run.key, body=body)
+            number, at = self._ledger.evaluations.add(run.key, body=body)
         self._registry.notify(name)
         return _evaluation((number, at, body))
 
     def evaluations(self, name: str, *, after: int) -> EvaluationsReply:
         """Return a run's evaluations after number `after`, ascending. Raises UnknownRun."""
         run = self._registry.get(name)
-        rows = self._ledger.query(
-            "SELECT number, at, body FROM evaluations WHERE run = ? AND number > ? "
-            "ORDER BY number LIMIT ?",
-            (run.key, after, MAX_EVALUATIONS),
-        )
+        rows = self._ledger.evaluations.page(run.key, after=after, limit=MAX_EVALUATIONS)
         return EvaluationsReply(run=name, evaluations=[_evaluation(row) for row in rows])
 
     def newest_evaluation(self, name: str) -> EvaluationRow | None:
         """Return a run's newest evaluation, if it has one. Raises UnknownRun."""
         run = self._registry.get(name)
-        rows = self._ledger.query(
-            "SELECT number, at, body FROM evaluations WHERE run = ? ORDER BY number DESC LIMIT 1",
-            (run.key,),
-        )
-        return _evaluation(rows[0]) if rows else None
+        row = self._ledger.evaluations.newest(run.key)
+        return _evaluation(row) if row else None
 
     def newest_loss(self, name: str) -> float | None:
         """Return the loss of the newest step that counted. Raises UnknownRun."""
         run = self._registry.get(name)
-        losses = self._ledger.recent_losses(run.key, 1)
+        losses = self._ledger.steps.recent_losses(run.key, 1)
         return losses[0] if losses else None
 
 

@@ -10,7 +10,6 @@ from omega21.engine.options import EngineOptions
 from omega21.engine.registry import Registry
 from omega21.engine.step_writer import StepWriter
 from omega21.engine.storage.data_folder import DataFolder
-from omega21.engine.storage.ledger import Totals
 from omega21.executors.base import Device
 from omega21.protocol import PROTOCOL_VERSION
 from omega21.protocol.legacy import (
@@ -62,8 +61,8 @@ class Statistics:
             run = self._registry.get(name)
             summary = run.summary()
         self._step_writer.flush(run)
-        totals = self._ledger.totals(run.key)
-        recent = self._ledger.recent_losses(run.key, _RECENT_LOSSES)
+        totals = self._ledger.steps.totals(run.key)
+        recent = self._ledger.steps.recent_losses(run.key, _RECENT_LOSSES)
         device = self._device
         return Status(
             modelo=MODEL_NAME,
@@ -76,7 +75,7 @@ class Statistics:
                 tiempo_transcurrido_seg=self.uptime_seconds(),
                 dispositivo=device.name,
                 gpu_memoria_mb=device.memory_mb(),
-                feedback=feedback_statistics(totals),
+                feedback=feedback_statistics(*self._ledger.feedback.counts(run.key)),
             ),
             torch_version=device.torch_version,
             cuda_available=device.cuda_available,
@@ -97,13 +96,15 @@ class Statistics:
         """
         run = self._registry.get(name)
         self._step_writer.flush(run)
-        totals = self._ledger.totals(run.key)
-        losses = self._ledger.recent_losses(run.key, _TREND_LOSSES)
+        totals = self._ledger.steps.totals(run.key)
+        losses = self._ledger.steps.recent_losses(run.key, _TREND_LOSSES)
         return Metrics(
             ultimos_20_losses=losses,
             tendencia=trend(losses),
             anomalias_detectadas=totals.anomalies,
-            feedback_tasa_exito=feedback_statistics(totals).tasa_exito,
+            feedback_tasa_exito=feedback_statistics(
+                *self._ledger.feedback.counts(run.key)
+            ).tasa_exito,
         )
 
     def info(self, name: str) -> Info:
@@ -130,12 +131,10 @@ class Statistics:
         )
 
 
-def feedback_statistics(totals: Totals) -> FeedbackStatistics:
-    """Count feedback."""
-    rate = totals.feedback_validated / totals.feedback if totals.feedback else 0.0
-    return FeedbackStatistics(
-        recibido=totals.feedback, exitoso=totals.feedback_validated, tasa_exito=rate
-    )
+def feedback_statistics(received: int, validated: int) -> FeedbackStatistics:
+    """Describe counts of feedback."""
+    rate = validated / received if received else 0.0
+    return FeedbackStatistics(recibido=received, exitoso=validated, tasa_exito=rate)
 
 
 def trend(losses: list[float]) -> Literal["mejorando", "empeorando", "sin_cambios"]:

@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 
 from omega21.engine.registry import Registry
 from omega21.engine.run import LAYER_NAMES, MOST_WAITING_LISTED, Run
-from omega21.engine.storage.ledger import Ledger, Result
+from omega21.engine.storage.ledger import Ledger
+from omega21.engine.storage.steps import StoredStep
 from omega21.protocol.legacy import LayerActivations, LayerOutputs, Trained
 from omega21.protocol.steps import StepRecord, StepsReply, float32_as_json
 
@@ -14,9 +15,11 @@ def iso_time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
-def split_vectors(result: Result, dendrites: int) -> tuple[list[float], list[float], list[float]]:
-    """Return (dendrites, coherence, layers) of a result, means over the batch."""
-    values = [float32_as_json(value) for value in result.vectors]
+def split_vectors(
+    record: StoredStep, dendrites: int
+) -> tuple[list[float], list[float], list[float]]:
+    """Return (dendrites, coherence, layers) of a record, means over the batch."""
+    values = [float32_as_json(value) for value in record.vectors]
     layers = len(LAYER_NAMES)
     return values[:dendrites], values[dendrites:-layers], values[-layers:]
 
@@ -39,7 +42,7 @@ class StepRecords:
             # Taken before the ledger is read: what leaves here in between is there.
             pending = [record for record in run.pending if after < record.step <= until]
             missing = len(run.missing_shards(MOST_WAITING_LISTED))
-        stored = self._ledger.results(run.key, after=after, until=until, limit=limit)
+        stored = self._ledger.steps.page(run.key, after=after, until=until, limit=limit)
         # Pending records are newer than stored ones of the same step: a replay that differed.
         merged = {record.step: record for record in (*stored, *pending)}
         dendrites = run.config.model.dendrites if vectors else None
@@ -50,39 +53,39 @@ class StepRecords:
         )
 
 
-def to_message(result: Result, dendrites: int | None) -> StepRecord:
-    """Describe a result for the wire; with its vectors where the number of dendrites is given."""
+def to_message(record: StoredStep, dendrites: int | None) -> StepRecord:
+    """Describe a record for the wire; with its vectors where the number of dendrites is given."""
     vectors: dict[str, list[float]] = {}
     if dendrites is not None:
-        first, second, _ = split_vectors(result, dendrites)
+        first, second, _ = split_vectors(record, dendrites)
         vectors = {"dendrites": first, "coherence": second}
     return StepRecord(
-        step=result.step,
-        loss=result.loss,
-        anomaly_prob=result.anomaly_prob,
-        samples=result.samples,
-        digest=result.digest,
-        ended_at=round(result.ended_at, 3),
-        seconds=round(result.seconds, 6),
-        refused=result.refused,
-        skipped=result.skipped,
-        micro_batch_size=result.micro_batch_size,
+        step=record.step,
+        loss=record.loss,
+        anomaly_prob=record.anomaly_prob,
+        samples=record.samples,
+        digest=record.digest,
+        ended_at=round(record.ended_at, 3),
+        seconds=round(record.seconds, 6),
+        refused=record.non_finite,
+        skipped=record.skipped,
+        micro_batch_size=record.micro_batch_size,
         **vectors,
     )
 
 
-def inline_reply(run: Run, result: Result) -> Trained:
-    """Answer an inline batch by the result of its last epoch."""
-    dendrites, coherence, layers = split_vectors(result, run.config.model.dendrites)
+def inline_reply(run: Run, record: StoredStep) -> Trained:
+    """Answer an inline batch by the record of its last epoch."""
+    dendrites, coherence, layers = split_vectors(record, run.config.model.dendrites)
     # A step that the scaler skipped has no result that counts; zeros, as clients expect.
-    loss, probability = result.loss or 0.0, result.anomaly_prob or 0.0
+    loss, probability = record.loss or 0.0, record.anomaly_prob or 0.0
     return Trained(
         loss=loss,
         anomaly_prob=probability,
         dendrites=dendrites,
         coherence=coherence,
-        batch_size=result.samples,
-        step=result.step,
+        batch_size=record.samples,
+        step=record.step,
         durable_step=run.durable_step,
         outputs=LayerOutputs(
             anomaly_prob=probability,
@@ -94,7 +97,7 @@ def inline_reply(run: Run, result: Result) -> Trained:
             capa3_activations=layers[1],
             capa4_activations=layers[2],
         ),
-        timestamp=iso_time(result.ended_at),
+        timestamp=iso_time(record.ended_at),
         run=run.name,
-        digest=result.digest,
+        digest=record.digest,
     )

@@ -9,8 +9,8 @@ from omega21.data.durable import write_durably
 from omega21.data.locks import hold_lock
 from omega21.engine.options import EngineOptions
 from omega21.engine.storage.checkpoints import CheckpointStore
-from omega21.engine.storage.ledger import Ledger
-from omega21.engine.storage.mirror import LEDGER, Mirror, open_mirror, restore_from_mirror
+from omega21.engine.storage.ledger import LEDGER, Ledger
+from omega21.engine.storage.mirror import Mirror, open_mirror, restore_from_mirror
 from omega21.engine.storage.shards import ShardStore
 from omega21.engine.storage.upload_parts import UploadPartStore
 from omega21.language import _

@@ -26,6 +26,7 @@ from pydantic import Field, ValidationError
 
 from omega21.data.durable import write_durably
 from omega21.engine.storage.checkpoints import CheckpointStore
+from omega21.engine.storage.ledger import LEDGER
 from omega21.engine.storage.snapshots import copy_ledger
 from omega21.language import _
 from omega21.protocol.errors import InvalidRequest
@@ -35,7 +36,6 @@ from omega21.protocol.names import Sha256
 KEEP: Final = 2
 """Number of copies that are kept."""
 
-LEDGER: Final = "ledger.sqlite"
 _FORMAT: Final = 1
 _CHUNK: Final = 2**20
 _CLOSE_SECONDS: Final = 5.0

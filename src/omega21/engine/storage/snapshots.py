@@ -9,8 +9,24 @@ import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import Final
 
 from omega21.protocol.plan import Segment
+
+_DROP_PENDING: Final = "DELETE FROM inline_batches WHERE status = 'pending'"
+_SELECT_RUNS: Final = "SELECT key, id FROM runs"
+_SELECT_SEGMENTS: Final = "SELECT numbers FROM segments WHERE run = ? ORDER BY number"
+_CUT_FROM_SEGMENT: Final = (
+    "DELETE FROM segments WHERE run = ? AND number >= ?",
+    "DELETE FROM segment_shards WHERE run = ? AND number >= ?",
+)
+_CUT_AFTER_STEP: Final = (
+    "DELETE FROM environments WHERE run = ? AND from_step > ?",
+    "DELETE FROM micro_batch_sizes WHERE run = ? AND from_step > ?",
+    "DELETE FROM steps WHERE run = ? AND step > ?",
+    "DELETE FROM inline_batches WHERE run = ? AND last_step > ?",
+    "UPDATE runs SET target = min(target, ?2) WHERE key = ?1",
+)
 
 
 def copy_ledger(source: Path, target: Path, *, steps: Mapping[str, int]) -> None:
@@ -23,14 +39,14 @@ def copy_ledger(source: Path, target: Path, *, steps: Mapping[str, int]) -> None
         here.backup(copy)
         copy.execute("PRAGMA journal_mode = DELETE")  # one file, without a write-ahead log
         with copy:
-            copy.execute("DELETE FROM inline_batches WHERE status = 'pending'")
-            for key, run_id in copy.execute("SELECT key, id FROM runs").fetchall():
+            copy.execute(_DROP_PENDING)
+            for key, run_id in copy.execute(_SELECT_RUNS).fetchall():
                 _leave_out_inline(copy, key, steps.get(run_id, 0))
 
 
 def _leave_out_inline(copy: sqlite3.Connection, key: int, step: int) -> None:
     """Truncate a run's plan before its first inline batch after `step`, if there is one."""
-    rows = copy.execute("SELECT numbers FROM segments WHERE run = ? ORDER BY number", (key,))
+    rows = copy.execute(_SELECT_SEGMENTS, (key,))
     last = 0
     for number, (numbers,) in enumerate(rows.fetchall()):
         segment = Segment.parse_lenient(numbers)
@@ -41,10 +57,7 @@ def _leave_out_inline(copy: sqlite3.Connection, key: int, step: int) -> None:
 
 
 def _cut(copy: sqlite3.Connection, key: int, *, number: int, last_step: int) -> None:
-    for table in ("segments", "segment_shards"):
-        copy.execute(f"DELETE FROM {table} WHERE run = ? AND number >= ?", (key, number))  # noqa: S608
-    for table in ("environments", "micro_batch_sizes"):
-        copy.execute(f"DELETE FROM {table} WHERE run = ? AND from_step > ?", (key, last_step))  # noqa: S608
-    copy.execute("DELETE FROM steps WHERE run = ? AND step > ?", (key, last_step))
-    copy.execute("DELETE FROM inline_batches WHERE run = ? AND last_step > ?", (key, last_step))
-    copy.execute("UPDATE runs SET target = min(target, ?) WHERE key = ?", (last_step, key))
+    for statement in _CUT_FROM_SEGMENT:
+        copy.execute(statement, (key, number))
+    for statement in _CUT_AFTER_STEP:
+        copy.execute(statement, (key, last_step))

@@ -114,14 +114,14 @@ class _Figures(Collector):
 
     def _of_run(self, run: str) -> dict[str, float | None]:
         history = self._engine.history
-        totals = history.totals(run)
+        totals, feedback = history.totals(run), history.feedback_statistics(run)
         evaluation = history.newest_evaluation(run)
         return {
             "steps": totals.steps,
             "samples": totals.samples,
             "anomalies": totals.anomalies,
-            "feedback": totals.feedback,
-            "feedback_validated": totals.feedback_validated,
+            "feedback": feedback.recibido,
+            "feedback_validated": feedback.exitoso,
             "loss": history.newest_loss(run),
             "anomaly_probability": totals.mean_anomaly_prob,
             "evaluation_auroc": evaluation.auroc if evaluation else None,

@@ -1,0 +1,174 @@
+"""Step records in the ledger."""
+
+import json
+import sqlite3
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omega21.engine.storage.database import Database
+
+_COLUMNS: Final = (
+    "step", "samples", "loss", "anomaly_prob", "anomalies", "digest", "ended_at", "seconds",
+    "non_finite", "skipped", "micro_batch_size", "vectors",
+)  # fmt: skip
+_INSERT: Final = "INSERT OR REPLACE INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_KEEP_REPLACED: Final = """
+INSERT INTO replaced_steps
+SELECT run, step, ?, json_object('loss', loss, 'digest', digest, 'ended_at', ended_at) FROM steps
+WHERE run = ? AND step BETWEEN ? AND ?
+"""
+_SELECT: Final = (
+    f"SELECT {', '.join(_COLUMNS)} FROM steps "  # noqa: S608 - our names
+    "WHERE run = ? AND step > ? AND step <= ? ORDER BY step LIMIT ?"
+)
+_SELECT_DIGEST: Final = "SELECT digest FROM steps WHERE run = ? AND step = ?"
+_SELECT_RANGE: Final = "SELECT min(step), max(step) FROM steps WHERE run = ?"
+_SELECT_LOSSES: Final = """
+SELECT loss FROM steps WHERE run = ? AND loss IS NOT NULL ORDER BY step DESC LIMIT ?
+"""
+_SELECT_TOTALS: Final = """
+SELECT coalesce(sum(samples), 0), count(*), coalesce(avg(loss), 0),
+    coalesce(sum(anomaly_prob * samples) / sum(samples), 0), coalesce(sum(anomalies), 0)
+FROM steps WHERE run = ? AND non_finite = 0 AND skipped = 0
+"""
+_POINT_COLUMNS: Final = (
+    "step", "loss", "loss_min", "loss_max", "anomaly_prob", "samples", "seconds", "ended_at",
+    "non_finite",
+)  # fmt: skip
+_SELECT_POINTS: Final = """
+SELECT max(step), avg(loss), min(loss), max(loss), sum(anomaly_prob * samples) / sum(samples),
+    sum(samples), sum(seconds), max(ended_at), sum(non_finite)
+FROM steps WHERE run = ? AND step > ? AND step <= ? GROUP BY (step - 1) / ? ORDER BY 1
+"""
+_SELECT_VECTORS: Final = """
+SELECT vectors FROM steps WHERE run = ? AND step IN (SELECT value FROM json_each(?)) ORDER BY step
+"""
+_SELECT_TIMES: Final = """
+SELECT step, ended_at FROM steps WHERE run = ? AND step IN (SELECT value FROM json_each(?))
+"""
+_COUNT_NON_FINITE: Final = """
+SELECT count(*) FROM steps INDEXED BY non_finite_steps WHERE run = ? AND non_finite = 1
+"""
+_SELECT_NON_FINITE: Final = """
+SELECT step, ended_at FROM steps INDEXED BY non_finite_steps WHERE run = ? AND non_finite = 1
+ORDER BY step DESC LIMIT ?
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredStep:
+    """The record of one step, as stored.
+
+    `vectors` is float32: dendrites, coherence, layers.
+    """
+
+    step: int
+    samples: int
+    loss: float | None
+    anomaly_prob: float | None
+    anomalies: int
+    digest: str
+    ended_at: float
+    seconds: float
+    non_finite: bool
+    skipped: bool
+    micro_batch_size: int | None
+    vectors: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class StepTotals:
+    """Sums over the steps of a run that were applied."""
+
+    samples: int
+    steps: int
+    mean_loss: float
+    mean_anomaly_prob: float
+    anomalies: int
+
+
+@dataclass(frozen=True)
+class StepTable:
+    """Reads and writes step records."""
+
+    db: Database
+
+    def add(self, key: int, records: Sequence[StoredStep]) -> None:
+        """Write records; grouped. One that is there is replaced, and the old one kept aside."""
+        with self.db.grouped() as db:
+            insert_steps(db, key, records)
+
+    def page(self, key: int, *, after: int, until: int, limit: int) -> list[StoredStep]:
+        """Return the records after a step, up to `until`, ascending."""
+        return [_parse(row) for row in self.db.rows(_SELECT, (key, after, until, limit))]
+
+    def digest_at(self, key: int, step: int) -> str | None:
+        """Return the chained digest stored for a step."""
+        row = self.db.row(_SELECT_DIGEST, (key, step))
+        return None if row is None else str(row[0])
+
+    def range(self, key: int) -> tuple[int, int]:
+        """Return the first step and the last that have a record, (1, 0) for none."""
+        first, last = self.db.row(_SELECT_RANGE, (key,))
+        return (1, 0) if first is None else (first, last)
+
+    def recent_losses(self, key: int, count: int) -> list[float]:
+        """Return the last finite losses, oldest first."""
+        return [float(loss) for (loss,) in self.db.rows(_SELECT_LOSSES, (key, count))][::-1]
+
+    def totals(self, key: int) -> StepTotals:
+        """Sum up a run's records."""
+        return StepTotals(*self.db.row(_SELECT_TOTALS, (key,)))
+
+    def points(self, key: int, *, after: int, until: int, width: int) -> dict[str, list[Any]]:
+        """Sum up each `width` steps after a step, up to `until`; columns by name."""
+        rows = self.db.rows(_SELECT_POINTS, (key, after, until, width))
+        return {name: [row[i] for row in rows] for i, name in enumerate(_POINT_COLUMNS)}
+
+    def vectors(self, key: int, steps: Sequence[int]) -> NDArray[np.float32]:
+        """Return the vectors [n, width] of steps that have a record, ascending."""
+        rows = self.db.rows(_SELECT_VECTORS, (key, json.dumps(steps)))
+        return np.frombuffer(b"".join(row[0] for row in rows), "<f4").reshape(len(rows), -1)
+
+    def times(self, key: int, steps: Sequence[int]) -> dict[int, float]:
+        """Return when steps ended, of those that have a record."""
+        return dict(self.db.rows(_SELECT_TIMES, (key, json.dumps(steps))))
+
+    def count_non_finite(self, key: int) -> int:
+        """Count the steps whose loss or gradient was not finite."""
+        return int(self.db.row(_COUNT_NON_FINITE, (key,))[0])
+
+    def non_finite(self, key: int, limit: int) -> list[tuple[int, float]]:
+        """Return (step, time) of the newest steps whose loss or gradient was not finite."""
+        return self.db.rows(_SELECT_NON_FINITE, (key, limit))
+
+
+def insert_steps(db: sqlite3.Connection, key: int, records: Sequence[StoredStep]) -> None:
+    """Write records, in order; what they replace is kept aside."""
+    db.execute(_KEEP_REPLACED, (time.time(), key, records[0].step, records[-1].step))
+    db.executemany(
+        _INSERT,
+        (
+            (key, r.step, r.samples, r.loss, r.anomaly_prob, r.anomalies, r.digest, r.ended_at,
+             r.seconds, r.non_finite, r.skipped, r.micro_batch_size,
+             r.vectors.astype("<f4").tobytes())
+            for r in records
+        ),
+    )  # fmt: skip
+
+
+def _parse(row: Sequence[Any]) -> StoredStep:
+    fields = dict(zip(_COLUMNS, row, strict=True))
+    return StoredStep(
+        **fields
+        | {
+            "non_finite": bool(fields["non_finite"]),
+            "skipped": bool(fields["skipped"]),
+            "vectors": np.frombuffer(fields["vectors"], dtype="<f4"),
+        }
+    )
