@@ -15,7 +15,7 @@ from rich.text import Text
 from omega21.cli.errors import report
 from omega21.cli.report import blocks
 from omega21.cli.report.markdown import write_markdown
-from omega21.cli.ui.output import Output, SafeConsole, facts, listing
+from omega21.cli.ui.output import Output, SafeConsole, key_values, table
 from omega21.logs import JsonLines, PlainLines
 from omega21.protocol.errors import InvalidRequest
 
@@ -30,10 +30,10 @@ def clean(text: str) -> bool:
 @pytest.mark.parametrize("bad", BAD)
 def test_no_sink_lets_it_through(bad: str, capsys: pytest.CaptureFixture[str]) -> None:
     output = Output()
-    output.note(f"a notice {bad}")
-    output.result({}, facts([("device", bad)]))
-    output.result({}, listing(["name"], [[bad]]))
-    output.aside(Text(bad))
+    output.info(f"a notice {bad}")
+    output.result({}, key_values([("device", bad)]))
+    output.result({}, table(["name"], [[bad]]))
+    output.details(Text(bad))
     report(InvalidRequest(f"detail {bad}", hint=f"hint {bad}"))
     shown = capsys.readouterr()
     assert clean(shown.out)

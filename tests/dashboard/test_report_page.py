@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from omega21.cli.report.blocks import Commands, Facts, Report, Section, Table, Text
+from omega21.cli.report.blocks import Commands, KeyValues, Report, Section, Table, Text
 from omega21.cli.report.html import write_html
 from tests.dashboard.conftest import PHONE, Open
 from tests.dashboard.test_accessibility import CONTRAST, FAINT_TEXTS
@@ -19,7 +19,7 @@ REPORT = Report(
         Section(
             "Reinicios superados",
             [
-                Facts([("veces que una orden ha trabajado en ella", "1"), ("plan", DIGEST)]),
+                KeyValues([("veces que una orden ha trabajado en ella", "1"), ("plan", DIGEST)]),
                 Table([f"columna {n}" for n in range(9)], [["semilla 42, desde la 0"] * 9]),
                 Text("El mejor umbral."),
                 Commands([f"omega21 train --run otra --file {DIGEST}"]),

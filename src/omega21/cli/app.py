@@ -1,4 +1,4 @@
-"""`omega21`: the commands, and the one place where what goes wrong becomes a line and a status.
+"""`omega21`: the commands, and the boundary where an error becomes a line and an exit status.
 
 Commands import late: this file and those that it names load typer and nothing of the client, the
 server or the model, so that `omega21 --help` answers at once.
@@ -120,7 +120,7 @@ def omega21(
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command and return its exit status; what goes wrong is told on standard error."""
+    """Run one command and return its exit status; errors are printed on standard error."""
     from omega21.cli.values import check_values
 
     program = typer.main.get_command(app)
@@ -141,7 +141,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _language_asked(arguments: Sequence[str]) -> str | None:
-    """The value of --lang, read before the rest: what is said of that depends on it."""
+    """Return the value of --lang, read first: errors in the other arguments depend on it."""
     for place, argument in enumerate(arguments):
         name, separator, value = argument.partition("=")
         if name == "--lang":
@@ -152,9 +152,9 @@ def _language_asked(arguments: Sequence[str]) -> str | None:
 
 
 def _make_streams_safe() -> None:
-    """Give standard streams that are closed a place, and letters that one lacks a "?".
+    """Open standard streams that are closed, and print "?" for characters that cannot be encoded.
 
-    A closed one would lend its number to the next file or socket that is opened.
+    The number of a closed stream would be given to the next file or socket that is opened.
     """
     for number in range(3):
         try:

@@ -1,4 +1,4 @@
-"""The support bundle that `omega21 doctor --bundle` writes, with what the doctor found."""
+"""The support bundle of `omega21 doctor --bundle`, with the results of its checks."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -20,24 +20,24 @@ def bundle(
     run: str | None,
     workdir: Path | None,
 ) -> None:
-    """Write a bundle, with what there is of a server and a run. Raises OSError."""
+    """Write a bundle about a server and a run, where these are known. Raises OSError."""
     with _opened(server) as client:
         write_bundle(path, client=client, run=run, workdir=workdir, findings=findings)
 
 
 @contextmanager
 def _opened(options: ServerOptions) -> Iterator[Client | None]:
-    """Open the server that the doctor looked at; None where there is none to ask."""
+    """Open the server that the doctor checked; None where there is none."""
     with ExitStack() as held:
         try:
             server = find_server(options)
-            client = None if server is None else held.enter_context(_asking_once(server))
+            client = None if server is None else held.enter_context(_client_without_retries(server))
         except InvalidAddress:  # the doctor's check of the address says so
             client = None
         yield client
 
 
-def _asking_once(server: Server) -> Client:
+def _client_without_retries(server: Server) -> Client:
     return Client(
         server.address,
         token=server.token,

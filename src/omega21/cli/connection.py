@@ -1,4 +1,4 @@
-"""The server that a command talks to: one at an address, or one started here for its length."""
+"""The server of a command: one at an address, or one started here until the command ends."""
 
 import shutil
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from omega21.cli.options import DEFAULT_ADDRESS, ServerOptions, TrainServerOptions
-from omega21.cli.servers import find_server, opened
+from omega21.cli.servers import find_server, open_client
 from omega21.cli.ui.output import Output
 from omega21.client.http.address import FoundAddress
 from omega21.client.known_servers import newest_address, remembered
@@ -28,7 +28,7 @@ from omega21.protocol.names import DEFAULT_RUN, check_run_name
 from omega21.protocol.steps import MAX_WAIT_SECONDS
 
 ATTEMPTS: Final = 3
-"""Times that a request of a command that asks one thing is tried: a wrong address shows soon."""
+"""Attempts for a request of a short command: fewer than in training, so that it fails soon."""
 
 
 @contextmanager
@@ -39,15 +39,15 @@ def connect(options: ServerOptions, output: Output) -> Iterator[Client]:
     """
     server = find_server(options, output) or find_server(replace(options, address=DEFAULT_ADDRESS))
     assert server is not None
-    with opened(replace(server, attempts=ATTEMPTS)) as client:
+    with open_client(replace(server, attempts=ATTEMPTS)) as client:
         yield client
 
 
 def run_to_show(client: Client, run: str | None) -> str:
-    """Return the run that a command is about: the one named, else the user's newest there.
+    """Return the run to show: the one named, else the user's newest on the server.
 
-    Where none of the server's is of this machine, the one that is furthest; the default run, which
-    is there before anybody has used it, comes last.
+    If no run of the server is known on this machine, the one with the most steps; else the default
+    run, which every server has.
     """
     if run is not None:
         return run
@@ -61,14 +61,16 @@ def run_to_show(client: Client, run: str | None) -> str:
 
 
 @contextmanager
-def embedded(run: str, *, workdir: Path | None, timeout: float, output: Output) -> Iterator[Client]:
+def local_server(
+    run: str, *, workdir: Path | None, timeout: float, output: Output
+) -> Iterator[Client]:
     """Start a server on this machine for `run`, whose folder holds its data; stop it at the end.
 
     Raises NotOnThisServer without the `server` extra, Unavailable when it does not start.
     """
-    output.note(_("no address given: starting a server on this machine"))
+    output.info(_("no address given: starting a server on this machine"))
     with LocalServer(server_data_path(run, workdir)) as server:
-        output.note(_("the server listens on {address}").format(address=server.address))
+        output.info(_("the server listens on {address}").format(address=server.address))
         with Client(server.address, timeout=timeout) as client:
             yield client
 
@@ -79,8 +81,8 @@ def server_of_run(
 ) -> Iterator[Client]:
     """Open the server that has a run: at the address given, or the one that trained it here.
 
-    A run that was not trained here is looked for on the server used last. An embedded server first
-    works its way to where the run was. Raises UnknownRun when no server is known.
+    A run that was not trained here is looked for on the server used last. A server started here
+    first restores the run to its last step. Raises UnknownRun when no server is known.
     """
     checked_name(run)
     is_here = server_data_path(run, workdir).is_dir()
@@ -95,8 +97,8 @@ def server_of_run(
             ),
             hint=_("give the address of the server that has it, with --url or COLAB_SERVER_URL"),
         )
-    with embedded(run, workdir=workdir, timeout=options.timeout, output=output) as client:
-        _catch_up(client, run)
+    with local_server(run, workdir=workdir, timeout=options.timeout, output=output) as client:
+        _wait_until_restored(client, run)
         yield client
 
 
@@ -109,15 +111,15 @@ def server_to_verify(
     With as many threads as it was computed with. Raises RunFolderConflict when the run is not on
     this machine.
     """
-    conditions = recorded_environment(run, workdir)
+    environment = recorded_environment(run, workdir)
     if options.address is not None:
         with connect(options, output) as client:
             yield client
         return
-    on_cpu = conditions is not None and conditions.device == "cpu"
-    arguments = ["--threads", str(conditions.threads)] if conditions and on_cpu else []
+    on_cpu = environment is not None and environment.device == "cpu"
+    arguments = ["--threads", str(environment.threads)] if environment and on_cpu else []
     folder = verify_folder(run_folder_path(run, workdir))
-    output.note("no address given: starting a server on this machine")
+    output.info(_("no address given: starting a server on this machine"))
     try:
         with (
             LocalServer(folder / "server", arguments=arguments) as server,
@@ -132,7 +134,7 @@ def server_to_verify(
 def server_last_used(
     run: str, options: ServerOptions, *, workdir: Path | None, output: Output
 ) -> Iterator[Client]:
-    """Open the server at the address given, else the one that a run was last on, wherever that was.
+    """Open the server at the address given, else the run's last server.
 
     Raises UnknownRun when the run is not on this machine and no address is given.
     """
@@ -142,9 +144,9 @@ def server_last_used(
 
 
 def last_address(run: str, workdir: Path | None) -> str | None:
-    """Return the address of the server that a run was last on; None where it was started here.
+    """Return the address of a run's last server; None where it was started here.
 
-    The newest one, where that server was met at another address since.
+    The server's newest address, where it has been used at another one since.
     """
     path = run_folder_path(checked_name(run), workdir)
     if not (path / "run.json").exists():
@@ -172,15 +174,15 @@ def address_to_train(run: str, options: TrainServerOptions, workdir: Path | None
 
 
 def checked_name(run: str) -> str:
-    """Return the name if a run may have it. Raises InvalidRequest."""
+    """Return the name of a run if it is valid. Raises InvalidRequest."""
     try:
         return check_run_name(run)
     except ValueError as error:
         raise InvalidRequest(str(error)) from error
 
 
-def _catch_up(client: Client, run: str) -> None:
-    """Wait until a restarted server is where the run was."""
+def _wait_until_restored(client: Client, run: str) -> None:
+    """Wait until a restarted server has restored the run."""
     state = client.api.runs.state(run)
     while state.state == "training":
         client.api.steps.read(run, after=state.target - 1, wait=MAX_WAIT_SECONDS, limit=1)

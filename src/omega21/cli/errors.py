@@ -1,4 +1,4 @@
-"""What went wrong, as one line on standard error and an exit status.
+"""Errors as one line on standard error and an exit status.
 
 - an OmegaError has its own status (docs/reference/cli.md lists them);
 - a wrong option is 2, the same as `InvalidRequest`; Ctrl-C is 130, which typer sees to;
@@ -28,33 +28,33 @@ from omega21.protocol.errors import InternalError, OmegaError
 from omega21.protocol.printable import printable, printable_lines
 
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
-"""What a write to a stream says that goes into a full disk, which has no file name to it."""
+"""Errors of a write to a stream, which have no file name, on a disk that is full or fails."""
 
-_log = logging.getLogger("omega21.cli")  # for its file: what is said is on standard error anyway
-_log.addHandler(logging.NullHandler())  # without a file yet, logging would say it there again
+_log = logging.getLogger("omega21.cli")  # for its file: errors are printed on standard error anyway
+_log.addHandler(logging.NullHandler())  # without a file, logging would print them there again
 
 
 def report(error: Exception) -> int:
-    """Tell what went wrong and return the exit status."""
-    if _is_of_a_disk(error):
+    """Print an error and return the exit status."""
+    if _is_disk_error(error):
         error = storage_failure(error)
     if isinstance(error, OmegaError):
-        _say(error)
+        _print_error(error)
         return error.exit_code
     if isinstance(error, typer.TyperException):
-        return _usage(error)
+        return _usage_error(error)
     if isinstance(error, typer.Abort):
         sys.stderr.write("\n")  # ends the line of the question
-        _say(_("nothing was done"))
+        _print_error(_("nothing was done"))
         return 1
-    if said := _of_this_machine(error):
-        _say(said)
+    if said := _machine_error(error):
+        _print_error(said)
         return 1
-    return _fault(error)
+    return _internal_error(error)
 
 
-def _of_this_machine(error: Exception) -> str | None:
-    """Say what this machine lacks or refuses, where that is what went wrong."""
+def _machine_error(error: Exception) -> str | None:
+    """Describe an error of this machine: out of memory, or a file; None for any other."""
     if isinstance(error, MemoryError):
         return _("this machine's memory is too small for this: {error}").format(error=error)
     if not isinstance(error, OSError):
@@ -66,22 +66,22 @@ def _of_this_machine(error: Exception) -> str | None:
     return None
 
 
-def _is_of_a_disk(error: Exception) -> TypeGuard[OSError | sqlite3.Error]:
+def _is_disk_error(error: Exception) -> TypeGuard[OSError | sqlite3.Error]:
     if isinstance(error, OSError) and error.filename is None:
         return False  # a stream's
     return isinstance(error, OSError | sqlite3.Error) and kind_of(error) is not None
 
 
-def _usage(error: typer.TyperException) -> int:
-    """Name the option, and the command whose help says what it takes."""
+def _usage_error(error: typer.TyperException) -> int:
+    """Print what is wrong with an option, and the command that shows the help."""
     context = getattr(error, "ctx", None)
     help_command = f"{context.command_path if context else 'omega21'} --help"
     message = translated(" ".join(error.format_message().split())).rstrip(".")
-    _say(_("{message}; see {command}").format(message=message, command=help_command))
+    _print_error(_("{message}; see {command}").format(message=message, command=help_command))
     return 2
 
 
-def _fault(error: Exception) -> int:
+def _internal_error(error: Exception) -> int:
     trace = "".join(traceback.format_exception(error))
     from omega21.cli.ui.output import is_verbose
 
@@ -95,11 +95,11 @@ def _fault(error: Exception) -> int:
         where = _("the trace is in {path}, and -v shows it").format(path=path)
     _log.error("a fault", exc_info=error)
     fault = _("internal error, {kind}: {error}; {where}")
-    _say(fault.format(kind=type(error).__name__, error=error, where=where))
+    _print_error(fault.format(kind=type(error).__name__, error=error, where=where))
     return InternalError.exit_code
 
 
-def _say(text: object) -> None:
-    _log.error("%s", text)  # which is English in the log, whatever it is here
+def _print_error(text: object) -> None:
+    _log.error("%s", text)
     line = printable(" ".join(str(text).split()))
     sys.stderr.write(_("error: {text}").format(text=line) + "\n")

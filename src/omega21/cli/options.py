@@ -82,7 +82,7 @@ Verbose = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class ServerOptions:
-    """Which server is meant, and how it is reached; `timeout` is in seconds."""
+    """The server of a command, and how to reach it; `timeout` is in seconds."""
 
     panel: ClassVar = "Server"
 
@@ -105,14 +105,14 @@ class ServerOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ServerArgument(ServerOptions):
-    """The same, with the address as an argument."""
+    """ServerOptions with the address as an argument."""
 
     address: Annotated[str | None, address_argument("the server used last")] = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class LongServerOptions(ServerOptions):
-    """The server of a command that goes on for long, and outlives a link that breaks."""
+    """The server of a command that retries after the link has failed."""
 
     patience: Annotated[
         str,
@@ -142,7 +142,7 @@ class TrainServerOptions(LongServerOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
-    """The samples of a training, and how they go up."""
+    """The samples to train, and how they are uploaded."""
 
     panel: ClassVar = "Data"
 
@@ -218,7 +218,7 @@ class DataOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
-    """How the samples of a training are used."""
+    """The run, and how its samples are used."""
 
     panel: ClassVar = "Training"
 
@@ -290,7 +290,7 @@ class TrainingOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class TrackingOptions:
-    """What is made of a training's metrics."""
+    """Where the metrics of a run are sent."""
 
     panel: ClassVar = "Tracking"
 
@@ -318,7 +318,7 @@ class TrackingOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class FolderOptions:
-    """The folder of a run, and whether checkpoints are kept in it."""
+    """The folder of a run, and when checkpoints are downloaded to it."""
 
     panel: ClassVar = "Output"
 
@@ -344,7 +344,7 @@ class OutputOptions:
     verbose: Verbose = False
 
     def open(self) -> "Output":
-        """Return what the command writes with."""
+        """Return the output that the options describe."""
         from omega21.cli.ui.output import Output
 
         return Output(json=self.json, quiet=self.quiet, verbose=self.verbose)
@@ -352,7 +352,7 @@ class OutputOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class EventOutputOptions(OutputOptions):
-    """The same, for a command whose JSON has a line for each event."""
+    """OutputOptions of a command that prints one JSON line per event."""
 
     json: Annotated[
         bool,

@@ -1,9 +1,9 @@
-"""The server that a command means, and how it is let in.
+"""Which server a command uses, and with which token.
 
 Which: the one named (argument, --url, COLAB_SERVER_URL), else the one used last.
 With which token: --token-file, else --token or OMEGA21_TOKEN, else the one remembered for this very
 address, else, on a terminal, where the server asks for one, the user is asked.
-A server that let a command in is remembered with its token, for its address alone.
+A server that accepted a command is remembered with its token, for its address alone.
 Where it goes: only to a server that proved that it knows it (`proof`), once for each address; and
 one that is given in this command only to an address that is, or that it is remembered for.
 """
@@ -30,14 +30,14 @@ from omega21.protocol.auth.token_text import Token
 from omega21.protocol.errors import InvalidAddress, InvalidRequest, OmegaError, Unauthorized
 
 GIVEN: Final = "--token (OMEGA21_TOKEN)"
-"""Where a token comes from that is in no file; the two are one option."""
+"""Source of a token that is not in a file, in error messages."""
 
 _log = logging.getLogger("omega21")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """A server, and what a request to it needs."""
+    """A server, and how to connect to it."""
 
     address: str
     token: str | None = field(default=None, repr=False)
@@ -62,7 +62,7 @@ def find_server(options: ServerOptions, output: Output | None = None) -> Server 
         address = servers[0].address
         if output is not None:
             text = _("no address given: the server used last, {address}").format(address=address)
-            output.note(text)
+            output.info(text)
     else:
         return None
     token = given_token(options.token, options.token_file)
@@ -70,7 +70,7 @@ def find_server(options: ServerOptions, output: Output | None = None) -> Server 
     remembered_token = known.token if known else None
     if token and token != remembered_token and not is_named:
         # It is for the server that the user has in mind, which may not be this one.
-        token = None if known and not known.token else _confirmed(token, address)
+        token = None if known and not known.token else _confirm_sending(token, address)
     return Server(
         address=address,
         token=token or remembered_token,
@@ -80,13 +80,13 @@ def find_server(options: ServerOptions, output: Output | None = None) -> Server 
     )
 
 
-def _confirmed(token: Token, address: str) -> Token:
-    """Return the token if the user wants it sent to an address that is not from this command.
+def _confirm_sending(token: Token, address: str) -> Token:
+    """Return the token if the user agrees to send it to an address not given in this command.
 
-    Raises InvalidAddress where the user does not, or cannot be asked.
+    Raises InvalidAddress if the user does not, or cannot be asked.
     """
     asked = _("{address} was not given in this command. Send the token there?")
-    if is_asking() and typer.confirm(asked.format(address=address), err=True):
+    if can_ask() and typer.confirm(asked.format(address=address), err=True):
         return token
     raise InvalidAddress(
         _("the token is not sent to {address}, which was not given in this command").format(
@@ -96,8 +96,8 @@ def _confirmed(token: Token, address: str) -> Token:
     )
 
 
-def is_asking() -> bool:
-    """Whether there is somebody who can be asked."""
+def can_ask() -> bool:
+    """Whether the user can be asked: standard input and error are a terminal."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
@@ -123,9 +123,9 @@ def given_token(token: str | None, file: Path | None) -> Token | None:
 
 
 @contextmanager
-def opened(server: Server) -> Iterator[Client]:
-    """Open a client of a server, and remember the server once it has let us in."""
-    server = _with_token(server)
+def open_client(server: Server) -> Iterator[Client]:
+    """Open a client of a server, and remember the server once it has accepted a request."""
+    server = _ask_for_token(server)
     with Client(
         server.address,
         token=server.token,
@@ -133,19 +133,19 @@ def opened(server: Server) -> Iterator[Client]:
         timeout=server.timeout,
         attempts=server.attempts,
         ca=server.ca,
-        on_connect=lambda info: _keep(server, client, info.server_id),
+        on_connect=lambda info: _remember(server, client, info.server_id),
     ) as client:
         try:
             yield client
         except Unauthorized as error:
-            raise _explained(error, server) from error
+            raise _explain(error, server) from error
         if client.traffic.answers:
-            _keep(server, client, client.server_id)
+            _remember(server, client, client.server_id)
 
 
-def _with_token(server: Server) -> Server:
-    """Ask the user for the token, where there is a user, none is given and the server wants one."""
-    if server.token or not is_asking():
+def _ask_for_token(server: Server) -> Server:
+    """Ask the user for the token if the server requires one, none is given and there is a user."""
+    if server.token or not can_ask():
         return server
     with Client(server.address, timeout=server.timeout, attempts=1, ca=server.ca) as client:
         try:
@@ -163,7 +163,7 @@ def _with_token(server: Server) -> Server:
     return replace(server, token=optional_token(typed, source=_("what was typed")))
 
 
-def _keep(server: Server, client: Client, server_id: str | None) -> None:
+def _remember(server: Server, client: Client, server_id: str | None) -> None:
     token = server.token if client.sends_token else None  # one that it does not know is not its own
     try:
         remember(server.address, token=token, ca=server.ca, server_id=server_id)
@@ -172,8 +172,8 @@ def _keep(server: Server, client: Client, server_id: str | None) -> None:
         _log.warning("the server is not remembered: %s: %s", error.filename, error.strerror)
 
 
-def _explained(error: Unauthorized, server: Server) -> Unauthorized:
-    """Say whose token it is, where that is known here."""
+def _explain(error: Unauthorized, server: Server) -> Unauthorized:
+    """Name the server whose token it is, where that is known."""
     hint = error.hint or Unauthorized.default_hint
     if server.is_token_remembered:
         return type(error)(
@@ -183,7 +183,7 @@ def _explained(error: Unauthorized, server: Server) -> Unauthorized:
             ).format(address=server.address),
             hint=hint,
         )
-    owner = _owner(server)
+    owner = _token_owner(server)
     if owner is None:
         return error
     return type(error)(
@@ -194,7 +194,7 @@ def _explained(error: Unauthorized, server: Server) -> Unauthorized:
     )
 
 
-def _owner(server: Server) -> RememberedServer | None:
+def _token_owner(server: Server) -> RememberedServer | None:
     """Return the other server that this token is remembered for."""
     others = (one for one in remembered() if one.token and one.address != server.address)
     return next((one for one in others if one.token == server.token), None)

@@ -1,4 +1,4 @@
-"""What `train` and `demo` do: an order is made, a server found, its events shown, figures told."""
+"""What `train`, `resume` and `demo` do: make a request, find a server, show events and metrics."""
 
 import shlex
 import time
@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from omega21.cli.connection import checked_name, embedded
+from omega21.cli.connection import checked_name, local_server
 from omega21.cli.options import DataOptions, ServerOptions, TrackingOptions, TrainingOptions
 from omega21.cli.report.file import write_report
-from omega21.cli.servers import find_server, opened
+from omega21.cli.servers import find_server, open_client
 from omega21.cli.ui.diagnosis import diagnosis_rows
 from omega21.cli.ui.live import open_view
 from omega21.cli.ui.metrics import metrics_rows
-from omega21.cli.ui.output import Output, facts
+from omega21.cli.ui.output import Output, key_values
 from omega21.cli.ui.result import show_outcome
 from omega21.cli.values import evaluate_when, size
 from omega21.client.events import Done, RunReady
@@ -38,15 +38,15 @@ from omega21.protocol.errors import (
 )
 
 _PLAIN: Final = Preset(500, 64, "simple", 10)
-_EMBEDDED_PATIENCE: Final = 30.0
+_LOCAL_PATIENCE: Final = 30.0
 """Seconds for a server on this machine: when it is gone, nobody starts it again."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A training as it was asked for on the command line; times are in seconds."""
+    """What to train, where, and what to do with the result; times are in seconds."""
 
-    order: TrainRequest
+    request: TrainRequest
     is_fresh: bool = True
     server: ServerOptions = field(default_factory=ServerOptions)
     workdir: Path | None = None
@@ -65,41 +65,41 @@ class Job:
         return self.server.address
 
     def resume_command(self) -> str:
-        """Return the command that goes on with this run: what was begun, else the next samples."""
-        if is_unfinished(self.order.run, self.workdir):
-            return resume_command(self.order.run, self.workdir)
-        order, plain = self.order, TrainRequest(run=self.order.run)
+        """Return the command that continues this run: unfinished steps, else the next samples."""
+        if is_unfinished(self.request.run, self.workdir):
+            return resume_command(self.request.run, self.workdir)
+        request, plain = self.request, TrainRequest(run=self.request.run)
         words = [
             "omega21",
             "train",
             *([self.address] if self.address else []),
             "--run",
-            order.run,
+            request.run,
         ]
         for option, given, usual in (
-            ("--seed", order.seed, plain.seed),
-            ("--validation", order.validation, plain.validation),
-            ("--evaluate-every", order.evaluate_every, plain.evaluate_every),
-            ("--data", order.data, None),
-            ("--samples-type", order.samples_type, None),
-            ("--budget", order.budget, None),
+            ("--seed", request.seed, plain.seed),
+            ("--validation", request.validation, plain.validation),
+            ("--evaluate-every", request.evaluate_every, plain.evaluate_every),
+            ("--data", request.data, None),
+            ("--samples-type", request.samples_type, None),
+            ("--budget", request.budget, None),
             ("--workdir", self.workdir, None),
         ):
             if given != usual:
                 words += [option, str(given)]
-        return shlex.join(words + (["--fast"] if not order.deterministic else []))
+        return shlex.join(words + (["--fast"] if not request.deterministic else []))
 
 
 def chosen_loggers(tracking: TrackingOptions) -> tuple[LoggerChoice, ...]:
-    """Read the loggers that were asked for. Raises InvalidRequest, ExtraMissing."""
+    """Load the loggers that were chosen. Raises InvalidRequest, ExtraMissing."""
     chosen = [*(["tensorboard"] if tracking.tensorboard else []), *(tracking.logger or [])]
     return tuple(load_logger(name) for name in dict.fromkeys(chosen))
 
 
 def make_request(data: DataOptions, training: TrainingOptions) -> TrainRequest:
-    """Put options over a preset over the defaults, and check what can be checked here.
+    """Apply the options over the preset over the defaults, and validate the request.
 
-    Raises InvalidRequest for an unknown preset or what contradicts itself, and what reading the
+    Raises InvalidRequest for an unknown preset or contradictory options, and whatever reading the
     data file raises.
     """
     preset, file = training.preset, data.data
@@ -115,7 +115,7 @@ def make_request(data: DataOptions, training: TrainingOptions) -> TrainRequest:
         )
     usual = _PLAIN if preset is None else PRESETS[preset]
     percent = usual.anomaly_percent if data.anomaly_percent is None else data.anomaly_percent
-    order = TrainRequest(
+    request = TrainRequest(
         run=fresh_run_name() if training.run is None else checked_name(training.run),
         samples=data.samples or (None if file is not None else usual.samples),
         batch_size=training.batch_size or usual.batch_size,
@@ -130,37 +130,37 @@ def make_request(data: DataOptions, training: TrainingOptions) -> TrainRequest:
         samples_type=data.samples_type,
         budget=None if data.budget is None else size(data.budget, "--budget"),
     )
-    order.config()
+    request.config()
     if file is None:
-        next_segment(order, (), file=None)
+        next_segment(request, (), file=None)
     else:
         open_data(file)
-    return order
+    return request
 
 
 def train_job(job: Job, output: Output) -> None:
-    """Train as asked and show what came of it, once or again and again."""
+    """Train and show the result, once or at the job's interval."""
     if job.is_fresh:
-        tell_unfinished(job, output)
-        output.note(_("run {run}").format(run=job.order.run))
+        show_unfinished(job, output)
+        output.info(_("run {run}").format(run=job.request.run))
     is_trained = False
     try:
         with open_server(job, output) as client:
             if job.diagnose:
-                output.aside(facts(diagnosis_rows(client.diagnose())))
+                output.details(key_values(diagnosis_rows(client.diagnose())))
             while True:
                 start = time.monotonic()
                 done = train_segment(client, job, output)
                 is_trained = job.every is None
                 show_outcome(done, output)
                 if job.report:
-                    tell_report(job, output)
+                    save_report(job, output)
                 if job.metrics:
-                    output.aside(facts(metrics_rows(client.metrics(job.order.run))))
+                    output.details(key_values(metrics_rows(client.metrics(job.request.run))))
                 if non_finite := done.summary.non_finite_steps:
                     raise NonFiniteSteps(
                         _("{count} of {steps} steps of run {run} trained nothing").format(
-                            count=non_finite, steps=done.summary.steps, run=job.order.run
+                            count=non_finite, steps=done.summary.steps, run=job.request.run
                         )
                     )
                 if job.every is None:
@@ -169,19 +169,19 @@ def train_job(job: Job, output: Output) -> None:
     except KeyboardInterrupt:
         if is_trained:
             finished = _("run {run} is finished; only what comes after it was cut off: {command}")
-            again = ["omega21", "report", job.order.run]
+            again = ["omega21", "report", job.request.run]
             folder = ["--workdir", str(job.workdir)] if job.workdir is not None else []
-            output.note(finished.format(run=job.order.run, command=shlex.join(again + folder)))
+            output.info(finished.format(run=job.request.run, command=shlex.join(again + folder)))
             raise
         goes_on = _("run {run} keeps training in the background; to come back to it: {command}")
         stopped = _("run {run} is stopped; to come back to it: {command}")
         text = goes_on if job.address else stopped
-        output.note(text.format(run=job.order.run, command=job.resume_command()))
+        output.info(text.format(run=job.request.run, command=job.resume_command()))
         raise
 
 
-def tell_unfinished(job: Job, output: Output) -> None:
-    """Name a run that waits to be finished, where a new one is begun on a server beside it."""
+def show_unfinished(job: Job, output: Output) -> None:
+    """Print the command that continues an unfinished run, where a new run is about to begin."""
     if job.address is None:
         return
     try:
@@ -189,47 +189,49 @@ def tell_unfinished(job: Job, output: Output) -> None:
     except (OmegaError, OSError):
         return  # none, or a folder that cannot be read, which is no matter of the new run's
     command = f"{resume_command(waiting, job.workdir)} --url {shlex.quote(job.address)}"
-    output.note(
+    output.info(
         _("run {run} is unfinished, and this begins another; to go on with it: {command}").format(
             run=waiting, command=command
         )
     )
 
 
-def tell_report(job: Job, output: Output, outlives: Path | None = None) -> None:
-    """Write the report of what was trained and say where it is; without one, say why.
+def save_report(job: Job, output: Output, outlives: Path | None = None) -> None:
+    """Write the run's report and print its path, or why it was not written.
 
-    It lies in the run's folder, or where it outlives that.
+    `outlives` is its path where the run's folder is temporary.
     """
     try:
         path = write_report(
-            job.order.run, workdir=job.workdir, path=outlives, run_is_kept=outlives is None
+            job.request.run, workdir=job.workdir, path=outlives, run_is_kept=outlives is None
         )
     except (OmegaError, OSError) as error:
-        output.note(_("the report was not written: {reason}").format(reason=error))
+        output.info(_("the report was not written: {reason}").format(reason=error))
     else:
-        output.aside(facts([(_("report"), str(path))]))
+        output.details(key_values([(_("report"), str(path))]))
 
 
 def open_server(job: Job, output: Output) -> AbstractContextManager[Client]:
-    """Open the server at the job's address, or start one for it on this machine."""
+    """Open the server at the job's address, or start one on this machine."""
     if job.address is not None:
         server = find_server(job.server)
         assert server is not None
-        return opened(server)
-    return embedded(job.order.run, workdir=job.workdir, timeout=job.server.timeout, output=output)
+        return open_client(server)
+    return local_server(
+        job.request.run, workdir=job.workdir, timeout=job.server.timeout, output=output
+    )
 
 
 def train_segment(client: Client, job: Job, output: Output) -> Done:
     """Train one segment, showing its events; return the last one.
 
-    Raises what `Client.train` raises; a broken link names the command that goes on.
+    Raises what `Client.train` raises; a link failure names the command that continues.
     """
-    patience = job.patience if job.address else min(job.patience, _EMBEDDED_PATIENCE)
+    patience = job.patience if job.address else min(job.patience, _LOCAL_PATIENCE)
     pull = "never" if job.address is None and job.pull == "auto" else job.pull
     if job.finishing_only:
         training = client.resume(
-            job.order.run,
+            job.request.run,
             workdir=job.workdir,
             patience=patience,
             pull=pull,
@@ -237,7 +239,7 @@ def train_segment(client: Client, job: Job, output: Output) -> Done:
         )
     else:
         training = client.train(
-            job.order, workdir=job.workdir, patience=patience, pull=pull, loggers=job.loggers
+            job.request, workdir=job.workdir, patience=patience, pull=pull, loggers=job.loggers
         )
     with open_view(output, client.traffic) as view, closing(training) as events:
         is_begun = False
@@ -260,7 +262,7 @@ def train_segment(client: Client, job: Job, output: Output) -> Done:
 def _wait(delay: float, output: Output) -> None:
     if delay > 0:
         begins = clock(time.time() + delay)
-        output.note(
+        output.info(
             _("the next samples are trained at {time}; Ctrl-C ends this").format(time=begins)
         )
         time.sleep(delay)

@@ -1,4 +1,4 @@
-"""How the values of options are read: times, sizes and words, and what holds for every value.
+"""Parsing of option values: times, sizes and words, and the checks of every value.
 
 A shell puts the home folder in place of `~` only where a word begins with it, so `--workdir=~/x`
 and what stands in an environment variable arrive with it.
@@ -34,7 +34,7 @@ _BYTES: Final = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
 def check_values(command: Any) -> None:
-    """Make each parameter of a command, and of all below it, read its value as is said here."""
+    """Validate the values of all parameters of a command and its subcommands."""
     for parameter in command.params:
         parameter.callback = _reading(parameter.callback)
     for child in getattr(command, "commands", {}).values():
@@ -66,7 +66,7 @@ def _read(value: Any, parameter: Any, context: typer.Context) -> Any:
 
 
 def seconds(text: str, option: str, *, least: float = 0) -> float:
-    """Read a length of time: 90, 90s, 30m, 1h or 1d. Raises InvalidRequest, naming `option`."""
+    """Parse a length of time: 90, 90s, 30m, 1h or 1d. Raises InvalidRequest, naming `option`."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]?)", text.strip().lower())
     if found is None or found[2] not in _SECONDS:
         raise _not_read(text, option, _("a length of time, such as 90s, 30m, 1h or 1d"))
@@ -81,7 +81,7 @@ def seconds(text: str, option: str, *, least: float = 0) -> float:
 
 
 def size(text: str, option: str) -> int:
-    """Read a number of bytes: 500MB, 20GB. Raises InvalidRequest, naming `option`."""
+    """Parse a number of bytes: 500MB, 20GB. Raises InvalidRequest, naming `option`."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Z]*)", text.strip().upper())
     if found is None or found[2] not in _BYTES:
         raise _not_read(text, option, _("a number of bytes, such as 500MB or 20GB"))
@@ -92,7 +92,7 @@ def size(text: str, option: str) -> int:
 
 
 def evaluate_when(text: str) -> "EvaluateEvery":
-    """Read when held-out samples are scored on the way: epoch, never, or a number of steps."""
+    """Parse when held-out samples are evaluated: epoch, never, or a number of steps."""
     word = text.strip().lower()
     if word == "epoch":
         return "epoch"
@@ -104,7 +104,7 @@ def evaluate_when(text: str) -> "EvaluateEvery":
 
 
 def pull_policy(text: str) -> "Pull":
-    """Read when checkpoints are pulled: auto, never, end, or a number of minutes."""
+    """Parse when checkpoints are downloaded: auto, never, end, or a number of minutes."""
     word = text.strip().lower()
     if word in _PULLS:
         return _PULLS[word]

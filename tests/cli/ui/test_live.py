@@ -12,7 +12,7 @@ from rich.console import Console
 
 from omega21.cli.ui.live import JsonView, LiveView, PlainView
 from omega21.cli.ui.output import Output
-from omega21.cli.ui.progress import UploadRate
+from omega21.cli.ui.progress import StepTime
 from omega21.cli.ui.result import show_outcome
 from omega21.client.events import (
     Connected,
@@ -189,14 +189,14 @@ def test_the_live_view_shows_the_newest_figures_and_the_time_left() -> None:
 @pytest.mark.parametrize("speed", [0.05, 1.0, 20.0])
 def test_the_time_left_does_not_jump_when_some_steps_are_slow(speed: float) -> None:
     """Batches of slow steps, as uploads and evaluations make them, then an hour's pause."""
-    pace, now, told = UploadRate(), 0.0, []
+    step_time, now, told = StepTime(), 0.0, []
     for step in range(1, 1001):
         seconds = speed * (4 if step % 50 < 5 else 1)
         now += seconds + (3600 if step == 900 else 0)
         row = StepRecord(step=step, samples=64, digest=DIGEST, ended_at=now, seconds=seconds)
-        pace.add(row)
-        assert pace.seconds is not None
-        told.append(pace.seconds)
+        step_time.add(row)
+        assert step_time.seconds is not None
+        told.append(step_time.seconds)
     changes = [after / before for before, after in pairwise(told[100:])]
     assert 0.75 < min(changes) <= max(changes) < 1.35
     assert told[-1] == pytest.approx(1.3 * speed, rel=0.5)

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from omega21.cli.ui.output import Output, facts, listing
+from omega21.cli.ui.output import Output, key_values, table
 from omega21.cli.values import seconds, size
 from omega21.protocol.errors import InvalidRequest
 
-FACTS = facts([("run", "a"), ("average", "0.5")])
+FACTS = key_values([("run", "a"), ("average", "0.5")])
 
 
 @pytest.fixture(autouse=True)
@@ -18,8 +18,8 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def printed(capsys: pytest.CaptureFixture[str], **mode: bool) -> tuple[str, str]:
     output = Output(**mode)
-    output.note("a note, which is longer than the forty columns of this terminal")
-    output.aside(facts([("aside", "1")]))
+    output.info("a note, which is longer than the forty columns of this terminal")
+    output.details(key_values([("aside", "1")]))
     output.result({"run": "a", "average": 0.5}, FACTS)
     out, err = capsys.readouterr()
     return out, err
@@ -46,9 +46,9 @@ def test_quiet_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
     assert printed(capsys, quiet=True) == ("", "")
 
 
-def test_a_listing_keeps_every_character(capsys: pytest.CaptureFixture[str]) -> None:
-    table = listing(("run", "server"), [("a", "http://127.0.0.1:8000/" + "x" * 30)])
-    Output().result({}, table)
+def test_a_table_keeps_every_character(capsys: pytest.CaptureFixture[str]) -> None:
+    made = table(("run", "server"), [("a", "http://127.0.0.1:8000/" + "x" * 30)])
+    Output().result({}, made)
 
     lines = capsys.readouterr().out.splitlines()
     assert "".join(line[5:].strip() for line in lines[1:]) == "http://127.0.0.1:8000/" + "x" * 30

@@ -22,7 +22,7 @@ def export_run(
     With its samples, results and checkpoint, and without what belongs to this machine.
     """
     from omega21.cli.connection import checked_name
-    from omega21.cli.ui.output import facts
+    from omega21.cli.ui.output import key_values
     from omega21.cli.ui.output_files import check_output
     from omega21.client.store.archive import export_run
 
@@ -36,7 +36,7 @@ def export_run(
     ]
     out = output.open()
     if made.lacking:
-        out.note(
+        out.info(
             _(
                 "{lacking} of {samples} samples are not in the run folder, and so not in the "
                 "archive; they are made again from their source when they are needed"
@@ -44,7 +44,8 @@ def export_run(
         )
     document = {"run": run, "file": str(path), "bytes": made.size}
     out.result(
-        document | {"samples": made.samples - made.lacking, "lacking": made.lacking}, facts(rows)
+        document | {"samples": made.samples - made.lacking, "lacking": made.lacking},
+        key_values(rows),
     )
 
 
@@ -58,9 +59,9 @@ def import_run(
 
     An existing run of the same name is not changed.
     """
-    from omega21.cli.ui.output import facts
+    from omega21.cli.ui.output import key_values
     from omega21.client.store.archive import import_run
 
     folder = import_run(file, workdir=workdir)
     rows = [(_("run"), folder.name), (_("folder"), str(folder))]
-    output.open().result({"run": folder.name, "folder": str(folder)}, facts(rows))
+    output.open().result({"run": folder.name, "folder": str(folder)}, key_values(rows))

@@ -1,4 +1,4 @@
-"""`omega21 checkpoint`: a run's state, brought to this machine."""
+"""`omega21 checkpoint`: downloads checkpoints of a run."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -48,7 +48,7 @@ def pull(
     weights after the last step. An interrupted download is continued by the same command.
     """
     from omega21.cli.connection import checked_name, server_last_used
-    from omega21.cli.ui.output import facts
+    from omega21.cli.ui.output import key_values
     from omega21.client.store.run_folder import list_run_folders
     from omega21.protocol.errors import UnknownRun
 
@@ -63,7 +63,7 @@ def pull(
     name = checked_name(name)
     out = output.open()
     with server_last_used(name, server, workdir=workdir, output=out) as client:
-        out.note(_("run {run} on {address}").format(run=name, address=client.address))
+        out.info(_("run {run} on {address}").format(run=name, address=client.address))
         if weights:
             saved = client.download_weights(name, file or Path(f"{name}-weights.safetensors"))
             path, step, sha256 = saved.path, saved.step, saved.sha256
@@ -79,13 +79,13 @@ def pull(
         ),
         ("sha256", sha256),
     ]
-    out.result(document, facts(rows))
+    out.result(document, key_values(rows))
 
 
 def _pull_full(
     client: "Client", run: str, *, file: Path | None, workdir: Path | None
 ) -> tuple[Path, int, str]:
-    """Pull a checkpoint into the run's folder, held meanwhile, or to a file of the user's."""
+    """Download a checkpoint to the run's folder, which is locked, or to a file."""
     from omega21.client.store.checkpoints import checkpoint_folder
     from omega21.client.store.run_folder import RunFolder, run_folder_path
     from omega21.data.durable import put_in_place

@@ -1,4 +1,4 @@
-"""`omega21 demo`: a server on this machine, a training against it, and the report."""
+"""`omega21 demo`: starts a server on this machine, trains on it and writes the report."""
 
 from typing import Annotated
 
@@ -28,7 +28,7 @@ def demo(
 
     import platformdirs
 
-    from omega21.cli.training import Job, open_server, tell_report, train_segment
+    from omega21.cli.training import Job, open_server, save_report, train_segment
     from omega21.cli.ui.output import Output
     from omega21.cli.ui.result import show_outcome
     from omega21.client.training.request import TrainRequest
@@ -37,16 +37,16 @@ def demo(
     output = Output(quiet=quiet, verbose=verbose)
     reports = platformdirs.user_data_path("omega21", appauthor=False) / "reports"
     with tempfile.TemporaryDirectory(prefix="omega21-demo-") as folder:
-        order = TrainRequest(run="demo", samples=samples, epochs=_EPOCHS)
-        job = Job(order=order, is_fresh=False, workdir=Path(folder))
+        request = TrainRequest(run="demo", samples=samples, epochs=_EPOCHS)
+        job = Job(request=request, is_fresh=False, workdir=Path(folder))
         with open_server(job, output) as client:
-            output.note(_("look at it in a browser: {address}/").format(address=client.address))
+            output.info(_("look at it in a browser: {address}/").format(address=client.address))
             done = train_segment(client, job, output)
             show_outcome(done, output)
             reports.mkdir(parents=True, exist_ok=True)
-            tell_report(job, output, reports / "demo.html")
+            save_report(job, output, reports / "demo.html")
             if sys.stdin.isatty() and sys.stdout.isatty():
-                output.note(
+                output.info(
                     _("\nthe server stays at {address}/; press Enter to stop it").format(
                         address=client.address
                     )

@@ -1,4 +1,4 @@
-"""`omega21 diagnose`: a server tests itself."""
+"""`omega21 diagnose`: runs a server's self-test."""
 
 from omega21.cli.options import OutputOptions, ServerArgument
 
@@ -14,9 +14,9 @@ def diagnose(
     """
     from omega21.cli.connection import connect
     from omega21.cli.ui.diagnosis import diagnosis_rows
-    from omega21.cli.ui.output import facts
+    from omega21.cli.ui.output import key_values
 
     out = output.open()
     with connect(server, out) as client:
         found = client.diagnose()
-    out.result(found.model_dump(mode="json"), facts(diagnosis_rows(found)))
+    out.result(found.model_dump(mode="json"), key_values(diagnosis_rows(found)))

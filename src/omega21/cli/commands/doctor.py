@@ -1,4 +1,4 @@
-"""`omega21 doctor`: looks at everything that a training needs, and says what to do."""
+"""`omega21 doctor`: checks everything that training needs, and says what to do."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +36,7 @@ omega21 doctor --bundle
 
 @dataclass(frozen=True, kw_only=True)
 class DoctorServerOptions(ServerArgument):
-    """The server that is looked at; one that does not answer shows sooner."""
+    """The server that is checked; the timeout is shorter than elsewhere."""
 
     timeout: Timeout = 20
 
@@ -82,7 +82,7 @@ def doctor(
 
         write(file, findings=document, server=server, run=run, workdir=workdir)
         text = _("the support bundle is {path}: look into it before you send it")
-        out.note(text.format(path=file))
+        out.info(text.format(path=file))
     if failed:
         raise typer.Exit(failed[0].exit_code)
 
@@ -90,7 +90,7 @@ def doctor(
 def _examination(
     options: ServerOptions, workdir: Path | None, output: "Output"
 ) -> "AsyncIterator[Check]":
-    """Prepare the checks of the server named, or of the one used last; of none, where that is."""
+    """Prepare the checks of the server given, else of the one used last, else of this machine."""
     from omega21.cli.servers import find_server
     from omega21.client.diagnostics.doctor import Examination
     from omega21.client.known_servers import remembered
@@ -117,10 +117,10 @@ def _examination(
 
 
 async def _show(checks: "AsyncIterator[Check]", output: "Output") -> "list[Check]":
-    """Make the checks, and show each one when it is made."""
+    """Run the checks, and print each one when it is finished."""
     made = []
     async for check in checks:
-        output.aside(_line(check))
+        output.details(_line(check))
         made.append(check)
     return made
 

@@ -1,4 +1,4 @@
-"""`omega21 export`: what a run has learned and what it measured, as files for other programs."""
+"""`omega21 export`: a run's weights and results as files for other programs."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -37,7 +37,7 @@ def weights(
     Without --url, a server is started for a run that was trained on this machine.
     """
     from omega21.cli.connection import server_of_run
-    from omega21.cli.ui.output import facts
+    from omega21.cli.ui.output import key_values
     from omega21.cli.ui.output_files import check_output
     from omega21.language import _
 
@@ -52,7 +52,7 @@ def weights(
         ("sha256", saved.sha256),
     ]
     document = {"run": run, "file": str(saved.path), "step": saved.step, "sha256": saved.sha256}
-    out.result(document, facts(rows))
+    out.result(document, key_values(rows))
 
 
 @command(app)
@@ -68,7 +68,7 @@ def results(
 ) -> None:
     """Save a run's results, in its folder here, to a table."""
     from omega21.cli.connection import checked_name
-    from omega21.cli.ui.output import facts
+    from omega21.cli.ui.output import key_values
     from omega21.cli.ui.output_files import check_output
     from omega21.client.run_reader import newest_run, open_stored_run
     from omega21.client.store.tables import write_table
@@ -81,5 +81,5 @@ def results(
     check_output(path)
     with open_stored_run(name, workdir) as stored:
         rows = write_table(stored.results, path, kind=kind)
-    shown = facts([(_("written"), str(path)), (_("rows"), count(rows))])
+    shown = key_values([(_("written"), str(path)), (_("rows"), count(rows))])
     out.result({"run": name, "file": str(path), "rows": rows}, shown)

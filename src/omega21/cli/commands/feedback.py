@@ -1,4 +1,4 @@
-"""`omega21 feedback`: records what was done with the dendrites."""
+"""`omega21 feedback`: records feedback on the dendrites."""
 
 from typing import Annotated
 
@@ -37,7 +37,7 @@ def feedback(
     The adjustments that were applied, and whether they proved right, are stored with the run.
     """
     from omega21.cli.connection import connect
-    from omega21.cli.ui.output import facts
+    from omega21.cli.ui.output import key_values
     from omega21.protocol.errors import InvalidRequest
     from omega21.protocol.legacy import DENDRITES
 
@@ -66,4 +66,4 @@ def feedback(
             ),
         ),
     ]
-    out.result(received.model_dump(mode="json"), facts(rows))
+    out.result(received.model_dump(mode="json"), key_values(rows))

@@ -1,4 +1,4 @@
-"""`omega21 generate`: writes a data set of made samples to a file."""
+"""`omega21 generate`: writes synthetic samples to a file."""
 
 import os
 from pathlib import Path
@@ -68,7 +68,7 @@ def generate(
     `train --data FILE` reads it. The file holds the tensors x [n, 1600] and y [n]; sample i
     depends on kind, seed and i alone.
     """
-    from omega21.cli.ui.output import facts
+    from omega21.cli.ui.output import key_values
     from omega21.cli.ui.output_files import check_output
     from omega21.data.samples import statistics as describe
     from omega21.data.sources.files import check_ending, write_data
@@ -89,13 +89,13 @@ def generate(
         found = describe(made)
         document["statistics"] = found._asdict()
         rows += _statistics_rows(found)
-    out.result(document, facts(rows))
+    out.result(document, key_values(rows))
 
 
 def _check_room(file: Path, samples: int) -> None:
     """Raise InvalidRequest where the disk or the memory is too small for the samples.
 
-    Before any is made: a machine whose memory runs out ends whatever it chooses.
+    Before any is made: a machine out of memory kills processes of its own choice.
     """
     import shutil
 
@@ -115,7 +115,7 @@ def _check_room(file: Path, samples: int) -> None:
 
 
 def _memory() -> int:
-    """Return the bytes of this machine's memory; without bounds where that is not told."""
+    """Return the size of this machine's memory in bytes; the largest number if it is unknown."""
     if not hasattr(os, "sysconf"):
         return MOST_WHOLE
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -15,9 +15,9 @@ def metrics(
     """
     from omega21.cli.connection import connect, run_to_show
     from omega21.cli.ui.metrics import metrics_rows
-    from omega21.cli.ui.output import facts
+    from omega21.cli.ui.output import key_values
 
     out = output.open()
     with connect(server, out) as client:
         found = client.metrics(run_to_show(client, run))
-    out.result(found.model_dump(mode="json"), facts(metrics_rows(found)))
+    out.result(found.model_dump(mode="json"), key_values(metrics_rows(found)))

@@ -1,4 +1,4 @@
-"""`omega21 predict`: a run's model computes outputs for samples in a file."""
+"""`omega21 predict`: computes a run's outputs for the samples of a file."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -62,10 +62,10 @@ def predict(
         len(x),
     )
     figures = {"count": count(len(x)), "step": count(found.step), "over": count(over)}
-    out.note(note.format(**figures, threshold=decimal(0.5, 1)))
+    out.info(note.format(**figures, threshold=decimal(0.5, 1)))
     if outputs_file is not None:
         _write(outputs_file, found)
-        out.note(_("all outputs are in {file}").format(file=outputs_file))
+        out.info(_("all outputs are in {file}").format(file=outputs_file))
     not_finite = int((~np.isfinite(found.anomaly_prob)).sum())
     if not_finite:
         text = ngettext(
@@ -73,7 +73,7 @@ def predict(
             "{count} samples have no finite score: look for extreme values in them",
             not_finite,
         )
-        out.note(text.format(count=count(not_finite)))
+        out.info(text.format(count=count(not_finite)))
     probabilities = [float(p) if np.isfinite(p) else None for p in found.anomaly_prob]
     out.result(
         {"run": run, "step": found.step, "samples": len(x), "anomaly_prob": probabilities},

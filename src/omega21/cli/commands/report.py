@@ -27,7 +27,7 @@ def report(
     From the run folder alone; no server is needed.
     """
     from omega21.cli.connection import checked_name
-    from omega21.cli.ui.output import facts
+    from omega21.cli.ui.output import key_values
     from omega21.cli.ui.output_files import check_output
     from omega21.client.run_reader import newest_run
     from omega21.language import _
@@ -37,4 +37,4 @@ def report(
     if file is not None:
         check_output(file)
     path = write_report(name, workdir=workdir, kind=kind, path=file)
-    out.result({"run": name, "file": str(path)}, facts([(_("report"), str(path))]))
+    out.result({"run": name, "file": str(path)}, key_values([(_("report"), str(path))]))

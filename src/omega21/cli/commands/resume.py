@@ -1,4 +1,4 @@
-"""`omega21 resume`: goes on with a run that was begun, from its folder alone."""
+"""`omega21 resume`: continues an unfinished run, from its folder alone."""
 
 from dataclasses import replace
 from typing import Annotated, Final
@@ -49,11 +49,11 @@ def resume(
         run, server = None, replace(server, address=run)  # no run's name can look like that
     workdir = folder.workdir
     name = newest_unfinished(workdir).run if run is None else checked_name(run)
-    order = unfinished_request(name, workdir)
+    request = unfinished_request(name, workdir)
     out = output.open()
-    out.note(_("resuming run {name}").format(name=name))
+    out.info(_("resuming run {name}").format(name=name))
     job = Job(
-        order=order,
+        request=request,
         is_fresh=False,
         finishing_only=True,
         server=replace(server, address=server.address or last_address(name, workdir)),

@@ -9,7 +9,7 @@ from omega21.cli.commands import archive
 from omega21.cli.options import OutputOptions, RunArgument, ServerOptions, Workdir
 from omega21.cli.signature import command, expanded
 from omega21.cli.ui.help import Group
-from omega21.cli.ui.states import in_words
+from omega21.cli.ui.states import state_label
 from omega21.language import _, ngettext
 from omega21.language.borrowed import translated
 from omega21.language.figures import count, moment
@@ -58,7 +58,7 @@ def list_runs(
     Those of a server with --url, by name; else those kept on this machine, newest first.
     """
     from omega21.cli.connection import connect
-    from omega21.cli.ui.output import listing
+    from omega21.cli.ui.output import table
     from omega21.client.store.run_folder import look_at_run_folders
 
     out = output.open()
@@ -66,8 +66,8 @@ def list_runs(
         with connect(server, out) as client:
             there = client.runs()
         titles = (_("run"), _("state"), _("step"), _("target"), _("durable"))
-        table = listing(titles, map(_server_row, there))
-        out.result({"runs": [run.model_dump(mode="json") for run in there]}, table)
+        document = {"runs": [run.model_dump(mode="json") for run in there]}
+        out.result(document, table(titles, map(_server_row, there)))
         return
     here, damaged = look_at_run_folders(workdir)
     columns = (_("run"), _("made"), _("segments trained"), _("server"))
@@ -76,9 +76,9 @@ def list_runs(
         "runs": [run.model_dump(mode="json") for run in here],
         "damaged": [{"run": one.run, "why": one.error.message} for one in damaged],
     }
-    out.result(document, listing(columns, rows))
+    out.result(document, table(columns, rows))
     for one in damaged:
-        out.note(
+        out.info(
             _("run {run} is damaged: {error}; `omega21 runs remove {run}` removes it").format(
                 run=one.run, error=one.error
             )
@@ -98,7 +98,7 @@ def show(
     One of a server with --url, else one kept on this machine.
     """
     from omega21.cli.connection import checked_name, connect
-    from omega21.cli.ui.output import facts
+    from omega21.cli.ui.output import key_values
     from omega21.client.store.run_folder import read_run_folder, run_folder_path
     from omega21.protocol.errors import UnknownRun
 
@@ -106,7 +106,7 @@ def show(
     if server.address is not None:
         with connect(server, out) as client:
             state = client.api.runs.state(run)
-        out.result(state.model_dump(mode="json"), facts(_state_rows(state)))
+        out.result(state.model_dump(mode="json"), key_values(_state_rows(state)))
         return
     path = run_folder_path(checked_name(run), workdir)
     if not (path / "run.json").exists():
@@ -116,7 +116,7 @@ def show(
         )
     record, _segments = read_run_folder(path)
     rows = [*_record_rows(record), (_("folder"), str(path))]
-    out.result(record.model_dump(mode="json"), facts(rows))
+    out.result(record.model_dump(mode="json"), key_values(rows))
 
 
 @command(app)
@@ -182,7 +182,7 @@ def remove(
     else:
         remove_run_folder(path)
         if behind is not None:
-            out.note(
+            out.info(
                 _("{path} was a link; what it led to is still in {target}").format(
                     path=path, target=behind
                 )
@@ -198,7 +198,7 @@ command(app, "import")(archive.import_run)
 def _position(position: "RunSummary") -> str:
     return _("run {run}: {state}, step {step} of {target}").format(
         run=position.run,
-        state=in_words(position.state),
+        state=state_label(position.state),
         step=count(position.step),
         target=count(position.target),
     )
@@ -206,7 +206,7 @@ def _position(position: "RunSummary") -> str:
 
 def _server_row(run: "RunSummary") -> Sequence[str]:
     steps = (run.step, run.target, run.durable_step)
-    return (run.run, in_words(run.state), *map(count, steps))
+    return (run.run, state_label(run.state), *map(count, steps))
 
 
 def _folder_row(record: "RunRecord") -> Sequence[str]:
@@ -226,7 +226,7 @@ def _state_rows(state: "RunState") -> list[tuple[str, str]]:
     shards = ngettext("{count} shard", "{count} shards", missing).format(count=count(missing))
     rows = [
         (_("run"), state.run),
-        (_("state"), in_words(state.state)),
+        (_("state"), state_label(state.state)),
         (_("step"), steps),
         (_("durable"), _("step {step}").format(step=count(state.durable_step))),
         (_("segments"), count(state.segments)),

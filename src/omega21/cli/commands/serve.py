@@ -25,7 +25,7 @@ omega21 serve --mirror /content/drive/MyDrive/omega21
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkOptions:
-    """Where the server listens, and what it asks for."""
+    """Where the server listens, and the token that it requires."""
 
     panel: ClassVar = "Network"
 
@@ -64,7 +64,7 @@ class NetworkOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ComputeOptions:
-    """What the server computes with."""
+    """The device and the precision of the server."""
 
     panel: ClassVar = "Compute"
 
@@ -88,7 +88,7 @@ class ComputeOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class StorageOptions:
-    """What the server keeps, and where."""
+    """What the server stores, and where."""
 
     panel: ClassVar = "Storage"
 

@@ -1,9 +1,9 @@
-"""`omega21 status`: what a server does, and a run's statistics."""
+"""`omega21 status`: the state of a server and the statistics of a run."""
 
 from typing import TYPE_CHECKING
 
 from omega21.cli.options import OutputOptions, RunOrNewest, ServerArgument
-from omega21.cli.ui.states import in_words
+from omega21.cli.ui.states import state_label
 from omega21.language import _
 from omega21.language.borrowed import translated
 from omega21.language.figures import count, decimal, duration, number, size
@@ -22,16 +22,16 @@ def status(
 ) -> None:
     """Show the state of a server and the statistics of a run."""
     from omega21.cli.connection import connect, run_to_show
-    from omega21.cli.ui.output import facts
+    from omega21.cli.ui.output import key_values
 
     out = output.open()
     with connect(server, out) as client:
         found = client.status(run_to_show(client, run))
-    out.result(found.model_dump(mode="json"), facts(status_rows(found)))
+    out.result(found.model_dump(mode="json"), key_values(status_rows(found)))
 
 
 def status_rows(status: "Status") -> list[tuple[str, str]]:
-    """Name the figures of a run's status."""
+    """Return names and values of a run's status."""
     figures = status.estadisticas
     feedback = figures.feedback
     loss = _("{mean} on average, {recent} over the last 100 steps").format(
@@ -69,7 +69,7 @@ def status_rows(status: "Status") -> list[tuple[str, str]]:
 def _position(status: "Status") -> str:
     return _("{run}: {state}, step {step} of {target}").format(
         run=status.run,
-        state=in_words(status.state),
+        state=state_label(status.state),
         step=count(status.step),
         target=count(status.target),
     )
@@ -84,7 +84,7 @@ def _restarts(status: "Status") -> str:
 
 
 def traffic_line(traffic: "MonthTraffic") -> str:
-    """Say what this month's traffic is, and what the tunnel leaves."""
+    """Describe this month's traffic, and what remains of the tunnel's limit."""
     used = _("{megabytes} MB and {requests} requests in {month}").format(
         megabytes=decimal(traffic.bytes / 1e6, 1),
         requests=count(traffic.requests),
@@ -101,7 +101,7 @@ def traffic_line(traffic: "MonthTraffic") -> str:
 
 
 def _at_a_time(tunnel: "TunnelKind") -> str:
-    """Say what a tunnel without a monthly limit allows at a time; empty where it allows all."""
+    """Describe the concurrency limit of a tunnel without a monthly limit; empty without one."""
     from omega21.protocol.link.tunnels import LIMITS
 
     limits = LIMITS[tunnel]

@@ -1,4 +1,4 @@
-"""`omega21 train`: trains samples on a server, and shows what comes of it."""
+"""`omega21 train`: trains on a server and shows the result."""
 
 from dataclasses import replace
 from typing import Annotated, Final
@@ -52,17 +52,17 @@ def train(
     from omega21.cli.training import Job, chosen_loggers, make_request, train_job
     from omega21.language import _
 
-    order = make_request(data, training)
+    request = make_request(data, training)
     out = output.open()
-    where = address_to_train(order.run, server, folder.workdir)
+    where = address_to_train(request.run, server, folder.workdir)
     if server.address is None and where is not None:
-        out.note(
+        out.info(
             _("no address given: the server used last, {address} (--local: this machine)").format(
                 address=where
             )
         )
     job = Job(
-        order=order,
+        request=request,
         is_fresh=training.run is None,
         server=replace(server, address=where),
         workdir=folder.workdir,

@@ -1,4 +1,4 @@
-"""`omega21 verify`: executes a run again, and says whether it came out the same."""
+"""`omega21 verify`: repeats a run, and says whether the results are equal."""
 
 from typing import Annotated, Final
 
@@ -41,7 +41,7 @@ def verify(
 
     out = output.open()
     with server_to_verify(checked_name(run), server, workdir=workdir, output=out) as client:
-        same = client.verify(run, workdir=workdir, from_step=from_step, tell=out.note)
+        same = client.verify(run, workdir=workdir, from_step=from_step, tell=out.info)
     text = (
         _("run {run}: reproduced to the bit, steps {first} to {last}, and the weights after them")
         if same.weights_known

@@ -1,4 +1,4 @@
-"""`omega21 watch`: a run as it goes on, from any terminal, without touching it."""
+"""`omega21 watch`: shows a run's progress from any terminal, without changing the run."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +24,7 @@ omega21 watch --run hourly
 
 @dataclass(frozen=True, kw_only=True)
 class WatchServerOptions(LongServerOptions):
-    """The server of the run that is watched."""
+    """The server of the run to watch."""
 
     address: Annotated[
         str | None,
@@ -58,10 +58,10 @@ def watch(
     length = seconds(server.patience, "--patience")
     if run is None and server.address is None:
         run = newest_run(workdir)
-    server = replace(server, address=server.address or _address_of(run or "", workdir))
+    server = replace(server, address=server.address or _last_address(run or "", workdir))
     try:
         with connect(server, out) as client:
-            name = run or _the_run(client, workdir, out)
+            name = run or _choose_run(client, workdir, out)
             _watch_server(client, name, workdir=workdir, patience=length, output=out)
     except LinkFailure as error:
         if run is None:
@@ -69,8 +69,8 @@ def watch(
         _show_stored(run, workdir, output=out, error=error)
 
 
-def _address_of(run: str, workdir: Path | None) -> str:
-    """Return where a run was last; one started here for the run may be up at this moment."""
+def _last_address(run: str, workdir: Path | None) -> str:
+    """Return the address of a run's last server; one started here may be running now."""
     from omega21.cli.connection import checked_name
     from omega21.client.http.address import FoundAddress
     from omega21.client.known_servers import newest_address
@@ -84,12 +84,12 @@ def _address_of(run: str, workdir: Path | None) -> str:
         return FoundAddress(newest_address(stored.record.server_id, last=last) or last)
 
 
-def _the_run(client: "Client", workdir: Path | None, output: "Output") -> str:
-    """Choose what to watch: the run that is at work, the only one, else the newest known here."""
+def _choose_run(client: "Client", workdir: Path | None, output: "Output") -> str:
+    """Choose a run: the one in training, the only one, else the newest on this machine."""
     from omega21.client.store.run_folder import list_run_folders
     from omega21.protocol.errors import InvalidRequest
 
-    begun = {run.run: run for run in _begun(client, output)}
+    begun = {run.run: run for run in _wait_for_runs(client, output)}
     at_work = [name for name, run in begun.items() if run.state in {"training", "waiting"}]
     here = [record.run for record in list_run_folders(workdir)]
     for names in (at_work, list(begun)):
@@ -103,8 +103,8 @@ def _the_run(client: "Client", workdir: Path | None, output: "Output") -> str:
     )
 
 
-def _begun(client: "Client", output: "Output") -> "list[RunSummary]":
-    """Return the server's runs that have something to train, as soon as there is one."""
+def _wait_for_runs(client: "Client", output: "Output") -> "list[RunSummary]":
+    """Wait until a run of the server has a plan, and return all that have one."""
     import time
 
     from omega21.client.http.link import link_profile
@@ -113,7 +113,7 @@ def _begun(client: "Client", output: "Output") -> "list[RunSummary]":
     is_told = False
     while not (begun := [run for run in client.runs() if run.plan_steps]):
         if not is_told:
-            output.note(_("no run has begun on the server yet: waiting for one"))
+            output.info(_("no run has begun on the server yet: waiting for one"))
             is_told = True
         time.sleep(pause)
     return begun
@@ -136,7 +136,7 @@ def _watch_server(
                 view.show(event)
                 done = event if isinstance(event, Done) else done
     except KeyboardInterrupt:
-        output.note(
+        output.info(
             _("run {run} goes on; watch it again with: omega21 watch {address} --run {run}").format(
                 run=run, address=client.address
             )
@@ -147,9 +147,9 @@ def _watch_server(
 
 
 def _show_stored(run: str, workdir: Path | None, *, output: "Output", error: "OmegaError") -> None:
-    """Show what the folder of a run holds, as its server was not reached.
+    """Show what the folder of a run holds, where its server cannot be reached.
 
-    Raises UnknownRun without a folder; the link's error again where the run is not finished.
+    Raises UnknownRun without a folder, and `error` again where the run is not finished.
     """
     from omega21.cli.ui.live import open_view
     from omega21.cli.ui.result import outcome
@@ -157,7 +157,7 @@ def _show_stored(run: str, workdir: Path | None, *, output: "Output", error: "Om
     from omega21.client.run_reader import open_stored_run
     from omega21.client.training.resume import resume_command
 
-    output.note(
+    output.info(
         _("the server is not reached: {error}; this is what the run folder holds").format(
             error=error.message
         )

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class KeyValues:
     """Names and values."""
 
     rows: Sequence[tuple[str, str]]
@@ -53,7 +53,7 @@ class Charts:
     charts: Sequence[Chart]
 
 
-Block: TypeAlias = Facts | Table | Text | Commands | Charts
+Block: TypeAlias = KeyValues | Table | Text | Commands | Charts
 
 
 @dataclass(frozen=True, slots=True)

@@ -191,18 +191,18 @@ def _axes(across: str, up: str) -> tuple[Figure, Axes]:
     axes = figure.subplots()
     axes.set(xlabel=across, ylabel=up)
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(_figures())
+        axis.set_major_formatter(_tick_labels())
     return figure, axes
 
 
-def _figures() -> FuncFormatter:
+def _tick_labels() -> FuncFormatter:
     return FuncFormatter(lambda value, _place: plain(value))
 
 
 def _logarithmic(axes: Axes) -> None:
     """Use a logarithmic scale with plain-text labels."""
     axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(_figures())
+    axes.yaxis.set_major_formatter(_tick_labels())
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 

@@ -13,7 +13,7 @@ from omega21.cli.report.blocks import (
     Chart,
     Charts,
     Commands,
-    Facts,
+    KeyValues,
     Report,
     Section,
     Table,
@@ -112,7 +112,7 @@ def _ended(stored: StoredRun) -> Section:
 def _trained(stored: StoredRun) -> Section:
     config = stored.record.config
     model, optimizer = config.model.model_dump(), config.optimizer.model_dump()
-    facts = [
+    entries = [
         (_("run"), f"{stored.record.run} ({stored.record.id})"),
         (_("model"), _settings(model)),
         (_("optimizer"), _settings(optimizer)),
@@ -135,7 +135,9 @@ def _trained(stored: StoredRun) -> Section:
         )
         for segment in stored.segments
     ]
-    return Section(_("What was trained"), [Facts(facts), *([Table(titles, rows)] if rows else [])])
+    return Section(
+        _("What was trained"), [KeyValues(entries), *([Table(titles, rows)] if rows else [])]
+    )
 
 
 def _curves(series: NDArray[np.float64], evaluations: Sequence[StoredEvaluation]) -> Section:
@@ -252,7 +254,7 @@ def _feedback(server: dict[str, Any]) -> Section:
     return Section(
         title,
         [
-            Facts(
+            KeyValues(
                 [
                     (_("received"), count(found["recibido"])),
                     (_("validated"), count(found["exitoso"])),
@@ -274,24 +276,24 @@ def _survived(stored: StoredRun, server: dict[str, Any]) -> Section:
     ]
     if server.get("last_death"):
         rows.append((_("last end of the server's process"), translated(str(server["last_death"]))))
-    return Section(_("Restarts survived"), [Facts(rows)])
+    return Section(_("Restarts survived"), [KeyValues(rows)])
 
 
 def _repeating(stored: StoredRun, *, run_is_kept: bool) -> Section:
     config = stored.record.config
-    facts = [
+    entries = [
         (_("seed"), str(config.seed)),
         (_("plan"), plan_sha256(stored.segments)),
         (_("results"), stored.results.last_digest),
     ]
     if weights := stored.results.weights(up_to=stored.results.last_step):
-        facts.append(
+        entries.append(
             (
                 _("weights"),
                 _("{sha256} after step {step}").format(sha256=weights[1], step=count(weights[0])),
             )
         )
-    blocks: list[Block] = [Facts(facts)]
+    blocks: list[Block] = [KeyValues(entries)]
     environments = stored.results.environments()
     if environments:
         titles = (

@@ -9,7 +9,7 @@ from omega21.cli.report.blocks import (
     Chart,
     Charts,
     Commands,
-    Facts,
+    KeyValues,
     Report,
     Section,
     Table,
@@ -49,12 +49,12 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .
 th, td { text-align: left; padding: .3rem 1.25rem .3rem 0; vertical-align: top;
   border-bottom: 1px solid var(--line); }
 thead th { color: var(--soft); font-weight: 600; font-size: .85rem; }
-.facts th { color: var(--soft); font-weight: 400; white-space: nowrap; }
-.facts td { overflow-wrap: anywhere; }
+.values th { color: var(--soft); font-weight: 400; white-space: nowrap; }
+.values td { overflow-wrap: anywhere; }
 pre { background: var(--page); border: 1px solid var(--line); border-radius: 8px; padding: .75rem;
   overflow-x: auto; font-size: .85rem; }
 footer { color: var(--soft); font-size: .85rem; overflow-wrap: anywhere; }
-@media (max-width: 600px) { section { padding: 1rem; } .facts th { white-space: normal; } }
+@media (max-width: 600px) { section { padding: 1rem; } .values th { white-space: normal; } }
 /* On paper nothing scrolls: what is wide is folded, and a section may go over the page's end. */
 @media print {
   :root { color-scheme: light; --page: #fff; --card: #fff; --ink: #17191c; --soft: #5a616b;
@@ -99,12 +99,12 @@ def _section(section: Section) -> str:
 
 def _block(block: Block) -> str:
     match block:
-        case Facts(rows):
+        case KeyValues(rows):
             cells = "".join(
                 f'<tr><th scope="row">{_escape(name)}</th><td>{_escape(value)}</td></tr>'
                 for name, value in rows
             )
-            return f'<table class="facts"><tbody>{cells}</tbody></table>'
+            return f'<table class="values"><tbody>{cells}</tbody></table>'
         case Table(titles, rows):
             head = "".join(f'<th scope="col">{_escape(title)}</th>' for title in titles)
             body = "".join(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from urllib.parse import quote
 
 from omega21.cli.report import charts
-from omega21.cli.report.blocks import Block, Charts, Commands, Facts, Report, Table, Text
+from omega21.cli.report.blocks import Block, Charts, Commands, KeyValues, Report, Table, Text
 from omega21.protocol.printable import printable
 
 
@@ -25,7 +25,7 @@ def write_markdown(report: Report, stem: str) -> tuple[str, dict[str, bytes]]:
 
 def _block(block: Block, stem: str, images: dict[str, bytes]) -> Iterator[str]:
     match block:
-        case Facts(rows):
+        case KeyValues(rows):
             yield _rows(("", ""), *rows)
         case Table(titles, rows):
             yield _rows(titles, *rows)

@@ -1,4 +1,4 @@
-"""What a server's self-test found, for people."""
+"""The result of a server's self-test, for people."""
 
 from omega21.language import _
 from omega21.language.figures import decimal
@@ -6,7 +6,7 @@ from omega21.protocol.legacy import Diagnosis
 
 
 def diagnosis_rows(diagnosis: Diagnosis) -> list[tuple[str, str]]:
-    """Name what a self-test found."""
+    """Return names and values of a self-test."""
     shapes = diagnosis.outputs_shapes
     passed = _("passed in {seconds} s").format(seconds=decimal(diagnosis.seconds, 2))
     cuda = _("CUDA yes") if diagnosis.gpu_info.cuda else _("CUDA no")

@@ -19,9 +19,9 @@ from omega21.language import _
 from omega21.language.borrowed import translated
 
 _TEXTS: Final = ("help", "metavar", "show_default", "rich_help_panel")
-"""What a parameter says in words; `show_default` only where it describes a default."""
+"""Texts of a parameter; `show_default` only where it describes a default."""
 _COMMENTS: Final = re.compile(r"(?<=^# ).*$", re.MULTILINE)
-"""What is said of the examples; the other lines are commands."""
+"""The comments of the examples; the other lines are commands."""
 _EXTRAS: Final = re.compile(r"(?P<text>.*?)(?P<space>(?:  )?)\[(?P<extras>[^\[\]]*)\]", re.DOTALL)
 """What typer writes after an option's help: [env var: NAME; default: 42; x>=1]."""
 
@@ -66,7 +66,7 @@ def _write_panels(command: Any, context: Any, formatter: HelpFormatter) -> None:
 
 
 def translate_help(command: Any) -> None:
-    """Put a command's help and that of all below it into the language that is spoken."""
+    """Translate the help of a command and of all its subcommands."""
     command.context_class = _Context
     if command.help:
         command.help = "\n\n".join(map(_, paragraphs(command.help)))
@@ -96,13 +96,13 @@ def help_texts(command: Any) -> Iterator[str]:
 
 
 def paragraphs(text: str) -> list[str]:
-    """Split a command's help; where its lines break does not matter to the help, nor here."""
+    """Split a command's help into paragraphs without line breaks."""
     shown = cleandoc(text).partition("\f")[0].strip()
     return [" ".join(paragraph.split()) for paragraph in shown.split("\n\n") if paragraph]
 
 
 class _Formatter(HelpFormatter):
-    """typer's formatter, whose own words are looked up."""
+    """typer's formatter with its own words translated."""
 
     def write_usage(self, prog: str, args: str = "", prefix: str | None = None) -> None:
         """Write the usage line."""
@@ -115,7 +115,7 @@ class _Formatter(HelpFormatter):
     def write_dl(
         self, rows: Sequence[tuple[str, str]], col_max: int = 30, col_spacing: int = 2
     ) -> None:
-        """Write names and what they mean."""
+        """Write names and their descriptions."""
         spoken = [(name, _translated_row(text)) for name, text in rows]
         super().write_dl(spoken, col_max, col_spacing)
 

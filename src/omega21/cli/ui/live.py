@@ -1,4 +1,4 @@
-"""A training while it goes on: a view that redraws itself on a terminal, lines elsewhere."""
+"""The progress of a training: a live view on a terminal, lines elsewhere."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -46,10 +46,10 @@ _SPARKS: Final = 16
 
 
 class View(Protocol):
-    """Shows what happens in a training."""
+    """Shows the events of a training."""
 
     def show(self, event: Event) -> None:
-        """Take in what happened."""
+        """Show an event."""
 
 
 @contextmanager
@@ -58,7 +58,7 @@ def open_view(output: Output, traffic: Traffic) -> Iterator[View]:
     if output.is_live:
         view = LiveView(output, traffic)
         with Live(
-            view, console=output.notes, refresh_per_second=_REDRAWS_PER_SECOND, transient=False
+            view, console=output.messages, refresh_per_second=_REDRAWS_PER_SECOND, transient=False
         ):
             yield view
     elif output.mode is Mode.JSON:
@@ -68,60 +68,60 @@ def open_view(output: Output, traffic: Traffic) -> Iterator[View]:
 
 
 class PlainView:
-    """One line for what is worth one: every tenth of the way, and whatever is unusual.
+    """A line for every tenth of the steps, and for notices and link failures.
 
-    Where the result is JSON, the way there is left out.
+    Where the result is JSON, progress is left out.
     """
 
     def __init__(self, output: Output) -> None:
         self._output = output
-        self._shows_way = output.mode is Mode.HUMAN
+        self._shows_progress = output.mode is Mode.HUMAN
         self._progress = TrainingProgress()
         self._tenths = {"upload": 0, "train": 0}
         self._machine = ""
 
     def show(self, event: Event) -> None:
-        """Print a line where the event is worth one."""
+        """Print a line if the event needs one."""
         progress = self._progress
-        progress.take(event)
-        note = self._output.note
+        progress.update(event)
+        info = self._output.info
         match event:
             case Notice(text):
-                note(text)
+                info(text)
             case LinkLost() | LinkRestored():
-                note(progress.link_text())
-            case _ if self._shows_way:
-                self._show_way(event)
+                info(progress.link_text())
+            case _ if self._shows_progress:
+                self._show_progress(event)
 
-    def _show_way(self, event: Event) -> None:
-        progress, note = self._progress, self._output.note
+    def _show_progress(self, event: Event) -> None:
+        progress, info = self._progress, self._output.info
         match event:
             case Connected() | RunReady():
-                note(progress.headline(event))
+                info(progress.headline(event))
             case UploadProgress(uploaded=done, samples=whole):
                 if self._is_next_tenth("upload", done, whole):
-                    note(
+                    info(
                         _("uploaded {done} of {whole} samples").format(
                             done=count(done), whole=count(whole)
                         )
                     )
             case StepsDone():
                 if self._is_next_tenth("train", progress.steps_done, progress.steps):
-                    note(self._step_text())
+                    info(self._step_text())
             case Evaluated():
-                note(progress.evaluation_text())
+                info(progress.evaluation_text())
             case ServerSeen(status):
                 device = status.estadisticas.dispositivo
                 if device != self._machine:
                     self._machine = device
-                    note(progress.machine_text())
+                    info(progress.machine_text())
 
     def _step_text(self) -> str:
         progress = self._progress
         way = _("step {done} of {whole}").format(
             done=count(progress.steps_done), whole=count(progress.steps)
         )
-        texts = (way, progress.figures_text(), progress.time_left_text())
+        texts = (way, progress.metrics_text(), progress.time_left_text())
         return "  ".join(text for text in texts if text)
 
     def _is_next_tenth(self, what: str, done: int, whole: int) -> bool:
@@ -131,7 +131,7 @@ class PlainView:
 
 
 class JsonView:
-    """Every event as one line of JSON on standard output; what is unusual on standard error too."""
+    """Every event as a line of JSON on standard output; notices on standard error too."""
 
     def __init__(self, output: Output, traffic: Traffic) -> None:
         self._output = output
@@ -139,7 +139,7 @@ class JsonView:
         self._plain = PlainView(output)
 
     def show(self, event: Event) -> None:
-        """Print the event, when it came, and what went over the link so far."""
+        """Print the event with its time and the traffic so far."""
         self._plain.show(event)
         traffic = self._traffic
         self._output.event(
@@ -154,9 +154,9 @@ class JsonView:
 
 
 class _TimeLeft(ProgressColumn):
-    """The time that is left, or what a finished task took: 2:05, --:-- while that is unknown.
+    """The remaining time, or the duration of a finished task: 2:05, --:-- while unknown.
 
-    A task's field `left` says it in seconds; without one it follows from the bar's own speed.
+    In seconds from the task's field `left`; without one, from the speed of the bar.
     """
 
     def render(self, task: Task) -> Text:
@@ -172,7 +172,7 @@ class _TimeLeft(ProgressColumn):
 
 
 class LiveView:
-    """Two bars, the loss as a curve, the newest figures, the device and the link."""
+    """Two progress bars, the loss curve, the newest metrics, the device and the link."""
 
     def __init__(
         self, output: Output, traffic: Traffic, get_time: Callable[[], float] = time.monotonic
@@ -186,7 +186,7 @@ class LiveView:
             MofNCompleteColumn(),
             TextColumn("{task.fields[unit]}"),
             _TimeLeft(),
-            console=output.notes,
+            console=output.messages,
             get_time=get_time,
         )
         self._upload = self._bars.add_task(
@@ -195,13 +195,13 @@ class LiveView:
         self._train = self._bars.add_task(_("train"), total=None, unit=_("steps"), left=None)
 
     def show(self, event: Event) -> None:
-        """Take in what happened; the next redraw shows it."""
-        self._progress.take(event)
+        """Store an event; the next redraw shows it."""
+        self._progress.update(event)
         match event:
             case Connected() | RunReady():
-                self._output.note(self._progress.headline(event))
+                self._output.info(self._progress.headline(event))
             case Notice(text):
-                self._output.note(text)
+                self._output.info(text)
             case UploadProgress():
                 self._bars.update(
                     self._upload, total=event.samples, completed=event.uploaded, visible=True
@@ -216,19 +216,19 @@ class LiveView:
             )
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Draw the bars and, below, the curve, the figures and the link."""
+        """Draw the bars and, below, the curve, the metrics and the link."""
         progress = self._progress
         if progress.steps:
             yield self._bars.get_renderable()
             yield from self._curve(options)
-            yield from self._figures(options)
+            yield from self._metrics(options)
         link = f"{progress.link_text()}  {progress.state_text()}".strip()
         if link:
             yield _line(link, options, "dim" if progress.is_reached else "bold red")
 
-    def _figures(self, options: ConsoleOptions) -> Iterator[Text]:
+    def _metrics(self, options: ConsoleOptions) -> Iterator[Text]:
         progress = self._progress
-        yield from _folded(progress.figures_text() or _("no results yet"), options)
+        yield from _wrap(progress.metrics_text() or _("no results yet"), options)
         if evaluation := progress.evaluation_text():
             aurocs = progress.aurocs.values()
             sparks = sparkline(aurocs, width=_SPARKS, ascii_only=options.ascii_only)
@@ -236,7 +236,7 @@ class LiveView:
                 f"  {sparks}" if len(aurocs) > 1 else ""
             )
         if machine := progress.machine_text():
-            yield from _folded(machine, options)
+            yield from _wrap(machine, options)
         if self._traffic.requests:
             yield _line(traffic_text(self._traffic), options)
 
@@ -267,8 +267,8 @@ class LiveView:
             yield Text.assemble((label, "dim"), (line, "cyan"), no_wrap=True)
 
 
-def _folded(text: str, options: ConsoleOptions) -> Iterator[Text]:
-    """Lay out figures, which stand two blanks apart, in as many lines as they need."""
+def _wrap(text: str, options: ConsoleOptions) -> Iterator[Text]:
+    """Wrap metrics, which are two blanks apart, into as many lines as they need."""
     line = ""
     for figure in text.split("  "):
         longer = f"{line}  {figure}" if line else figure

@@ -12,7 +12,7 @@ _TRENDS = {
 
 
 def metrics_rows(metrics: Metrics) -> list[tuple[str, str]]:
-    """Name the figures of a run's metrics."""
+    """Return names and values of a run's metrics."""
     losses = " ".join(decimal(loss, 4) for loss in metrics.ultimos_20_losses)
     found = metrics.anomalias_detectadas
     anomalies = ngettext(

@@ -1,4 +1,4 @@
-"""The one place where commands write: people, JSON or nothing, decided once.
+"""The one place where commands print: for people, as JSON or nothing.
 
 Results go to standard output, so that it can be piped; progress, notices and hints go to standard
 error. NO_COLOR and TERM=dumb are honoured by rich.
@@ -21,7 +21,7 @@ from omega21.protocol.printable import printable, printable_lines
 
 
 class Mode(Enum):
-    """Whom a command speaks to."""
+    """What a command prints."""
 
     HUMAN = "human"
     JSON = "json"
@@ -31,14 +31,14 @@ class Mode(Enum):
 class SafeConsole(Console):
     """A console that shows control and bidirectional characters as their escapes.
 
-    Whatever is printed passes here as segments, tables and live views included. What rich itself
-    sends to the terminal, colours and moves of the cursor, is no text of a segment, and stays.
+    All output passes here as segments, tables and live views included. The control codes of rich
+    itself, such as colours, are not text of a segment, and stay.
     """
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """Render something into segments whose text is harmless."""
+        """Render into segments with escaped text."""
         for text, style, control in super().render(renderable, options):
             yield Segment(text if control else printable_lines(text), style, control)
 
@@ -51,17 +51,19 @@ class Output:
         if json:
             choose_language("en")  # what programs read is the same whoever runs them
         self.results = SafeConsole(soft_wrap=False, highlight=False)
-        self.notes = SafeConsole(stderr=True, highlight=False)
+        self.messages = SafeConsole(stderr=True, highlight=False)
         if verbose:
             logger = logging.getLogger("omega21")
             logger.setLevel(min(logging.INFO, logger.level or logging.INFO))
-            logger.addHandler(_Notes(self.notes))
+            logger.addHandler(_LogHandler(self.messages))
 
     @property
     def is_live(self) -> bool:
-        """Whether a view that redraws itself can be shown."""
+        """Whether a live view can be shown."""
         return (
-            self.mode is Mode.HUMAN and self.notes.is_terminal and not self.notes.is_dumb_terminal
+            self.mode is Mode.HUMAN
+            and self.messages.is_terminal
+            and not self.messages.is_dumb_terminal
         )
 
     def result(self, document: Mapping[str, Any], shown: RenderableType) -> None:
@@ -72,34 +74,34 @@ class Output:
             self._print(self.results, shown)
 
     def event(self, document: Mapping[str, Any]) -> None:
-        """Print one line of JSON, at once: what reads it may be waiting."""
+        """Print one line of JSON and flush it: a program may be waiting for it."""
         self.results.file.write(json.dumps(document, allow_nan=False) + "\n")
         self.results.file.flush()
 
-    def aside(self, shown: RenderableType) -> None:
-        """Print what people read beside the result; it is kept out of the way of JSON."""
+    def details(self, shown: RenderableType) -> None:
+        """Print details for people; on standard error where the result is JSON."""
         if self.mode is not Mode.QUIET:
-            self._print(self.results if self.mode is Mode.HUMAN else self.notes, shown)
+            self._print(self.results if self.mode is Mode.HUMAN else self.messages, shown)
 
     @staticmethod
     def _print(console: Console, shown: RenderableType) -> None:
-        """Print; a path or a digest stays whole, so that it can be copied."""
+        """Print without breaking texts, so that a path or a digest can be copied."""
         console.print(shown, soft_wrap=isinstance(shown, Text))
 
-    def note(self, text: str) -> None:
-        """Say something beside the result, in one line that is never broken."""
+    def info(self, text: str) -> None:
+        """Print one line on standard error, without breaking it."""
         if self.mode is not Mode.QUIET:
-            self.notes.print(Text(printable(text)), soft_wrap=True)
+            self.messages.print(Text(printable(text)), soft_wrap=True)
 
     def confirmed(self, question: str) -> bool:
-        """Ask on standard error; anything but a yes on standard input is a no."""
+        """Ask on standard error, and return whether standard input answers yes."""
         sys.stderr.write(f"{printable(question)} [y/N] ")
         sys.stderr.flush()
         return sys.stdin.readline().strip().lower() in {"y", "yes", "s", "sí", "si"}
 
 
-class _Notes(logging.Handler):
-    """Log records through the console, which keeps them out of a live view's lines."""
+class _LogHandler(logging.Handler):
+    """Print log records through the console, above a live view."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(logging.INFO)
@@ -113,19 +115,21 @@ class _Notes(logging.Handler):
 
 
 def is_verbose() -> bool:
-    """Whether this command was asked to show its log."""
-    return any(isinstance(handler, _Notes) for handler in logging.getLogger("omega21").handlers)
+    """Whether this command prints its log (-v)."""
+    return any(
+        isinstance(handler, _LogHandler) for handler in logging.getLogger("omega21").handlers
+    )
 
 
-def facts(rows: Sequence[tuple[str, str]]) -> Text:
-    """Lay out names and values in two columns, a line for each."""
+def key_values(rows: Sequence[tuple[str, str]]) -> Text:
+    """Format names and values in two columns, one pair per line."""
     width = max(len(name) for name, _ in rows) + 2
     lines = [Text.assemble((name.ljust(width), "dim"), printable(value)) for name, value in rows]
     return Text("\n").join(lines)
 
 
-def listing(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
-    """Lay out rows under titles, without lines; nothing is cut off."""
+def table(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
+    """Format a table without lines; nothing is cut off."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for title in titles:
         table.add_column(title, overflow="fold")

@@ -1,4 +1,4 @@
-"""Files that a command is told to write, looked at before it does its work."""
+"""Checks of output files, before a command does its work."""
 
 import os
 from collections.abc import Sequence
@@ -9,9 +9,9 @@ from omega21.protocol.errors import InvalidRequest
 
 
 def check_output(path: Path, *, suffixes: Sequence[str] = ()) -> None:
-    """Check that a file can be written there, with one of the endings.
+    """Check that a file can be written there, and that it ends in one of `suffixes`.
 
-    Raises InvalidRequest. What happens to the folder afterwards is still possible.
+    Raises InvalidRequest. The folder may still change afterwards.
     """
     if suffixes and path.suffix.lower() not in suffixes:
         raise InvalidRequest(

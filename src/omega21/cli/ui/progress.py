@@ -1,11 +1,11 @@
-"""How far a training is, as its events tell: figures and texts, without a terminal."""
+"""The progress of a training from its events: values and texts, without a terminal."""
 
 from collections import deque
 from math import exp
 from typing import Final
 
 from omega21.cli.ui.sparkline import Trend
-from omega21.cli.ui.states import in_words
+from omega21.cli.ui.states import state_label
 from omega21.client.events import (
     Connected,
     Done,
@@ -29,15 +29,14 @@ from omega21.protocol.steps import StepRecord
 _RATE_STEPS: Final = 20
 """Newest steps that the rate is taken over."""
 
-_PACE_SECONDS: Final = 60.0
-"""How far back the pace of the time left looks: what is older counts for a third and less."""
+_MEMORY_SECONDS: Final = 60.0
+"""Time constant of the mean step time: what is older counts for a third and less."""
 
 
-class UploadRate:
-    """Seconds that a step takes, by the server's clock, weighted towards the newest steps.
+class StepTime:
+    """Seconds per step by the server's clock, as an exponential moving average.
 
-    Sums that fade, not a window: nothing falls out of them at once, so the time left changes little
-    by little. A pause is longer than what is remembered, and says nothing of how long a step takes.
+    Not a window, so that the remaining time changes gradually. Pauses are not counted.
     """
 
     def __init__(self) -> None:
@@ -46,24 +45,24 @@ class UploadRate:
         self._ended_at: float | None = None
 
     def add(self, row: StepRecord) -> None:
-        """Take in the next result."""
+        """Add the next step record."""
         before = row.ended_at - row.seconds if self._ended_at is None else self._ended_at
         elapsed = row.ended_at - before
         self._ended_at = row.ended_at
-        if not 0 <= elapsed <= max(_PACE_SECONDS, 2 * row.seconds):
+        if not 0 <= elapsed <= max(_MEMORY_SECONDS, 2 * row.seconds):
             elapsed = row.seconds
-        kept = exp(-elapsed / max(_PACE_SECONDS, 10 * row.seconds))
+        kept = exp(-elapsed / max(_MEMORY_SECONDS, 10 * row.seconds))
         self._steps = kept * self._steps + 1
         self._seconds = kept * self._seconds + elapsed
 
     @property
     def seconds(self) -> float | None:
-        """Seconds for a step; None as long as that is unknown."""
+        """Seconds per step; None while unknown."""
         return self._seconds / self._steps if self._steps and self._seconds > 0 else None
 
 
 class TrainingProgress:
-    """Takes in events, in order; what it has not heard of yet is zero, None or empty."""
+    """The state of a training after the events so far; what is unknown is zero, None or empty."""
 
     def __init__(self) -> None:
         self.steps = 0
@@ -74,7 +73,7 @@ class TrainingProgress:
         self.evaluation: Evaluation | None = None
         self._first_step = 1
         self._rows: deque[StepRecord] = deque(maxlen=_RATE_STEPS)
-        self._pace = UploadRate()
+        self._step_time = StepTime()
         self._first_loss: float | None = None
         self._position: RunSummary | None = None
         self._status: Status | None = None
@@ -83,8 +82,8 @@ class TrainingProgress:
         self._is_stored = False
         self._is_done = False
 
-    def take(self, event: Event) -> None:
-        """Take in one event."""
+    def update(self, event: Event) -> None:
+        """Update the state from one event."""
         match event:
             case Connected(address):
                 self._address = address
@@ -92,24 +91,24 @@ class TrainingProgress:
                 self._is_stored = event.how == "stored"
                 self.steps = event.last_step - event.first_step + 1
                 self._first_step = event.first_step
-                self._stand(event.position)
+                self._update_position(event.position)
             case StepsDone(rows, position):
-                self._take_rows(rows)
-                self._stand(position)
+                self._add_steps(rows)
+                self._update_position(position)
             case StateChanged(position):
-                self._stand(position)
+                self._update_position(position)
             case Evaluated(evaluation):
-                self._take_evaluation(evaluation)
+                self._add_evaluation(evaluation)
             case ServerSeen(status):
                 self._status = status
             case LinkLost() | LinkRestored():
-                self._take_link(event)
+                self._update_link(event)
             case Done(state=state):
-                self._stand(state)
+                self._update_position(state)
                 self._is_done = True
 
     def headline(self, event: Connected | RunReady) -> str:
-        """Say in one line who answered, or what is trained."""
+        """Describe in one line the server, or what is trained."""
         if isinstance(event, Connected):
             info = event.info
             return _(
@@ -124,15 +123,15 @@ class TrainingProgress:
             "run {run}, {how}: {samples} samples ({kind}) in {steps} steps of {batch_size}"
         ).format(
             run=event.run,
-            how=_how(event.how),
+            how=_origin(event.how),
             samples=count(segment.samples),
             kind=segment.source.kind,
             steps=count(segment.steps),
             batch_size=count(segment.batch_size),
         )
 
-    def figures_text(self) -> str:
-        """Say the newest loss, anomaly probability and rate."""
+    def metrics_text(self) -> str:
+        """Return the newest loss, anomaly probability and rate."""
         if not self._rows:
             return ""
         newest = self._rows[-1]
@@ -142,7 +141,7 @@ class TrainingProgress:
         return "  ".join(texts)
 
     def evaluation_text(self) -> str:
-        """Say what the newest evaluation came to; empty where there was none."""
+        """Return the newest evaluation; empty without one."""
         found = self.evaluation
         if found is None:
             return ""
@@ -151,7 +150,7 @@ class TrainingProgress:
         )
 
     def machine_text(self) -> str:
-        """Say the device, its memory and the durable step, where they are known."""
+        """Return the device, its memory and the durable step, where they are known."""
         texts = []
         if self._status is not None:
             figures = self._status.estadisticas
@@ -170,27 +169,27 @@ class TrainingProgress:
         return "  ".join(texts)
 
     def time_left_text(self) -> str:
-        """Say how long the steps to come take; empty where that is unknown."""
+        """Return the remaining time; empty while unknown."""
         left = self.seconds_left
         return _("{time} left").format(time=duration(left)) if left else ""
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds that the steps to come take at the pace of late; None where it is unknown."""
-        pace = self._pace.seconds
-        return None if pace is None else (self.steps - self.steps_done) * pace
+        """Seconds that the remaining steps take; None while unknown."""
+        seconds = self._step_time.seconds
+        return None if seconds is None else (self.steps - self.steps_done) * seconds
 
     def state_text(self) -> str:
-        """Say what goes on now, where the figures do not."""
+        """Return the state, where the metrics do not show it."""
         if self._rows and self.steps_done == self.steps:
             is_over = self._is_done or self._is_stored
             return _("done") if is_over else _("scoring held-out samples")
         if self._position is None or (self._rows and self._position.state == "training"):
             return ""
-        return in_words(self._position.state)
+        return state_label(self._position.state)
 
     def link_text(self) -> str:
-        """Say whether the server is reached."""
+        """Describe the connection to the server."""
         if not self.is_reached:
             return self._lost
         if self._is_stored:
@@ -205,7 +204,7 @@ class TrainingProgress:
             return _("loss {loss}").format(loss=loss)
         return _("loss {loss} (first {first})").format(loss=loss, first=number(first))
 
-    def _take_rows(self, rows: tuple[StepRecord, ...]) -> None:
+    def _add_steps(self, rows: tuple[StepRecord, ...]) -> None:
         for row in rows:
             if row.step < self._first_step:
                 continue  # of an earlier segment, replayed
@@ -215,37 +214,37 @@ class TrainingProgress:
                 if row.loss is not None:
                     self.losses.add(row.loss)
                 self._rows.append(row)
-                self._pace.add(row)
+                self._step_time.add(row)
 
-    def _take_evaluation(self, evaluation: Evaluation) -> None:
+    def _add_evaluation(self, evaluation: Evaluation) -> None:
         self.evaluation = evaluation
         if evaluation.auroc is not None:
             self.aurocs.add(evaluation.auroc)
 
-    def _take_link(self, event: LinkLost | LinkRestored) -> None:
+    def _update_link(self, event: LinkLost | LinkRestored) -> None:
         self.is_reached = isinstance(event, LinkRestored)
         if isinstance(event, LinkLost):
             self._lost = _("unreachable since {time}, trying again: {error}").format(
                 time=clock(event.since), error=event.error
             )
 
-    def _stand(self, position: RunSummary) -> None:
+    def _update_position(self, position: RunSummary) -> None:
         self._position = position
         self.steps_done = min(max(position.step - self._first_step + 1, 0), self.steps)
 
     def _seconds(self) -> float:
-        """What the newest steps took, by the server's clock."""
+        """Return the duration of the newest steps by the server's clock."""
         first, last = self._rows[0], self._rows[-1]
         return last.ended_at - (first.ended_at - first.seconds)
 
     def _rate(self) -> float:
-        """Samples per second over the newest steps."""
+        """Return the samples per second over the newest steps."""
         elapsed = self._seconds()
         return sum(row.samples for row in self._rows) / elapsed if elapsed > 0 else 0.0
 
 
 def traffic_text(traffic: Traffic) -> str:
-    """Say what went over the link so far."""
+    """Describe the traffic so far."""
     return _("{sent} up, {received} down, {requests} requests").format(
         sent=size(traffic.bytes_sent),
         received=size(traffic.bytes_received),
@@ -254,13 +253,13 @@ def traffic_text(traffic: Traffic) -> str:
 
 
 def _memory(status: Status) -> float:
-    """Bytes of the device's memory in use; without a GPU, of the server's own."""
+    """Return the bytes in use on the device; without a GPU, those of the server process."""
     if status.estadisticas.gpu_memoria_mb:
         return status.estadisticas.gpu_memoria_mb * 1e6
     return (status.machine and status.machine.process_memory) or 0
 
 
-def _how(how: str) -> str:
+def _origin(how: str) -> str:
     return {
         "created": _("made"),
         "continued": _("continued"),

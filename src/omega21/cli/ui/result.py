@@ -1,8 +1,8 @@
-"""What a training came to, in the terminal, for people."""
+"""The result of a training, for people."""
 
 from rich.text import Text
 
-from omega21.cli.ui.output import Output, facts
+from omega21.cli.ui.output import Output, key_values
 from omega21.client.events import Done
 from omega21.client.store.summary import Evaluation, Summary
 from omega21.language import _, ngettext
@@ -10,7 +10,7 @@ from omega21.language.figures import count, number, score
 
 
 def show_outcome(done: Done, output: Output) -> None:
-    """Print the figures of a training that has ended."""
+    """Print the result of a training."""
     shown = outcome(
         done.summary, done.evaluation, step=done.state.step, planned=done.state.plan_steps
     )
@@ -18,75 +18,75 @@ def show_outcome(done: Done, output: Output) -> None:
 
 
 def outcome(
-    figures: Summary, evaluation: Evaluation | None, *, step: int, planned: int | None = None
+    summary: Summary, evaluation: Evaluation | None, *, step: int, planned: int | None = None
 ) -> Text:
-    """Lay out what was trained, up to `step` of those planned, and what the model learned."""
+    """Format what was trained, up to `step` of `planned` steps, and the scores."""
     place = _("{run}, at step {step}")
     if planned is not None and step < planned:
         place = _("{run}, at step {step} of {planned}")
-    return facts(
+    return key_values(
         [
             (
                 _("run"),
-                place.format(run=figures.run, step=count(step), planned=count(planned or step)),
+                place.format(run=summary.run, step=count(step), planned=count(planned or step)),
             ),
             (
                 _("trained"),
                 _("{samples} samples ({kind}, seed {seed})").format(
-                    samples=count(figures.samples), kind=figures.kind, seed=figures.seed
+                    samples=count(summary.samples), kind=summary.kind, seed=summary.seed
                 ),
             ),
-            (_("steps"), _steps(figures)),
-            *_non_finite(figures),
+            (_("steps"), _steps(summary)),
+            *_non_finite(summary),
             (
                 _("loss"),
                 _("{first} first, {last} last").format(
-                    first=number(figures.loss_first), last=number(figures.loss_last)
+                    first=number(summary.loss_first), last=number(summary.loss_last)
                 ),
             ),
-            *_scores(figures, evaluation, step=step),
-            (_("speed"), _speed(figures)),
-            *([(_("weights"), figures.weights_sha256)] if figures.weights_sha256 else []),
-            *_reservations(figures),
+            *_scores(summary, evaluation, step=step),
+            (_("speed"), _speed(summary)),
+            *([(_("weights"), summary.weights_sha256)] if summary.weights_sha256 else []),
+            *_reservations(summary),
         ]
     )
 
 
-def _steps(figures: Summary) -> str:
+def _steps(summary: Summary) -> str:
     text = ngettext(
         "{steps} of {batch_size} samples, {epochs} epoch",
         "{steps} of {batch_size} samples, {epochs} epochs",
-        figures.epochs,
+        summary.epochs,
     )
     return text.format(
-        steps=count(figures.steps),
-        batch_size=count(figures.batch_size),
-        epochs=count(figures.epochs),
+        steps=count(summary.steps),
+        batch_size=count(summary.batch_size),
+        epochs=count(summary.epochs),
     )
 
 
-def _non_finite(figures: Summary) -> list[tuple[str, str]]:
-    if not figures.non_finite_steps:
+def _non_finite(summary: Summary) -> list[tuple[str, str]]:
+    if not summary.non_finite_steps:
         return []
     text = _("{count} of {steps} steps trained nothing: loss or gradient was not finite")
-    told = text.format(count=count(figures.non_finite_steps), steps=count(figures.steps))
+    told = text.format(count=count(summary.non_finite_steps), steps=count(summary.steps))
     return [(_("not finite"), told)]
 
 
-def _speed(figures: Summary) -> str:
-    rate = _("{rate} samples/s").format(rate=number(figures.samples_per_second, 0))
-    if not figures.seconds:  # looked at from outside, where the command's own time is not known
+def _speed(summary: Summary) -> str:
+    rate = _("{rate} samples/s").format(rate=number(summary.samples_per_second, 0))
+    if not summary.seconds:  # looked at from outside, where the command's own time is not known
         return rate
-    return _("{rate}; {seconds} s in all").format(rate=rate, seconds=number(figures.seconds, 1))
+    return _("{rate}; {seconds} s in all").format(rate=rate, seconds=number(summary.seconds, 1))
 
 
-def _reservations(figures: Summary) -> list[tuple[str, str]]:
-    """Say why the bits may not come out the same again, where they may not."""
+def _reservations(summary: Summary) -> list[tuple[str, str]]:
+    """Return why a repetition may differ, where it may."""
     rows = []
-    if not figures.deterministic:
+    if not summary.deterministic:
         rows.append((_("fast"), _("equal bits were given up for speed (--fast)")))
-    if figures.environment_changed_at:
-        steps = ", ".join(map(str, figures.environment_changed_at))
+    if summary.environment_changed_at:
+        steps = ", ".join(map(str, summary.environment_changed_at))
         rows.append(
             (
                 _("conditions"),
@@ -96,11 +96,11 @@ def _reservations(figures: Summary) -> list[tuple[str, str]]:
     return rows
 
 
-def _scores(figures: Summary, evaluation: Evaluation | None, *, step: int) -> list[tuple[str, str]]:
-    if evaluation is None and figures.validation_samples:
+def _scores(summary: Summary, evaluation: Evaluation | None, *, step: int) -> list[tuple[str, str]]:
+    if evaluation is None and summary.validation_samples:
         text = _("{samples} samples, which were not scored yet")
-        return [(_("held out"), text.format(samples=count(figures.validation_samples)))]
-    if evaluation is None and not figures.seconds:  # looked at: what was asked for is not known
+        return [(_("held out"), text.format(samples=count(summary.validation_samples)))]
+    if evaluation is None and not summary.seconds:  # looked at: what was asked for is not known
         return [(_("held out"), _("no scores are known here"))]
     if evaluation is None:
         return [(_("held out"), _("nothing, so there are no scores"))]

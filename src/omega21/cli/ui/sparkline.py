@@ -17,7 +17,7 @@ _ASCII_BARS: Final = "_.-=+*#@"
 
 
 class Trend:
-    """A series of any length in bounded memory: neighbours are averaged when it gets long."""
+    """A series of any length in bounded memory: neighbours are averaged when it is full."""
 
     def __init__(self, capacity: int = 1024) -> None:
         self._capacity = capacity
@@ -26,7 +26,7 @@ class Trend:
         self._open: list[float] = []
 
     def add(self, value: float) -> None:
-        """Append a value; one that is not finite has no place in a curve."""
+        """Append a value; one that is not finite is left out."""
         if not math.isfinite(value):
             return
         self._open.append(value)
@@ -40,13 +40,13 @@ class Trend:
             self._size *= 2
 
     def values(self) -> list[float]:
-        """Return the series as it is kept, the newest included."""
+        """Return the stored series, with the newest value."""
         rest = [sum(self._open) / len(self._open)] if self._open else []
         return [*self._means, *rest]
 
 
 def columns(values: Sequence[float], width: int) -> list[float]:
-    """Bring a series to `width` values: means of neighbours, or points on the lines between."""
+    """Resample a series to `width` values: means of neighbours, or linear interpolation."""
     if len(values) > width:
         bounds = [round(place * len(values) / width) for place in range(width + 1)]
         return [sum(values[start:stop]) / (stop - start) for start, stop in pairwise(bounds)]
@@ -107,7 +107,7 @@ def _place(value: float, low: float, high: float) -> float:
 
 
 def _joined(before: int, now: int) -> range:
-    """Rows that a curve covers on its way from one column to the next."""
+    """Return the rows that a curve covers from one column to the next."""
     if before == now:
         return range(now, now + 1)
     return range(before + 1, now + 1) if before < now else range(now, before)

@@ -1,4 +1,4 @@
-"""The states of a run, as a person reads them."""
+"""The states of a run, for people."""
 
 from typing import Final
 
@@ -14,6 +14,6 @@ _WORDS: Final[dict[str, str]] = {
 }
 
 
-def in_words(state: str) -> str:
-    """Return a state's name in the language that is spoken; one of a newer server, as it is."""
+def state_label(state: str) -> str:
+    """Return a state's translated name; an unknown state, of a newer server, as it is."""
     return _(_WORDS.get(state, state))
