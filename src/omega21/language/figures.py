@@ -1,28 +1,29 @@
 """Formatting of numbers, sizes, durations and dates for people, by the current locale.
 
-0.6388, or 0,6388 in Spain. Only for text that people read: JSON, CSV and logs have one format.
-Babel is imported on first use, since its import takes longer than the program's start.
+0.6388, or 0,6388 in Spain; dates in ISO 8601, which every country reads. Only for text that people
+read: JSON, CSV and logs have one format.
 """
 
 from datetime import datetime
-from functools import cache
+from decimal import Decimal
 from math import isfinite
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from omega21.language import _, current_locale
-
-if TYPE_CHECKING:
-    from babel import Locale
+from omega21.language import current_locale
 
 _MOST_WRITTEN_OUT: Final = 1e15
-"""From here on numbers are written with an exponent; Babel cannot format 10^28 otherwise."""
+"""Larger numbers are written with an exponent: a float has no more digits."""
 _LAST_SECOND: Final = 253_370_764_800.0
 """Start of the year 9999."""
+_POINT_IN_SPANISH: Final = frozenset(
+    ("419", "BR", "BZ", "CU", "DO", "GT", "HN", "MX", "NI", "PA", "PE", "PR", "SV", "US")
+)
+"""Where Spanish is written with a decimal point, by Unicode's CLDR; elsewhere with a comma."""
 
 
 def decimal(value: float, digits: int) -> str:
     """Format a number with `digits` decimals: 0.6388."""
-    return _decimal(value, _pattern(digits))
+    return _written(value, f".{digits}f")
 
 
 def count(value: int) -> str:
@@ -35,16 +36,16 @@ def number(value: float | None, digits: int = 4) -> str:
     if value is None:
         return "-"
     if value and abs(value) < 0.5 * 10**-digits and digits > 1:
-        from babel.numbers import format_scientific  # noqa: PLC0415 - see above
-
-        return str(format_scientific(value, "0.0E0", _locale(current_locale())))
-    return _decimal(value, f"#,##{_pattern(digits)}")
+        return _scientific(value)
+    return _written(value, f",.{digits}f")
 
 
 def plain(value: float) -> str:
     """Format a number with as many decimals as it has, at most six, or an exponent: for an axis."""
-    value = float(f"{value:.12g}")  # 9.999999999999999e-06 has to become 1e-05, not 10E-6
-    return number(value) if 0 < abs(value) < 1e-4 else _decimal(value, "#,##0.######")
+    value = float(f"{value:.12g}")  # 9.999999999999999e-06 is meant to be 1e-05, not 10E-6
+    if 0 < abs(value) < 1e-4 or not abs(value) < _MOST_WRITTEN_OUT:
+        return number(value)
+    return _local(_trimmed(f"{Decimal(str(value)):,.6f}"))
 
 
 def score(value: float | None, digits: int = 4) -> str:
@@ -61,13 +62,8 @@ def percent(share: float, digits: int = 0) -> str:
     """
     if not abs(share) < _MOST_WRITTEN_OUT:
         return f"{number(share)} × 100%" if isfinite(share) else str(share)
-    digits = _telling(share, digits + 2) - 2
-    from babel.numbers import format_percent  # noqa: PLC0415 - see above
-
-    locale = _locale(current_locale())
-    written = f"0.{'#' * digits}" if digits else "0"
-    pattern = locale.percent_formats[None].pattern.replace("#,##0", written)
-    return format_percent(share, pattern, locale)
+    written = f"{Decimal(str(share)) * 100:.{_telling(share, digits + 2) - 2}f}"
+    return _local(_trimmed(written)) + ("\xa0%" if _has_comma() else "%")
 
 
 def size(of_bytes: float) -> str:
@@ -93,24 +89,17 @@ def duration(seconds: float) -> str:
 
 def clock(seconds: float) -> str:
     """Format a time of day, given seconds since 1970, in this machine's time zone."""
-    from babel.dates import format_time  # noqa: PLC0415 - see above
-
-    return format_time(_here(seconds), "HH:mm:ss", locale=_locale(current_locale()))
+    return f"{_here(seconds):%H:%M:%S}"
 
 
 def moment(seconds: float) -> str:
     """Format a date and a time, given seconds since 1970, in this machine's time zone."""
-    from babel.dates import format_datetime  # noqa: PLC0415 - see above
-
-    return format_datetime(_here(seconds), "medium", locale=_locale(current_locale()))
+    return f"{_here(seconds):%Y-%m-%d %H:%M:%S}"
 
 
 def dated(seconds: float) -> str:
-    """Format a date and a time with the zone, for other machines: 24 November 2026, 09:05 UTC."""
-    from babel.dates import format_datetime  # noqa: PLC0415 - see above
-
-    pattern = str(_("d MMMM y, HH:mm zzz"))
-    return format_datetime(_here(seconds), pattern, locale=_locale(current_locale()))
+    """Format a date and a time with the zone, for other machines: 2026-11-24 09:05 UTC."""
+    return f"{_here(seconds):%Y-%m-%d %H:%M %Z}"
 
 
 def _telling(value: float, digits: int) -> int:
@@ -126,26 +115,29 @@ def _here(seconds: float) -> datetime:
     return datetime.fromtimestamp(known).astimezone()
 
 
-def _decimal(value: float, pattern: str) -> str:
+def _written(value: float, form: str) -> str:
     if not isfinite(value):
         return str(value)
-    from babel.numbers import format_decimal, format_scientific  # noqa: PLC0415 - see above
-
     if abs(value) >= _MOST_WRITTEN_OUT:
-        return str(format_scientific(value, "0.0E0", _locale(current_locale())))
-    return str(format_decimal(value, pattern, _locale(current_locale())))
+        return _scientific(value)
+    return _local(format(Decimal(str(value)), form))  # of its digits, not of its bits: 0.15 is 0.2
 
 
-def _pattern(digits: int) -> str:
-    return f"0.{'0' * digits}" if digits else "0"
+def _scientific(value: float) -> str:
+    digits, power = f"{value:.1e}".split("e")
+    return f"{_local(digits)}E{int(power)}"
 
 
-@cache
-def _locale(name: str) -> "Locale":
-    """Return the locale of a name, or of its language if Babel does not know the country."""
-    from babel import Locale, UnknownLocaleError  # noqa: PLC0415 - see above
+def _trimmed(written: str) -> str:
+    """Leave out the zeros at the end of a number's decimals."""
+    return written.rstrip("0").rstrip(".") if "." in written else written
 
-    try:
-        return Locale.parse(name)
-    except (UnknownLocaleError, ValueError):
-        return Locale.parse(name.partition("_")[0])
+
+def _local(written: str) -> str:
+    """Write as the country does what Python writes as in English."""
+    return written.translate(str.maketrans(",.", ".,")) if _has_comma() else written
+
+
+def _has_comma() -> bool:
+    language, _separator, country = current_locale().partition("_")
+    return language == "es" and country not in _POINT_IN_SPANISH
