@@ -95,7 +95,7 @@ $(VENV)/.installed: $(VENV)/.made pyproject.toml
 	@echo "installing omega21 (some minutes the first time: torch is large)"
 	@{ $(PIP) install --constraint constraints.txt hatchling && \
 		$(PIP) install --constraint constraints.txt --no-build-isolation \
-			--editable '.[server]'; } >$(LOG) 2>&1 \
+			--editable '.[report,server]'; } >$(LOG) 2>&1 \
 		|| { tail -n 20 $(LOG); echo "the whole of it is in $(LOG)"; exit 1; } >&2
 	@touch $@
 

@@ -4,16 +4,19 @@ import json
 import re
 import sqlite3
 import subprocess
+import sys
 from contextlib import closing
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import get_args
 from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
 
 from omega21.cli.app import run
-from omega21.cli.report.file import write_report
+from omega21.cli.report.file import ReportFormat, write_report
 from omega21.client.run_reader import open_stored_run
 from omega21.client.store.run_folder import RunFolder
 from omega21.client.store.tables import write_table
@@ -133,6 +136,20 @@ def test_charts_are_drawings_that_can_be_read(workdir: Path) -> None:
         assert "mathdefault" not in chart
         assert not re.search(r"#(101113|a0a1a3|2563eb|d97706)", chart)
     assert "var(--first)" in html
+
+
+@pytest.mark.parametrize("kind", get_args(ReportFormat))
+def test_without_what_draws_charts_a_report_says_how_to_install_it(
+    workdir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: ReportFormat
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setattr("omega21.cli.report.content.find_spec", lambda _: None)
+    path = write_report("shown", workdir=workdir, kind=kind, path=tmp_path / "report")
+
+    assert list(tmp_path.iterdir()) == [path]
+    written = unescape(path.read_text(encoding="utf-8")).replace("\\", "")
+    assert written.count("pip install '.[report]'") == 2
+    assert "average precision" in written
 
 
 def test_the_same_run_makes_the_same_report(workdir: Path, tmp_path: Path) -> None:

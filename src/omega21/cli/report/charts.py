@@ -1,25 +1,27 @@
 """A report's charts, by matplotlib: SVG in the page's colours, or PNG.
 
 Colours are placeholders that `svg` replaces by the page's variables (`var(--…)`), so that a chart
-is readable in the dark and the light theme.
+is readable in the dark and the light theme. matplotlib is an extra, and loaded when the first chart
+is drawn.
 """
 
 import io
 import re
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 
+from omega21.cli.report.blocks import Chart
 from omega21.client.store.results import StoredEvaluation
 from omega21.data.scores import Thresholds
 from omega21.language import _
 from omega21.language.figures import plain
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 INK: Final = "#101113"
 FAINT: Final = "#a0a1a3"
@@ -58,11 +60,8 @@ _STYLE: Final[dict[Any, Any]] = {
     "ytick.color": INK,
 }
 
-_styled: Final = mpl.rc_context(_STYLE)  # around a function, anew each time that it is called
 
-
-@_styled
-def loss(series: NDArray[np.float64], evaluations: Sequence[StoredEvaluation]) -> Figure:
+def loss(series: NDArray[np.float64], evaluations: Sequence[StoredEvaluation]) -> "Figure":
     """Loss by step, smoothed loss, and the loss of the held-out samples."""
     figure, axes = _axes(_("step"), _("loss"))
     steps, values = series[:, 0], np.maximum(series[:, 1], _LEAST_LOSS)
@@ -81,8 +80,7 @@ def loss(series: NDArray[np.float64], evaluations: Sequence[StoredEvaluation]) -
     return figure
 
 
-@_styled
-def anomaly_probability(series: NDArray[np.float64]) -> Figure:
+def anomaly_probability(series: NDArray[np.float64]) -> "Figure":
     """Mean anomaly probability of each batch."""
     figure, axes = _axes(_("step"), _("anomaly probability"))
     axes.plot(*_thinned(series[:, 0], series[:, 2]), color=FAINT, linewidth=0.9)
@@ -91,8 +89,7 @@ def anomaly_probability(series: NDArray[np.float64]) -> Figure:
     return figure
 
 
-@_styled
-def throughput(series: NDArray[np.float64]) -> Figure:
+def throughput(series: NDArray[np.float64]) -> "Figure":
     """Samples per second of each step, by the server's clock."""
     figure, axes = _axes(_("step"), _("samples per second"))
     seconds = np.where(series[:, 4] > 0, series[:, 4], np.nan)
@@ -101,8 +98,7 @@ def throughput(series: NDArray[np.float64]) -> Figure:
     return figure
 
 
-@_styled
-def evaluations(found: Sequence[StoredEvaluation]) -> Figure:
+def evaluations(found: Sequence[StoredEvaluation]) -> "Figure":
     """AUROC and average precision of the evaluations."""
     figure, axes = _axes(_("step"), _("on held-out samples"))
     steps = [one.evaluation.step for one in found]
@@ -116,8 +112,7 @@ def evaluations(found: Sequence[StoredEvaluation]) -> Figure:
     return figure
 
 
-@_styled
-def roc(curve: Thresholds) -> Figure:
+def roc(curve: Thresholds) -> "Figure":
     """True positive rate against false positive rate, for every threshold."""
     figure, axes = _axes(_("false alarms, share of normal samples"), _("anomalies found"))
     axes.plot([0, 1], [0, 1], ":", color=FAINT)
@@ -128,8 +123,7 @@ def roc(curve: Thresholds) -> Figure:
     return figure
 
 
-@_styled
-def precision_recall(curve: Thresholds) -> Figure:
+def precision_recall(curve: Thresholds) -> "Figure":
     """Precision against recall, for every threshold."""
     figure, axes = _axes(_("anomalies found"), _("precision"))
     axes.step([0, *curve.recall], [curve.precision[0], *curve.precision], color=FIRST)
@@ -139,10 +133,9 @@ def precision_recall(curve: Thresholds) -> Figure:
     return figure
 
 
-@_styled
 def distribution(
     scores: NDArray[np.float64], labels: NDArray[np.float64], *, threshold: float
-) -> Figure:
+) -> "Figure":
     """Histogram of the scores of normal samples and anomalies, with counts on a log scale."""
     figure, axes = _axes(_("anomaly probability"), _("samples"))
     bins = np.linspace(0, 1, 41).tolist()
@@ -164,46 +157,51 @@ def distribution(
     return figure
 
 
-def svg(figure: Figure, name: str) -> str:
+def svg(chart: Chart) -> str:
     """Return a chart as an <svg> element in the page's colours; equal charts give equal text."""
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
-        file = io.StringIO()
-        figure.savefig(file, format="svg", metadata={"Date": None}, transparent=True)
-    text = file.getvalue()
+    text = _drawn(chart, format="svg", metadata={"Date": None}, transparent=True).decode()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     for colour, variable in _VARIABLES.items():
         text = text.replace(colour, f"var({variable})")
     # Ids are unique in the whole page, which has several charts.
-    return re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text)
+    return re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{chart.name}-", text)
 
 
-def png(figure: Figure) -> bytes:
+def png(chart: Chart) -> bytes:
     """Return a chart as a PNG image on white."""
-    with mpl.rc_context(_STYLE):
-        file = io.BytesIO()
-        figure.savefig(file, format="png", dpi=160, facecolor="white", metadata={"Software": None})
+    return _drawn(chart, format="png", dpi=160, facecolor="white", metadata={"Software": None})
+
+
+def _drawn(chart: Chart, **options: Any) -> bytes:
+    import matplotlib as mpl
+
+    file = io.BytesIO()
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": chart.name}):
+        chart.draw().savefig(file, **options)
     return file.getvalue()
 
 
-def _axes(across: str, up: str) -> tuple[Figure, Axes]:
+def _axes(across: str, up: str) -> "tuple[Figure, Axes]":
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=_SIZE, layout="constrained")
     axes = figure.subplots()
     axes.set(xlabel=across, ylabel=up)
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(_tick_labels())
+        axis.set_major_formatter(_tick_label)
     return figure, axes
 
 
-def _tick_labels() -> FuncFormatter:
-    return FuncFormatter(lambda value, _place: plain(value))
+def _tick_label(value: float, _place: float | None = None) -> str:
+    return plain(value)
 
 
-def _logarithmic(axes: Axes) -> None:
+def _logarithmic(axes: "Axes") -> None:
     """Use a logarithmic scale with plain-text labels."""
     axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(_tick_labels())
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter(_tick_label)
+    axes.yaxis.set_minor_formatter("")
 
 
 def _thinned(

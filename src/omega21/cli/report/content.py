@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any, Final
 
 import numpy as np
@@ -26,6 +27,7 @@ from omega21.data.scores import Thresholds, thresholds
 from omega21.language import _, ngettext
 from omega21.language.borrowed import translated
 from omega21.language.figures import count, dated, duration, number, percent, score
+from omega21.protocol.errors import ExtraMissing
 from omega21.protocol.plan import plan_sha256, plan_steps
 from omega21.protocol.steps import MOST_REFUSED_IN_A_ROW
 
@@ -160,7 +162,14 @@ def _curves(series: NDArray[np.float64], evaluations: Sequence[StoredEvaluation]
                 lambda: charts.evaluations(evaluations),
             )
         )
-    return Section(_("Training"), [Charts(drawn)])
+    return Section(_("Training"), [_charts(drawn)])
+
+
+def _charts(drawn: Sequence[Chart]) -> Block:
+    """Show charts; without the library that draws them, say how to install it."""
+    if find_spec("matplotlib") is None:
+        return Text(str(ExtraMissing.of("report", for_what=_("drawing charts"))))
+    return Charts(drawn)
 
 
 def _scores(
@@ -195,7 +204,7 @@ def _scores(
         ),
     ]
     return Section(
-        title, [Charts(drawn), *_confusion(curve, best), *_anomalies(scores, labels, threshold)]
+        title, [_charts(drawn), *_confusion(curve, best), *_anomalies(scores, labels, threshold)]
     )
 
 

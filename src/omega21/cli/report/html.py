@@ -127,6 +127,6 @@ def _escape(text: str) -> str:
 
 def _chart(chart: Chart) -> str:
     caption = _escape(chart.caption)
-    drawn = charts.svg(chart.draw(), chart.name)
+    drawn = charts.svg(chart)
     drawn = drawn.replace("<svg", f'<svg role="img" aria-label="{caption}"', 1)
     return f"<figure>{drawn}<figcaption>{caption}</figcaption></figure>"

@@ -36,7 +36,7 @@ def _block(block: Block, stem: str, images: dict[str, bytes]) -> Iterator[str]:
         case Charts(drawn):
             for chart in drawn:
                 name = f"{stem}-{chart.name}.png"
-                images[name] = charts.png(chart.draw())
+                images[name] = charts.png(chart)
                 yield f"![{_plain(chart.caption)}]({quote(os.fsencode(name))})"
 
 

@@ -18,9 +18,7 @@ from omega21.server.notebook.problem import CannotServe
 
 NEVER_CHANGED: Final = ("torch", "numpy")
 _HELD: Final = (*NEVER_CHANGED, "torchvision", "torchaudio")
-_CLIENTS_ALONE: Final = frozenset(
-    {"babel", "matplotlib", "platformdirs", "rich", "tensorboardx", "typer"}
-)
+_CLIENTS_ALONE: Final = frozenset({"platformdirs", "rich", "typer"})
 _REQUIREMENT = re.compile(
     r"(?P<name>[\w.-]+)(?:\[[^]]*\])?\s*(?P<range>[^;]*?)\s*(?:;.*extra == '(?P<extra>\w+)')?"
 )
