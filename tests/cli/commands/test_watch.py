@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from omega21.client.run_reader import open_stored_run
+from tests.cli.commands.test_train import read_until
 from tests.cli.conftest import TOKEN, Omega21
-from tests.cli.test_train import read_until
 from tests.servers import RunningServer, start_server
 
 Start = Callable[..., subprocess.Popen[str]]

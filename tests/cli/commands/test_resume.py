@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.commands.test_train import SMALL, read_until, stored_steps
 from tests.cli.conftest import Omega21
-from tests.cli.test_train import SMALL, read_until, stored_steps
 from tests.servers import start_server
 
 Start = Callable[..., subprocess.Popen[str]]
