@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from omega21.cli.options import DEFAULT_ADDRESS, ServerOptions, TrainServerOptions
+from omega21.cli.options import DEFAULT_ADDRESS, ServerOptions
 from omega21.cli.servers import find_server, open_client
+from omega21.cli.train_options import TrainServerOptions
 from omega21.cli.ui.output import Output
 from omega21.client.http.address import FoundAddress
 from omega21.client.known_servers import newest_address, remembered

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from omega21.cli.connection import checked_name, local_server
-from omega21.cli.options import DataOptions, ServerOptions, TrackingOptions, TrainingOptions
+from omega21.cli.connection import local_server
+from omega21.cli.options import ServerOptions
 from omega21.cli.report.file import write_report
 from omega21.cli.servers import find_server, open_client
 from omega21.cli.ui.diagnosis import diagnosis_rows
@@ -16,20 +16,15 @@ from omega21.cli.ui.live import open_view
 from omega21.cli.ui.metrics import metrics_rows
 from omega21.cli.ui.output import Output, key_values
 from omega21.cli.ui.result import show_outcome
-from omega21.cli.values import evaluate_when, size
 from omega21.client.events import Done, RunReady
-from omega21.client.loggers import LoggerChoice, load_logger
-from omega21.client.store.run_folder import fresh_run_name
+from omega21.client.loggers import LoggerChoice
 from omega21.client.sync import Client
 from omega21.client.training.checkpoint_download import Pull
-from omega21.client.training.presets import PRESETS, Preset
-from omega21.client.training.request import TrainRequest, next_segment
+from omega21.client.training.request import TrainRequest
 from omega21.client.training.resume import is_unfinished, newest_unfinished, resume_command
-from omega21.data.sources.files import open_data
 from omega21.language import _
 from omega21.language.figures import clock
 from omega21.protocol.errors import (
-    InvalidRequest,
     LinkFailure,
     NonFiniteSteps,
     OmegaError,
@@ -37,7 +32,6 @@ from omega21.protocol.errors import (
     Unauthorized,
 )
 
-_PLAIN: Final = Preset(500, 64, "simple", 10)
 _LOCAL_PATIENCE: Final = 30.0
 """Seconds for a server on this machine: when it is gone, nobody starts it again."""
 
@@ -88,54 +82,6 @@ class Job:
             if given != usual:
                 words += [option, str(given)]
         return shlex.join(words + (["--fast"] if not request.deterministic else []))
-
-
-def chosen_loggers(tracking: TrackingOptions) -> tuple[LoggerChoice, ...]:
-    """Load the loggers that were chosen. Raises InvalidRequest, ExtraMissing."""
-    chosen = [*(["tensorboard"] if tracking.tensorboard else []), *(tracking.logger or [])]
-    return tuple(load_logger(name) for name in dict.fromkeys(chosen))
-
-
-def make_request(data: DataOptions, training: TrainingOptions) -> TrainRequest:
-    """Apply the options over the preset over the defaults, and validate the request.
-
-    Raises InvalidRequest for an unknown preset or contradictory options, and whatever reading the
-    data file raises.
-    """
-    preset, file = training.preset, data.data
-    if preset is not None and preset not in PRESETS:
-        raise InvalidRequest(
-            _("no preset {name}").format(name=repr(preset)),
-            hint=_("choose one of {names}").format(names=", ".join(PRESETS)),
-        )
-    if file is not None and (preset or data.kind or data.anomaly_percent is not None):
-        raise InvalidRequest(
-            _("--data brings its own samples"),
-            hint=_("leave out --preset, --kind and --anomaly-percent"),
-        )
-    usual = _PLAIN if preset is None else PRESETS[preset]
-    percent = usual.anomaly_percent if data.anomaly_percent is None else data.anomaly_percent
-    request = TrainRequest(
-        run=fresh_run_name() if training.run is None else checked_name(training.run),
-        samples=data.samples or (None if file is not None else usual.samples),
-        batch_size=training.batch_size or usual.batch_size,
-        epochs=training.epochs,
-        kind=data.kind or usual.kind,
-        anomaly_percent=percent,
-        seed=training.seed,
-        data=file,
-        validation=data.validation,
-        evaluate_every=evaluate_when(training.evaluate_every),
-        deterministic=not training.fast,
-        samples_type=data.samples_type,
-        budget=None if data.budget is None else size(data.budget, "--budget"),
-    )
-    request.config()
-    if file is None:
-        next_segment(request, (), file=None)
-    else:
-        open_data(file)
-    return request
 
 
 def train_job(job: Job, output: Output) -> None:

@@ -5,12 +5,8 @@ from typing import Annotated, Final
 
 import typer
 
-from omega21.cli.options import (
-    EventOutputOptions,
-    FolderOptions,
-    LongServerOptions,
-    TrackingOptions,
-)
+from omega21.cli.options import EventOutputOptions, LongServerOptions
+from omega21.cli.train_options import FolderOptions, TrackingOptions
 from omega21.cli.values import pull_policy, seconds
 from omega21.language import _
 
@@ -42,7 +38,8 @@ def resume(
     again from its first step, whichever is faster.
     """
     from omega21.cli.connection import checked_name, last_address
-    from omega21.cli.training import Job, chosen_loggers, train_job
+    from omega21.cli.train_request import chosen_loggers
+    from omega21.cli.training import Job, train_job
     from omega21.client.training.resume import newest_unfinished, unfinished_request
 
     if run is not None and run.startswith(("http://", "https://")):

@@ -5,9 +5,9 @@ from typing import Annotated, Final
 
 import typer
 
-from omega21.cli.options import (
+from omega21.cli.options import EventOutputOptions
+from omega21.cli.train_options import (
     DataOptions,
-    EventOutputOptions,
     FolderOptions,
     TrackingOptions,
     TrainingOptions,
@@ -49,7 +49,8 @@ def train(
     where it stopped: no sample is trained twice.
     """
     from omega21.cli.connection import address_to_train
-    from omega21.cli.training import Job, chosen_loggers, make_request, train_job
+    from omega21.cli.train_request import chosen_loggers, make_request
+    from omega21.cli.training import Job, train_job
     from omega21.language import _
 
     request = make_request(data, training)

@@ -1,0 +1,64 @@
+"""What `train` is asked for: the options over a preset over the defaults."""
+
+from typing import Final
+
+from omega21.cli.connection import checked_name
+from omega21.cli.train_options import DataOptions, TrackingOptions, TrainingOptions
+from omega21.cli.values import evaluate_when, size
+from omega21.client.loggers import LoggerChoice, load_logger
+from omega21.client.store.run_folder import fresh_run_name
+from omega21.client.training.presets import PRESETS, Preset
+from omega21.client.training.request import TrainRequest, next_segment
+from omega21.data.sources.files import open_data
+from omega21.language import _
+from omega21.protocol.errors import InvalidRequest
+
+_PLAIN: Final = Preset(500, 64, "simple", 10)
+
+
+def chosen_loggers(tracking: TrackingOptions) -> tuple[LoggerChoice, ...]:
+    """Load the loggers that were chosen. Raises InvalidRequest, ExtraMissing."""
+    chosen = [*(["tensorboard"] if tracking.tensorboard else []), *(tracking.logger or [])]
+    return tuple(load_logger(name) for name in dict.fromkeys(chosen))
+
+
+def make_request(data: DataOptions, training: TrainingOptions) -> TrainRequest:
+    """Apply the options over the preset over the defaults, and validate the request.
+
+    Raises InvalidRequest for an unknown preset or contradictory options, and whatever reading the
+    data file raises.
+    """
+    preset, file = training.preset, data.data
+    if preset is not None and preset not in PRESETS:
+        raise InvalidRequest(
+            _("no preset {name}").format(name=repr(preset)),
+            hint=_("choose one of {names}").format(names=", ".join(PRESETS)),
+        )
+    if file is not None and (preset or data.kind or data.anomaly_percent is not None):
+        raise InvalidRequest(
+            _("--data brings its own samples"),
+            hint=_("leave out --preset, --kind and --anomaly-percent"),
+        )
+    usual = _PLAIN if preset is None else PRESETS[preset]
+    percent = usual.anomaly_percent if data.anomaly_percent is None else data.anomaly_percent
+    request = TrainRequest(
+        run=fresh_run_name() if training.run is None else checked_name(training.run),
+        samples=data.samples or (None if file is not None else usual.samples),
+        batch_size=training.batch_size or usual.batch_size,
+        epochs=training.epochs,
+        kind=data.kind or usual.kind,
+        anomaly_percent=percent,
+        seed=training.seed,
+        data=file,
+        validation=data.validation,
+        evaluate_every=evaluate_when(training.evaluate_every),
+        deterministic=not training.fast,
+        samples_type=data.samples_type,
+        budget=None if data.budget is None else size(data.budget, "--budget"),
+    )
+    request.config()
+    if file is None:
+        next_segment(request, (), file=None)
+    else:
+        open_data(file)
+    return request
