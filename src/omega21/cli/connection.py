@@ -1,7 +1,7 @@
 """The server of a command: one at an address, or one started here until the command ends."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -52,25 +52,25 @@ def run_to_show(client: Client, run: str | None) -> str:
     """
     if run is not None:
         return run
-    there = client.runs()
-    names = {found.id: found.run for found in there}
+    on_server = client.runs()
+    names = {found.id: found.run for found in on_server}
     for record in list_run_folders():
         if record.id in names:
             return names[record.id]
-    begun = [found for found in there if found.plan_steps or found.step]
-    return max(begun, key=lambda found: found.step).run if begun else DEFAULT_RUN
+    with_steps = [found for found in on_server if found.plan_steps or found.step]
+    return max(with_steps, key=lambda found: found.step).run if with_steps else DEFAULT_RUN
 
 
 @contextmanager
 def local_server(
-    run: str, *, workdir: Path | None, timeout: float, output: Output
+    folder: Path, *, timeout: float, output: Output, arguments: Sequence[str] = ()
 ) -> Iterator[Client]:
-    """Start a server on this machine for `run`, whose folder holds its data; stop it at the end.
+    """Start a server on this machine whose data is in `folder`; stop it at the end.
 
     Raises NotOnThisServer without the `server` extra, Unavailable when it does not start.
     """
     output.info(_("no address given: starting a server on this machine"))
-    with LocalServer(server_data_path(run, workdir)) as server:
+    with LocalServer(folder, arguments=arguments) as server:
         output.info(_("the server listens on {address}").format(address=server.address))
         with Client(server.address, timeout=timeout) as client:
             yield client
@@ -86,7 +86,8 @@ def server_of_run(
     first restores the run to its last step. Raises UnknownRun when no server is known.
     """
     checked_name(run)
-    is_here = server_data_path(run, workdir).is_dir()
+    data = server_data_path(run, workdir)
+    is_here = data.is_dir()
     if options.address is not None or (not is_here and remembered()):
         with connect(options, output) as client:
             yield client
@@ -98,7 +99,7 @@ def server_of_run(
             ),
             hint=_("give the address of the server that has it, with --url or COLAB_SERVER_URL"),
         )
-    with local_server(run, workdir=workdir, timeout=options.timeout, output=output) as client:
+    with local_server(data, timeout=options.timeout, output=output) as client:
         _wait_until_restored(client, run)
         yield client
 
@@ -120,12 +121,10 @@ def server_to_verify(
     on_cpu = environment is not None and environment.device == "cpu"
     arguments = ["--threads", str(environment.threads)] if environment and on_cpu else []
     folder = verify_folder(run_folder_path(run, workdir))
-    output.info(_("no address given: starting a server on this machine"))
     try:
-        with (
-            LocalServer(folder / "server", arguments=arguments) as server,
-            Client(server.address, timeout=options.timeout) as client,
-        ):
+        with local_server(
+            folder / "server", timeout=options.timeout, output=output, arguments=arguments
+        ) as client:
             yield client
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -47,8 +47,8 @@ def report(error: Exception) -> int:
         sys.stderr.write("\n")  # ends the line of the question
         _print_error(_("nothing was done"))
         return 1
-    if said := _machine_error(error):
-        _print_error(said)
+    if message := _machine_error(error):
+        _print_error(message)
         return 1
     return _internal_error(error)
 

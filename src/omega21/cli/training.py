@@ -18,6 +18,7 @@ from omega21.cli.ui.output import Output, key_values
 from omega21.cli.ui.result import show_outcome
 from omega21.client.events import Done, RunReady
 from omega21.client.loggers import LoggerChoice
+from omega21.client.store.run_folder import server_data_path
 from omega21.client.sync import Client
 from omega21.client.training.checkpoint_download import Pull
 from omega21.client.training.request import TrainRequest
@@ -163,9 +164,8 @@ def open_server(job: Job, output: Output) -> AbstractContextManager[Client]:
         server = find_server(job.server)
         assert server is not None
         return open_client(server)
-    return local_server(
-        job.request.run, workdir=job.workdir, timeout=job.server.timeout, output=output
-    )
+    data = server_data_path(job.request.run, job.workdir)
+    return local_server(data, timeout=job.server.timeout, output=output)
 
 
 def train_segment(client: Client, job: Job, output: Output) -> Done:

@@ -56,13 +56,13 @@ def feedback(
     out = output.open()
     with connect(server, out) as client:
         received = client.feedback(numbers, validated=validated, run=run)
-    figures = received.estadisticas
+    statistics = received.estadisticas
     rows = [
         (_("recorded"), _("validated") if received.validacion else _("rejected")),
         (
             _("feedback"),
             _("{received} received, {validated} validated").format(
-                received=count(figures.recibido), validated=count(figures.exitoso)
+                received=count(statistics.recibido), validated=count(statistics.exitoso)
             ),
         ),
     ]

@@ -56,13 +56,13 @@ def predict(
     with server_of_run(run, server, workdir=workdir, output=out) as client:
         found = client.predict(run, x)
     over = int((found.anomaly_prob > 0.5).sum())
-    note = ngettext(
+    text = ngettext(
         "{count} sample under the weights of step {step}; {over} over {threshold}",
         "{count} samples under the weights of step {step}; {over} over {threshold}",
         len(x),
     )
-    figures = {"count": count(len(x)), "step": count(found.step), "over": count(over)}
-    out.info(note.format(**figures, threshold=decimal(0.5, 1)))
+    counts = {"count": count(len(x)), "step": count(found.step), "over": count(over)}
+    out.info(text.format(**counts, threshold=decimal(0.5, 1)))
     if outputs_file is not None:
         _write(outputs_file, found)
         out.info(_("all outputs are in {file}").format(file=outputs_file))

@@ -64,10 +64,10 @@ def list_runs(
     out = output.open()
     if server.address is not None:
         with connect(server, out) as client:
-            there = client.runs()
+            found = client.runs()
         titles = (_("run"), _("state"), _("step"), _("target"), _("durable"))
-        document = {"runs": [run.model_dump(mode="json") for run in there]}
-        out.result(document, table(titles, map(_server_row, there)))
+        document = {"runs": [run.model_dump(mode="json") for run in found]}
+        out.result(document, table(titles, map(_server_row, found)))
         return
     here, damaged = look_at_run_folders(workdir)
     columns = (_("run"), _("made"), _("segments trained"), _("server"))

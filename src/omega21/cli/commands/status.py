@@ -32,19 +32,20 @@ def status(
 
 def status_rows(status: "Status") -> list[tuple[str, str]]:
     """Return names and values of a run's status."""
-    figures = status.estadisticas
-    feedback = figures.feedback
+    statistics = status.estadisticas
+    feedback = statistics.feedback
     loss = _("{mean} on average, {recent} over the last 100 steps").format(
-        mean=number(figures.loss_promedio_global), recent=number(figures.loss_promedio_ultimos_100)
+        mean=number(statistics.loss_promedio_global),
+        recent=number(statistics.loss_promedio_ultimos_100),
     )
     trained = _("{samples} samples in {batches} batches").format(
-        samples=count(figures.total_muestras), batches=count(figures.total_batches)
+        samples=count(statistics.total_muestras), batches=count(statistics.total_batches)
     )
     counted = _("{received} received, {validated} validated").format(
         received=count(feedback.recibido), validated=count(feedback.exitoso)
     )
     device = _("{device}, {memory} in use").format(
-        device=figures.dispositivo, memory=size(figures.gpu_memoria_mb * 1e6)
+        device=statistics.dispositivo, memory=size(statistics.gpu_memoria_mb * 1e6)
     )
     cuda = _("CUDA yes") if status.cuda_available else _("CUDA no")
     return [
@@ -54,13 +55,13 @@ def status_rows(status: "Status") -> list[tuple[str, str]]:
         (_("loss"), loss),
         (
             _("anomaly probability"),
-            _("{mean} on average").format(mean=number(figures.anomalia_media, 3)),
+            _("{mean} on average").format(mean=number(statistics.anomalia_media, 3)),
         ),
         (_("feedback"), counted),
         (_("model"), status.modelo),
         (_("device"), device),
         ("torch", f"{status.torch_version}, {cuda}"),
-        (_("up for"), duration(figures.tiempo_transcurrido_seg)),
+        (_("up for"), duration(statistics.tiempo_transcurrido_seg)),
         (_("restarts"), _restarts(status)),
         *([(_("traffic"), traffic_line(status.traffic))] if status.traffic else []),
     ]

@@ -118,10 +118,10 @@ class PlainView:
 
     def _step_text(self) -> str:
         progress = self._progress
-        way = _("step {done} of {whole}").format(
+        position = _("step {done} of {whole}").format(
             done=count(progress.steps_done), whole=count(progress.steps)
         )
-        texts = (way, progress.metrics_text(), progress.time_left_text())
+        texts = (position, progress.metrics_text(), progress.time_left_text())
         return "  ".join(text for text in texts if text)
 
     def _is_next_tenth(self, what: str, done: int, whole: int) -> bool:

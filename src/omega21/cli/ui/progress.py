@@ -153,14 +153,14 @@ class TrainingProgress:
         """Return the device, its memory and the durable step, where they are known."""
         texts = []
         if self._status is not None:
-            figures = self._status.estadisticas
+            statistics = self._status.estadisticas
             memory = _memory(self._status)
             texts.append(
                 _("device {device}, {memory} in use").format(
-                    device=figures.dispositivo, memory=size(memory)
+                    device=statistics.dispositivo, memory=size(memory)
                 )
                 if memory
-                else _("device {device}").format(device=figures.dispositivo)
+                else _("device {device}").format(device=statistics.dispositivo)
             )
             if self._status.restarts:
                 texts.append(_("restarts {count}").format(count=count(self._status.restarts)))
