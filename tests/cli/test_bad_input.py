@@ -103,7 +103,7 @@ def _spoil(path: Path, what: str) -> None:
         ("empty", 10, "no samples"),
         ("missing", 12, "no file"),
         ("text", 12, "not a .npz file"),
-        ("ending", 12, "unknown ending"),
+        ("ending", 12, "unknown extension"),
     ],
 )
 def test_a_data_file_that_is_none_is_named(
@@ -172,7 +172,7 @@ def website() -> Iterator[str]:
         (["--evaluate-every", "sometimes"], "--evaluate-every takes epoch, never or a number"),
         (["--evaluate-every", "0"], "--evaluate-every takes epoch, never or a number"),
         (["--logger", "comet"], "there is no logger 'comet'; choose one of tensorboard, mlflow"),
-        (["--logger", "nowhere:Mine"], "'nowhere:Mine' is no logger: No module named 'nowhere'"),
+        (["--logger", "nowhere:Mine"], "'nowhere:Mine' is not a logger: No module named 'nowhere'"),
     ],
 )
 def test_what_is_to_be_shown_is_checked_before_anything_is_made(
@@ -279,7 +279,7 @@ def test_a_fault_is_one_line_that_says_where_its_trace_is(
 ) -> None:
     assert report(ZeroDivisionError("of no use")) == 55
     line = error_line(capsys)
-    trace = Path(line.partition("the trace is in ")[2].partition(", and -v")[0])
+    trace = Path(line.partition("the traceback is in ")[2].partition("; -v")[0])
     try:
         assert "ZeroDivisionError" in trace.read_text()
     finally:

@@ -18,7 +18,7 @@ def test_a_budget_is_told_chosen_for_and_kept(on_server: Omega21, tmp_path: Path
     assert done.status == 0, done.stderr
     (told,) = re.findall(r"this training needs about ([\d.]+) MB", done.stderr)
     assert float(told) <= 1
-    assert "to fit the budget of 1.0 MB: samples go as float16" in done.stderr
+    assert "to fit the budget of 1.0 MB: samples are sent as float16" in done.stderr
     plan = (tmp_path / "data" / "omega21" / "runs" / "within" / "plan.json").read_text()
     assert '"samples_type": "float16"' in plan
 
@@ -29,7 +29,7 @@ def test_a_budget_that_cannot_be_kept_is_one_line_and_leaves_nothing(
     done = on_server("train", "--run", "beyond", *SMALL, "--budget", "300KB")
     assert done.status == 84
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error")]
-    assert re.search(r"needs about [\d.]+ MB at the least, the budget is 0\.3 MB; raise", line)
+    assert re.search(r"needs at least about [\d.]+ MB, the budget is 0\.3 MB; raise", line)
     assert not (tmp_path / "data" / "omega21" / "runs" / "beyond").exists()
     assert on_server("status", "--run", "beyond").status != 0
 
@@ -61,8 +61,8 @@ def test_status_shows_the_month(on_server: Omega21) -> None:
         ("ngrok", "; ngrok's free plan leaves 958 MB and 19,682 requests"),
         (
             "cloudflared",
-            "; cloudflared carries 200 requests at a time, of 100 s at most, and has no limit a "
-            "month",
+            "; cloudflared allows 200 requests at a time, of 100 s at most, and has no monthly "
+            "limit",
         ),
     ],
 )

@@ -43,7 +43,7 @@ def test_a_full_disk_is_named_and_what_was_there_stays(
 
     assert done.returncode == DiskFull.exit_code, done.stderr
     assert f"error: {left}: " in done.stderr
-    assert "make room" in done.stderr
+    assert "free space" in done.stderr
     assert [path.name for path in place.iterdir()] == ["runs"]
 
 

@@ -37,7 +37,7 @@ def test_steps_that_trained_nothing_are_counted_and_their_rows_named(
     assert 1 <= summary["non_finite_steps"] <= len(bad)
     notices = [event["text"] for event in events if event["event"] == "notice"]
     assert any("rows 7, 20, 33 of units.npz, with values up to" in text for text in notices)
-    assert "steps of run units trained nothing" in done.stderr
+    assert "steps of run units changed nothing" in done.stderr
 
 
 def test_a_run_that_diverges_names_rows_of_the_file_as_it_is(

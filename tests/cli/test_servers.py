@@ -159,7 +159,7 @@ def test_a_file_holds_the_token(
     for text in ("", "two words"):
         path.write_text(text)
         assert run(["status", server.address, "--token-file", str(path)]) == 2
-        assert "does not hold a token" in capsys.readouterr().err
+        assert "is not a token" in capsys.readouterr().err
     assert run(["status", server.address, "--token-file", "nowhere"]) == 2
     assert "No such file" in capsys.readouterr().err
 
@@ -270,7 +270,7 @@ def test_a_run_goes_on_at_the_new_address_of_its_server(
         url = ["--url", other.address, "--token", "new"]
         assert run(["resume", "moved", *url, "--workdir", "w"]) == 0
         told = " ".join(capsys.readouterr().err.split())
-        assert "this is another server than the one that the run was on last" in told
+        assert "this is not the server that the run was on last" in told
 
 
 def _begin_another_segment(folder: Path) -> None:

@@ -26,7 +26,7 @@ def test_what_is_no_token_is_refused_and_not_shown(
     words = [server.address if word == "URL" else word for word in command]
     done = omega21(*words, "--token", text)
     assert done.status == 2
-    assert "--token (OMEGA21_TOKEN) does not hold a token" in " ".join(done.stderr.split())
+    assert "--token (OMEGA21_TOKEN) is not a token" in " ".join(done.stderr.split())
     logged = "".join(path.read_text() for path in tmp_path.rglob("*.jsonl"))
     assert SECRET not in done.stdout + done.stderr + logged
 

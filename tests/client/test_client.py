@@ -76,7 +76,7 @@ async def test_a_reply_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -
         ("127.0.0.1:8000", "does not begin with"),
         ("ftp://there", "does not begin with"),
         ("https://", "names no host"),
-        ("https://user:hunter2@there", "holds a user name"),
+        ("https://user:hunter2@there", "contains a user name"),
         ("https://there?token=1", "query"),
         ("http://there:99999", "port"),
         ("", "does not begin with"),

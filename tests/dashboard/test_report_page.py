@@ -17,7 +17,7 @@ REPORT = Report(
     [("muestras por segundo", "185"), ("tiempo de cálculo", "11 s")],
     [
         Section(
-            "Reinicios superados",
+            "Reinicios",
             [
                 KeyValues([("veces que una orden ha trabajado en ella", "1"), ("plan", DIGEST)]),
                 Table([f"columna {n}" for n in range(9)], [["semilla 42, desde la 0"] * 9]),

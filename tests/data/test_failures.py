@@ -50,7 +50,7 @@ def test_of_the_system(number: int, kind: type[StorageFailure] | None) -> None:
     told = storage_failure(error)
     assert told.message == f"a/b: {os.strerror(number)}"
     assert told.hint
-    assert ("make room" in told.hint) is (kind is DiskFull)
+    assert ("free space" in told.hint) is (kind is DiskFull)
 
 
 @pytest.mark.parametrize(("number", "kind"), SQLITE.items())

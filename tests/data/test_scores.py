@@ -70,7 +70,7 @@ def test_known_values() -> None:
         ([], [], "both normal samples and anomalies"),
         ([0.1, float("nan")], [0, 1], "NaN"),
         ([0.1, 0.2], [0, 2], "neither 0 nor 1"),
-        ([0.1], [0, 1], "do not fit"),
+        ([0.1], [0, 1], "scores and"),
     ],
 )
 def test_what_cannot_be_ranked_is_named(

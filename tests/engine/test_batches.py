@@ -51,7 +51,7 @@ def test_a_shard_that_is_cut_short_on_disk_is_unknown(tmp_path: Path) -> None:
     path = next(tmp_path.glob("??/*"))
     with path.open("r+b") as file:
         file.truncate(5000)
-    with pytest.raises(UnknownShard, match="cut short"):
+    with pytest.raises(UnknownShard, match="truncated"):
         reader.read(reader.segment.steps - 1)
 
 

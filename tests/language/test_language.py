@@ -181,14 +181,14 @@ def test_a_library_s_sentence_is_known_by_its_shape() -> None:
 
 def test_what_was_said_can_be_said_again_in_another_language() -> None:
     inner = _("the batch is empty")
-    message = _("{path} is no checkpoint: {why}").format(path="a", why=inner)
+    message = _("{path} cannot be read: {reason}").format(path="a", reason=inner)
     counted = ngettext("{count} shard", "{count} shards", 2).format(count=2)
     copied = pickle.loads(pickle.dumps(message))
-    assert (message, counted) == ("a is no checkpoint: the batch is empty", "2 shards")
+    assert (message, counted) == ("a cannot be read: the batch is empty", "2 shards")
     with speaking("es"):
-        assert str(message) == str(copied) == "a no es un punto de control: el lote está vacío"
+        assert str(message) == str(copied) == "no se puede leer a: el lote está vacío"
         assert str(counted) == "2 bloques"
-        assert message == "a is no checkpoint: the batch is empty"  # as it was made
+        assert message == "a cannot be read: the batch is empty"  # as it was made
 
 
 def test_an_error_speaks_the_language_of_whoever_reads_it() -> None:

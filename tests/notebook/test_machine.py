@@ -147,7 +147,7 @@ def run(name: str, state: str, step: int, steps: int) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("runs", "line"),
     [
-        (None, "the server starts again"),
+        (None, "the server is restarting"),
         ([run("default", "idle", 0, 0)], "waiting for a run"),
         ([run("a", "training", 3, 10)], "a: training, step 3 of 10"),
         (

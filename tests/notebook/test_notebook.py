@@ -153,10 +153,10 @@ async def test_the_notebook_does_the_same_in_steps(
         assert trained.returncode == 0, trained.stderr
         await live.picture()
         await live.interrupt()
-        assert "no longer watching; the server goes on" in live.text
-        assert "the server runs already" in await live.run(start)
+        assert "no longer watching; the server keeps running" in live.text
+        assert "the server is already running" in await live.run(start)
         assert "stopped" in await live.run(stop)
-        assert "the server does not run" in await live.run(watch)
+        assert "the server is not running" in await live.run(watch)
     copies = [path.read_text() for path in (tmp_path / "drive" / "manifests").iterdir()]
     assert any("000000000002.safetensors" in copy for copy in copies)
 

@@ -94,7 +94,7 @@ class TestExtension:
 
     def test_a_list_holds_no_more_than_the_segment(self) -> None:
         Segment(samples=8, batch_size=4, source=SOURCE, shards=(ref(1, 4), ref(2, 4)))
-        with pytest.raises(ValidationError, match="hold 8 samples, the segment has 7"):
+        with pytest.raises(ValidationError, match="have 8 samples, the segment has 7"):
             Segment(samples=7, batch_size=4, source=SOURCE, shards=(ref(1, 4), ref(2, 4)))
 
     @given(segments())

@@ -57,7 +57,7 @@ def test_a_length_that_nobody_announced_is_counted(
     ("method", "path", "headers", "said"),
     [
         ("POST", "/train_layer2", {"Content-Type": "text/plain"}, "text/plain"),
-        ("POST", "/train_layer2", {}, "of no stated type"),
+        ("POST", "/train_layer2", {}, "no content type"),
         ("POST", "/train_layer2", {"Content-Type": JSON, "Content-Encoding": "gzip"}, "gzip"),
         ("POST", "/feedback_dendritas", {"Content-Type": "text/html"}, "text/html"),
         ("POST", "/feedback_dendritas", {"Content-Type": JSON, "Content-Encoding": "br"}, "br"),

@@ -98,7 +98,7 @@ def test_a_port_in_use_is_named() -> None:
     ("host", "port"), [("no such host", 0), ("127.0.0.1", 99_999), ("127.0.0.1", -1)]
 )
 def test_an_impossible_address_is_named(host: str, port: int) -> None:
-    with pytest.raises(InvalidRequest, match=f"{port} is no port|is no address"):
+    with pytest.raises(InvalidRequest, match=f"{port} is not a port|is not an address"):
         bind(host, port)
 
 

@@ -90,7 +90,7 @@ def test_no_room(tmp_path: Path) -> None:
     def no_byte_more() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
-    check_one_line(start(tmp_path / "data", before=no_byte_more), StorageFull, "has no room")
+    check_one_line(start(tmp_path / "data", before=no_byte_more), StorageFull, "has no free space")
 
 
 @pytest.mark.parametrize("error", ["ImportError", "OSError", "RuntimeError"])
@@ -109,7 +109,7 @@ def test_a_torch_that_cannot_be_loaded(tmp_path: Path, error: str) -> None:
 
 @pytest.mark.parametrize("token", [" ", "\t", "abc ", " abc", "a\rb", "a\nb", "\x7f", "\u2028"])
 def test_a_token_that_nobody_can_send(tmp_path: Path, token: str) -> None:
-    with pytest.raises(InvalidRequest, match="does not hold a token"):
+    with pytest.raises(InvalidRequest, match="is not a token"):
         ServeOptions(data_dir=tmp_path / "data", host="0.0.0.0", port=0, token=token)
     assert not (tmp_path / "data").exists()
 
@@ -208,7 +208,7 @@ def test_a_damaged_data_folder(tmp_path: Path, whole: Path, harm: Callable[[Path
 @pytest.mark.parametrize("kept", [b"", b" \n", b"\xff\xfe\x00", "señal\n".encode()])
 def test_a_token_file_that_holds_none(tmp_path: Path, kept: bytes) -> None:
     (tmp_path / TOKEN_FILE).write_bytes(kept)
-    with pytest.raises(ValueError, match="does not hold a token"):
+    with pytest.raises(ValueError, match="is not a token"):
         server_token(tmp_path)
 
 

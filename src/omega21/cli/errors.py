@@ -56,13 +56,13 @@ def report(error: Exception) -> int:
 def _machine_error(error: Exception) -> str | None:
     """Describe an error of this machine: out of memory, or a file; None for any other."""
     if isinstance(error, MemoryError):
-        return _("this machine's memory is too small for this: {error}").format(error=error)
+        return _("this machine has too little memory for this: {error}").format(error=error)
     if not isinstance(error, OSError):
         return None
     if error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     if error.errno in _NO_ROOM:
-        return _("what was to be written could not be: {error}").format(error=error.strerror)
+        return _("the output could not be written: {error}").format(error=error.strerror)
     return None
 
 
@@ -87,12 +87,12 @@ def _internal_error(error: Exception) -> int:
 
     if is_verbose():
         sys.stderr.write(printable_lines(trace))
-        where = _("the trace is above")
+        where = _("the traceback is above")
     else:
         handle, path = tempfile.mkstemp(prefix="omega21-", suffix=".log")
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(trace)
-        where = _("the trace is in {path}, and -v shows it").format(path=path)
+        where = _("the traceback is in {path}; -v shows it").format(path=path)
     _log.error("a fault", exc_info=error)
     fault = _("internal error, {kind}: {error}; {where}")
     _print_error(fault.format(kind=type(error).__name__, error=error, where=where))

@@ -160,7 +160,7 @@ def _ask_for_token(server: Server) -> Server:
         typed = getpass.getpass(asked, stream=sys.stderr).strip()
     except EOFError:
         return server
-    return replace(server, token=optional_token(typed, source=_("what was typed")))
+    return replace(server, token=optional_token(typed, source=_("the input")))
 
 
 def _remember(server: Server, client: Client, server_id: str | None) -> None:

@@ -36,7 +36,7 @@ def make_request(data: DataOptions, training: TrainingOptions) -> TrainRequest:
         )
     if file is not None and (preset or data.kind or data.anomaly_percent is not None):
         raise InvalidRequest(
-            _("--data brings its own samples"),
+            _("--data has its own samples"),
             hint=_("leave out --preset, --kind and --anomaly-percent"),
         )
     usual = _PLAIN if preset is None else PRESETS[preset]

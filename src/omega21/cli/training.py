@@ -106,7 +106,7 @@ def train_job(job: Job, output: Output) -> None:
                     output.details(key_values(metrics_rows(client.metrics(job.request.run))))
                 if non_finite := done.summary.non_finite_steps:
                     raise NonFiniteSteps(
-                        _("{count} of {steps} steps of run {run} trained nothing").format(
+                        _("{count} of {steps} steps of run {run} changed nothing").format(
                             count=non_finite, steps=done.summary.steps, run=job.request.run
                         )
                     )
@@ -120,8 +120,8 @@ def train_job(job: Job, output: Output) -> None:
             folder = ["--workdir", str(job.workdir)] if job.workdir is not None else []
             output.info(finished.format(run=job.request.run, command=shlex.join(again + folder)))
             raise
-        goes_on = _("run {run} keeps training in the background; to come back to it: {command}")
-        stopped = _("run {run} is stopped; to come back to it: {command}")
+        goes_on = _("run {run} keeps training in the background; to return to it: {command}")
+        stopped = _("run {run} is stopped; to continue it: {command}")
         text = goes_on if job.address else stopped
         output.info(text.format(run=job.request.run, command=job.resume_command()))
         raise

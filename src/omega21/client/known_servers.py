@@ -135,9 +135,9 @@ def _read(path: Path) -> RememberedServer | None:
     except (OSError, ValueError, TypeError, KeyError, ValidationError) as error:
         raise InvalidRequest(
             _("{path} cannot be read: {error}").format(path=path, error=type(error).__name__),
-            hint=_("`omega21 forget` removes what is remembered"),
+            hint=_("`omega21 forget` removes what is stored"),
         ) from error
     raise InvalidRequest(
         _("{path} was written by a newer omega21").format(path=path),
-        hint=_("`omega21 forget` removes what is remembered"),
+        hint=_("`omega21 forget` removes what is stored"),
     )

@@ -46,7 +46,7 @@ class LocalServer:
     def address(self) -> str:
         """Where it listens, once started."""
         if self._address is None:
-            raise Unavailable(_("the embedded server has not been started"))
+            raise Unavailable(_("the local server has not been started"))
         return self._address
 
     def start(self) -> str:
@@ -83,7 +83,7 @@ class LocalServer:
         if not line.startswith(_LISTENING):
             self.stop()
             raise Unavailable(
-                _("the embedded server did not start: {why}").format(why=self._last_words()),
+                _("the local server did not start: {why}").format(why=self._last_words()),
                 hint=_("its log is {path}").format(path=self.log_path),
             )
         self._address = line.removeprefix(_LISTENING).strip()
@@ -125,7 +125,7 @@ class LocalServer:
 
     def _last_words(self) -> str:
         text = self.log_path.read_text(encoding="utf-8", errors="replace").strip()
-        return text.splitlines()[-1][:300] if text else _("it said nothing")
+        return text.splitlines()[-1][:300] if text else _("it printed nothing")
 
 
 def _read(stdout: IO[str], lines: list[str]) -> None:

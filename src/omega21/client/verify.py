@@ -151,13 +151,13 @@ class Verification:
     def _tell_tenth(self, step: int, last: int) -> None:
         if 10 * step // last > self._tenths:
             self._tenths = 10 * step // last
-            self._tell(_("the same up to step {step} of {last}").format(step=step, last=last))
+            self._tell(_("equal up to step {step} of {last}").format(step=step, last=last))
 
     async def _compare(self, original: RunFolder, rows: tuple[StepRecord, ...]) -> None:
         for row in rows:
             if original.results.digest(row.step) != row.digest:
                 there = original.results.row(row.step)
-                losses = _("loss {then} then, {now} now").format(
+                losses = _("loss {then} before, {now} now").format(
                     then=there.loss if there else None, now=row.loss
                 )
                 raise NotReproduced(
@@ -170,16 +170,16 @@ class Verification:
     async def _explain(self, original: RunFolder, *, step: int) -> str:
         """Say what the conditions of a step have to do with its bits."""
         if not original.record.config.deterministic:
-            return _("the run gave up equal bits for speed (--fast)")
+            return _("the run allowed nondeterministic kernels (--fast)")
         before = in_force(original.results.environments(), step)
         now = (await self._api.runs.state(self._copy_name)).environments
         here = in_force(now, step)
         if before is None or here is None:
-            return _("the conditions that the run was computed under are not known")
+            return _("the environment of the run's steps is not known")
         what = differences(before, here)
         if not what:
-            return _("under the same conditions")
-        return _("computed under other conditions: {what}").format(what=what)
+            return _("in the same environment")
+        return _("computed in another environment: {what}").format(what=what)
 
     async def _conclude(
         self, original: RunFolder, state: RunState, steps: tuple[int, int]

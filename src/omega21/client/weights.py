@@ -97,7 +97,7 @@ def tensors_sha256_of(path: Path) -> str:
     except InvalidShard as error:
         raise InvalidCheckpoint(
             _("the weights cannot be read: {why}").format(why=printable(error.message)),
-            hint=_("nothing was kept of them; look at the server and what is in between"),
+            hint=_("they were discarded; check the server and any proxy in between"),
         ) from error
     return tensors_sha256(
         {

@@ -37,4 +37,4 @@ def hold_lock(path: Path) -> "filelock.BaseFileLock | None":
 
 
 def _no_locks(path: Path) -> LocksUnsupported:
-    return LocksUnsupported(_("{path}: the file system has no locks").format(path=path))
+    return LocksUnsupported(_("{path}: the file system does not support locks").format(path=path))

@@ -72,7 +72,7 @@ def _numbers(name: str, given: Any) -> NDArray[Any]:
         return np.asarray(given)
     except (TypeError, ValueError) as error:  # rows of different lengths
         raise InvalidSamples(
-            _("{name} is no array of numbers: {reason}").format(name=name, reason=error),
+            _("{name} is not an array of numbers: {reason}").format(name=name, reason=error),
             hint=_("give every sample {features} numbers").format(features=FEATURES),
         ) from error
 
@@ -85,7 +85,9 @@ def check_form(x: Shaped, y: Shaped, *, error: type[OmegaError] = InvalidSamples
     for name, tensor in (("x", x), ("y", y)):
         if tensor.dtype.kind not in "fiub":
             raise error(
-                _("tensor {name} holds {dtype}, not numbers").format(name=name, dtype=tensor.dtype)
+                _("tensor {name} has type {dtype}, not a numeric one").format(
+                    name=name, dtype=tensor.dtype
+                )
             )
     if len(x.shape) != 2 or len(y.shape) != 1:
         raise error(
@@ -105,7 +107,7 @@ def check_form(x: Shaped, y: Shaped, *, error: type[OmegaError] = InvalidSamples
             )
         )
     if x.shape[0] == 0:
-        raise InvalidSamples(_("the data set holds no samples"))
+        raise InvalidSamples(_("the data set has no samples"))
 
 
 def as_type(samples: Samples, samples_type: SamplesType) -> dict[str, NDArray[np.generic]]:
@@ -118,7 +120,7 @@ def as_type(samples: Samples, samples_type: SamplesType) -> dict[str, NDArray[np
         return {"x": samples.x, "y": samples.y}
     if (np.abs(samples.x) > _LARGEST_FLOAT16).any():
         raise InvalidSamples(
-            _("a feature is beyond {most}, the largest that float16 holds").format(
+            _("a feature is beyond {most}, the maximum of float16").format(
                 most=decimal(_LARGEST_FLOAT16, 0)
             ),
             hint=_("send these samples as float32"),

@@ -93,7 +93,7 @@ def _counts_by_score(
     is_anomaly = np.asarray(labels)
     if values.ndim != 1 or values.shape != is_anomaly.shape:
         raise InvalidSamples(
-            _("{scores} scores do not fit {labels} labels").format(
+            _("there are {scores} scores and {labels} labels").format(
                 scores=values.shape, labels=is_anomaly.shape
             )
         )

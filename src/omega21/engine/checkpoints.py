@@ -103,7 +103,7 @@ class Checkpoints:
             self._executor_cache.executor_of(run)
             if run.step < record.step:
                 raise InvalidCheckpoint(
-                    _("the checkpoint of step {step} was not taken").format(step=checkpoint.step)
+                    _("the checkpoint of step {step} was not restored").format(step=checkpoint.step)
                 )
 
         try:
@@ -128,7 +128,7 @@ class Checkpoints:
             )
         if record.step <= run.step:
             raise Conflict(
-                _("run {name!r} is at step {step}, past {other} already").format(
+                _("run {name!r} is already at step {step}, beyond {other}").format(
                     name=run.name, step=run.step, other=record.step
                 )
             )

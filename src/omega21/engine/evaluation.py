@@ -58,7 +58,7 @@ def diagnose(config: RunConfig, device: Device) -> Diagnosis:
         executor.step(Batch(x, np.array([0, 1], np.float32)), 1, micro_batch_size=1)
         outputs = executor.predict(x, micro_batch_size=1)
     except DeviceMemoryExhausted as error:
-        raise OutOfDeviceMemory(_("the model does not fit beside what the device holds")) from error
+        raise OutOfDeviceMemory(_("the model does not fit in the device's free memory")) from error
     return Diagnosis(
         test_input_shape=list(x.shape),
         outputs_shapes=OutputShapes(

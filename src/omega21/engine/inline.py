@@ -101,7 +101,7 @@ class InlineBatches:
 
     def _repeat(self, run: Run, known: InlineBatch, body: str) -> Trained:
         if known.body != body:
-            raise KeyReused(_("this Idempotency-Key came with another batch before"))
+            raise KeyReused(_("this Idempotency-Key was used with another batch"))
         if known.status == "refused":
             assert known.problem is not None
             raise from_problem(Problem.model_validate_json(known.problem))

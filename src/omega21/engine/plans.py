@@ -44,7 +44,7 @@ class Plans:
             if known is None or not known.is_extension_of(segment):
                 if known is not None and not segment.is_extension_of(known):
                     raise PlanConflict(
-                        _("segment {number} of run {name!r} is another one here").format(
+                        _("segment {number} of run {name!r} differs from the stored one").format(
                             number=number, name=name
                         )
                     )

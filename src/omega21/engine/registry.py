@@ -65,7 +65,7 @@ class Registry:
             if run is None:
                 raise UnknownRun(_("no run {name!r} on this server").format(name=name))
             raise OtherRun(
-                _("run {name!r} has id {id} here, not {run_id}").format(
+                _("run {name!r} has id {id} on this server, not {run_id}").format(
                     name=name, id=run.id, run_id=run_id
                 )
             )

@@ -70,10 +70,12 @@ class Runs:
                 return False
             runs = self._registry.all()
             if any(run.id == run_id for run in runs):
-                raise OtherRun(_("id {run_id} belongs to another run here").format(run_id=run_id))
+                raise OtherRun(
+                    _("id {run_id} belongs to another run on this server").format(run_id=run_id)
+                )
             if len(runs) >= self._most:
                 raise TooManyRuns(
-                    _("this server holds {count} runs, as many as it may").format(count=len(runs))
+                    _("this server has {count} runs, its maximum").format(count=len(runs))
                 )
             self._add(name, run_id, config)
             return True
@@ -157,7 +159,7 @@ def _check_same(run: Run, config: RunConfig) -> None:
     ]
     if differing:
         raise OtherConfig(
-            _("run {name!r} was made with another {fields}").format(
+            _("run {name!r} was created with another {fields}").format(
                 name=run.name, fields=", ".join(differing)
             )
         )

@@ -42,8 +42,7 @@ def check_listed(tensors: Tensors, ref: ShardRef, *, run: str, width: int) -> No
     if len(tensors["x"]) != ref.samples:
         raise PlanConflict(
             _(
-                "shard {sha256} holds {held} samples; the plan of run {name!r} lists it with "
-                "{listed}"
+                "shard {sha256} has {held} samples; the plan of run {name!r} lists it with {listed}"
             ).format(sha256=ref.sha256[:12], held=len(tensors["x"]), name=run, listed=ref.samples)
         )
     check_shape(tensors["x"], width=width)

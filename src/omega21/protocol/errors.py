@@ -298,7 +298,7 @@ class UnknownCheckpoint(NotFound):
 
     code = "unknown_checkpoint"
     exit_code = 27
-    default_hint = N_("one is written some seconds after a run has come to rest")
+    default_hint = N_("one is written some seconds after a run has become idle")
 
 
 class MethodNotAllowed(RequestRefused):
@@ -341,7 +341,7 @@ class OtherConfig(Conflict):
     code = "other_config"
     exit_code = 32
     default_hint = N_(
-        "model, optimizer, precision and seed are fixed when a run is made; use a new one"
+        "model, optimizer, precision and seed are fixed when a run is created; use a new run"
     )
 
 
@@ -383,7 +383,7 @@ class RunPaused(Conflict):
 
     code = "run_paused"
     exit_code = 37
-    default_hint = N_("let it go on with: omega21 runs unpause RUN")
+    default_hint = N_("continue it with: omega21 runs unpause RUN")
 
 
 class Diverged(Conflict):
@@ -507,7 +507,7 @@ class StorageFailure(OmegaError):
     code = "storage_failure"
     http_status = 500
     exit_code = 90
-    default_hint = N_("check that the folder is there and that its disk works")
+    default_hint = N_("check that the folder exists and that its disk works")
 
 
 class DiskFull(StorageFailure):
@@ -516,7 +516,7 @@ class DiskFull(StorageFailure):
     code = "disk_full"
     http_status = 507
     exit_code = 91
-    default_hint = N_("make room on that disk, or choose a folder on another one")
+    default_hint = N_("free space on that disk, or choose a folder on another one")
 
 
 class FileLocked(StorageFailure):
@@ -533,7 +533,7 @@ class PermissionDenied(StorageFailure):
 
     code = "permission_denied"
     exit_code = 93
-    default_hint = N_("look at who owns it (`ls -l`), or choose a folder of your own")
+    default_hint = N_("check its owner (`ls -l`), or choose a folder of your own")
 
 
 class ReadOnlyStorage(StorageFailure):
@@ -574,8 +574,8 @@ class TunnelOffline(Unreachable):
     code = "tunnel_offline"
     exit_code = 67
     default_hint = N_(
-        "start the server and its tunnel again; if it prints another address, go on there with "
-        "`omega21 resume --url URL`"
+        "start the server and its tunnel again; if it prints another address, continue there "
+        "with `omega21 resume --url URL`"
     )
 
 
@@ -584,7 +584,7 @@ class OutOfPatience(Unreachable):
 
     code = "out_of_patience"
     exit_code = 76
-    default_hint = N_("nothing is lost; go on with `omega21 resume`")
+    default_hint = N_("nothing is lost; continue with `omega21 resume`")
 
 
 class TunnelLimit(LinkFailure):
@@ -593,8 +593,8 @@ class TunnelLimit(LinkFailure):
     code = "tunnel_limit"
     exit_code = 68
     default_hint = N_(
-        "nothing is lost: wait for the next month, or reach the server without this tunnel "
-        "(`ssh -L`, a proxy of your own), then go on with `omega21 resume --url URL`"
+        "nothing is lost: wait for the next month, or reach the server without this tunnel (`ssh "
+        "-L`, your own proxy), then continue with `omega21 resume --url URL`"
     )
 
 

@@ -67,7 +67,7 @@ class Segment(Document):
         listed = self.listed_samples
         if listed > self.samples:
             raise ValueError(
-                _("the shards hold {listed} samples, the segment has {samples}").format(
+                _("the shards have {listed} samples, the segment has {samples}").format(
                     listed=listed, samples=self.samples
                 )
             )

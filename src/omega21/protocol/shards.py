@@ -133,7 +133,7 @@ def read_header(
         raise InvalidShard(_("the shard's metadata is not a map of texts"))
     if not 0 < len(header) <= max_tensors:
         raise InvalidShard(
-            _("a shard holds 1 to {most} tensors, this one {count}").format(
+            _("a shard has 1 to {most} tensors, this one {count}").format(
                 most=max_tensors, count=len(header)
             )
         )
@@ -244,21 +244,21 @@ def decompress(body: bytes, *, max_bytes: int) -> bytes:
         raise InvalidShard(_("the body is not a zstd frame")) from error
     if size < 0:
         raise InvalidShard(
-            _("the zstd frame does not say how large its content is"),
-            hint=_("compress it in one piece, with the content size in the header"),
+            _("the zstd frame does not state its content size"),
+            hint=_("compress it as one frame, with the content size in the header"),
         )
     if size > max_bytes:
         raise BodyTooLarge(
-            _("the body decompresses to {size} bytes, at most {most} are taken").format(
+            _("the body decompresses to {size} bytes, the limit is {most}").format(
                 size=size, most=max_bytes
             ),
-            hint=_("send smaller pieces"),
+            hint=_("send smaller bodies"),
         )
     try:
         return zstandard.ZstdDecompressor().decompress(body, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise InvalidShard(
-            _("the zstd frame is damaged, cut short, or has bytes after it")
+            _("the zstd frame is damaged, truncated, or has bytes after it")
         ) from error
 
 
@@ -269,9 +269,7 @@ def decode_shard(
     room = max_bytes + MAX_SHARD_HEADER
     if len(body) > room:
         raise BodyTooLarge(
-            _("the shard has {size} bytes, at most {most} are taken").format(
-                size=len(body), most=room
-            )
+            _("the shard has {size} bytes, the limit is {most}").format(size=len(body), most=room)
         )
     data = decompress(body, max_bytes=room) if compressed else body
     tensors, metadata = unpack(data)

@@ -171,7 +171,7 @@ def _kept_token(data_dir: Path) -> str:
         return server_token(data_dir)
     except ValueError as error:
         raise RunFolderConflict(
-            str(error), hint=_("remove it, and another one is made at the next start")
+            str(error), hint=_("remove it; the next start creates another one")
         ) from error
 
 
@@ -329,7 +329,7 @@ def bind(host: str, port: int) -> socket.socket:
     """Make a listening socket. Raises InvalidRequest when the address cannot be had."""
     if not 0 <= port <= 65_535:
         raise InvalidRequest(
-            _("{port} is no port").format(port=port), hint=_("ports go from 0 to 65535")
+            _("{port} is not a port").format(port=port), hint=_("ports are 0 to 65535")
         )
     try:
         # The protocol by its name and not 0, as `socket.create_server` has it: only then does
@@ -339,7 +339,7 @@ def bind(host: str, port: int) -> socket.socket:
         )[0]
     except (OSError, UnicodeError) as error:
         raise InvalidRequest(
-            _("{host!r} is no address of this machine: {error}").format(host=host, error=error)
+            _("{host!r} is not an address of this machine: {error}").format(host=host, error=error)
         ) from error
     sock: socket.socket | None = None
     try:

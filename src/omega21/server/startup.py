@@ -77,8 +77,8 @@ def _in_a_line(data_dir: Path, error: Exception) -> OmegaError:
             )
         case OSError() if kind_of(error) is DiskFull:
             return StorageFull(
-                _("{folder} has no room: {reason}").format(folder=data_dir, reason=reason),
-                hint=_("make room on its disk, or choose another --data-dir"),
+                _("{folder} has no free space: {reason}").format(folder=data_dir, reason=reason),
+                hint=_("free space on its disk, or choose another --data-dir"),
             )
         case sqlite3.Error() if kind_of(error) is not None:
             return storage_failure(error, data_dir)

@@ -94,8 +94,8 @@ def test_the_page_says_all_of_it_and_loads_nothing(workdir: Path) -> None:
 
     assert path == workdir / "shown" / "report.html"
     for said in (
-        *("What was trained", "AUROC", "best threshold", "Restarts survived", "Reproducing it"),
-        *("success rate", "75%", "omega21 verify shown", "Train it again from nothing"),
+        *("What was trained", "AUROC", "best threshold", "Restarts", "Reproducing it"),
+        *("success rate", "75%", "omega21 verify shown", "Train it again from the start"),
     ):
         assert said in page.text
     command = "omega21 train --run shown-again --samples 96 --batch-size 16 --epochs 2 --seed 42"
@@ -190,7 +190,7 @@ def test_a_run_without_scores_has_a_report_too(
     text = Path(done.figures["file"]).read_text(encoding="utf-8")
 
     assert done.status == 0, done.stderr
-    assert ("Nothing was held out" if held_out == "0" else "all of one class") in text
+    assert ("No samples were held out" if held_out == "0" else "all of one class") in text
 
 
 def test_a_run_that_diverged_says_so_and_what_was_held_out(
@@ -209,7 +209,7 @@ def test_a_run_that_diverged_says_so_and_what_was_held_out(
     assert "The run diverged: the results of its last 10 steps, from step 1 on" in text
     assert "train another run with --run" in text
     assert "60 samples were held out and not scored yet" in text
-    assert "Nothing was held out" not in text
+    assert "No samples were held out" not in text
 
 
 def test_it_is_shown_by_a_browser(workdir: Path, tmp_path: Path) -> None:

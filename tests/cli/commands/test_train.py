@@ -224,7 +224,7 @@ def test_ctrl_c_stops_the_server_too_and_names_the_command_that_goes_on(started:
     assert process.returncode == 130
     assert report == ""
     assert notes.splitlines()[-1] == (
-        "run stopped is stopped; to come back to it: omega21 resume stopped"
+        "run stopped is stopped; to continue it: omega21 resume stopped"
     )
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{place}/health")
@@ -237,7 +237,7 @@ def test_the_demo_keeps_its_report_and_ends_without_a_terminal(
 
     assert done.status == 0, done.stderr
     assert "held-out samples" in done.stdout
-    assert "look at it in a browser: http://127.0.0.1:" in done.stderr
+    assert "open it in a browser: http://127.0.0.1:" in done.stderr
     (kept,) = tmp_path.rglob("demo.html")
     assert f"report  {kept}" in done.stdout.splitlines()
     report = kept.read_text(encoding="utf-8")

@@ -73,12 +73,12 @@ def test_ctrl_c_ends_the_watching_and_not_the_run(
 
     assert watcher.returncode == 130
     assert notes.splitlines()[-1] == (
-        f"run long goes on; watch it again with: omega21 watch {own_server.address} --run long"
+        f"run long continues; watch it again with: omega21 watch {own_server.address} --run long"
     )
     assert state["state"] == "training"
     trainer.send_signal(signal.SIGINT)
     _, notes = trainer.communicate()
-    assert "keeps training in the background; to come back to it: omega21 resume long" in notes
+    assert "keeps training in the background; to return to it: omega21 resume long" in notes
     assert omega21("runs", "remove", "long", "--yes", "--url", own_server.address).status == 0
 
 
@@ -98,9 +98,9 @@ def test_a_run_with_its_own_server_is_watched_from_another_terminal(
     after = omega21("watch", "--run", "own", "--workdir", tmp_path)
 
     assert after.status == 71
-    assert "this is what the run folder holds" in after.stderr
+    assert "this is read from the run folder" in after.stderr
     assert re.search(r"own, at step [\d,]+ of 313\n", after.stdout), after.stdout
-    assert "500 samples, which were not scored yet" in after.stdout
+    assert "500 samples, not scored yet" in after.stdout
     with open_stored_run("own", tmp_path) as stored:
         rows = list(stored.results.rows(first=1, last=stored.results.last_step))
     trained = sum(row.samples for row in rows)
@@ -121,7 +121,7 @@ def test_a_finished_run_whose_server_is_gone_is_shown_from_its_folder(
     machine = omega21("watch", "--run", "kept", "--workdir", tmp_path, "--json")
 
     assert plain.status == 0, plain.stderr
-    assert "this is what the run folder holds" in plain.stderr
+    assert "this is read from the run folder" in plain.stderr
     assert "AUROC 1.0000 at step 40, on 40 held-out samples" in plain.stderr
     assert "kept, at step 40" in plain.stdout
     assert machine.figures == trained.figures
@@ -142,6 +142,6 @@ def test_what_cannot_be_watched_says_so(
     assert nothing.status == 21
     assert "there is no run on this machine" in nothing.stderr
     assert gone.status in {21, 71}
-    assert "not reached" in gone.stderr
+    assert "not reachable" in gone.stderr
     assert refused.status == 18
     assert wrong.status == 2

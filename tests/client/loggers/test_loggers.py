@@ -280,7 +280,7 @@ def test_a_logger_of_ones_own_is_named_by_module_and_class(
         ("beside:Half", "it has no log, finish"),
         ("nowhere:Mine", "No module named"),
         ("comet", "there is no logger 'comet'"),
-        (":", "is no logger"),
+        (":", "is not a logger"),
     ):
         with pytest.raises(InvalidRequest, match=why):
             load_logger(wrong)

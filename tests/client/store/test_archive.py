@@ -45,7 +45,7 @@ def test_what_defines_the_run_goes_and_what_belongs_to_the_machine_stays(archive
         f"mine/shards/{'b' * 64}.zst",
         "mine/checkpoint/000000000001.safetensors",
     }
-    with pytest.raises(RunFolderConflict, match="is there already"):
+    with pytest.raises(RunFolderConflict, match="already exists"):
         export_run("mine", archive, workdir=archive.parent / "old")
 
 
@@ -64,7 +64,7 @@ def test_an_imported_run_is_the_run(archive: Path, tmp_path: Path) -> None:
 def test_a_run_that_is_here_is_not_overwritten(archive: Path, tmp_path: Path) -> None:
     place = tmp_path / "old" / "mine"
     before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
-    with pytest.raises(RunFolderConflict, match="on this machine already"):
+    with pytest.raises(RunFolderConflict, match="on this machine"):
         import_run(archive, workdir=tmp_path / "old")
     assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before
 
@@ -79,7 +79,7 @@ def test_a_run_that_is_here_is_not_overwritten(archive: Path, tmp_path: Path) ->
 def test_a_name_that_no_run_folder_has_is_refused(archive: Path, tmp_path: Path, name: str) -> None:
     with zipfile.ZipFile(archive, "a") as opened:
         opened.writestr(name, b"evil")
-    with pytest.raises(InvalidDataFile, match="is no archive of a run"):
+    with pytest.raises(InvalidDataFile, match="is not the archive of a run"):
         import_run(archive, workdir=tmp_path / "new")
     assert not (tmp_path / "new").exists()
     assert not list(tmp_path.rglob("evil"))

@@ -137,7 +137,7 @@ def test_what_an_archive_lacks_is_counted_or_refused(tmp_path: Path) -> None:
     made = export_run("one", tmp_path / "one.zip", workdir=tmp_path / "runs")
     assert (made.samples, made.lacking) == (4, 4)
     (place / "shards").symlink_to(tmp_path / "gone")
-    with pytest.raises(RunFolderConflict, match="a link to something that is not there"):
+    with pytest.raises(RunFolderConflict, match="a link to a missing target"):
         export_run("one", tmp_path / "two.zip", workdir=tmp_path / "runs")
     assert not list(tmp_path.glob("*two.zip*"))
 

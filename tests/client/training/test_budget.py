@@ -208,7 +208,7 @@ async def test_a_budget_chooses_float16_and_the_run_says_so(
         assert plan.segments[0].samples_type == "float16"
         # The next segment chooses anew.
         more = await train(client, tiny("thrifty", samples=100, validation=0), workdir=tmp_path)
-    assert "samples go as float16, results come every 20 s" in notices(events)
+    assert "samples are sent as float16, results are read every 20 s" in notices(events)
     assert of_type(more, RunReady)[0].segment.samples_type == "float32"
     assert '"what":"budget","bytes":2000000,"samples_type":"float16"' in (
         tmp_path / "thrifty" / "log.jsonl"

@@ -46,7 +46,7 @@ async def test_one_whose_data_file_has_changed_is_named(tmp_path: Path) -> None:
         source = Source(kind="file", file_sha256="e" * 64)
         folder.segments = (segment.model_copy(update={"source": source}),)
         folder.update(files={"e" * 64: str(data)})
-        with pytest.raises(RunFolderConflict, match="cannot be made again") as caught:
+        with pytest.raises(RunFolderConflict, match="cannot be created again") as caught:
             _body(folder)
     assert str(path) in caught.value.message
     assert path.read_bytes() == b""

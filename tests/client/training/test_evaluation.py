@@ -97,7 +97,7 @@ async def test_a_server_without_room_is_told_and_the_training_goes_on(
         events = await train(client, tiny("full", evaluate_every=100, **EPOCHS), workdir=tmp_path)
 
     notices = [notice.text for notice in of_type(events, Notice)]
-    assert "no evaluation on the way: the limit of 1 MB is reached" in notices
+    assert "no evaluation during training: the limit of 1 MB is reached" in notices
     assert [found.evaluation.step for found in of_type(events, Evaluated)] == [1800]
 
 

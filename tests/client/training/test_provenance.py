@@ -77,8 +77,8 @@ class TestOnAServer:
         second, changed = await more(two_threads)
         third, unchanged = await more(two_threads)
 
-        assert "other conditions" not in first + third
-        assert second.count("from step 4 on computed under other conditions") == 1
+        assert "another environment" not in first + third
+        assert second.count("from step 4 on computed under another environment") == 1
         assert "threads 2 (before: 1)" in second
         assert (changed, unchanged) == ((4,), ())
         with closing(sqlite3.connect(tmp_path / "conditions" / "results.sqlite")) as db:
@@ -110,6 +110,6 @@ async def test_a_run_is_reproduced_from_its_checkpoint_and_nothing_is_left(
         "executing steps 4 to 5 again",
         "executing steps 1 to 5 again",
     ]
-    assert told[-1] == "the same up to step 5 of 5"
+    assert told[-1] == "equal up to step 5 of 5"
     assert not [run for run in before + after if run.startswith("verify-")]
     assert not (tmp_path / "same" / "verify" / "copy").exists()

@@ -141,7 +141,7 @@ def test_a_file_is_trained_in_shuffled_order_and_its_end_is_held_out(
     assert rows != [row.tobytes() for row in samples.x]
 
     write_data(path, generate("simple", 4, range(50), anomaly_percent=20))
-    with pytest.raises(InvalidDataFile, match="not the file that this segment began with"):
+    with pytest.raises(InvalidDataFile, match="not the file that this segment was created with"):
         open_source(Segment(samples=30, batch_size=8, source=source), files)
     with pytest.raises(InvalidDataFile, match="--data"):
         open_source(Segment(samples=30, batch_size=8, source=source), {})

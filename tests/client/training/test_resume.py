@@ -96,7 +96,7 @@ async def test_an_empty_server_goes_on_from_the_checkpoint_where_computing_is_de
         second = await train(client, tiny("r-moved", samples=300), workdir=tmp_path)
         rows = (await client.api.steps.read("r-moved")).steps
 
-    assert "pulled the checkpoint of step 10" in notices(first)
+    assert "downloaded the checkpoint of step 10" in notices(first)
     assert "restoring from the checkpoint of step 10" in notices(second)
     assert [row.step for row in rows] == [11, 12, 13, 14, 15]  # the others were not computed there
     uploads = [r.path for r in proxy.requests if r.path.startswith("/shards/") and r.body]
@@ -178,9 +178,9 @@ async def test_a_checkpoint_that_cannot_be_used_is_named_and_the_run_goes_on(
     with RunFolder.open(tmp_path / "r-harm") as folder:
         assert find_checkpoint(folder) is not None
         for content, sealed, words in (
-            (b"not a checkpoint", digest, "is no checkpoint"),
+            (b"not a checkpoint", digest, "is not a checkpoint"),
             (foreign.path.read_bytes(), foreign.sha256, "of another run"),
-            (whole, "", "no digest"),
+            (whole, "", "no readable digest"),
             (damaged, digest, "is damaged"),
         ):
             path.write_bytes(content)

@@ -20,5 +20,5 @@ def test_a_client_killed_before_it_planned_anything_left_nothing_to_finish(tmp_p
         created_at=time.time(),
     )
     RunFolder.create(run_folder_path("early", tmp_path), record).close()
-    with pytest.raises(RunFolderConflict, match="nothing of run early was planned yet"):
+    with pytest.raises(RunFolderConflict, match="run early has no plan yet"):
         unfinished_request("early", tmp_path)

@@ -126,7 +126,7 @@ async def test_a_run_that_only_the_server_has_is_taken_over(
         await train(client, tiny("moved", samples=100), workdir=tmp_path / "old")
         events = await train(client, tiny("moved", samples=50), workdir=tmp_path / "new")
 
-    assert any("taking it over" in notice.text for notice in of_type(events, Notice))
+    assert any("creating its folder" in notice.text for notice in of_type(events, Notice))
     assert [step for step, *_ in stored(tmp_path / "new" / "moved")] == [1, 2, 3]
     old, new = (RunFolder.open(tmp_path / place / "moved") for place in ("old", "new"))
     with old, new:
@@ -144,8 +144,8 @@ async def test_an_empty_server_gets_the_run_again_and_replays_it(
         second = await train(client, tiny("replayed", samples=100), workdir=tmp_path)
 
     texts = [notice.text for notice in of_type(second, Notice)]
-    assert any("another server" in text for text in texts)
-    assert any("starts over there" in text for text in texts)
+    assert any("not the server" in text for text in texts)
+    assert any("computed again from its first step" in text for text in texts)
     assert done(second).state.step == 7
     assert done(first).state.step == 5
     assert [step for step, *_ in stored(tmp_path / "replayed")] == list(range(1, 8))
@@ -169,7 +169,7 @@ async def test_a_server_that_is_replaced_while_it_trains_costs_time_only(
             if isinstance(event, StepsDone):
                 proxy.port = other_server.port
 
-    assert any("starts over there" in notice.text for notice in of_type(seen, Notice))
+    assert any("again from its first step" in notice.text for notice in of_type(seen, Notice))
     assert done(seen).summary.weights_sha256 == undisturbed.weights_sha256
     assert stored(tmp_path / "replaced") == stored(tmp_path / "not-replaced")
 

@@ -84,7 +84,7 @@ X, Y = np.zeros((5, 1600), np.float32), np.zeros(5, np.float32)
     ("tensors", "error", "words"),
     [
         ({"x": X[:, :1599], "y": Y}, InvalidSamples, "expected 1600 features, got 1599"),
-        ({"x": X[:0], "y": Y[:0]}, InvalidSamples, "holds no samples"),
+        ({"x": X[:0], "y": Y[:0]}, InvalidSamples, "has no samples"),
         ({"x": X, "y": Y[:4]}, InvalidSamples, "5 samples, y has 4 labels"),
         ({"x": X}, InvalidDataFile, "no tensor y"),
         ({"y": Y, "z": X}, InvalidDataFile, "no tensor x"),
@@ -157,16 +157,16 @@ def test_a_single_tensor_is_no_set(tmp_path: Path) -> None:
 
 def test_text_is_no_feature(tmp_path: Path) -> None:
     np.savez(tmp_path / "set.npz", x=np.full((5, 1600), "a"), y=Y)
-    with pytest.raises(InvalidDataFile, match="not numbers"):
+    with pytest.raises(InvalidDataFile, match="not a numeric one"):
         open_data(tmp_path / "set.npz")
 
 
 def test_a_missing_file_and_an_unknown_ending_are_named(tmp_path: Path, samples: Samples) -> None:
     with pytest.raises(InvalidDataFile, match="there is no file"):
         open_data(tmp_path / "set.npz")
-    with pytest.raises(InvalidDataFile, match="unknown ending"):
+    with pytest.raises(InvalidDataFile, match="unknown extension"):
         open_data(tmp_path / "set.csv")
-    with pytest.raises(InvalidDataFile, match="unknown ending"):
+    with pytest.raises(InvalidDataFile, match="unknown extension"):
         write_data(tmp_path / "set.csv", samples)
 
 

@@ -106,7 +106,7 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "no JSON": (".safetensors", lambda: safetensors(b"[[["), "not a safetensors file"),
     "deep JSON": (".safetensors", lambda: safetensors(b"[" * 200_000), "not a safetensors file"),
     "no UTF-8": (".safetensors", lambda: safetensors(b'{"\xff": 1}'), "not a safetensors file"),
-    "a list": (".safetensors", lambda: safetensors(b"[]"), "no object"),
+    "a list": (".safetensors", lambda: safetensors(b"[]"), "not an object"),
     "float8": (
         ".safetensors",
         lambda: described(x={"dtype": "F8_E4M3", "shape": [1], "data_offsets": [0, 1]}),

@@ -29,7 +29,7 @@ NO_TOKENS = {
 
 @pytest.mark.parametrize("text", NO_TOKENS.values(), ids=NO_TOKENS)
 def test_what_is_no_token_is_refused_unseen(text: str) -> None:
-    with pytest.raises(InvalidRequest, match="the flag does not hold a token") as caught:
+    with pytest.raises(InvalidRequest, match="the flag is not a token") as caught:
         parse_token(text, source="the flag")
     said = f"{caught.value}{caught.value!r}{caught.value.__context__!r}"
     assert SECRET not in said

@@ -198,7 +198,7 @@ def refused_start(tmp_path: Path, *options: str, **environment: str) -> tuple[in
             "Your account is limited to 1 simultaneous ngrok agent sessions.",
             "ERR_NGROK_108",
             TunnelRefused,
-            "end the other one, or use --tunnel cloudflared",
+            "end another one, or use --tunnel cloudflared",
             id="too many",
         ),
         pytest.param(
@@ -295,7 +295,7 @@ def test_what_cloudflared_logs_is_named_in_one_line(
         ),
         pytest.param(
             ("--tunnel", "auto", "--cloudflared", "https://example.org/cloudflared"),
-            "names no SHA-256; write it as URL#sha256=DIGEST",
+            "has no SHA-256; write it as URL#sha256=DIGEST",
             id="url without digest",
         ),
     ],

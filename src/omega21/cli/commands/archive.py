@@ -39,7 +39,7 @@ def export_run(
         out.info(
             _(
                 "{lacking} of {samples} samples are not in the run folder, and so not in the "
-                "archive; they are made again from their source when they are needed"
+                "archive; they are generated or read again from their source when needed"
             ).format(lacking=count(made.lacking), samples=count(made.samples))
         )
     document = {"run": run, "file": str(path), "bytes": made.size}

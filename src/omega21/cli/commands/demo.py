@@ -40,14 +40,14 @@ def demo(
         request = TrainRequest(run="demo", samples=samples, epochs=_EPOCHS)
         job = Job(request=request, is_fresh=False, workdir=Path(folder))
         with open_server(job, output) as client:
-            output.info(_("look at it in a browser: {address}/").format(address=client.address))
+            output.info(_("open it in a browser: {address}/").format(address=client.address))
             done = train_segment(client, job, output)
             show_outcome(done, output)
             reports.mkdir(parents=True, exist_ok=True)
             save_report(job, output, reports / "demo.html")
             if sys.stdin.isatty() and sys.stdout.isatty():
                 output.info(
-                    _("\nthe server stays at {address}/; press Enter to stop it").format(
+                    _("\nthe server is running at {address}/; press Enter to stop it").format(
                         address=client.address
                     )
                 )

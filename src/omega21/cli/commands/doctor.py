@@ -81,7 +81,7 @@ def doctor(
         from omega21.cli.bundle import bundle as write
 
         write(file, findings=document, server=server, run=run, workdir=workdir)
-        text = _("the support bundle is {path}: look into it before you send it")
+        text = _("the support bundle is {path}: check its contents before you send it")
         out.info(text.format(path=file))
     if failed:
         raise typer.Exit(failed[0].exit_code)
@@ -177,8 +177,8 @@ def _verdict(made: "list[Check]", *, failed: int, warnings: int) -> str:
             "it works, with {warnings} warning", "it works, with {warnings} warnings", warnings
         ).format(warnings=warnings)
     if any(check.name == "address" and check.state == "not checked" for check in made):
-        return _("this machine is as it should be; give an address to look at a server")
-    return _("everything is as it should be")
+        return _("this machine is set up correctly; give an address to check a server")
+    return _("everything works")
 
 
 def _document(check: "Check") -> "dict[str, object]":

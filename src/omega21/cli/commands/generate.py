@@ -107,10 +107,10 @@ def _check_room(file: Path, samples: int) -> None:
     room = min(shutil.disk_usage(folder).free, _memory())
     if needed > room:
         raise InvalidRequest(
-            _("{samples} samples take {needed}, and there is room for {room}").format(
+            _("{samples} samples need {needed}, and {room} are free").format(
                 samples=count(samples), needed=size(needed), room=size(room)
             ),
-            hint=_("make several files: --first goes on where the one before ended"),
+            hint=_("write several files: --first continues where the previous one ended"),
         )
 
 

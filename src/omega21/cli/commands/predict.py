@@ -57,8 +57,8 @@ def predict(
         found = client.predict(run, x)
     over = int((found.anomaly_prob > 0.5).sum())
     text = ngettext(
-        "{count} sample under the weights of step {step}; {over} over {threshold}",
-        "{count} samples under the weights of step {step}; {over} over {threshold}",
+        "{count} sample with the weights of step {step}; {over} over {threshold}",
+        "{count} samples with the weights of step {step}; {over} over {threshold}",
         len(x),
     )
     counts = {"count": count(len(x)), "step": count(found.step), "over": count(over)}

@@ -183,7 +183,7 @@ def remove(
         remove_run_folder(path)
         if behind is not None:
             out.info(
-                _("{path} was a link; what it led to is still in {target}").format(
+                _("{path} was a link; its target {target} was not removed").format(
                     path=path, target=behind
                 )
             )

@@ -109,8 +109,8 @@ def _at_a_time(tunnel: "TunnelKind") -> str:
     if limits.requests_in_flight is None or limits.request_seconds is None:
         return ""
     return _(
-        "; {tunnel} carries {requests} requests at a time, of {seconds} s at most, "
-        "and has no limit a month"
+        "; {tunnel} allows {requests} requests at a time, of {seconds} s at most, and has no "
+        "monthly limit"
     ).format(
         tunnel=tunnel,
         requests=limits.requests_in_flight,

@@ -43,10 +43,10 @@ def verify(
     with server_to_verify(checked_name(run), server, workdir=workdir, output=out) as client:
         same = client.verify(run, workdir=workdir, from_step=from_step, tell=out.info)
     text = (
-        _("run {run}: reproduced to the bit, steps {first} to {last}, and the weights after them")
+        _("run {run}: reproduced bit for bit, steps {first} to {last}, and the weights after them")
         if same.weights_known
         else _(
-            "run {run}: reproduced to the bit, steps {first} to {last}, the weights were not known"
+            "run {run}: reproduced bit for bit, steps {first} to {last}; the weights were not known"
         )
     )
     shown = text.format(run=run, first=count(same.first), last=count(same.last))

@@ -137,9 +137,9 @@ def _watch_server(
                 done = event if isinstance(event, Done) else done
     except KeyboardInterrupt:
         output.info(
-            _("run {run} goes on; watch it again with: omega21 watch {address} --run {run}").format(
-                run=run, address=client.address
-            )
+            _(
+                "run {run} continues; watch it again with: omega21 watch {address} --run {run}"
+            ).format(run=run, address=client.address)
         )
         raise
     assert done is not None
@@ -158,7 +158,7 @@ def _show_stored(run: str, workdir: Path | None, *, output: "Output", error: "Om
     from omega21.client.training.resume import resume_command
 
     output.info(
-        _("the server is not reached: {error}; this is what the run folder holds").format(
+        _("the server is not reachable: {error}; this is read from the run folder").format(
             error=error.message
         )
     )
@@ -176,7 +176,7 @@ def _show_stored(run: str, workdir: Path | None, *, output: "Output", error: "Om
             )
             output.result(summary.as_dict(), shown)
         if not stored.is_finished:
-            hint = _("the run is not finished; go on with: {command}").format(
+            hint = _("the run is not finished; continue with: {command}").format(
                 command=resume_command(run, workdir)
             )
             raise type(error)(error.message, hint=hint) from error

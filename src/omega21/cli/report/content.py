@@ -98,7 +98,7 @@ def _at(step: int, name: str, last: int) -> str:
 
 def _ended(stored: StoredRun) -> Section:
     """Describe a divergence, its first step and what to do; None for a run without one."""
-    title = _("What went wrong")
+    title = _("Failure")
     last = stored.results.last_step
     first = last - MOST_REFUSED_IN_A_ROW + 1
     if first < 1 or not all(row.refused for row in stored.results.rows(first=first, last=last)):
@@ -181,10 +181,10 @@ def _scores(
 ) -> Section:
     title = _("Held-out samples")
     if not len(scores) and held_out:
-        text = _("{count} samples were held out and not scored yet: the run has not ended.")
+        text = _("{count} samples are held out and not scored yet: the run is not finished.")
         return Section(title, [Text(text.format(count=count(held_out)))])
     if not len(scores):
-        return Section(title, [Text(_("Nothing was held out, so there are no scores."))])
+        return Section(title, [Text(_("No samples were held out, so there are no scores."))])
     if curve is None:
         one_class = _("The {count} held-out samples are all of one class.")
         return Section(title, [Text(one_class.format(count=count(len(scores))))])
@@ -259,7 +259,7 @@ def _feedback(server: dict[str, Any]) -> Section:
     found = server.get("estadisticas", {}).get("feedback", {})
     title = _("Feedback")
     if not found.get("recibido"):
-        return Section(title, [Text(_("No feedback had come when the training ended."))])
+        return Section(title, [Text(_("There was no feedback when the training ended."))])
     return Section(
         title,
         [
@@ -279,13 +279,13 @@ def _survived(stored: StoredRun, server: dict[str, Any]) -> Section:
     rows = [
         (_("sessions"), count(happened["connected"])),
         (_("restarts of the server's process"), count(server.get("restarts", 0))),
-        (_("put on a fresh server"), count(happened["moved"])),
+        (_("created again on a new server"), count(happened["moved"])),
         (_("restored from a checkpoint"), count(happened["restored"])),
         (_("results replaced by a replay"), count(happened["replaced"])),
     ]
     if server.get("last_death"):
         rows.append((_("last end of the server's process"), translated(str(server["last_death"]))))
-    return Section(_("Restarts survived"), [KeyValues(rows)])
+    return Section(_("Restarts"), [KeyValues(rows)])
 
 
 def _repeating(stored: StoredRun, *, run_is_kept: bool) -> Section:
@@ -331,7 +331,7 @@ def _repeating(stored: StoredRun, *, run_is_kept: bool) -> Section:
                 ],
             )
         )
-    blocks.append(Text(_("Train it again from nothing:")))
+    blocks.append(Text(_("Train it again from the start:")))
     blocks.append(Commands(commands(stored.record, stored.segments)))
     if left_out := reservation(stored.record, stored.segments):
         blocks.append(Text(_("The commands leave out: {what}.").format(what=left_out)))

@@ -20,9 +20,9 @@ def reservation(record: RunRecord, segments: Sequence[Segment]) -> str | None:
     config = record.config
     reasons = []
     if any(segment.source.kind not in (*KINDS, "file") for segment in segments):
-        reasons.append(_("samples that were sent inline are on the server alone"))
+        reasons.append(_("samples of inline batches are on the server only"))
     if config.model != ModelConfig() or config.optimizer != OptimizerConfig():
-        reasons.append(_("its model or optimizer was set in Python (run.json holds them)"))
+        reasons.append(_("its model or optimizer was set in Python (see run.json)"))
     if config.precision != "auto":
         reasons.append(_("its precision, {name}, was set in Python").format(name=config.precision))
     return "; ".join(reasons) or None

@@ -22,7 +22,7 @@ def check_output(path: Path, *, suffixes: Sequence[str] = ()) -> None:
         raise InvalidRequest(_("{path} is a folder").format(path=path))
     if not folder.is_dir():
         raise InvalidRequest(
-            _("there is no folder {folder}").format(folder=folder), hint=_("make it first")
+            _("there is no folder {folder}").format(folder=folder), hint=_("create it first")
         )
     if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
         raise InvalidRequest(

@@ -263,7 +263,7 @@ def _origin(how: str) -> str:
     return {
         "created": _("made"),
         "continued": _("continued"),
-        "finishing": _("finishing what was begun"),
+        "finishing": _("finishing the last request"),
         "watched": _("on the server"),
         "stored": _("in its folder"),
     }[how]

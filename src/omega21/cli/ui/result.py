@@ -68,7 +68,7 @@ def _steps(summary: Summary) -> str:
 def _non_finite(summary: Summary) -> list[tuple[str, str]]:
     if not summary.non_finite_steps:
         return []
-    text = _("{count} of {steps} steps trained nothing: loss or gradient was not finite")
+    text = _("{count} of {steps} steps changed nothing: loss or gradient was not finite")
     told = text.format(count=count(summary.non_finite_steps), steps=count(summary.steps))
     return [(_("not finite"), told)]
 
@@ -84,13 +84,13 @@ def _reservations(summary: Summary) -> list[tuple[str, str]]:
     """Return why a repetition may differ, where it may."""
     rows = []
     if not summary.deterministic:
-        rows.append((_("fast"), _("equal bits were given up for speed (--fast)")))
+        rows.append((_("fast"), _("nondeterministic kernels were allowed for speed (--fast)")))
     if summary.environment_changed_at:
         steps = ", ".join(map(str, summary.environment_changed_at))
         rows.append(
             (
                 _("conditions"),
-                _("others than before from step {steps} on; see log.jsonl").format(steps=steps),
+                _("changed from step {steps} on; see log.jsonl").format(steps=steps),
             )
         )
     return rows
@@ -98,10 +98,10 @@ def _reservations(summary: Summary) -> list[tuple[str, str]]:
 
 def _scores(summary: Summary, evaluation: Evaluation | None, *, step: int) -> list[tuple[str, str]]:
     if evaluation is None and summary.validation_samples:
-        text = _("{samples} samples, which were not scored yet")
+        text = _("{samples} samples, not scored yet")
         return [(_("held out"), text.format(samples=count(summary.validation_samples)))]
     if evaluation is None and not summary.seconds:  # looked at: what was asked for is not known
-        return [(_("held out"), _("no scores are known here"))]
+        return [(_("held out"), _("the scores are not on this machine"))]
     if evaluation is None:
         return [(_("held out"), _("nothing, so there are no scores"))]
     scored = _("{auroc} on {samples} held-out samples")

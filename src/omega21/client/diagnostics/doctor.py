@@ -142,7 +142,7 @@ class Examination:
         async with self._api() as api:
             self._info = await api.legacy.info()
             self._status = await api.legacy.status()
-        return Found(_("accepted") if self._token else _("none, and none is asked for"))
+        return Found(_("accepted") if self._token else _("none, and none is required"))
 
     async def _versions(self) -> Found:
         info, ours = self._told(self._info), version("omega21")
@@ -158,13 +158,13 @@ class Examination:
         found = self._told(self._info).server_id
         figures = {"server_id": found}
         if self._known_id is None:
-            return Found(_("{id}, not met before").format(id=found[:8]), figures=figures)
+            return Found(_("{id}, not used before").format(id=found[:8]), figures=figures)
         if found == self._known_id:
             text = _("{id}, the same as last time").format(id=found[:8])
             return Found(text, figures=figures)
         return Found(
             _("{id}, another server than last time").format(id=found[:8]),
-            _("it does not have your runs: `omega21 resume` puts them there again"),
+            _("it does not have your runs: `omega21 resume` creates them there"),
             figures,
         )
 
@@ -177,7 +177,7 @@ class Examination:
         ahead = machine.clock - (before + after) / 2
         far = abs(ahead) > _CLOCK_SECONDS + (after - before)
         return Found(
-            _("the server's is {seconds} s from this one's").format(
+            _("the server's clock differs by {seconds} s").format(
                 seconds=f"{'+' if ahead >= 0 else ''}{decimal(ahead, 1)}"
             ),
             _("set the clock that is wrong; certificates and times depend on it") if far else "",
@@ -280,7 +280,7 @@ class Examination:
         if any(left == 0 for left, _all in limited):
             raise TunnelLimit(text)
         little = any(left < _LITTLE_QUOTA * everything for left, everything in limited)
-        advice = _("it may not last: a link without a limit is `ssh -L` or an address of its own")
+        advice = _("it may not be enough: `ssh -L` or the server's own address has no limit")
         return Found(text, advice if little else "", figures)
 
     # --- how --------------------------------------------------------------------------------------
@@ -298,11 +298,11 @@ class Examination:
 
     def _told(self, told: _Told | None) -> _Told:
         if told is None:
-            raise NotChecked(_("the server has not told it"))
+            raise NotChecked(_("the server did not report it"))
         return told
 
     def _machine(self) -> Machine:
         machine = self._told(self._status).machine
         if machine is None:
-            raise NotChecked(_("the server is older and does not tell"))
+            raise NotChecked(_("the server is older and does not report it"))
         return machine

@@ -59,7 +59,7 @@ def _certificate(secure: ssl.SSLSocket) -> Found:
     certificate = secure.getpeercert() or {}
     ends = ssl.cert_time_to_seconds(str(certificate["notAfter"]))
     days = (ends - time.time()) / 86_400
-    text = _("{version}, the certificate holds until {day}").format(
+    text = _("{version}, the certificate is valid until {day}").format(
         version=secure.version(), day=datetime.fromtimestamp(ends, UTC).date()
     )
     advice = _("renew the server's certificate") if days < _CERTIFICATE_DAYS else ""
@@ -72,4 +72,4 @@ def _not_by_proxy(address: str) -> None:
     if is_loopback(address) or url.scheme not in urllib.request.getproxies():
         return
     if not urllib.request.proxy_bypass(url.host):
-        raise NotChecked(_("this machine goes out through a proxy, which sees to it"))
+        raise NotChecked(_("this machine uses a proxy, which does this"))

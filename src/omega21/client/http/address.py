@@ -40,7 +40,7 @@ def parse_address(text: str) -> str:
         raise InvalidAddress(_("{given} names no host").format(given=_shown(given)))
     if url.userinfo:
         raise InvalidAddress(
-            _("the address holds a user name or a token"),
+            _("the address contains a user name or a token"),
             hint=_("pass the token in OMEGA21_TOKEN or --token-file: addresses end up in logs"),
         )
     if (url.port or 0) > 65_535:
@@ -72,12 +72,11 @@ def check_encrypted(address: str, token: str | None) -> None:
     if os.environ.get(ALLOW_HTTP):
         return
     raise InvalidAddress(
-        _("{address} is not encrypted: everyone on the way could read the token").format(
+        _("{address} is not encrypted: everyone on the network path could read the token").format(
             address=address
         ),
         hint=_(
-            "give its https:// address, or come through `ssh -L`; on a network that is yours "
-            "{variable}=1 allows it"
+            "give its https:// address, or use `ssh -L`; on your own network {variable}=1 allows it"
         ).format(variable=ALLOW_HTTP),
     )
 

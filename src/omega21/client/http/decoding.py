@@ -111,7 +111,7 @@ def not_asked_for(encoding: str) -> InvalidReply:
         _("the reply is encoded as {encoding}, which was not asked for").format(
             encoding=printable(encoding, most=40)
         ),
-        hint=_("something between here and the server changes its replies: a proxy, a scanner"),
+        hint=_("a proxy or a scanner on the network path changes the server's replies"),
     )
 
 
@@ -191,15 +191,15 @@ def announced_bytes(headers: httpx.Headers) -> int:
     text = ranged[1] if ranged else headers.get("Content-Length", "")
     if not _LENGTH.fullmatch(text):
         raise InvalidCheckpoint(
-            _("a file came without its size"),
-            hint=_("something between here and the server changes its replies: a proxy, a scanner"),
+            _("a file arrived without its size"),
+            hint=_("a proxy or a scanner on the network path changes the server's replies"),
         )
     if int(text) > MAX_CHECKPOINT_BYTES:
         raise InvalidCheckpoint(
-            _("a file of {size} bytes was announced, at most {most} are taken").format(
+            _("a file of {size} bytes was announced, the limit is {most}").format(
                 size=int(text), most=MAX_CHECKPOINT_BYTES
             ),
-            hint=_("nothing was kept of it; look at the server"),
+            hint=_("it was discarded; check the server"),
         )
     return int(text)
 
@@ -213,6 +213,6 @@ def check_room(folder: Path, size: int) -> None:
 def too_long() -> InvalidCheckpoint:
     """Describe a file that is larger than was said of it."""
     return InvalidCheckpoint(
-        _("more bytes of a file came than were announced"),
-        hint=_("nothing was kept of it; look at the server"),
+        _("a file is larger than announced"),
+        hint=_("it was discarded; check the server"),
     )

@@ -124,7 +124,7 @@ def _no_account(code: str, _reply: _Reply) -> OmegaError:
 def _warning_page(code: str, _reply: _Reply) -> OmegaError:
     return NotOmega21(
         _("the tunnel shows the warning that it has for browsers ({code})").format(code=code),
-        hint=_("something on the way takes out the header ngrok-skip-browser-warning"),
+        hint=_("something on the network path removes the header ngrok-skip-browser-warning"),
     )
 
 
@@ -146,9 +146,9 @@ def _tunnel_or_proxy(reply: _Reply) -> OmegaError | None:
         return _server_down(said, reply)
     if reply.status == 413:
         return BodyTooLarge(
-            _("a proxy or tunnel on the way takes no requests of this size ({code})").format(
-                code=said
-            ),
+            _(
+                "a proxy or tunnel on the network path refuses requests of this size ({code})"
+            ).format(code=said),
             hint=_("raise its limit (client_max_body_size in nginx) to 100 MB"),
         )
     return None
@@ -159,15 +159,15 @@ def _something_else(response: httpx.Response, reply: _Reply) -> NotOmega21:
     if response.has_redirect_location:
         target = reply.headers["location"]
         return NotOmega21(
-            _("the address sends on to {target}").format(target=repr(target[:200])),
+            _("the address redirects to {target}").format(target=repr(target[:200])),
             hint=_(
-                "give the address it sends on to; if that is a login page of the network you are "
-                "in, open a browser and log in first"
+                "give the address it redirects to; if that is a login page of your network, log "
+                "in with a browser first"
             ),
         )
     if reply.status == _LOGIN_NEEDED:
         return NotOmega21(
-            _("the network you are in wants you to log in first (HTTP 511)"),
+            _("your network requires a login first (HTTP 511)"),
             hint=_("open any page in a browser, log in, then try again"),
         )
     kind = reply.media_type or _("no content type")
@@ -180,9 +180,7 @@ def _something_else(response: httpx.Response, reply: _Reply) -> NotOmega21:
 
 def _too_fast(said: str, reply: _Reply) -> Unreachable:
     return Unreachable(
-        _(
-            "the tunnel takes no more requests for a moment: its limit on their rate ({code})"
-        ).format(code=said),
+        _("the tunnel's limit on the rate of requests is reached ({code})").format(code=said),
         hint=_("wait a minute; fewer commands at once use fewer requests"),
         retry_after=_RATE_SECONDS if reply.retry_after is None else reply.retry_after,
     )
@@ -191,7 +189,7 @@ def _too_fast(said: str, reply: _Reply) -> Unreachable:
 def _server_down(said: str, reply: _Reply) -> Unreachable:
     return Unreachable(
         _("the tunnel or proxy answers, the server behind it does not ({code})").format(code=said),
-        hint=_("look at the server: it may be starting, or have ended; start it again there"),
+        hint=_("check the server: it may be starting, or have ended; start it again there"),
         retry_after=reply.retry_after,
     )
 

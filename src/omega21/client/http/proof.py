@@ -40,7 +40,7 @@ class ServerProof:
         except (NotFound, Unauthorized) as error:
             raise Unauthorized(
                 _("the server cannot prove that it knows the token, which was not sent"),
-                hint=_("check the address; an older omega21 has to be brought up to date"),
+                hint=_("check the address; an older omega21 there has to be updated"),
             ) from error
         if answer.token_needed and not challenge.accepts(answer):
             raise Unauthorized(_("this is not the server's token"))

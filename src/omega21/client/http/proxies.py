@@ -24,10 +24,10 @@ def by_environment(make: Callable[[], httpx.AsyncClient]) -> httpx.AsyncClient:
         names = _CERTIFICATES if isinstance(error, OSError) else (*_PROXIES, "NO_PROXY")
         named = ", ".join(f"{name}={shown(value)}" for name, value in _given(names))
         raise InvalidRequest(
-            _("the environment cannot be used, {variables}: {error}").format(
+            _("invalid environment variables, {variables}: {error}").format(
                 variables=named or ", ".join(names), error=printable(str(error), most=300)
             ),
-            hint=_("mend that variable, or take it out with `unset`"),
+            hint=_("correct that variable, or remove it with `unset`"),
         ) from error
 
 

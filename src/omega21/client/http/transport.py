@@ -120,7 +120,7 @@ class Response:
 def _first_fault(error: ValidationError) -> str:
     """Say what is wrong first, and where, without making objects of a million faults."""
     if not is_telling(error.error_count()):
-        return _("{count} faults").format(count=error.error_count())
+        return _("{count} errors").format(count=error.error_count())
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     where = ".".join(str(part) for part in first["loc"])
     return f"{where}: {translated(first['msg'])}" if where else translated(first["msg"])
@@ -342,9 +342,7 @@ class Transport:
         if deadline.scope.cancelled_caught:
             _log.info("%s %s failed: too slow", call.method, call.path)
             raise TimedOut(
-                _("{address}: the answer comes too slowly to be waited for").format(
-                    address=self.address
-                )
+                _("{address}: the reply arrives too slowly").format(address=self.address)
             )
         milliseconds = 1000 * (time.monotonic() - start)
         _log.info(
@@ -376,8 +374,8 @@ def _in_between(error: NotOmega21) -> Unreachable:
     return Unreachable(
         error.message,
         hint=_(
-            "the server answered here before: if the network you are in wants a login, log in with "
-            "a browser; if the address has changed, go on with `omega21 resume --url URL`"
+            "the server answered here before: if your network requires a login, log in with a "
+            "browser; if the address has changed, continue with `omega21 resume --url URL`"
         ),
     )
 
@@ -392,7 +390,7 @@ _MAPPED: tuple[tuple[type[Exception], type[OmegaError], str], ...] = (
     (httpx.UnsupportedProtocol, InvalidAddress, N_("not an address")),
     (httpx.InvalidURL, InvalidAddress, N_("not an address")),
     (httpx.DecodingError, NotOmega21, N_("the reply cannot be decoded")),
-    (httpx.TooManyRedirects, NotOmega21, N_("the address sends on and on")),
+    (httpx.TooManyRedirects, NotOmega21, N_("the address redirects in a loop")),
 )
 """The HTTP library's exceptions, the most special first, and what they are here."""
 
@@ -402,7 +400,7 @@ def map_error(error: Exception, address: str) -> OmegaError:
     if fault := _tls_fault(error):
         return NotOmega21(
             f"{address}: {fault}",
-            hint=_("check the address; for a certificate of your own authority give --ca FILE"),
+            hint=_("check the address; for a certificate of a private authority give --ca FILE"),
         )
     if fault_of_proxy := proxy_fault(error, address):
         return fault_of_proxy
@@ -410,8 +408,8 @@ def map_error(error: Exception, address: str) -> OmegaError:
         return Unreachable(
             _("{address}: its name is not known ({reason})").format(address=address, reason=reason),
             hint=_(
-                "check the address and this machine's network; a tunnel that was closed loses its "
-                "name: if it has another one now, go on there with `omega21 resume --url URL`"
+                "check the address and this machine's network; a closed tunnel loses its name: "
+                "if it has another one now, continue there with `omega21 resume --url URL`"
             ),
         )
     # The parser's words for a first line that is not HTTP: an SSH server or a mail server.

@@ -97,7 +97,7 @@ def load_logger(text: str) -> LoggerChoice:
         made: Logger = getattr(importlib.import_module(module_name), class_name)()
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise InvalidRequest(
-            _("{name} is no logger: {reason}").format(name=repr(text), reason=error),
+            _("{name} is not a logger: {reason}").format(name=repr(text), reason=error),
             hint=_("name a class that needs no arguments, as package.module:Class"),
         ) from error
     finally:
@@ -105,7 +105,7 @@ def load_logger(text: str) -> LoggerChoice:
     missing = [name for name in ("start", "log", "finish") if not hasattr(made, name)]
     if missing:
         raise InvalidRequest(
-            _("{name} is no logger: it has no {method}").format(
+            _("{name} is not a logger: it has no {method}").format(
                 name=repr(text), method=", ".join(missing)
             )
         )

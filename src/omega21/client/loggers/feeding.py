@@ -127,7 +127,7 @@ class Feeds:
         new = [feed for feed in self._feeds if feed.failure and feed.name not in self._told]
         self._told.update(feed.name for feed in new)
         return [
-            _("logger {name} failed and is left out from here on: {reason}").format(
+            _("logger {name} failed and is disabled: {reason}").format(
                 name=feed.name, reason=feed.failure
             )
             for feed in new
@@ -138,7 +138,7 @@ class Feeds:
         deadline = time.monotonic() + seconds
         slow = [feed.name for feed in self._feeds if not feed.finish(deadline)]
         return self.failures() + [
-            _("logger {name} is behind; it gets the rest with the run's next training").format(
+            _("logger {name} is behind; it gets the rest in the run's next training").format(
                 name=name
             )
             for name in slow

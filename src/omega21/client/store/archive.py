@@ -61,7 +61,7 @@ def export_run(run: str, path: Path, *, workdir: Path | None = None) -> Exported
     """
     if path.exists():
         raise RunFolderConflict(
-            _("{path} is there already").format(path=path), hint=_("choose another --output")
+            _("{path} already exists").format(path=path), hint=_("choose another --output")
         )
     folder = run_folder_path(run, workdir)
     with RunFolder.open(folder) as opened, opened_durably(path) as file:
@@ -85,7 +85,7 @@ def import_run(path: Path, *, workdir: Path | None = None) -> Path:
         target = run_folder_path(run, workdir)
         if target.exists():
             raise RunFolderConflict(
-                _("there is a run {run!r} on this machine already: {target}").format(
+                _("there is already a run {run!r} on this machine: {target}").format(
                     run=run, target=target
                 ),
                 hint=_("nothing was changed; import it with another --workdir, or remove that run"),
@@ -96,7 +96,7 @@ def import_run(path: Path, *, workdir: Path | None = None) -> Path:
         needed = sum(member.file_size for member in archive.infolist())
         if needed > shutil.disk_usage(parent).free:
             raise DiskFull(
-                _("run {run} needs {needed} bytes, {parent} has no room for it").format(
+                _("run {run} needs {needed} bytes, which are not free in {parent}").format(
                     run=run, needed=needed, parent=parent
                 ),
                 hint=_("nothing was changed; make room, or import it with another --workdir"),
@@ -114,8 +114,8 @@ def _members(folder: Path) -> Iterator[str]:
     for path in sorted(folder.iterdir()):
         if path.is_symlink() and not path.exists():
             raise RunFolderConflict(
-                _("{path} is a link to something that is not there").format(path=path),
-                hint=_("put back what it leads to, or remove the link"),
+                _("{path} is a link to a missing target").format(path=path),
+                hint=_("restore its target, or remove the link"),
             )
         inside = sorted(path.iterdir()) if path.name in _FOLDERS and path.is_dir() else [path]
         for file in inside:
@@ -153,7 +153,7 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     except _DAMAGED as error:
         reason = printable(" ".join(str(error).split()), most=200)
         raise _refused(
-            path, _("it is damaged or no zip file: {error}").format(error=reason)
+            path, _("it is damaged or not a zip file: {error}").format(error=reason)
         ) from error
 
 
@@ -164,14 +164,17 @@ def _checked_run(archive: zipfile.ZipFile, path: Path) -> str:
     for name, match in zip(names, found, strict=True):
         if match is None:
             raise _refused(
-                path, _("it holds {name!r}, which no run folder has").format(name=name[:100])
+                path,
+                _("it contains {name!r}, which does not belong to a run folder").format(
+                    name=name[:100]
+                ),
             )
     runs = {match["run"] for match in found if match}
     if len(runs) != 1 or len(set(names)) != len(names):
-        raise _refused(path, _("it does not hold one run"))
+        raise _refused(path, _("it does not contain exactly one run"))
     missing = _NEEDED - {match["name"] for match in found if match}
     if missing:
-        raise _refused(path, _("it lacks {missing}").format(missing=", ".join(sorted(missing))))
+        raise _refused(path, _("{missing} is missing").format(missing=", ".join(sorted(missing))))
     return runs.pop()
 
 
@@ -184,7 +187,7 @@ def _extract(archive: zipfile.ZipFile, folder: Path, path: Path) -> None:
             shutil.copyfileobj(source, sink, 2**20)
             sink.flush()
         if target.stat().st_size != member.file_size:
-            raise _refused(path, _("{filename} is cut short").format(filename=member.filename))
+            raise _refused(path, _("{filename} is truncated").format(filename=member.filename))
 
 
 def _check_folder(folder: Path, run: str, path: Path) -> None:
@@ -203,6 +206,6 @@ def _check_folder(folder: Path, run: str, path: Path) -> None:
 
 def _refused(path: Path, why: str) -> OmegaError:
     return InvalidDataFile(
-        _("{path} is no archive of a run: {why}").format(path=path, why=why),
+        _("{path} is not the archive of a run: {why}").format(path=path, why=why),
         hint=_("nothing was changed"),
     )

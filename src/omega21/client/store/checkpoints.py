@@ -29,7 +29,7 @@ from omega21.protocol.checkpoints import (
 from omega21.protocol.errors import InvalidCheckpoint
 from omega21.protocol.plan import plan_steps
 
-_PULL_AGAIN: Final = N_("remove it, and pull another one with `omega21 checkpoint pull`")
+_PULL_AGAIN: Final = N_("remove it, and download another one with `omega21 checkpoint pull`")
 
 
 _CHECKPOINT: Final = re.compile(r"[0-9]{12,16}\.safetensors")
@@ -86,7 +86,7 @@ def find_checkpoint(folder: RunFolder) -> HeldCheckpoint | None:
     held = read_checkpoint(path)
     if held.sha256 != sealed_sha256(path):
         raise InvalidCheckpoint(
-            _("{path} is damaged: its digest is another one").format(path=path), hint=_(_PULL_AGAIN)
+            _("{path} is damaged: its digest does not match").format(path=path), hint=_(_PULL_AGAIN)
         )
     _check_belongs(folder, held)
     return held
@@ -101,7 +101,7 @@ def read_checkpoint(path: Path) -> HeldCheckpoint:
         _spans, record = read_checkpoint_header(start, size)
     except InvalidCheckpoint as error:
         raise InvalidCheckpoint(
-            _("{path} is no checkpoint: {why}").format(path=path, why=error.message),
+            _("{path} is not a checkpoint: {why}").format(path=path, why=error.message),
             hint=error.hint or _(_PULL_AGAIN),
         ) from error
     return HeldCheckpoint(path, file_sha256(path), size, record)
@@ -119,7 +119,7 @@ def sealed_sha256(path: Path) -> str:
         return path.with_suffix(".sha256").read_text(encoding="ascii").split()[0]
     except (OSError, ValueError, IndexError) as error:
         raise InvalidCheckpoint(
-            _("{path} has no digest beside it that can be read").format(path=path),
+            _("{path} has no readable digest file").format(path=path),
             hint=_(_PULL_AGAIN),
         ) from error
 
@@ -179,7 +179,7 @@ def _check_belongs(folder: RunFolder, held: HeldCheckpoint) -> None:
         )
     if record.config != run.config:
         raise InvalidCheckpoint(
-            _("{path} is of another configuration").format(path=held.path), hint=hint
+            _("{path} has another configuration").format(path=held.path), hint=hint
         )
     planned = plan_steps(folder.segments)
     if record.step > planned or record.plan_sha256 != trained_plan_sha256(

@@ -118,7 +118,7 @@ class RunFolder:
         with ExitStack() as stack:
             _hold(path, stack)
             if (path / "run.json").exists():
-                raise RunFolderConflict(_("there is a run in {path} already").format(path=path))
+                raise RunFolderConflict(_("there is already a run in {path}").format(path=path))
             make_private_folder(path / "shards")
             _write(path / "plan.json", _StoredPlan())
             # Last, because it is what makes the folder a run's.

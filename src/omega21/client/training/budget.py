@@ -42,7 +42,7 @@ def choose(
     assert least is not None
     assert budget is not None
     raise BudgetExceeded(
-        _("the training needs about {needed} MB at the least, the budget is {budget} MB").format(
+        _("the training needs at least about {needed} MB, the budget is {budget} MB").format(
             needed=decimal(least.bytes / 1e6, 1), budget=decimal(budget / 1e6, 1)
         )
     )
@@ -82,16 +82,16 @@ def what_was_chosen(wanted: Choice, choice: Choice, *, budget: int) -> str:
     """Say what differs from what was wanted, in one line."""
     changes = []
     if choice.samples_type != wanted.samples_type:
-        changes.append(_("samples go as {type}").format(type=choice.samples_type))
+        changes.append(_("samples are sent as {type}").format(type=choice.samples_type))
     if choice.pull != wanted.pull:
         changes.append(
-            _("no checkpoint is pulled")
+            _("no checkpoint is downloaded")
             if choice.pull == "never"
-            else _("a checkpoint is pulled only at the end")
+            else _("a checkpoint is downloaded only at the end")
         )
     if choice.gather != wanted.gather:
         changes.append(
-            _("results come every {seconds} s").format(seconds=decimal(choice.gather, 0))
+            _("results are read every {seconds} s").format(seconds=decimal(choice.gather, 0))
         )
     return _("to fit the budget of {budget} MB: {changes}").format(
         budget=decimal(budget / 1e6, 1), changes=", ".join(changes)
@@ -107,8 +107,8 @@ def warning(needed: Needed, traffic: MonthTraffic) -> str | None:
     if fits:
         return None
     return _(
-        "warning: {tunnel}'s free plan leaves {megabytes} MB and {requests} requests in "
-        "{month}, which will not do; --budget chooses what is smaller"
+        "warning: {tunnel}'s free plan leaves {megabytes} MB and {requests} requests in {month}, "
+        "which is not enough; --budget reduces the traffic"
     ).format(
         tunnel=traffic.tunnel,
         megabytes=decimal((left or 0) / 1e6, 1),

@@ -172,8 +172,8 @@ def _take(part: _Part) -> HeldCheckpoint:
         got = read_checkpoint(part.path)
         if got.sha256 != part.sha256:
             raise InvalidCheckpoint(
-                _("the checkpoint of step {step} was damaged on its way").format(step=part.step),
-                hint=_("nothing was kept of it; pull it again"),
+                _("the checkpoint of step {step} was damaged in transit").format(step=part.step),
+                hint=_("it was discarded; download it again"),
             )
     except InvalidCheckpoint:
         part.drop()
@@ -181,8 +181,8 @@ def _take(part: _Part) -> HeldCheckpoint:
     path = part.path.with_name(f"{part.step:0{_DIGITS}d}.safetensors")
     if not is_pulled(path):
         raise RunFolderConflict(
-            _("{path} is there and is no checkpoint that was pulled").format(path=path),
-            hint=_("nothing was changed; move it out of the run folder, and pull again"),
+            _("{path} exists and is not a downloaded checkpoint").format(path=path),
+            hint=_("nothing was changed; move it out of the run folder, and try again"),
         )
     path.unlink(missing_ok=True)  # the seal written next would not fit it; the part is whole
     seal(path, part.sha256)
@@ -194,7 +194,7 @@ def _take(part: _Part) -> HeldCheckpoint:
 def _named(headers: httpx.Headers) -> tuple[int, str]:
     step, sha256 = step_of(headers), headers.get("ETag", "").strip('"')
     if step is None or not re.fullmatch(SHA256_PATTERN, sha256):
-        raise NotOmega21(_("a checkpoint came without its step or digest"))
+        raise NotOmega21(_("a checkpoint arrived without its step or digest"))
     return step, sha256
 
 
@@ -251,7 +251,9 @@ class CheckpointDownloads:
         if await wait_until_durable(self._api, run, step):
             await self.pull(not_before=step)
         else:
-            await self._emit(Notice(_("no checkpoint was pulled: the server has written none yet")))
+            await self._emit(
+                Notice(_("no checkpoint was downloaded: the server has not written one yet"))
+            )
 
     async def pull(self, *, not_before: int = 0) -> None:
         """Pull the newest checkpoint, unless it is held already; a bad one is told, not kept."""
@@ -263,12 +265,12 @@ class CheckpointDownloads:
         try:
             held = await pull_checkpoint(self._api, run, folder=place, not_before=not_before)
         except (InvalidCheckpoint, UnknownCheckpoint, RunFolderConflict, OSError) as error:
-            await self._emit(Notice(_("no checkpoint was pulled: {error}").format(error=error)))
+            await self._emit(Notice(_("no checkpoint was downloaded: {error}").format(error=error)))
             return
         await run_sync(lambda: folder.note("pulled", step=held.step, sha256=held.sha256))
         await self._emit(
             Notice(
-                _("pulled the checkpoint of step {step}, {size} MB").format(
+                _("downloaded the checkpoint of step {step}, {size} MB").format(
                     step=held.step, size=decimal(held.size / 1e6, 0)
                 )
             )

@@ -79,7 +79,7 @@ async def restore(api: Api, folder: RunFolder, *, state: RunState, emit: Emit) -
     if not costs.sends:
         await emit(
             Notice(
-                _("computing to step {step} again rather than sending {reason}").format(
+                _("computing up to step {step} again instead of uploading {reason}").format(
                     step=held.step, reason=reason
                 )
             )
@@ -100,7 +100,7 @@ async def restore(api: Api, folder: RunFolder, *, state: RunState, emit: Emit) -
         raise
     except (InvalidCheckpoint, Conflict) as error:
         await emit(
-            Notice(_("the server did not take the checkpoint: {error}").format(error=error.message))
+            Notice(_("the server refused the checkpoint: {error}").format(error=error.message))
         )
         return await api.runs.state(folder.record.run)
     step, address = held.step, api.address
@@ -112,7 +112,14 @@ async def _find(folder: RunFolder, state: RunState, emit: Emit) -> HeldCheckpoin
     """Return the folder's checkpoint if it may help, telling why there is none."""
     named = held_step(folder.path)
     if named is None and not state.step and folder.results.last_step:
-        await emit(Notice(_("the folder holds no checkpoint of the run: it starts over there")))
+        await emit(
+            Notice(
+                _(
+                    "the folder has no checkpoint of the run: it is computed again from its first "
+                    "step"
+                )
+            )
+        )
     if named is None or named <= state.step:
         return None  # nothing to read a large file for
     try:

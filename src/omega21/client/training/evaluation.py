@@ -101,7 +101,7 @@ class EvaluationMonitor:
             )
         except ServerFailure as error:
             await self._emit(
-                Notice(_("no evaluation on the way: {reason}").format(reason=error.message))
+                Notice(_("no evaluation during training: {reason}").format(reason=error.message))
             )
         else:
             await note_evaluation(

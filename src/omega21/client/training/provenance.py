@@ -92,7 +92,7 @@ async def note_environment(
         await emit(
             Notice(
                 _(
-                    "from step {step} on computed under other conditions, bits may differ: {what}"
+                    "computed in another environment from step {step} on, bits may differ: {what}"
                 ).format(step=step, what=differences(before, now))
             )
         )

@@ -43,7 +43,7 @@ async def open_folder(
         check_same_config(run, asked=config, there=state.config)
         await emit(
             Notice(
-                _("run {run} is on the server and not on this machine: taking it over").format(
+                _("run {run} is on the server but not on this machine: creating its folder").format(
                     run=run
                 )
             )
@@ -76,7 +76,7 @@ async def meet(api: Api, folder: RunFolder, *, state: RunState | None, emit: Emi
         if folder.segments:
             await emit(
                 Notice(
-                    _("the server does not have run {run}: putting it there again").format(
+                    _("the server does not have run {run}: creating it there").format(
                         run=record.run
                     )
                 )
@@ -106,7 +106,7 @@ def _take_over(folder: RunFolder, theirs: tuple[Segment, ...], step: int) -> Non
             continue
         if ours is not None and not segment.is_extension_of(ours):
             raise PlanConflict(
-                _("segment {number} on the server is another one than in {path}").format(
+                _("segment {number} on the server differs from {path}").format(
                     number=number, path=folder.path
                 ),
                 hint=_("another program trains this run; choose another name with --run"),

@@ -107,7 +107,7 @@ def next_segment(
     if file is not None:
         return _from_file(order, segments, file)
     if order.samples is None:
-        raise InvalidRequest(_("say how many samples to make"), hint=_("with --samples"))
+        raise InvalidRequest(_("give the number of samples"), hint=_("with --samples"))
     generated = [segment for segment in segments if segment.source.kind in KINDS]
     offset = _highest(generated)
     if offset + order.samples > MAX_SAMPLES:
@@ -141,7 +141,7 @@ def _from_file(order: TrainRequest, segments: Sequence[Segment], file: FileFacts
                 "the data file has {free} samples left for training: of {samples}, {used} are "
                 "trained and {held_out} held out for validation"
             ).format(free=free - held_out, samples=file.samples, used=used, held_out=held_out),
-            hint=_("ask for no more with --samples, or bring another file"),
+            hint=_("ask for no more with --samples, or give another file"),
         )
     try:
         source = Source(kind="file", seed=order.seed, offset=used, file_sha256=file.sha256)
@@ -178,7 +178,7 @@ def _segment(order: TrainRequest, source: Source, samples: int) -> Segment:
             _("{samples} samples are more than the {most} that fit in one segment").format(
                 samples=samples, most=_MOST_AT_ONCE
             ),
-            hint=_("train them in several goes of the same --run"),
+            hint=_("train them with several commands of the same --run"),
         )
     return Segment(
         samples=samples,

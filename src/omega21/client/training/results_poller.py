@@ -96,16 +96,14 @@ class ResultsPoller:
         record, results = self._folder.record, self._folder.results
         is_ahead = False
         if reply.id != record.id:
-            raise OtherRun(
-                _("the server's run {run!r} has another id than this one's").format(run=record.run)
-            )
+            raise OtherRun(_("run {run!r} on the server has another id").format(run=record.run))
         if reply.steps:
             rows = reply.steps
             if rows[0].step > results.last_step + 1:
                 raise RunFolderConflict(
                     _(
-                        "results {first} to {last} are neither here nor on the server, "
-                        "which went on from a checkpoint"
+                        "results {first} to {last} are neither here nor on the server, which "
+                        "continued from a checkpoint"
                     ).format(first=results.last_step + 1, last=rows[0].step - 1),
                     hint=_("restore the run folder from a copy, or train another run with --run"),
                 )
@@ -139,7 +137,7 @@ class ResultsPoller:
                 Notice(
                     _(
                         "from step {first} on the server computed other bits than before; the "
-                        "new results hold, the old ones are in log.jsonl"
+                        "new results replace the old ones, which are in log.jsonl"
                     ).format(first=first)
                 )
             )
@@ -165,7 +163,7 @@ class ResultsPoller:
         rows = (await self._api.steps.read(run, after=step - 1, limit=limit)).steps
         if not rows:
             raise InternalError(
-                _("the server does not give the result of step {step}").format(step=step), hint=""
+                _("the server does not return the result of step {step}").format(step=step), hint=""
             )
         return rows
 
@@ -226,6 +224,6 @@ def _check_chain(rows: list[StepRecord]) -> None:
 
 def _broken_chain(step: int) -> InternalError:
     return InternalError(
-        _("the result of step {step} does not fit its digest").format(step=step),
-        hint=_("results were changed on the server or on their way; look at its log and its disk"),
+        _("the result of step {step} does not match its digest").format(step=step),
+        hint=_("results were changed on the server or in transit; check its log and its disk"),
     )

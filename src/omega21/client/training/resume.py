@@ -36,8 +36,8 @@ def unfinished_request(run: str, workdir: Path | None = None) -> TrainRequest:
     record, segments = read_run_folder(path)
     if not segments:
         raise RunFolderConflict(
-            _("nothing of run {run} was planned yet in {path}").format(run=run, path=path),
-            hint=_("give the `omega21 train` command that began it again"),
+            _("run {run} has no plan yet in {path}").format(run=run, path=path),
+            hint=_("repeat the `omega21 train` command that created it"),
         )
     if record.finished_segments >= segments:
         raise RunFolderConflict(

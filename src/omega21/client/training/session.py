@@ -158,12 +158,12 @@ class TrainingFlow:
         run = self._order.run
         if self._finishing_only:
             await api.runs.unpause(run)
-            await self._emit(Notice(_("run {run} was paused; it goes on now").format(run=run)))
+            await self._emit(Notice(_("run {run} was paused; it continues now").format(run=run)))
             return
         command = shlex.join(["omega21", "runs", "unpause", run, "--url", api.address])
         await self._emit(
             Notice(
-                _("run {run} is paused and trains nothing until it is let go on: {command}").format(
+                _("run {run} is paused and does not train until it is resumed: {command}").format(
                     run=run, command=command
                 )
             )
@@ -207,8 +207,8 @@ class TrainingFlow:
             await self._emit(
                 Notice(
                     _(
-                        "this is another server than the one that the run was on last: what it "
-                        "does not have is put there again"
+                        "this is not the server that the run was on last: what it lacks is sent "
+                        "again"
                     )
                 )
             )
@@ -414,7 +414,7 @@ class TrainingFlow:
             lambda: name_rows_of_steps(folder.segments, steps, files=folder.record.files)
         )
         text = _(
-            "{count} of {steps} steps trained nothing: loss or gradient was not finite"
+            "{count} of {steps} steps changed nothing: loss or gradient was not finite"
         ).format(count=len(steps), steps=segment.steps)
         return f"{text}: {where}" if where else text
 
@@ -426,9 +426,9 @@ class TrainingFlow:
         if count < wanted:
             await self._emit(
                 Notice(
-                    _("validation on {count} samples: too few rows to hold any more out").format(
-                        count=count
-                    )
+                    _(
+                        "validation on {count} samples: there are too few rows to hold out more"
+                    ).format(count=count)
                 )
             )
         if not count:

@@ -88,7 +88,7 @@ def open_source(segment: Segment, files: Mapping[str, str]) -> SampleSource:
     if source.kind == "file":
         return FileSamples(segment, find_file(source, files))
     raise RunFolderConflict(
-        _("samples of a batch that was sent inline are not on this machine"),
+        _("the samples of an inline batch are not on this machine"),
         hint=_("they are on the server that trained them, if it still has the run"),
     )
 
@@ -120,7 +120,7 @@ def find_file(source: Source, files: Mapping[str, str]) -> DataFile:
     file = open_data(Path(place))
     if file.sha256() != source.file_sha256:
         raise InvalidDataFile(
-            _("{place} is not the file that this segment began with").format(place=place),
-            hint=_("put the same file back, or train another run with --run"),
+            _("{place} is not the file that this segment was created with").format(place=place),
+            hint=_("restore that file, or train another run with --run"),
         )
     return file

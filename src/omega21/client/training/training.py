@@ -52,5 +52,5 @@ class Training(EventStream):
         if not (self._was_reached or self._finishing_only):
             return None
         return _(
-            "nothing is lost; go on with: {command} (and --url URL where its address has changed)"
+            "nothing is lost; continue with: {command} (and --url URL if its address has changed)"
         ).format(command=resume_command(self._order.run, self._workdir))

@@ -58,7 +58,7 @@ FULL_PATIENCE_SECONDS: Final = 7200.0
 
 def waiting_for_room(full: StorageFull) -> Notice:
     """Tell that the server is full, and that this is waited for."""
-    return Notice(_("waiting for room on the server: {message}").format(message=full.message))
+    return Notice(_("waiting for space on the server: {message}").format(message=full.message))
 
 
 async def when_there_is_room(
@@ -269,24 +269,24 @@ class SegmentUpload:
         if body is not None and is_shard(body, ref.sha256):
             return body
         path = self._folder.shard_path(ref.sha256)
-        found = _("is gone") if body is None else _("is damaged")
+        found = _("is missing") if body is None else _("is damaged")
         start = sum(before.samples for before in self.segment.shards[:place])
         level = self._pace.level(len(self._waiting))
         try:
             name, made = self._encode(start, start + ref.samples, level=level)
         except (RequestRefused, Conflict) as error:
             raise RunFolderConflict(
-                _("{path} {found}, and cannot be made again: {why}").format(
+                _("{path} {found}, and cannot be created again: {why}").format(
                     path=path, found=found, why=error.message
                 ),
-                hint=_("restore it from a copy, or the data file that it was made of"),
+                hint=_("restore it from a copy, or restore its data file"),
             ) from error
         if name != ref.sha256:
             raise RunFolderConflict(
-                _("{path} {found}, and its samples came out different").format(
+                _("{path} {found}, and its samples are now different").format(
                     path=path, found=found
                 ),
-                hint=_("restore it from a copy, or the data file that it was made of"),
+                hint=_("restore it from a copy, or restore its data file"),
             )
         if body is not None:
             self._folder.put_shard_again(name, made)

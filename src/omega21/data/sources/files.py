@@ -104,7 +104,7 @@ def check_ending(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix not in _READERS:
         raise InvalidDataFile(
-            _("{name} has an unknown ending").format(name=path.name), hint=_(_SUFFIX_HINT)
+            _("{name} has an unknown extension").format(name=path.name), hint=_(_SUFFIX_HINT)
         )
     return suffix
 

@@ -99,7 +99,7 @@ def _read_member(
     most = info.compress_size * _METHODS[info.compress_type] + 1024
     if info.compress_size > size or info.file_size > most:
         raise ValueError(
-            _("its member {member} claims {bytes} bytes, more than the file can hold").format(
+            _("its member {member} claims {bytes} bytes, more than the file can contain").format(
                 member=info.filename, bytes=info.file_size
             )
         )
@@ -129,7 +129,7 @@ def _read_header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any
         raise ValueError(_("its arrays are of .npy version {version}").format(version=version))
     shape, fortran, dtype = read(member)
     if dtype.hasobject:
-        raise ValueError(_("it holds Python objects"))
+        raise ValueError(_("it contains Python objects"))
     if any(dim < 0 for dim in shape):
         raise ValueError(_("a shape is negative"))
     return shape, fortran, dtype

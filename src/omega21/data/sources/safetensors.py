@@ -146,7 +146,7 @@ def _read_header(file: UnchangedFile) -> tuple[dict[str, Any], int]:
                 return header, 8 + length
     except RecursionError as error:
         raise ValueError(_("its header is nested too deep")) from error
-    raise ValueError(_("its header is no object"))
+    raise ValueError(_("its header is not an object"))
 
 
 def _tensor(file: UnchangedFile, name: str, entry: Any, *, base: int) -> FileTensor:

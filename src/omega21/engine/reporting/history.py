@@ -171,7 +171,7 @@ class History:
             run = self._registry.get(name)
             known = self._ledger.feedback.by_key(run.key, key) if key is not None else None
             if known is not None and known[0] != body:
-                raise KeyReused(_("this Idempotency-Key came with other feedback before"))
+                raise KeyReused(_("this Idempotency-Key was used with other feedback"))
             at = time.time() if known is None else known[1]
             if known is None:
                 self._ledger.feedback.add(

@@ -180,7 +180,9 @@ def open_mirror(folder: Path) -> None:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise InvalidRequest(
-            _("the mirror {folder} cannot be made: {reason}").format(folder=folder, reason=error),
+            _("the mirror {folder} cannot be created: {reason}").format(
+                folder=folder, reason=error
+            ),
             hint=_("mount its drive first, or choose another --mirror"),
         ) from error
 

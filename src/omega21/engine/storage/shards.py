@@ -138,7 +138,7 @@ class ShardStore:
                 _("the content's digest is {actual}, the shard was named {sha256}").format(
                     actual=actual, sha256=sha256
                 ),
-                hint=_("it was damaged on its way, or named wrongly; send it again"),
+                hint=_("it was damaged in transit, or has a wrong name; send it again"),
             )
         data = pack(tensors)
         if self.total_bytes + len(data) > self.limit:
@@ -193,7 +193,7 @@ class ShardStore:
                 raise
             self._forget(sha256)
             raise UnknownShard(
-                _("shard {sha256} cannot be read and is gone: {error}").format(
+                _("shard {sha256} cannot be read and was removed: {error}").format(
                     sha256=sha256, error=error
                 )
             ) from error
@@ -203,7 +203,7 @@ class ShardStore:
         with self._lock:
             self._forget(sha256)
         raise UnknownShard(
-            _("shard {sha256} is cut short on the server's disk").format(sha256=sha256)
+            _("shard {sha256} is truncated on the server's disk").format(sha256=sha256)
         )
 
     def _check(self, sha256: str) -> None:
@@ -218,7 +218,7 @@ class ShardStore:
         if not sound:
             self._forget(sha256)
             raise UnknownShard(
-                _("shard {sha256} was damaged on the server's disk and is gone").format(
+                _("shard {sha256} was damaged on the server's disk and was removed").format(
                     sha256=sha256
                 )
             )
@@ -245,7 +245,7 @@ class ShardStore:
                 excess -= stored.bytes
         if excess > 0:
             raise StorageFull(
-                _("the shards here take {taken} of {limit} bytes").format(
+                _("the shards on this server take {taken} of {limit} bytes").format(
                     taken=self.total_bytes, limit=self.limit
                 ),
                 retry_after=30,

@@ -54,19 +54,21 @@ class UploadPartStore:
         """
         if len(body) > UPLOAD_PART_BYTES:
             raise BodyTooLarge(
-                _("a piece has at most {most} bytes, this one {size}").format(
+                _("an upload part has at most {most} bytes, this one {size}").format(
                     most=UPLOAD_PART_BYTES, size=len(body)
                 )
             )
         if hashlib.sha256(body).hexdigest() != sha256:
             raise InvalidCheckpoint(
-                _("piece {sha256} is not what its name says").format(sha256=sha256[:12]),
-                hint=_("it was damaged on its way; send it again"),
+                _("upload part {sha256} does not match its digest").format(sha256=sha256[:12]),
+                hint=_("it was damaged in transit; send it again"),
             )
         with self._lock:
             others = sum(size for name, size in self._sizes.items() if name != sha256)
             if others + len(body) > MAX_CHECKPOINT_BYTES:
-                raise StorageFull(_("too many pieces of checkpoints wait here"), retry_after=60)
+                raise StorageFull(
+                    _("there are too many upload parts of checkpoints"), retry_after=60
+                )
             is_new = sha256 not in self._sizes
             self._sizes[sha256] = len(body)
         try:
@@ -74,7 +76,7 @@ class UploadPartStore:
         except OSError as error:
             if is_new:
                 self._drop(sha256)
-            text = _("the piece was not written: {error}").format(error=error)
+            text = _("the upload part was not written: {error}").format(error=error)
             raise refused_write(error, text) from error
         return CheckpointStored(sha256=sha256, bytes=len(body))
 
@@ -92,7 +94,7 @@ class UploadPartStore:
             if len(start) < MAX_HEADER_BYTES + 8:
                 start += chunk
         if total != request.bytes or hasher.hexdigest() != request.sha256:
-            raise InvalidCheckpoint(_("the pieces do not make the file that was announced"))
+            raise InvalidCheckpoint(_("the upload parts do not make the announced file"))
         _spans, record = read_checkpoint_header(start, total)
         return record
 
@@ -103,7 +105,7 @@ class UploadPartStore:
                 yield (self.folder / sha256).read_bytes()
             except FileNotFoundError as error:
                 raise InvalidCheckpoint(
-                    _("piece {sha256} is not here").format(sha256=sha256[:12]),
+                    _("upload part {sha256} is missing").format(sha256=sha256[:12]),
                     hint=_("send it first"),
                 ) from error
 

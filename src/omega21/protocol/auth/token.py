@@ -27,5 +27,5 @@ def token_of_file(data: bytes, *, source: str) -> Token:
 
 
 def _refused(error: ValueError) -> InvalidRequest:
-    hint = _("a token is one word of ASCII characters: copy it anew from where it was made")
+    hint = _("a token is one word of ASCII characters: copy it again from where it was created")
     return InvalidRequest(str(error), hint=hint)

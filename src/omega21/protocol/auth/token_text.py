@@ -30,17 +30,17 @@ def check_token(text: str, *, source: str) -> Token:
     Raises ValueError, which names the `source` and never the text.
     """
     if not text:
-        raise ValueError(_("{source} does not hold a token: it is empty").format(source=source))
+        raise ValueError(_("{source} is not a token: it is empty").format(source=source))
     if len(text) > MOST_CHARACTERS:
         raise ValueError(
-            _("{source} does not hold a token: it has {count} characters, at most {most}").format(
+            _("{source} is not a token: it has {count} characters, the limit is {most}").format(
                 source=source, count=len(text), most=MOST_CHARACTERS
             )
         )
     for place, character in enumerate(text, start=1):
         if not _FIRST <= character <= _LAST:
             raise ValueError(
-                _("{source} does not hold a token: character {place} of {count} is {what}").format(
+                _("{source} is not a token: character {place} of {count} is {what}").format(
                     source=source, place=place, count=len(text), what=_kind(character)
                 )
             )
@@ -57,14 +57,14 @@ def check_token_file(data: bytes, *, source: str) -> Token:
         text = data.decode(encoding)
     except UnicodeDecodeError:
         raise ValueError(
-            _("{source} does not hold a token: it is no text").format(source=source)
+            _("{source} is not a token: it is not text").format(source=source)
         ) from None  # the cause holds the bytes
     return check_token(text.strip(), source=source)
 
 
 def _kind(character: str) -> str:
     if character in "\r\n":
-        return _("a line's end")
+        return _("a line break")
     if character.isspace():
-        return _("a blank")
+        return _("a space")
     return _("a control character") if character < " " or character == "\x7f" else _("not ASCII")

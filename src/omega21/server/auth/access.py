@@ -129,7 +129,9 @@ class Access:
             if ticket is None:
                 return Unauthorized(_("this server needs a token"))
             if self.session_tokens.is_ours(ticket):
-                return Unauthorized(_("the session is over"), hint=_("log in again with the token"))
+                return Unauthorized(
+                    _("the session has ended"), hint=_("log in again with the token")
+                )
         return self.wrong_token(scope)
 
     def wrong_token(self, scope: Scope) -> Unauthorized:
@@ -138,7 +140,7 @@ class Access:
         wait = self.attempts.fail(client[0] if client else "")
         if wait is None:
             return Unauthorized(_("this is not the server's token"))
-        return TooManyAttempts(_("too many wrong tokens, and this is one more"), retry_after=wait)
+        return TooManyAttempts(_("too many wrong tokens"), retry_after=wait)
 
     @cached_property
     def _token_digest(self) -> bytes:

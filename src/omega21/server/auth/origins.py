@@ -41,7 +41,7 @@ def check_local(headers: Headers, *, method: str) -> None:
     through = next((name for name in _PROXY_HEADERS if name in headers), None)
     if through is not None:
         raise ForeignOrigin(
-            _("the request came through a proxy, which its header {through} tells").format(
+            _("the request came through a proxy, as its header {through} shows").format(
                 through=through
             )
         )

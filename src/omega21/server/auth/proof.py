@@ -66,10 +66,10 @@ async def prove_token(
         client = request.client
         wait = access.proofs.fail(client.host if client else "")
         if wait is not None:
-            raise Unavailable(_("too many ask for a proof of the token"), retry_after=wait)
+            raise Unavailable(_("too many requests for a proof of the token"), retry_after=wait)
         proof = access.prover.answer(share)
         if proof is None:
-            raise InvalidRequest(_("the share is no element of the group"))
+            raise InvalidRequest(_("the share is not an element of the group"))
     except OmegaError as error:
         return problem_response(error)
     return proof

@@ -48,17 +48,15 @@ async def read_body(request: Request, *, limit: int) -> bytes:
 
 def _too_large(limit: int) -> BodyTooLarge:
     return BodyTooLarge(
-        _("the body has more than {limit} bytes, the most that this call takes").format(
-            limit=limit
-        ),
-        hint=_("send it in smaller pieces"),
+        _("the body has more than {limit} bytes, the limit of this call").format(limit=limit),
+        hint=_("send it in smaller parts"),
     )
 
 
 def check_parts(body: bytes, separators: bytes, *, limit: int) -> None:
     """Raise BodyTooLarge for JSON with more than `limit` of these bytes, before it is parsed."""
     if sum(body.count(separator) for separator in separators) > limit:
-        raise BodyTooLarge(_("the body holds more values than any message does"))
+        raise BodyTooLarge(_("the body has more values than any message"))
 
 
 def media_type(request: Request, *allowed: str) -> str:
@@ -68,7 +66,7 @@ def media_type(request: Request, *allowed: str) -> str:
         raise UnsupportedEncoding(
             _("the body is {kind}").format(kind=given[:80])
             if given
-            else _("the body is of no stated type"),
+            else _("the body has no content type"),
             hint=_("send it as {names}").format(names=_(" or ").join(allowed)),
         )
     return given
@@ -148,9 +146,7 @@ class BodyRoom:
             message = await receive()
             size = len(message.get("body", b""))
             if size and self._held + size > self.limit:
-                raise Overloaded(
-                    _("the server has no room for more uploads at once"), retry_after=1
-                )
+                raise Overloaded(_("the server cannot receive more uploads at once"), retry_after=1)
             held += size
             self._held += size
             return message

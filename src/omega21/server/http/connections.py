@@ -206,7 +206,7 @@ class Connection(H11Protocol):
             if now > self._awaited_since + limits.head_seconds:
                 self._refuse(
                     SlowRequest(
-                        _("no request came in {seconds} s").format(
+                        _("no request arrived within {seconds} s").format(
                             seconds=decimal(limits.head_seconds, 0)
                         )
                     )
@@ -215,7 +215,7 @@ class Connection(H11Protocol):
             if self.flow.read_paused:  # it is the server that does not take it
                 self._body_since, self._body_bytes = now, 0
             elif now > self._body_since + limits.grace_seconds + self._body_bytes / limits.rate:
-                self._refuse(SlowRequest(_("the rest of the body does not come")))
+                self._refuse(SlowRequest(_("the rest of the body did not arrive")))
 
     def end(self) -> None:
         """Cut the connection off at once, with whatever it holds."""

@@ -124,7 +124,7 @@ async def _answer_error(_request: Request, error: Exception) -> Response:
 
 async def _answer_invalid(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    hint = _("see /docs for what this call takes")
+    hint = _("see /docs for the parameters of this call")
     return problem_response(InvalidRequest(describe_invalid(error.errors()), hint=hint))
 
 

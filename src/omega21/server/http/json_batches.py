@@ -101,11 +101,11 @@ class _Message:
                 others[name] = self._value()
             else:
                 raise ValueError(
-                    _("a field's name is a text, at character {at}").format(at=self._at)
+                    _("a field's name has to be a string, at character {at}").format(at=self._at)
                 )
         if self._peek():
             raise ValueError(
-                _("there is more after its end, at character {at}").format(at=self._at)
+                _("there is more text after its end, at character {at}").format(at=self._at)
             )
         return others
 

@@ -27,7 +27,7 @@ _LONGEST_CHUNK_LINE: Final = 1024  # the lines after the last one included
 _END_OF_CHUNK: Final = b"\r\n"
 _SMALL_PIECE: Final = 64
 _SMALL_PIECES: Final = 1000
-_HINT: Final = N_("the request is not sent as HTTP/1.1 asks for; use an HTTP library")
+_HINT: Final = N_("the request is not valid HTTP/1.1; use an HTTP library")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ class StrictParser(h11.Connection):
         framing = _FRAMING.findall(received, 0, size) if end is not None else []
         if len(framing) > 1 or not all(map(_PLAIN_FRAMING.fullmatch, framing)):
             raise RequestRefused(
-                _("malformed request: the length of its body is not said once and plainly"),
+                _("malformed request: the length of its body is missing, repeated or malformed"),
                 hint=_(_HINT),
             )
 
@@ -92,7 +92,7 @@ class StrictParser(h11.Connection):
         is_plain = _is_chunk_plain(before, self.trailing_data[0])
         if is_plain is False:
             raise RequestRefused(
-                _("malformed request: a chunk of the body does not begin with its length alone"),
+                _("malformed request: a chunk of the body does not start with its length"),
                 hint=_(_HINT),
             )
         return is_plain is True
@@ -122,7 +122,7 @@ class StrictParser(h11.Connection):
         self._body_bytes += size
         if self._pieces > _SMALL_PIECES and self._body_bytes < _SMALL_PIECE * self._pieces:
             raise RequestRefused(
-                _("the body comes in too many small pieces"), hint=_("send larger ones")
+                _("the body has too many small chunks"), hint=_("send larger ones")
             )
 
     def _too_large(self) -> HeadTooLarge:

@@ -119,7 +119,7 @@ def keep_running(server: ServerProcess) -> None:
             status.show(describe(server.ask("/runs")))
     except KeyboardInterrupt:
         status.clear()
-        _say(_("stopping: the step under way and a checkpoint are finished"))
+        _say(_("stopping after the current step and a checkpoint"))
         server.stop()
         _say(_("stopped"))
         return
@@ -130,7 +130,7 @@ def keep_running(server: ServerProcess) -> None:
 def describe(runs: Any) -> str:
     """Describe a server's runs in one short line."""
     if runs is None:
-        return _("the server starts again")
+        return _("the server is restarting")
     found = [run for run in runs["runs"] if run["plan_steps"]]
     if not found:
         return _("waiting for a run")

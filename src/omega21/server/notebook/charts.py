@@ -58,7 +58,7 @@ def watch_run(server: ServerProcess) -> None:
                 _follow(server, curves.setdefault(shown, Curves(shown)), draw)
                 _tell(server, wait=0)
     except KeyboardInterrupt:
-        print(_("no longer watching; the server goes on"))  # noqa: T201
+        print(_("no longer watching; the server keeps running"))  # noqa: T201
 
 
 def _tell(server: ServerProcess, *, wait: float) -> None:

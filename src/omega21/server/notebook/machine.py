@@ -31,8 +31,8 @@ def check_data_dir(data_dir: Path) -> None:
     if kind is not None and kind.startswith(_REMOTE_KINDS):
         raise CannotServe(
             _(
-                "{folder} is on a mounted drive ({kind}), where locks and databases do not hold; "
-                "choose a folder on the machine's own disk, and the drive as the mirror"
+                "{folder} is on a mounted drive ({kind}), where locks and databases are not "
+                "reliable; choose a folder on the machine's own disk, and the drive as the mirror"
             ).format(folder=data_dir, kind=kind)
         )
     make_private_folder(data_dir)

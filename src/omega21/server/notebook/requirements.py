@@ -97,8 +97,8 @@ def _no_torch(wanted: Requirement) -> str:
     there = _installed(wanted)
     if there is None:
         return _(
-            "{name} is not installed here, and it is not for this cell to install; choose a "
-            "runtime that has it, or: pip install '{wanted}'"
+            "{name} is not installed here, and this cell does not install it; choose a runtime "
+            "that has it, or: pip install '{wanted}'"
         ).format(name=wanted.name, wanted=wanted)
     return _(
         "{name} {version} is here, and {wanted} is needed; choose a newer runtime: this cell never "
@@ -146,6 +146,6 @@ def _why_not(output: str, missing: list[Requirement], log: Path) -> str:
         )
     errors = [line for line in output.splitlines() if line.startswith("ERROR:")]
     reason = (errors or output.strip().splitlines() or ["pip said nothing"])[-1]
-    return _("{names} cannot be installed: {reason}; all that pip said is in {log}").format(
+    return _("{names} cannot be installed: {reason}; pip's output is in {log}").format(
         names=names, reason=reason.removeprefix("ERROR: "), log=log
     )

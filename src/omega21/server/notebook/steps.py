@@ -38,7 +38,7 @@ class Notebook:
     def start(self) -> None:
         """Start the server and print the line to copy; one that runs already is left alone."""
         if self._server is not None and self._server.is_running:
-            print(_("the server runs already"))  # noqa: T201
+            print(_("the server is already running"))  # noqa: T201
         elif (settings := self._settings) is not None:
             self._server = _said(lambda: start(settings))
 
@@ -60,7 +60,7 @@ class Notebook:
 
     def _running(self) -> ServerProcess | None:
         if self._server is None or not self._server.is_running:
-            print(_("the server does not run"))  # noqa: T201
+            print(_("the server is not running"))  # noqa: T201
             return None
         return self._server
 

@@ -39,10 +39,10 @@ async def measure_link(
         received += len(chunk)
         if received > MAX_LINK_BYTES:
             raise BodyTooLarge(
-                _("the body has more than {limit} bytes, the most that this call takes").format(
+                _("the body has more than {limit} bytes, the limit of this call").format(
                     limit=MAX_LINK_BYTES
                 ),
-                hint=_("measure with fewer"),
+                hint=_("measure with fewer bytes"),
             )
     return StreamingResponse(
         _random_bytes(down), media_type=LINK_MEDIA_TYPE, headers={"Content-Length": str(down)}

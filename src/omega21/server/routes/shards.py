@@ -54,7 +54,7 @@ async def put_shard(
 def has_shard(services: ServicesHere, sha256: ShardName) -> Response:
     """Tell by the status whether the shard is here."""
     if sha256 not in services.engine.shards:
-        raise UnknownShard(_("shard {sha256} is not here").format(sha256=sha256[:12]))
+        raise UnknownShard(_("shard {sha256} is not on this server").format(sha256=sha256[:12]))
     return Response()
 
 

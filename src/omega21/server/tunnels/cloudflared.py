@@ -111,7 +111,7 @@ class CloudflaredTunnel:
             yield line
 
     def _failure(self) -> OmegaError:
-        words = " / ".join(self._errors) or _("it said nothing of why")
+        words = " / ".join(self._errors) or _("it did not say why")
         if _REFUSED.search(words):
             return TunnelRefused(
                 _("Cloudflare refused a quick tunnel: {reason}").format(reason=words[:300]),

@@ -145,7 +145,7 @@ def _hint(code: int) -> str | None:
             )
         case 108:
             return _(
-                "the account has as many tunnels open as it may: end the other one, or use "
+                "the account has its maximum number of open tunnels: end another one, or use "
                 "--tunnel cloudflared"
             )
         case 725 | 727 | 734:

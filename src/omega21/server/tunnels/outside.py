@@ -8,7 +8,7 @@ from omega21.language import N_, _
 from omega21.protocol.errors import TunnelNotSetUp
 from omega21.protocol.printable import printable
 
-_HINT: Final = N_("look at HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR")
+_HINT: Final = N_("check HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR")
 
 
 def outside_client(*, seconds: float, follow_redirects: bool = False) -> httpx.Client:
@@ -21,7 +21,7 @@ def outside_client(*, seconds: float, follow_redirects: bool = False) -> httpx.C
         return httpx.Client(timeout=seconds, follow_redirects=follow_redirects, trust_env=True)
     except (httpx.InvalidURL, ValueError, ImportError, OSError) as error:
         raise TunnelNotSetUp(
-            _("the environment names proxies or certificates that cannot be used: {error}").format(
+            _("the environment variables for proxies or certificates are invalid: {error}").format(
                 error=printable(str(error), most=300)
             ),
             hint=_(_HINT),

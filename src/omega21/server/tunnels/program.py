@@ -48,7 +48,7 @@ def _download(given: str, folder: Path) -> Path:
     found = _URL.fullmatch(given)
     if found is None:
         raise TunnelNotSetUp(
-            _("{url} names no SHA-256").format(url=given),
+            _("{url} has no SHA-256").format(url=given),
             hint=_("write it as URL#sha256=DIGEST, with the digest that the release's page shows"),
         )
     url, sha256 = found[1], found[2].lower()
