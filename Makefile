@@ -1,5 +1,7 @@
 # demo    train against a server on this machine, and see the report
+# quick   format, lint, types, import contracts, and the tests of what changed: for the inner loop
 # test    run the whole test suite
+# coverage  the same, and which lines and branches it ran, the least covered modules first
 # check   everything that a change has to pass: lint, then test
 # lint    format, lint, types, import contracts, documentation
 # bench   measure, and print each figure beside its bar
@@ -21,7 +23,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOG := $(VENV)/install.log
 # Tests mostly wait for servers to start; more of them at once than this would starve each other.
 WORKERS := 3
-SOURCES := src $(wildcard tests benchmarks chaos examples translations) tools/make_colab.py
+SOURCES := src $(wildcard tests benchmarks chaos examples translations) $(wildcard tools/*.py)
 
 # The first Python here that is new enough; a name on PATH need not run (pyenv's shims).
 PYTHON ?= $(shell for name in python3.11 python3; do \
@@ -32,18 +34,36 @@ PYTHON ?= $(shell for name in python3.11 python3; do \
 export NO_MKDOCS_2_WARNING := 1
 
 .NOTPARALLEL:
-.PHONY: demo test check lint bench gpu chaos docs colab pictures format messages constraints clean
+.PHONY: demo quick test coverage check lint code bench gpu chaos docs colab pictures format messages constraints clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
 	@$(BIN)/omega21 demo
 
+quick: code
+	@echo "tests of what changed"
+	@tests=$$($(BIN)/python tools/changed_tests.py) && $(BIN)/python -m pytest --quiet --exitfirst \
+		--numprocesses $(WORKERS) --dist loadfile $$tests
+
 test: $(VENV)/.tools
 	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
+# A third slower than `test`: server and commands are processes of their own, and measured too.
+coverage: $(VENV)/.tools
+	@rm -rf build/coverage && mkdir -p build/coverage
+	@$(BIN)/coverage run -m pytest --numprocesses $(WORKERS) --dist loadfile
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report --sort=cover >build/coverage/report.txt
+	@sed -n '1,30p;$$p' build/coverage/report.txt
+	@echo "all of it is in build/coverage/report.txt"
+
 check: lint test
 
-lint: $(VENV)/.tools
+lint: code
+	@echo "documentation"
+	@$(BIN)/mkdocs build --quiet --strict
+
+code: $(VENV)/.tools
 	@echo "format"
 	@$(BIN)/ruff format --quiet --check --diff
 	@echo "lint"
@@ -52,8 +72,6 @@ lint: $(VENV)/.tools
 	@$(BIN)/mypy --no-error-summary $(SOURCES)
 	@echo "import contracts"
 	@$(BIN)/lint-imports --no-logo --no-cache
-	@echo "documentation"
-	@$(BIN)/mkdocs build --quiet --strict
 
 bench: $(VENV)/.tools
 	@$(BIN)/python -m benchmarks
@@ -70,7 +88,7 @@ docs: $(VENV)/.tools
 	@echo "open site/index.html"
 
 colab: $(VENV)/.tools
-	@$(BIN)/python tools/make_colab.py
+	@$(BIN)/python $(wildcard tools/*.py)
 
 pictures: $(VENV)/.tools
 	@OMEGA21_PICTURES=docs/images $(BIN)/python -m pytest --quiet tests/dashboard/test_pictures.py
