@@ -26,6 +26,7 @@ import httpx
 from benchmarks.processes import run_module
 from omega21.client.client import AsyncClient
 from omega21.client.events import Connected, Done, RunReady, StepsDone, UploadProgress
+from omega21.client.training.options import TrainOptions
 from omega21.client.training.request import TrainRequest
 from omega21.protocol.models import ModelConfig
 
@@ -108,7 +109,7 @@ async def _train(address: str, order: TrainRequest, *, tunnel: bool, workdir: Pa
     uploaded, late_from, late_step, shard_bytes = started, (0, 0), 0, 0
     async with AsyncClient(ELSEWHERE if tunnel else address, carrier=carrier) as client:
         traffic = client.traffic
-        async with client.train(order, workdir=workdir, patience=120.0) as events:
+        async with client.train(order, TrainOptions(workdir=workdir, patience=120.0)) as events:
             async for event in events:
                 now = time.monotonic()
                 if isinstance(event, Connected):

@@ -32,6 +32,7 @@ from benchmarks.loopback import ServedRun, shares  # noqa: E402
 from omega21 import Client  # noqa: E402
 from omega21.client.events import Done, StepsDone  # noqa: E402
 from omega21.client.store.summary import Summary  # noqa: E402
+from omega21.client.training.options import TrainOptions  # noqa: E402
 from omega21.client.training.request import TrainRequest  # noqa: E402
 from omega21.data.sources.generators import KINDS, generate  # noqa: E402
 from omega21.executors.platform import autocast_dtype  # noqa: E402
@@ -62,7 +63,7 @@ def train(
 ) -> Summary:
     """Train a run to its end with a client; `disturb` is called with each step that arrives."""
     with Client(served.address) as client:
-        for event in client.train(order, workdir=workdir, patience=300.0):
+        for event in client.train(order, TrainOptions(workdir=workdir, patience=300.0)):
             if isinstance(event, StepsDone):
                 disturb(event.rows[-1].step)
             elif isinstance(event, Done):

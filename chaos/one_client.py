@@ -12,6 +12,7 @@ import anyio
 from chaos.workload import PATIENCE_SECONDS, QuickClient, order
 from omega21.client.events import StepsDone
 from omega21.client.store.run_folder import read_run_folder, run_folder_path
+from omega21.client.training.options import TrainOptions
 from omega21.client.training.resume import is_unfinished
 from omega21.client.training.training import Training
 
@@ -34,9 +35,11 @@ def _training(client: QuickClient, run: str, *, seed: int, workdir: Path) -> Tra
     path = run_folder_path(run, workdir)
     segments = read_run_folder(path)[1] if (path / "run.json").exists() else 0
     if not segments:
-        return client.train(order(run, seed), workdir=workdir, patience=PATIENCE_SECONDS)
+        return client.train(
+            order(run, seed), TrainOptions(workdir=workdir, patience=PATIENCE_SECONDS)
+        )
     if is_unfinished(run, workdir):
-        return client.resume(run, workdir=workdir, patience=PATIENCE_SECONDS)
+        return client.resume(run, TrainOptions(workdir=workdir, patience=PATIENCE_SECONDS))
     return None
 
 

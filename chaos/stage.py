@@ -30,7 +30,7 @@ from chaos.workload import (
     train_inline,
 )
 from omega21.client.events import StepsDone
-from omega21.client.training.checkpoint_download import Pull
+from omega21.client.training.options import Pull, TrainOptions
 from tests.proxies import Fault, FaultProxy, ProxiedRequest, fault_proxy
 from tests.servers import RunningServer, start_server
 
@@ -151,7 +151,8 @@ class Stage:
         async with (
             QuickClient(self.proxy.address) as client,
             client.train(
-                order(run, self.seed), workdir=self.workdir, patience=PATIENCE_SECONDS, pull=pull
+                order(run, self.seed),
+                TrainOptions(workdir=self.workdir, patience=PATIENCE_SECONDS, pull=pull),
             ) as events,
         ):
             async for event in events:
@@ -261,7 +262,7 @@ async def undisturbed_outcomes(folder: Path, seed: int) -> tuple[Outcome, Outcom
     server = await run_sync(_start, folder / "data", {})
     try:
         async with QuickClient(server.address) as client:
-            async with client.train(order("calm", seed), workdir=folder) as events:
+            async with client.train(order("calm", seed), TrainOptions(workdir=folder)) as events:
                 async for _ in events:
                     pass
             planned = await planned_outcome(client.api, "calm", folder / "calm")

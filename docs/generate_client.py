@@ -30,6 +30,7 @@ from omega21.client.store.run_folder import (
     server_data_path,
 )
 from omega21.client.store.summary import Evaluation, Summary
+from omega21.client.training.options import TrainOptions
 from omega21.client.training.presets import PRESETS
 from omega21.client.training.request import TrainRequest
 from omega21.client.weights import SavedWeights
@@ -73,6 +74,7 @@ def page() -> str:
         *_class(Client, level=None, module="omega21"),
         "## What to train\n",
         *_class(TrainRequest),
+        *_class(TrainOptions),
         "### Presets\n",
         *_presets(),
         "## What `train` yields\n",
@@ -169,7 +171,10 @@ def _parameter(parameter: inspect.Parameter, annotation: ast.expr | None) -> str
     if parameter.default is parameter.empty:
         return f"{parameter.name}{kind}"
     default = parameter.default
-    shown = json.dumps(default) if isinstance(default, str) else repr(default)
+    if isinstance(default, str):
+        shown = json.dumps(default)
+    else:
+        shown = "TrainOptions()" if default == TrainOptions() else repr(default)
     return f"{parameter.name}{kind} = {shown}"
 
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from omega21 import AsyncClient
 from omega21.client.events import Done, Event
+from omega21.client.training.options import TrainOptions
 from omega21.client.training.request import TrainRequest
 from omega21.protocol.models import TINY
 
@@ -24,7 +25,7 @@ async def train(
     client: AsyncClient, order: TrainRequest, *, workdir: Path, patience: float = 60.0
 ) -> list[Event]:
     """Train an order and return all its events."""
-    async with client.train(order, workdir=workdir, patience=patience) as events:
+    async with client.train(order, TrainOptions(workdir=workdir, patience=patience)) as events:
         return [event async for event in events]
 
 

@@ -11,6 +11,7 @@ from omega21 import AsyncClient, Client
 from omega21.client.events import Done, StepsDone
 from omega21.client.http.transport import MAX_REPLY_BYTES
 from omega21.client.inference import Prediction
+from omega21.client.training.options import TrainOptions
 from omega21.data.samples import Samples
 from omega21.data.sources.generators import generate
 from omega21.protocol.digests import tensors_sha256
@@ -204,17 +205,17 @@ def test_weights_are_saved_whole_and_checked(client: Client, tmp_path: Path) -> 
 
 
 def test_training_synchronously(client: Client, tmp_path: Path) -> None:
-    events = list(client.train(tiny("sync"), workdir=tmp_path))
+    events = list(client.train(tiny("sync"), TrainOptions(workdir=tmp_path)))
     assert isinstance(events[-1], Done)
     assert events[-1].state.step == 10
     assert client.summary("sync").weights_sha256 == events[-1].summary.weights_sha256
 
 
 def test_leaving_a_training_lets_go_of_the_folder(client: Client, tmp_path: Path) -> None:
-    events = client.train(tiny("leave", epochs=10), workdir=tmp_path)
+    events = client.train(tiny("leave", epochs=10), TrainOptions(workdir=tmp_path))
     assert any(isinstance(event, StepsDone) for event in events)
     events.close()
-    *_, last = client.train(tiny("leave"), workdir=tmp_path)
+    *_, last = client.train(tiny("leave"), TrainOptions(workdir=tmp_path))
     assert isinstance(last, Done)
     assert last.state.step == 100
 

@@ -7,7 +7,7 @@ import pytest
 from omega21 import AsyncClient
 from omega21.client.events import RunReady, StepsDone
 from omega21.client.run_reader import open_stored_run
-from omega21.client.training.checkpoint_download import Pull
+from omega21.client.training.options import Pull, TrainOptions
 from tests.client.runs import of_type, tiny
 from tests.servers import RunningServer
 
@@ -20,7 +20,7 @@ async def test_a_stored_run_is_as_durable_as_the_checkpoint_beside_it(
 ) -> None:
     async with AsyncClient(server.address, token=server.token) as client:
         order = tiny(f"stored-{pull}")
-        async with client.train(order, workdir=tmp_path, pull=pull) as events:
+        async with client.train(order, TrainOptions(workdir=tmp_path, pull=pull)) as events:
             assert [event async for event in events]
 
     with open_stored_run(f"stored-{pull}", tmp_path) as stored:

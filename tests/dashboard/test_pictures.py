@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from omega21 import Client
+from omega21.client.training.options import TrainOptions
 from omega21.client.training.request import TrainRequest
 from omega21.protocol.models import TINY, OptimizerConfig
 from tests.dashboard.conftest import PHONE, Open
@@ -43,7 +44,7 @@ def train_something(server: RunningServer, workdir: Path, *, epochs: int) -> Non
         optimizer=OptimizerConfig(learning_rate=1e-4, lr_multiplier=1.0),
     )
     with Client(server.address) as client:
-        for _ in client.train(order, workdir=workdir):
+        for _ in client.train(order, TrainOptions(workdir=workdir)):
             pass
         chance = random.Random(7)
         for _ in range(40):

@@ -3,10 +3,17 @@
 from typing import Final
 
 from omega21.cli.connection import checked_name
-from omega21.cli.train_options import DataOptions, TrackingOptions, TrainingOptions
-from omega21.cli.values import evaluate_when, size
-from omega21.client.loggers import LoggerChoice, load_logger
+from omega21.cli.options import LongServerOptions
+from omega21.cli.train_options import (
+    DataOptions,
+    FolderOptions,
+    TrackingOptions,
+    TrainingOptions,
+)
+from omega21.cli.values import evaluate_when, pull_policy, seconds, size
+from omega21.client.loggers import load_logger
 from omega21.client.store.run_folder import fresh_run_name
+from omega21.client.training.options import TrainOptions
 from omega21.client.training.presets import PRESETS, Preset
 from omega21.client.training.request import TrainRequest, next_segment
 from omega21.data.sources.files import open_data
@@ -16,10 +23,17 @@ from omega21.protocol.errors import InvalidRequest
 _PLAIN: Final = Preset(500, 64, "simple", 10)
 
 
-def chosen_loggers(tracking: TrackingOptions) -> tuple[LoggerChoice, ...]:
-    """Load the loggers that were chosen. Raises InvalidRequest, ExtraMissing."""
+def make_options(
+    server: LongServerOptions, folder: FolderOptions, *, tracking: TrackingOptions
+) -> TrainOptions:
+    """Read what this client is to do beside the training. Raises InvalidRequest, ExtraMissing."""
     chosen = [*(["tensorboard"] if tracking.tensorboard else []), *(tracking.logger or [])]
-    return tuple(load_logger(name) for name in dict.fromkeys(chosen))
+    return TrainOptions(
+        workdir=folder.workdir,
+        patience=seconds(server.patience, "--patience"),
+        pull=pull_policy(folder.pull_checkpoints),
+        loggers=tuple(load_logger(name) for name in dict.fromkeys(chosen)),
+    )
 
 
 def make_request(data: DataOptions, training: TrainingOptions) -> TrainRequest:

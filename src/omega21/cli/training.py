@@ -3,7 +3,7 @@
 import shlex
 import time
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -17,10 +17,9 @@ from omega21.cli.ui.metrics import metrics_rows
 from omega21.cli.ui.output import Output, key_values
 from omega21.cli.ui.result import show_outcome
 from omega21.client.events import Done, RunReady
-from omega21.client.loggers import LoggerChoice
 from omega21.client.store.run_folder import server_data_path
 from omega21.client.sync import Client
-from omega21.client.training.checkpoint_download import Pull
+from omega21.client.training.options import TrainOptions
 from omega21.client.training.request import TrainRequest
 from omega21.client.training.resume import is_unfinished, newest_unfinished, resume_command
 from omega21.language import _
@@ -42,22 +41,24 @@ class Job:
     """What to train, where, and what to do with the result; times are in seconds."""
 
     request: TrainRequest
+    options: TrainOptions
     is_fresh: bool = True
     server: ServerOptions = field(default_factory=ServerOptions)
-    workdir: Path | None = None
-    patience: float = 600.0
-    pull: Pull = "auto"
     finishing_only: bool = False
     every: float | None = None
     diagnose: bool = False
     metrics: bool = False
     report: bool = False
-    loggers: tuple[LoggerChoice, ...] = ()
 
     @property
     def address(self) -> str | None:
         """The server's address; None for a server that is started on this machine."""
         return self.server.address
+
+    @property
+    def workdir(self) -> Path | None:
+        """The folder of run folders; None for the user's data folder."""
+        return self.options.workdir
 
     def resume_command(self) -> str:
         """Return the command that continues this run: unfinished steps, else the next samples."""
@@ -173,20 +174,15 @@ def train_segment(client: Client, job: Job, output: Output) -> Done:
 
     Raises what `Client.train` raises; a link failure names the command that continues.
     """
-    patience = job.patience if job.address else min(job.patience, _LOCAL_PATIENCE)
-    pull = "never" if job.address is None and job.pull == "auto" else job.pull
+    options = job.options
+    if job.address is None:
+        pull = "never" if options.pull == "auto" else options.pull
+        patience = min(options.patience, _LOCAL_PATIENCE)
+        options = replace(options, pull=pull, patience=patience)
     if job.finishing_only:
-        training = client.resume(
-            job.request.run,
-            workdir=job.workdir,
-            patience=patience,
-            pull=pull,
-            loggers=job.loggers,
-        )
+        training = client.resume(job.request.run, options)
     else:
-        training = client.train(
-            job.request, workdir=job.workdir, patience=patience, pull=pull, loggers=job.loggers
-        )
+        training = client.train(job.request, options)
     with open_view(output, client.traffic) as view, closing(training) as events:
         is_begun = False
         try:

@@ -15,7 +15,7 @@ import typer
 from omega21.language import _
 
 if TYPE_CHECKING:
-    from omega21.client.training.checkpoint_download import Pull
+    from omega21.client.training.options import Pull
     from omega21.client.training.request import EvaluateEvery
 
 MOST_WHOLE: Final = 2**63 - 1

@@ -7,7 +7,7 @@ said by each; where nothing is said, it changes nothing.
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 import httpx
 import numpy as np
@@ -20,11 +20,11 @@ from omega21.client.http.retry import RetryRules
 from omega21.client.http.transport import TIMEOUT_SECONDS, Transport
 from omega21.client.http.usage import Traffic
 from omega21.client.inference import Prediction, predict, score
-from omega21.client.loggers import LoggerChoice
 from omega21.client.remote_summary import remote_summary
 from omega21.client.store.checkpoints import HeldCheckpoint
 from omega21.client.store.summary import Evaluation, Summary
-from omega21.client.training.checkpoint_download import Pull, pull_checkpoint
+from omega21.client.training.checkpoint_download import pull_checkpoint
+from omega21.client.training.options import TrainOptions
 from omega21.client.training.request import TrainRequest
 from omega21.client.training.resume import unfinished_request
 from omega21.client.training.training import Training
@@ -37,6 +37,8 @@ from omega21.protocol.logs import LogLines
 from omega21.protocol.names import DEFAULT_RUN
 from omega21.protocol.plan import SamplesType
 from omega21.protocol.runs import RunRemoved, RunSummary
+
+_DEFAULT: Final = TrainOptions()
 
 
 class AsyncClient:
@@ -169,53 +171,24 @@ class AsyncClient:
 
     # --- training ---------------------------------------------------------------------------------
 
-    def train(
-        self,
-        request: TrainRequest,
-        *,
-        workdir: Path | None = None,
-        patience: float = 600.0,
-        pull: Pull = "never",
-        loggers: Sequence[LoggerChoice] = (),
-    ) -> Training:
+    def train(self, request: TrainRequest, options: TrainOptions = _DEFAULT) -> Training:
         """Train a segment of a run, whatever happens on the way.
 
         Use it as `async with client.train(request) as events: async for event in events: …`.
         Samples and plan are in the run folder before they are sent, and results before they are
-        yielded. While the server is unreachable it is tried again for `patience` seconds.
-        Checkpoints are pulled into the run folder as `pull` says: `never`, at the `end`, or every
-        so many seconds. Each of `loggers` gets the figures: `tensorboard`, `mlflow`, `wandb`,
-        `trackio`, or one of your own.
+        yielded.
         """
-        return Training(
-            self.api, request, workdir=workdir, patience=patience, pull=pull, loggers=loggers
-        )
+        return Training(self.api, request, options)
 
-    def resume(
-        self,
-        run: str,
-        *,
-        workdir: Path | None = None,
-        patience: float = 600.0,
-        pull: Pull = "never",
-        loggers: Sequence[LoggerChoice] = (),
-    ) -> Training:
+    def resume(self, run: str, options: TrainOptions = _DEFAULT) -> Training:
         """Finish what was begun of a run, from its folder alone; else as `train`.
 
         Onto a server that does not have the run, it is restored from the folder's checkpoint, or
         computed again from its first step, whichever is the shorter way. Raises RunFolderConflict
         when there is nothing to finish.
         """
-        request = unfinished_request(checked_name(run), workdir)
-        return Training(
-            self.api,
-            request,
-            workdir=workdir,
-            patience=patience,
-            pull=pull,
-            finishing_only=True,
-            loggers=loggers,
-        )
+        request = unfinished_request(checked_name(run), options.workdir)
+        return Training(self.api, request, options, finishing_only=True)
 
     def watch(self, run: str, *, workdir: Path | None = None, patience: float = 600.0) -> Watching:
         """Watch a run that another program trains, without touching it.

@@ -14,6 +14,7 @@ from omega21 import AsyncClient
 from omega21.client.api.api import Api
 from omega21.client.events import Event, LinkLost, LinkRestored, RunReady
 from omega21.client.http.retry import RetryRules
+from omega21.client.training.options import TrainOptions
 from omega21.protocol.errors import (
     BodyTooLarge,
     InvalidAddress,
@@ -231,7 +232,9 @@ async def test_what_stands_between_for_a_while_is_waited_out(
     with start_nginx(tmp_path / "nginx", server.port) as proxy:
         async with (
             AsyncClient(proxy.address, token=server.token, ca=proxy.ca) as client,
-            client.train(tiny(f"cut-{what}", epochs=4), workdir=tmp_path, patience=60) as training,
+            client.train(
+                tiny(f"cut-{what}", epochs=4), TrainOptions(workdir=tmp_path, patience=60)
+            ) as training,
         ):
             async for event in training:
                 events.append(event)
@@ -251,7 +254,9 @@ async def test_a_month_that_is_used_up_ends_the_waiting_and_not_the_run(
     server: RunningServer, calm: str, tmp_path: Path
 ) -> None:
     async def train_until_ready(client: AsyncClient, then: Callable[[], None]) -> None:
-        async with client.train(tiny("month", epochs=4), workdir=tmp_path) as training:
+        async with client.train(
+            tiny("month", epochs=4), TrainOptions(workdir=tmp_path)
+        ) as training:
             async for event in training:
                 if isinstance(event, RunReady):
                     then()
@@ -262,7 +267,7 @@ async def test_a_month_that_is_used_up_ends_the_waiting_and_not_the_run(
             with pytest.raises(TunnelLimit, match="nothing is lost"):
                 await train_until_ready(client, lambda: proxy.restart(locations=used_up))
             proxy.restart(locations="")
-            async with client.resume("month", workdir=tmp_path) as training:
+            async with client.resume("month", TrainOptions(workdir=tmp_path)) as training:
                 events = [event async for event in training]
 
     assert done(events).summary.weights_sha256 == calm

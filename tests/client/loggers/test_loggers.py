@@ -13,6 +13,7 @@ import pytest
 from omega21 import AsyncClient
 from omega21.client.events import Notice, StepsDone
 from omega21.client.loggers import LoggedRun, LoggerChoice, Point, load_logger
+from omega21.client.training.options import TrainOptions
 from omega21.client.training.request import TrainRequest
 from omega21.protocol.errors import ExtraMissing, InvalidRequest
 from tests.client.runs import done, of_type, stored, tiny
@@ -56,7 +57,7 @@ def client_of(server: RunningServer) -> AsyncClient:
 async def train(
     client: AsyncClient, order: TrainRequest, workdir: Path, *loggers: LoggerChoice
 ) -> list[object]:
-    async with client.train(order, workdir=workdir, loggers=loggers) as events:
+    async with client.train(order, TrainOptions(workdir=workdir, loggers=loggers)) as events:
         return [event async for event in events]
 
 
@@ -87,7 +88,7 @@ async def test_no_step_is_logged_twice_after_a_stop_or_in_the_next_segment(
     first, second, third = Kept(), Kept(), Kept()
     async with client_of(server) as client:
         async with client.train(
-            tiny("logged-twice", epochs=40), workdir=tmp_path, loggers=[first]
+            tiny("logged-twice", epochs=40), TrainOptions(workdir=tmp_path, loggers=[first])
         ) as events:
             async for event in events:
                 if isinstance(event, StepsDone):
@@ -231,9 +232,11 @@ from pathlib import Path
 from omega21 import Client
 from tests.client.runs import tiny
 from omega21.client.events import Notice
+from omega21.client.training.options import TrainOptions
 with Client({server.address!r}, token={server.token!r}) as client:
     order = tiny({name!r})
-    for event in client.train(order, workdir=Path({str(tmp_path)!r}), loggers=[{name!r}]):
+    options = TrainOptions(workdir=Path({str(tmp_path)!r}), loggers=[{name!r}])
+    for event in client.train(order, options):
         if isinstance(event, Notice):
             sys.exit(event.text)
 """

@@ -28,6 +28,7 @@ from omega21.client.store.run_folder import (
     look_at_run_folders,
     remove_run_folder,
 )
+from omega21.client.training.options import TrainOptions
 from omega21.client.training.upload import is_shard
 from omega21.protocol.errors import (
     FileLocked,
@@ -99,7 +100,7 @@ def test_what_a_crash_leaves_of_a_run_that_was_removed_can_be_removed(
 ) -> None:
     with Client(server.address, token=server.token) as client:
         options: dict[str, Any] = {"loggers": ["tensorboard"], "pull": "end"}
-        assert list(client.train(tiny("torn"), workdir=tmp_path, **options))
+        assert list(client.train(tiny("torn"), TrainOptions(workdir=tmp_path, **options)))
     place = tmp_path / "torn"
     for kind in get_args(ReportFormat):
         write_report("torn", workdir=tmp_path, kind=kind)

@@ -11,6 +11,7 @@ import pytest
 
 from omega21.client.store.run_folder import RunFolder
 from omega21.client.sync import Client
+from omega21.client.training.options import TrainOptions
 from omega21.client.training.request import TrainRequest
 from omega21.data.durable import make_private_folder, open_private
 from tests.servers import start_server
@@ -67,7 +68,11 @@ def test_the_python_client_keeps_to_its_user_too(tmp_path: Path) -> None:
         start_server(tmp_path / "data", "--threads", "1", token="s3cret-token") as server,
         Client(server.address, token="s3cret-token") as client,
     ):
-        list(client.train(ORDER, workdir=tmp_path / "w", pull="end", loggers=("tensorboard",)))
+        list(
+            client.train(
+                ORDER, TrainOptions(workdir=tmp_path / "w", pull="end", loggers=("tensorboard",))
+            )
+        )
     assert open_to_others(tmp_path / "w" / "r", tmp_path / "data") == []
 
 
@@ -76,7 +81,7 @@ def test_an_older_run_folder_is_closed_when_it_is_opened(tmp_path: Path) -> None
         start_server(tmp_path / "data", "--threads", "1") as server,
         Client(server.address) as client,
     ):
-        list(client.train(ORDER, workdir=tmp_path / "w"))
+        list(client.train(ORDER, TrainOptions(workdir=tmp_path / "w")))
     folder = tmp_path / "w" / "r"
     folder.chmod(0o755)
     with RunFolder.open(folder):

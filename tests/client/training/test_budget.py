@@ -13,6 +13,7 @@ from omega21.client.http.usage import default_path
 from omega21.client.store.run_folder import run_folder_path
 from omega21.client.training.budget import LONGEST_GATHER, choose
 from omega21.client.training.estimate import Choice, Workload
+from omega21.client.training.options import TrainOptions
 from omega21.data.samples import Samples, as_type
 from omega21.data.usage import Counted, TrafficLedger
 from omega21.protocol.digests import tensors_sha256
@@ -231,7 +232,7 @@ async def test_samples_that_the_server_has_need_no_bytes(
 ) -> None:
     async with AsyncClient(server.address, token=server.token) as client:
         order = tiny("twice", samples=600, validation=0)
-        events = client.train(order, workdir=tmp_path)
+        events = client.train(order, TrainOptions(workdir=tmp_path))
         async with events:
             async for event in events:
                 if isinstance(event, RunReady):

@@ -10,6 +10,7 @@ import pytest
 
 from omega21 import AsyncClient
 from omega21.client.events import Notice
+from omega21.client.training.options import TrainOptions
 from omega21.client.training.provenance import changed_at, changes, differences, in_force, merge
 from omega21.protocol.runs import Environment
 from tests.client.runs import done, of_type, tiny, train
@@ -66,7 +67,9 @@ class TestOnAServer:
         async def more(running: RunningServer) -> tuple[str, tuple[int, ...]]:
             async with AsyncClient(running.address, token=running.token) as client:
                 order = tiny("conditions", samples=192)
-                async with client.train(order, workdir=tmp_path, pull="end") as events:
+                async with client.train(
+                    order, TrainOptions(workdir=tmp_path, pull="end")
+                ) as events:
                     seen = [event async for event in events]
             told = "\n".join(notice.text for notice in of_type(seen, Notice))
             return told, done(seen).summary.environment_changed_at
@@ -93,7 +96,9 @@ async def test_a_run_is_reproduced_from_its_checkpoint_and_nothing_is_left(
 ) -> None:
     told: list[str] = []
     async with AsyncClient(server.address, token=server.token) as client:
-        async with client.train(tiny("same", samples=192), workdir=tmp_path, pull="end") as events:
+        async with client.train(
+            tiny("same", samples=192), TrainOptions(workdir=tmp_path, pull="end")
+        ) as events:
             async for _ in events:
                 pass
         await train(client, tiny("same", samples=100), workdir=tmp_path)

@@ -15,6 +15,7 @@ from omega21.client.store.checkpoints import checkpoint_folder, find_checkpoint,
 from omega21.client.store.run_folder import RunFolder
 from omega21.client.training.checkpoint_download import wait_until_durable
 from omega21.client.training.checkpoint_restore import estimate
+from omega21.client.training.options import TrainOptions
 from omega21.protocol.errors import (
     InvalidCheckpoint,
     OtherRun,
@@ -38,14 +39,14 @@ def client_of(server: RunningServer) -> AsyncClient:
 async def finish(
     client: AsyncClient, run: str, workdir: Path, *, patience: float = 60.0
 ) -> list[Event]:
-    async with client.resume(run, workdir=workdir, patience=patience) as events:
+    async with client.resume(run, TrainOptions(workdir=workdir, patience=patience)) as events:
         return [event async for event in events]
 
 
 async def leave_after_first_results(
     client: AsyncClient, run: str, workdir: Path, **options: object
 ) -> None:
-    async with client.train(tiny(run, **options), workdir=workdir) as events:
+    async with client.train(tiny(run, **options), TrainOptions(workdir=workdir)) as events:
         async for event in events:
             if isinstance(event, StepsDone):
                 break
@@ -83,7 +84,7 @@ async def test_an_empty_server_goes_on_from_the_checkpoint_where_computing_is_de
 ) -> None:
     async with client_of(server) as client:
         order = tiny("r-moved", samples=600)
-        async with client.train(order, workdir=tmp_path, pull="end") as events:
+        async with client.train(order, TrainOptions(workdir=tmp_path, pull="end")) as events:
             first = [event async for event in events]
         assert held_step(tmp_path / "r-moved") == 10
         await train(client, tiny("r-unmoved"), workdir=tmp_path)
@@ -168,7 +169,7 @@ async def test_a_checkpoint_that_cannot_be_used_is_named_and_the_run_goes_on(
         assert await wait_until_durable(client.api, "r-other", 1)
         foreign = await client.pull_checkpoint("r-other", tmp_path / "foreign")
         order = tiny("r-harm", samples=128)
-        async with client.train(order, workdir=tmp_path, pull="end") as events:
+        async with client.train(order, TrainOptions(workdir=tmp_path, pull="end")) as events:
             plain = done([event async for event in events])
     place = checkpoint_folder(tmp_path / "r-harm")
     (path,) = place.glob("*.safetensors")
@@ -218,7 +219,7 @@ async def test_a_broken_download_goes_on_where_it_was(
 ) -> None:
     async with (
         client_of(server) as client,
-        client.train(tiny("r-pull"), workdir=tmp_path, pull="end") as events,
+        client.train(tiny("r-pull"), TrainOptions(workdir=tmp_path, pull="end")) as events,
     ):
         [event async for event in events]
     with RunFolder.open(tmp_path / "r-pull") as folder:

@@ -17,6 +17,7 @@ from omega21.client.events import (
     UploadProgress,
 )
 from omega21.client.store.run_folder import RunFolder
+from omega21.client.training.options import TrainOptions
 from omega21.data.sources.files import write_data
 from omega21.data.sources.generators import generate
 from omega21.protocol.digests import chain_result
@@ -104,7 +105,7 @@ async def test_a_segment_that_was_begun_is_finished_and_nothing_is_appended(
 ) -> None:
     async with client_of(server) as client:
         undisturbed = await train(client, tiny("reference", epochs=5), workdir=tmp_path)
-        async with client.train(tiny("left", epochs=5), workdir=tmp_path) as events:
+        async with client.train(tiny("left", epochs=5), TrainOptions(workdir=tmp_path)) as events:
             async for event in events:
                 if isinstance(event, StepsDone):
                     break
@@ -161,7 +162,7 @@ async def test_a_server_that_is_replaced_while_it_trains_costs_time_only(
     async with (
         fault_proxy(server.port, lambda _: "none") as proxy,
         AsyncClient(proxy.address, token=server.token) as client,
-        client.train(tiny("replaced", epochs=20), workdir=tmp_path) as events,
+        client.train(tiny("replaced", epochs=20), TrainOptions(workdir=tmp_path)) as events,
     ):
         seen = []
         async for event in events:
@@ -205,7 +206,7 @@ async def test_a_server_that_is_down_is_waited_for(new_server: Start, tmp_path: 
     server = new_server("data")
     async with (
         client_of(server) as client,
-        client.train(tiny("waits", epochs=20), workdir=tmp_path / "work") as events,
+        client.train(tiny("waits", epochs=20), TrainOptions(workdir=tmp_path / "work")) as events,
     ):
         seen = []
         async for event in events:
@@ -223,7 +224,9 @@ async def test_patience_ends_with_the_way_back(server: RunningServer, tmp_path: 
     async def lose_the_link(proxy: FaultProxy) -> None:
         async with (
             AsyncClient(proxy.address, token=server.token) as client,
-            client.train(tiny("gone", epochs=9), workdir=tmp_path, patience=0.3) as events,
+            client.train(
+                tiny("gone", epochs=9), TrainOptions(workdir=tmp_path, patience=0.3)
+            ) as events,
         ):
             async for event in events:
                 if isinstance(event, StepsDone):

@@ -15,6 +15,7 @@ import pytest
 
 from omega21 import AsyncClient
 from omega21.client.events import Notice
+from omega21.client.training.options import TrainOptions
 from omega21.engine.engine import Engine
 from omega21.engine.storage.ledger import LEDGER
 from omega21.engine.storage.mirror import KEEP, manifests
@@ -78,7 +79,7 @@ async def test_a_new_machine_goes_on_from_the_mirror_with_the_same_bits(
     runs = tmp_path / "runs"
     with start_server(tmp_path / "first", *OFTEN, "--mirror", str(mirror)) as first:
         async with AsyncClient(first.address) as client:
-            async with client.train(order, workdir=runs) as events:
+            async with client.train(order, TrainOptions(workdir=runs)) as events:
                 async for _ in events:
                     if mirrored_step(mirror) >= 4:
                         break
@@ -90,7 +91,7 @@ async def test_a_new_machine_goes_on_from_the_mirror_with_the_same_bits(
         assert "the data folder was empty: it is the mirror's copy" in second.log
         async with AsyncClient(second.address) as client:
             assert (await client.api.runs.state("a")).step >= step
-            async with client.resume("a", workdir=runs) as events:
+            async with client.resume("a", TrainOptions(workdir=runs)) as events:
                 seen = [event async for event in events]
             assert not [n for n in of_type(seen, Notice) if "checkpoint" in n.text]
             state = done(seen).state

@@ -31,6 +31,7 @@ def demo(
     from omega21.cli.training import Job, open_server, save_report, train_segment
     from omega21.cli.ui.output import Output
     from omega21.cli.ui.result import show_outcome
+    from omega21.client.training.options import TrainOptions
     from omega21.client.training.request import TrainRequest
     from omega21.language import _
 
@@ -38,7 +39,7 @@ def demo(
     reports = platformdirs.user_data_path("omega21", appauthor=False) / "reports"
     with tempfile.TemporaryDirectory(prefix="omega21-demo-") as folder:
         request = TrainRequest(run="demo", samples=samples, epochs=_EPOCHS)
-        job = Job(request=request, is_fresh=False, workdir=Path(folder))
+        job = Job(request=request, options=TrainOptions(workdir=Path(folder)), is_fresh=False)
         with open_server(job, output) as client:
             output.info(_("open it in a browser: {address}/").format(address=client.address))
             done = train_segment(client, job, output)

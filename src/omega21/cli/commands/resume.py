@@ -7,7 +7,6 @@ import typer
 
 from omega21.cli.options import EventOutputOptions, LongServerOptions
 from omega21.cli.train_options import FolderOptions, TrackingOptions
-from omega21.cli.values import pull_policy, seconds
 from omega21.language import _
 
 EXAMPLES: Final = """
@@ -38,7 +37,7 @@ def resume(
     again from its first step, whichever is faster.
     """
     from omega21.cli.connection import checked_name, last_address
-    from omega21.cli.train_request import chosen_loggers
+    from omega21.cli.train_request import make_options
     from omega21.cli.training import Job, train_job
     from omega21.client.training.resume import newest_unfinished, unfinished_request
 
@@ -54,10 +53,7 @@ def resume(
         is_fresh=False,
         finishing_only=True,
         server=replace(server, address=server.address or last_address(name, workdir)),
-        workdir=workdir,
-        patience=seconds(server.patience, "--patience"),
-        pull=pull_policy(folder.pull_checkpoints),
+        options=make_options(server, folder, tracking=tracking),
         report=tracking.report,
-        loggers=chosen_loggers(tracking),
     )
     train_job(job, out)

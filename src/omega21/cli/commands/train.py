@@ -13,7 +13,7 @@ from omega21.cli.train_options import (
     TrainingOptions,
     TrainServerOptions,
 )
-from omega21.cli.values import pull_policy, seconds
+from omega21.cli.values import seconds
 
 EXAMPLES: Final = """
 # On the server used last, or else on this machine
@@ -49,7 +49,7 @@ def train(
     where it stopped: no sample is trained twice.
     """
     from omega21.cli.connection import address_to_train
-    from omega21.cli.train_request import chosen_loggers, make_request
+    from omega21.cli.train_request import make_options, make_request
     from omega21.cli.training import Job, train_job
     from omega21.language import _
 
@@ -66,11 +66,8 @@ def train(
         request=request,
         is_fresh=training.run is None,
         server=replace(server, address=where),
-        workdir=folder.workdir,
-        patience=seconds(server.patience, "--patience"),
-        pull=pull_policy(folder.pull_checkpoints),
+        options=make_options(server, folder, tracking=tracking),
         report=tracking.report,
-        loggers=chosen_loggers(tracking),
         every=None if training.every is None else seconds(training.every, "--every", least=1),
         diagnose=server.diagnose,
         metrics=metrics,

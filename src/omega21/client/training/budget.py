@@ -132,7 +132,7 @@ class _Held:
 
 async def within_budget(
     api: Api,
-    order: TrainRequest,
+    request: TrainRequest,
     *,
     wanted: Choice,
     path: Path,
@@ -148,19 +148,19 @@ async def within_budget(
     Before anything is made or changed. On loopback, where no tunnel counts, only for a budget.
     Raises BudgetExceeded.
     """
-    if api.profile.is_local and order.budget is None:
+    if api.profile.is_local and request.budget is None:
         return wanted
     held = await run_sync(_look_into, path)
-    may_change_type = order.samples_type is None
+    may_change_type = request.samples_type is None
     if held.finished < len(held.segments):
         segment, may_change_type = held.segments[-1], False
         validation = held.validation
     else:
         if file is not None:
             file = replace(file, held_out=held.held_out.get(file.sha256))
-        new = next_segment(order, held.segments, file=file)
+        new = next_segment(request, held.segments, file=file)
         segment = new.segment
-        validation = min(order.validation, new.held_out) if file else order.validation
+        validation = min(request.validation, new.held_out) if file else request.validation
     wanted = replace(wanted, samples_type=segment.samples_type)
     samples, steps = await _to_send(api, held, segment=segment, state=state)
     workload = Workload(
@@ -169,15 +169,15 @@ async def within_budget(
         samples=samples,
         steps=steps,
         validation=validation,
-        evaluations=_evaluations(segment, order.evaluate_every),
+        evaluations=_evaluations(segment, request.evaluate_every),
         parameters=info.arquitectura.parametros_totales,
         seconds_per_step=held.seconds_per_step,
         uplink=held.uplink,
     )
     choice, needed = await run_sync(
-        partial(choose, workload, wanted, budget=order.budget, may_change_type=may_change_type)
+        partial(choose, workload, wanted, budget=request.budget, may_change_type=may_change_type)
     )
-    for text in _said(wanted, choice, needed=needed, budget=order.budget, traffic=traffic):
+    for text in _said(wanted, choice, needed=needed, budget=request.budget, traffic=traffic):
         await emit(Notice(text))
     return choice
 

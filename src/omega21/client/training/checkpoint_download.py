@@ -9,7 +9,7 @@ import re
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
-from typing import IO, Final, Literal, TypeAlias
+from typing import IO, Final
 
 import anyio
 import httpx
@@ -30,6 +30,7 @@ from omega21.client.store.checkpoints import (
     seal,
 )
 from omega21.client.store.run_folder import RunFolder
+from omega21.client.training.options import Pull
 from omega21.data.durable import (
     make_private_folder,
     naming,
@@ -47,11 +48,6 @@ from omega21.protocol.errors import (
 )
 from omega21.protocol.names import SHA256_PATTERN
 from omega21.protocol.steps import MAX_WAIT_SECONDS
-
-Pull: TypeAlias = Literal["auto", "never", "end"] | float
-"""When a checkpoint is pulled: never, at the end, every so many seconds and at the end, or `auto`:
-at the end where the server is on this machine or behind an SSH forward, whose bytes are not
-counted, and the steps took longer than `AUTO_SECONDS`."""
 
 AUTO_SECONDS: Final = 60.0
 """Steps that took less are computed again sooner than a checkpoint is sent."""

@@ -92,49 +92,49 @@ class NextSegment:
 
 
 def next_segment(
-    order: TrainRequest, segments: Sequence[Segment], *, file: FileFacts | None
+    request: TrainRequest, segments: Sequence[Segment], *, file: FileFacts | None
 ) -> NextSegment:
     """Make the segment that continues a plan: the samples after the highest used so far.
 
     Raises InvalidRequest for an option out of range, or when a file has too few samples left.
     """
-    if not 0 <= order.validation <= MAX_VALIDATION:
+    if not 0 <= request.validation <= MAX_VALIDATION:
         raise InvalidRequest(
             _("validation takes 0 to {most} samples, got {asked}").format(
-                most=MAX_VALIDATION, asked=order.validation
+                most=MAX_VALIDATION, asked=request.validation
             )
         )
     if file is not None:
-        return _from_file(order, segments, file)
-    if order.samples is None:
+        return _from_file(request, segments, file)
+    if request.samples is None:
         raise InvalidRequest(_("give the number of samples"), hint=_("with --samples"))
     generated = [segment for segment in segments if segment.source.kind in KINDS]
     offset = _highest(generated)
-    if offset + order.samples > MAX_SAMPLES:
+    if offset + request.samples > MAX_SAMPLES:
         raise InvalidRequest(
             _("a run has at most {most} generated samples").format(most=MAX_SAMPLES)
         )
     try:
         source = Source(
-            kind=order.kind,
-            seed=order.seed,
+            kind=request.kind,
+            seed=request.seed,
             offset=offset,
-            anomaly_percent=order.anomaly_percent,
+            anomaly_percent=request.anomaly_percent,
         )
-        return NextSegment(_segment(order, source, order.samples))
+        return NextSegment(_segment(request, source, request.samples))
     except ValidationError as error:
         raise _named(error) from error
 
 
-def _from_file(order: TrainRequest, segments: Sequence[Segment], file: FileFacts) -> NextSegment:
+def _from_file(request: TrainRequest, segments: Sequence[Segment], file: FileFacts) -> NextSegment:
     used = used_of_file(segments, file.sha256)
     free = file.samples - used
     if file.held_out is None:
-        wanted = order.validation if order.samples is not None else file.samples // 5
-        held_out = max(0, min(order.validation, wanted, free - (order.samples or 0)))
+        wanted = request.validation if request.samples is not None else file.samples // 5
+        held_out = max(0, min(request.validation, wanted, free - (request.samples or 0)))
     else:
         held_out = file.held_out
-    samples = free - held_out if order.samples is None else order.samples
+    samples = free - held_out if request.samples is None else request.samples
     if not 0 < samples <= free - held_out:
         raise InvalidRequest(
             _(
@@ -144,8 +144,8 @@ def _from_file(order: TrainRequest, segments: Sequence[Segment], file: FileFacts
             hint=_("ask for no more with --samples, or give another file"),
         )
     try:
-        source = Source(kind="file", seed=order.seed, offset=used, file_sha256=file.sha256)
-        return NextSegment(_segment(order, source, samples), held_out)
+        source = Source(kind="file", seed=request.seed, offset=used, file_sha256=file.sha256)
+        return NextSegment(_segment(request, source, samples), held_out)
     except ValidationError as error:
         raise _named(error) from error
 
@@ -172,7 +172,7 @@ def check_same_config(run: str, *, asked: RunConfig, there: RunConfig) -> None:
         )
 
 
-def _segment(order: TrainRequest, source: Source, samples: int) -> Segment:
+def _segment(request: TrainRequest, source: Source, samples: int) -> Segment:
     if samples > _MOST_AT_ONCE:
         raise InvalidRequest(
             _("{samples} samples are more than the {most} that fit in one segment").format(
@@ -182,11 +182,11 @@ def _segment(order: TrainRequest, source: Source, samples: int) -> Segment:
         )
     return Segment(
         samples=samples,
-        batch_size=order.batch_size,
-        epochs=order.epochs,
-        order_seed=order.seed,
+        batch_size=request.batch_size,
+        epochs=request.epochs,
+        order_seed=request.seed,
         source=source,
-        samples_type=order.samples_type or "float32",
+        samples_type=request.samples_type or "float32",
     )
 
 

@@ -28,7 +28,7 @@ def newest_unfinished(workdir: Path | None = None) -> RunRecord:
 
 
 def unfinished_request(run: str, workdir: Path | None = None) -> TrainRequest:
-    """Return the order that finishes a run's last segment, as its folder holds it.
+    """Return the request that finishes a run's last segment, as its folder holds it.
 
     Raises RunFolderConflict when there is nothing to finish, or no such folder.
     """

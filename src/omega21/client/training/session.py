@@ -31,18 +31,19 @@ from omega21.client.events import (
     ServerSeen,
 )
 from omega21.client.inference import score
-from omega21.client.loggers import LoggerChoice, check_loggers
+from omega21.client.loggers import check_loggers
 from omega21.client.loggers.feeding import STOP_SECONDS, Feeds
 from omega21.client.store.locked_files import when_unlocked
 from omega21.client.store.run_folder import RunFolder, run_folder_path
 from omega21.client.store.summary import Evaluation, Scored, summarise
 from omega21.client.training.budget import within_budget
-from omega21.client.training.checkpoint_download import CheckpointDownloads, Pull
+from omega21.client.training.checkpoint_download import CheckpointDownloads
 from omega21.client.training.checkpoint_restore import restore, samples_done
 from omega21.client.training.estimate import Choice
 from omega21.client.training.evaluation import EvaluationMonitor, held_out_count, note_evaluation
 from omega21.client.training.monitors import Monitors
 from omega21.client.training.not_finite import name_held_out_rows, name_rows_of_steps
+from omega21.client.training.options import TrainOptions
 from omega21.client.training.provenance import changed_at, note_environment
 from omega21.client.training.reconcile import find_run, meet, open_folder
 from omega21.client.training.request import FileFacts, TrainRequest, next_segment
@@ -97,39 +98,38 @@ class TrainingFlow:
     def __init__(
         self,
         api: Api,
-        order: TrainRequest,
+        request: TrainRequest,
+        options: TrainOptions,
         *,
-        workdir: Path | None,
-        pull: Pull = "never",
-        finishing_only: bool = False,
-        loggers: Sequence[LoggerChoice] = (),
+        finishing_only: bool,
         emit: Callable[[Event], Awaitable[None]],
     ) -> None:
         self._api = api
-        self._order = order
-        self._path = run_folder_path(order.run, workdir)
-        self._pull = pull
+        self._request = request
+        self._options = options
+        self._path = run_folder_path(request.run, options.workdir)
         self._gather = api.profile.gather_seconds
         self._finishing_only = finishing_only
-        self._loggers = loggers
         self._emit = emit
         self._start = time.monotonic()
         self._was_ready = False
 
     async def run(self, patient: Api, *, first: Api) -> None:
         """Connect by `first`, then train through `patient`, which outlasts a broken link."""
-        order, config = self._order, self._order.config()
-        check_loggers(self._loggers)
-        file = await run_sync(_look_at, order.data) if order.data is not None else None
-        next_segment(order, (), file=_facts(file, held_out=None))  # refuse before anything is made
+        request, config = self._request, self._request.config()
+        check_loggers(self._options.loggers)
+        file = await run_sync(_look_at, request.data) if request.data is not None else None
+        next_segment(
+            request, (), file=_facts(file, held_out=None)
+        )  # refuse before anything is made
         # A server that this run was on may be away for a while; a new address is wrong or right.
         info = await (patient if self._finishing_only else first).connect()
         await self._emit(Connected(self._api.address, info))
         self._api = patient
-        state, traffic = await both(lambda: find_run(patient, order.run), self._traffic)
+        state, traffic = await both(lambda: find_run(patient, request.run), self._traffic)
         await self._choose_within_budget(info, traffic=traffic, state=state, file=file)
         folder = await open_folder(
-            self._path, run=order.run, config=config, state=state, emit=self._emit
+            self._path, run=request.run, config=config, state=state, emit=self._emit
         )
         with folder:
             await self._note_server(folder, info.server_id)
@@ -137,17 +137,17 @@ class TrainingFlow:
             if state.paused:
                 await self._look_at_pause(patient)
             chosen = await self._choose(folder, file)
-            if order.budget is not None:
+            if request.budget is not None:
                 await run_sync(
                     lambda: folder.note(
                         "budget",
-                        bytes=order.budget,
+                        bytes=request.budget,
                         samples_type=folder.segments[chosen.number].samples_type,
-                        pull=self._pull,
+                        pull=self._options.pull,
                         gather=self._gather,
                     )
                 )
-            feeds = Feeds(self._loggers, folder=folder, number=chosen.number)
+            feeds = Feeds(self._options.loggers, folder=folder, number=chosen.number)
             try:
                 await self._train(folder, chosen, state=state, feeds=feeds)
             finally:
@@ -155,7 +155,7 @@ class TrainingFlow:
 
     async def _look_at_pause(self, api: Api) -> None:
         """Let a paused run go on where that is what was asked for; else say how."""
-        run = self._order.run
+        run = self._request.run
         if self._finishing_only:
             await api.runs.unpause(run)
             await self._emit(Notice(_("run {run} was paused; it continues now").format(run=run)))
@@ -183,10 +183,10 @@ class TrainingFlow:
         state: RunState | None,
         file: _File | None,
     ) -> None:
-        wanted = Choice(pull=self._pull, gather=self._gather)
+        wanted = Choice(pull=self._options.pull, gather=self._gather)
         choice = await within_budget(
             self._api,
-            self._order,
+            self._request,
             wanted=wanted,
             path=self._path,
             info=info,
@@ -196,9 +196,9 @@ class TrainingFlow:
             files={} if file is None else {file.sha256: str(file.path)},
             emit=self._emit,
         )
-        self._pull, self._gather = choice.pull, choice.gather
+        self._options, self._gather = replace(self._options, pull=choice.pull), choice.gather
         if choice.samples_type != "float32":
-            self._order = replace(self._order, samples_type=choice.samples_type)
+            self._request = replace(self._request, samples_type=choice.samples_type)
 
     async def _note_server(self, folder: RunFolder, server_id: str) -> None:
         """Keep which server the run is on, and say when it is another machine than before."""
@@ -232,15 +232,17 @@ class TrainingFlow:
             await self._emit(Notice(_("the last segment is not finished: finishing it first")))
             return _Chosen(number - 1, "finishing")
         facts = _facts(file, held_out=record.held_out.get(file.sha256) if file else None)
-        new = next_segment(self._order, folder.segments, file=facts)
+        new = next_segment(self._request, folder.segments, file=facts)
         if file is not None:
             if text := await run_sync(lambda: scale_warning(open_data(file.path))):
                 await self._emit(Notice(text))
             held_out = {**record.held_out, file.sha256: new.held_out}
             await run_sync(lambda: folder.update(held_out=held_out))
-        order = self._order
+        request = self._request
         await run_sync(
-            lambda: folder.update(validation=order.validation, evaluate_every=order.evaluate_every)
+            lambda: folder.update(
+                validation=request.validation, evaluate_every=request.evaluate_every
+            )
         )
         await run_sync(folder.put_segment, number, new.segment)
         return _Chosen(number, "continued" if number else "created")
@@ -350,19 +352,21 @@ class TrainingFlow:
     def _monitors(
         self, folder: RunFolder, chosen: _Chosen, *, first_step: int, feeds: Feeds
     ) -> Monitors:
-        order, segment = self._order, folder.segments[chosen.number]
+        request, segment = self._request, folder.segments[chosen.number]
         return Monitors(
             evaluating=EvaluationMonitor(
                 self._api,
                 folder,
                 number=chosen.number,
                 first_step=first_step,
-                samples=held_out_count(folder, segment, order.validation),
-                every=order.evaluate_every,
+                samples=held_out_count(folder, segment, request.validation),
+                every=request.evaluate_every,
                 emit=self._emit,
             ),
-            pulse=StatusPoller(self._api, order.run, emit=self._emit),
-            pulling=CheckpointDownloads(self._api, folder, policy=self._pull, emit=self._emit),
+            pulse=StatusPoller(self._api, request.run, emit=self._emit),
+            pulling=CheckpointDownloads(
+                self._api, folder, policy=self._options.pull, emit=self._emit
+            ),
             feeds=feeds,
             emit=self._emit,
         )
@@ -396,7 +400,7 @@ class TrainingFlow:
             deterministic=folder.record.config.deterministic,
             environment_changed_at=changed_at(environments, first=first.step, last=last.step),
         )
-        pulling = CheckpointDownloads(self._api, folder, policy=self._pull, emit=self._emit)
+        pulling = CheckpointDownloads(self._api, folder, policy=self._options.pull, emit=self._emit)
         await pulling.at_end(last_step)
         server = status.model_dump(mode="json")
         await run_sync(lambda: folder.note("finished", **summary.as_dict(), server=server))
@@ -420,7 +424,7 @@ class TrainingFlow:
 
     async def _evaluate(self, folder: RunFolder, number: int) -> Evaluation | None:
         """Score held-out samples of the segment's source, as many as were asked for and exist."""
-        record, wanted = folder.record, self._order.validation
+        record, wanted = folder.record, self._request.validation
         segment = folder.segments[number]
         count = held_out_count(folder, segment, wanted)
         if count < wanted:

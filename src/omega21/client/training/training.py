@@ -1,11 +1,7 @@
 """A training as a stream of events."""
 
-from collections.abc import Sequence
-from pathlib import Path
-
 from omega21.client.api.api import Api
-from omega21.client.loggers import LoggerChoice
-from omega21.client.training.checkpoint_download import Pull
+from omega21.client.training.options import TrainOptions
 from omega21.client.training.request import TrainRequest
 from omega21.client.training.resume import resume_command
 from omega21.client.training.session import TrainingFlow
@@ -20,32 +16,25 @@ class Training(EventStream):
     def __init__(
         self,
         api: Api,
-        order: TrainRequest,
+        request: TrainRequest,
+        options: TrainOptions,
         *,
-        workdir: Path | None,
-        patience: float,
-        pull: Pull = "never",
         finishing_only: bool = False,
-        loggers: Sequence[LoggerChoice] = (),
     ) -> None:
-        super().__init__(api, patience=patience)
-        self._order = order
-        self._workdir = workdir
-        self._pull = pull
+        super().__init__(api, patience=options.patience)
+        self._request = request
+        self._options = options
         self._finishing_only = finishing_only
-        self._loggers = loggers
 
     async def _produce(self, patient: Api) -> None:
         flow = TrainingFlow(
             self._api,
-            self._order,
-            workdir=self._workdir,
-            pull=self._pull,
+            self._request,
+            self._options,
             finishing_only=self._finishing_only,
-            loggers=self._loggers,
             emit=self._emit,
         )
-        with log_context(run=self._order.run):
+        with log_context(run=self._request.run):
             await flow.run(patient, first=self._api.hurried(self._patience))
 
     def _hint(self) -> str | None:
@@ -53,4 +42,4 @@ class Training(EventStream):
             return None
         return _(
             "nothing is lost; continue with: {command} (and --url URL if its address has changed)"
-        ).format(command=resume_command(self._order.run, self._workdir))
+        ).format(command=resume_command(self._request.run, self._options.workdir))
