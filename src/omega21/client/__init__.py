@@ -1,4 +1,4 @@
-"""What runs on the user's own machine; knows neither torch nor a web framework."""
+"""The client, on the user's own machine; imports neither torch nor a web framework."""
 
 import sys
 from types import ModuleType

@@ -1,4 +1,4 @@
-"""Tasks that stand or fall together."""
+"""Groups of tasks that fail together."""
 
 import sqlite3
 from collections.abc import Awaitable, Callable
@@ -12,13 +12,13 @@ _First = TypeVar("_First")
 _Second = TypeVar("_Second")
 
 EXPECTED: Final = (OmegaError, OSError, sqlite3.Error)
-"""What can go wrong without an internal error: the server, the link, this machine's disk."""
+"""Expected failures: of the server, of the link, of this machine's disk."""
 
 
 async def together(*tasks: Callable[[], Awaitable[None]]) -> None:
-    """Run tasks side by side; the first expected failure ends the others and is raised as it is.
+    """Run tasks concurrently; the first expected failure cancels the others and is raised.
 
-    (A task group would wrap it, and every caller would have to unwrap.)
+    (A task group would wrap it, and every caller would have to unwrap it.)
     """
     failures: list[Exception] = []
 
@@ -40,7 +40,7 @@ async def together(*tasks: Callable[[], Awaitable[None]]) -> None:
 async def both(
     first: Callable[[], Awaitable[_First]], second: Callable[[], Awaitable[_Second]]
 ) -> tuple[_First, _Second]:
-    """Ask two things at once, and return both answers; fails as `together` does."""
+    """Run two calls concurrently and return both results; fails as `together` does."""
     firsts: list[_First] = []
     seconds: list[_Second] = []
 

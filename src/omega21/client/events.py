@@ -1,4 +1,4 @@
-"""What happens while a run is trained, as values: what `train` yields, for people and programs."""
+"""The events of a training, which `train` yields, for people and programs."""
 
 import re
 from dataclasses import dataclass, fields
@@ -19,7 +19,7 @@ on the server while another program trains it; looked at in its folder."""
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """A server answered and is the right one."""
+    """A server answered, with a compatible protocol version."""
 
     address: str
     info: Info
@@ -29,7 +29,7 @@ class Connected:
 class RunReady:
     """The run is on the server and the segment to train is in the plan.
 
-    `first_step` to `last_step` are the segment's steps; `position` is where the server stands.
+    `first_step` to `last_step` are the segment's steps; `position` is the server's.
     """
 
     how: How
@@ -44,14 +44,14 @@ class RunReady:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something to tell the user, in one line."""
+    """A message for the user, in one line."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class UploadProgress:
-    """Samples of the segment that are made and that the server has, of all of them."""
+    """The number of encoded samples, of those on the server, and of all in the segment."""
 
     generated: int
     uploaded: int
@@ -61,7 +61,7 @@ class UploadProgress:
 
 @dataclass(frozen=True, slots=True)
 class StepsDone:
-    """Results of the segment that are new, ascending, on disk here; where the run stands now."""
+    """New results of the segment, ascending and on disk, and the run's position."""
 
     rows: tuple[StepRecord, ...]
     position: RunSummary
@@ -70,14 +70,14 @@ class StepsDone:
 
 @dataclass(frozen=True, slots=True)
 class StateChanged:
-    """The run is in another state: training, waiting, paused."""
+    """The run's state has changed: training, waiting, paused."""
 
     position: RunSummary
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """Held-out samples of segment `segment` were scored, at this time; on disk here."""
+    """Held-out samples of segment `segment` were scored at this time; on disk."""
 
     evaluation: Evaluation
     segment: int
@@ -86,14 +86,14 @@ class Evaluated:
 
 @dataclass(frozen=True, slots=True)
 class ServerSeen:
-    """How the server is: its device and memory, how often it was started again."""
+    """The server's status: device, memory, number of restarts."""
 
     status: Status
 
 
 @dataclass(frozen=True, slots=True)
 class LinkLost:
-    """The server is unreachable since this time (seconds since 1970); it is tried again."""
+    """The server is unreachable since this time (seconds since 1970) and is being retried."""
 
     since: float
     error: str
@@ -106,9 +106,9 @@ class LinkRestored:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The segment is trained and evaluated: its figures, and the run's last state.
+    """The segment is trained and evaluated: its summary, and the run's last state.
 
-    `evaluation` is None where nothing was held out.
+    `evaluation` is None if no samples were held out.
     """
 
     summary: Summary
@@ -134,9 +134,9 @@ _NAME = re.compile(r"(?<!^)(?=[A-Z])")
 
 
 def as_dict(event: Event) -> dict[str, Any]:
-    """Return an event for machines: its name in snake_case under `event`, and its fields.
+    """Return an event as a JSON object: its name in snake_case as `event`, and its fields.
 
-    Every value is what JSON has; a row leaves out what has its default, a segment its shards.
+    A step record is without its default values, a segment without its shards.
     """
     name = _NAME.sub("_", type(event).__name__).lower()
     values = {field.name: getattr(event, field.name) for field in fields(event)}

@@ -1,7 +1,7 @@
-"""Computing with a run's weights: samples go up as shards, outputs and scores come back.
+"""Inference with a run's weights: samples are uploaded as shards, outputs and scores returned.
 
-A request covers a bounded number of shards, so that training waits only for so much; the parts are
-joined here, and count only when all of them were computed under the weights of one step.
+A request has a limited number of shards, so that training does not wait long; the parts are joined
+here, and are valid only if all of them were computed with the weights of one step.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
@@ -35,18 +35,18 @@ from omega21.protocol.shards import SHARD_SAMPLES, Tensors, decode_shard, encode
 from omega21.protocol.steps import EvaluateReply
 
 ALARM_PROBABILITY: Final = 0.5
-"""A sample with a higher anomaly probability counts as found, as in the server's metrics."""
+"""Samples with a higher anomaly probability count as anomalies, as in the server's metrics."""
 
 _TRIES: Final = 3
 _OUTPUTS: Final = {"anomaly_prob": (), "dendrites": (DENDRITES,), "coherence": (COHERENCE,)}
-"""What a prediction consists of, and the shape of each for one sample."""
+"""The outputs of a prediction, and the shape of each for one sample."""
 
 _Part = TypeVar("_Part")
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The model's outputs for n samples, in their order, under the weights of one step.
+    """The model's outputs for n samples, in their order, with the weights of one step.
 
     `anomaly_prob` is float32 [n], `dendrites` [n, 16] and `coherence` [n, 64].
     """
@@ -60,8 +60,7 @@ class Prediction:
 async def predict(api: Api, run: str, *, x: NDArray[np.float32]) -> Prediction:
     """Compute outputs for x [n, 1600].
 
-    Raises PlanUnfinished when training changed the weights between the parts
-    again and again.
+    Raises PlanUnfinished when training kept changing the weights between the parts.
     """
     names = [name async for name in _upload(api, ({"x": part} for part in _parts(x)))]
 
@@ -82,7 +81,7 @@ async def predict(api: Api, run: str, *, x: NDArray[np.float32]) -> Prediction:
 
 
 def _outputs(body: bytes) -> dict[str, NDArray[np.generic]]:
-    """Read the outputs of some shards. Raises InvalidReply when they are something else."""
+    """Parse the outputs of some shards. Raises InvalidReply if that fails."""
     try:
         tensors = decode_shard(body, compressed=False, max_bytes=MAX_OUTPUT_BYTES)
     except (InvalidShard, BodyTooLarge) as error:
@@ -116,7 +115,7 @@ async def score(
     blocks: Iterable[Samples],
     samples_type: SamplesType = "float32",
 ) -> Scored:
-    """Score samples and hold the scores against their labels; one block is held at a time.
+    """Score samples and compare the scores with their labels; one block is in memory at a time.
 
     Raises InvalidSamples when there are none, PlanUnfinished as `predict` does.
     """
@@ -158,7 +157,7 @@ async def score(
 
 
 def _joined(replies: Sequence[EvaluateReply]) -> NDArray[np.float32]:
-    """Join the scores of replies. Raises InvalidReply when they are none."""
+    """Join the scores of replies. Raises InvalidReply when they are invalid."""
     try:
         return np.concatenate([reply.score_array() for reply in replies])
     except ValueError as error:
@@ -180,7 +179,7 @@ def _parts(tensor: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
 
 
 async def _upload(api: Api, shards: Iterable[Tensors]) -> AsyncIterator[str]:
-    """Bring shards to the server, those that are not there, some at a time; yield their names."""
+    """Upload the shards that the server lacks, some at a time; yield their digests."""
     waiting = iter(shards)
     while group := await anyio.to_thread.run_sync(_named, waiting):
         content = dict(group)
@@ -190,19 +189,19 @@ async def _upload(api: Api, shards: Iterable[Tensors]) -> AsyncIterator[str]:
         for (
             name,
             _count,
-        ) in group:  # equal shards have one name, and count as often as they are given
+        ) in group:  # equal shards have one digest, and count as often as they are given
             yield name
 
 
 def _named(shards: Iterator[Tensors]) -> list[tuple[str, Tensors]]:
-    """Take the next shards and name them."""
+    """Take the next shards and compute their digests."""
     return [(tensors_sha256(shard), shard) for shard in islice(shards, MAX_SHARDS_TO_COMPUTE)]
 
 
 async def _under_one_step(
     names: Sequence[str], *, compute: Callable[[Sequence[str]], Awaitable[tuple[int, _Part]]]
 ) -> tuple[int, list[_Part]]:
-    """Compute group after group, from the start again when the run made a step in between."""
+    """Compute all groups, from the start again when the run made a step in between."""
     size = MAX_SHARDS_TO_COMPUTE
     groups = [names[start : start + size] for start in range(0, len(names), size)]
     for _try in range(_TRIES):

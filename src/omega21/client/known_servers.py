@@ -1,8 +1,8 @@
-"""The servers that were used from this machine: their addresses, and the token of each.
+"""The servers that were used from this machine: their addresses and tokens.
 
-One small file a server, which only the user can read, so that two commands at once do not undo each
-other's. The environment may name another folder (OMEGA21_SERVERS), or none, when it is empty: then
-nothing is remembered. A token is kept for one address, and is never sent to another one.
+One small private file for each server, so that concurrent commands do not overwrite each other's.
+The environment variable OMEGA21_SERVERS names another folder; if it is empty, nothing is stored. A
+token is stored for one address, and is never sent to another one.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ _FORMAT: Final = 1
 
 
 class RememberedServer(Document):
-    """A server as its file holds it; the file is named by the digest of its address."""
+    """A stored server; its file is named by the digest of its address."""
 
     format: int = _FORMAT
     address: str
@@ -39,7 +39,7 @@ class RememberedServer(Document):
 
 
 def servers_folder() -> Path | None:
-    """Return where servers are remembered; None when they are not."""
+    """Return the folder of the stored servers; None if nothing is stored."""
     given = os.environ.get(SERVERS_FOLDER)
     if given is not None:
         return Path(given).expanduser() if given else None
@@ -53,7 +53,7 @@ def remember(
     ca: Path | None = None,
     server_id: str | None = None,
 ) -> None:
-    """Remember a server as the one used last; on disk when it returns. Raises OSError."""
+    """Store a server as the one used last; on disk when it returns. Raises OSError."""
     folder = servers_folder()
     if folder is None:
         return
@@ -75,7 +75,7 @@ def remember(
 
 
 def remembered(folder: Path | None = None) -> list[RememberedServer]:
-    """Return the servers remembered, the one used last first.
+    """Return the stored servers, the one used last first.
 
     Raises InvalidRequest for a file that cannot be read.
     """
@@ -88,10 +88,10 @@ def remembered(folder: Path | None = None) -> list[RememberedServer]:
 
 
 def newest_address(server_id: str | None, *, last: str | None = None) -> str | None:
-    """Return the address at which a server was met last, wherever it was before.
+    """Return the newest address of a server, whatever it was before.
 
-    A server tells its id, and another one can tell the same: where the one at `last` is known, it
-    is only found where its token opened too.
+    Another server could claim the same id: if the one at `last` is known, a newer address counts
+    only if its token was accepted there too.
     """
     if server_id is None:
         return None
@@ -108,7 +108,7 @@ def newest_address(server_id: str | None, *, last: str | None = None) -> str | N
 
 
 def forget(address: str | None = None) -> int:
-    """Forget the server at `address`, or all; return how many there were. Raises OSError."""
+    """Remove the server at `address`, or all; return their number. Raises OSError."""
     folder = servers_folder()
     if folder is None:
         return 0

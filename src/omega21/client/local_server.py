@@ -1,7 +1,7 @@
-"""A server on this machine for the length of a command, as a child process.
+"""A server on this machine for the duration of a command, as a child process.
 
-It is never imported: the plain install has no torch. The child watches its standard input, and
-stops when that ends; so it never outlives this process, on any platform, however this one ends.
+It is never imported: the plain install has no torch. The child stops when its standard input ends,
+so it never outlives this process, on any platform, however this process ends.
 """
 
 import os
@@ -19,10 +19,10 @@ from omega21.language import _, current_locale
 from omega21.protocol.errors import NotOnThisServer, Unavailable
 
 START_SECONDS: Final = 120.0
-"""Longest start: loading torch from a cold disk."""
+"""Start timeout: torch may be loaded from a cold disk."""
 
 STOP_SECONDS: Final = 20.0
-"""Time to finish a step before the child is ended the hard way."""
+"""Time to finish a step before the child is killed."""
 
 _NEEDED: Final = ("torch", "fastapi", "uvicorn")
 _LISTENING: Final = "listening on "
@@ -31,7 +31,7 @@ _LISTENING: Final = "listening on "
 class LocalServer:
     """A child process that serves `data_dir` on loopback; use it in a `with` block.
 
-    `arguments` are passed on to `python -m omega21.server`. What the child says goes to
+    `arguments` are passed to `python -m omega21.server`. The child's output goes to
     `log_path`.
     """
 
@@ -44,7 +44,7 @@ class LocalServer:
 
     @property
     def address(self) -> str:
-        """Where it listens, once started."""
+        """The server's address, once started."""
         if self._address is None:
             raise Unavailable(_("the local server has not been started"))
         return self._address
@@ -67,7 +67,7 @@ class LocalServer:
         make_private_folder(self._data_dir)
         command = [sys.executable, "-m", "omega21.server", "--data-dir", str(self._data_dir)]
         command += ["--port", "0", "--stop-with-stdin", *self._arguments]
-        # It answers on loopback alone; a token that is there is for another server.
+        # It listens on loopback only; a token in the environment is for another server.
         environment = {name: text for name, text in os.environ.items() if name != "OMEGA21_TOKEN"}
         environment["LANGUAGE"] = current_locale()
         with open_private(self.log_path, "ab") as log:
@@ -90,7 +90,7 @@ class LocalServer:
         return self._address
 
     def stop(self) -> None:
-        """Let it finish its step and end; what it has trained is on disk when this returns."""
+        """Stop it after its current step; everything it has trained is on disk on return."""
         process, self._process, self._address = self._process, None, None
         if process is None:
             return
@@ -115,7 +115,7 @@ class LocalServer:
         self.stop()
 
     def _first_line(self, process: subprocess.Popen[str]) -> str:
-        """Wait for the line that says where it listens; empty when none comes."""
+        """Wait for the line with its address; empty if there is none."""
         assert process.stdout is not None
         lines: list[str] = []
         reader = threading.Thread(target=_read, args=(process.stdout, lines), daemon=True)

@@ -1,8 +1,8 @@
-"""All calls of a server, by noun, over one transport: one method an HTTP request.
+"""All HTTP calls of a server, by noun, over one transport: one method for each request.
 
-Every call may be sent again: reads by nature, writes because they name what they want (a shard by
-its content, a segment by its number, a target) or carry an Idempotency-Key. What is on the server's
-disk when a call returns is said by each method; where nothing is said, the call changes nothing.
+Every call is idempotent: a write identifies its object (a shard by its content, a segment by its
+number, a target) or has an Idempotency-Key. Each method says what is on the server's disk when it
+returns; a method that says nothing changes nothing.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ from omega21.protocol.legacy import Info
 
 
 class Api:
-    """The calls of one server; `on_connect` is given what the server says of itself."""
+    """The calls of one server; `on_connect` is called with the server's description of itself."""
 
     def __init__(
         self, transport: Transport, *, on_connect: Callable[[Info], None] | None = None
@@ -58,16 +58,16 @@ class Api:
 
     @property
     def address(self) -> str:
-        """Where the server is."""
+        """The server's address."""
         return self.transport.address
 
     @property
     def profile(self) -> LinkProfile:
-        """How the link to it is best used."""
+        """The profile of the link to it."""
         return self.transport.profile
 
     async def connect(self) -> Info:
-        """Ask the server who it is, and check that both speak the same protocol.
+        """Request the server's identity, and check that both have the same protocol version.
 
         Raises OtherVersion, NotOmega21, Unauthorized, Unreachable.
         """
@@ -86,17 +86,17 @@ class Api:
         return info
 
     def patient(self, patience: float) -> Self:
-        """Return the same calls, over the same connections, that outlast a broken link.
+        """Return the same calls, over the same connections, with retries while the link is down.
 
-        Each is tried again until the link has been down for `patience` seconds; the link state of
-        its transport is its own.
+        Each is retried until the link has been down for `patience` seconds; its transport has its
+        own link state.
         """
         return self._over(self.transport.with_rules(RetryRules(patience=patience)))
 
     def hurried(self, patience: float) -> Self:
-        """Return the same calls, each of which waits `patience` seconds at most in all.
+        """Return the same calls, each with a total wait of at most `patience` seconds.
 
-        Each is tried as often as before; it does not outlast a broken link.
+        The number of attempts is the same; a broken link is not waited for.
         """
         return self._over(self.transport.waiting_at_most(patience))
 

@@ -14,7 +14,7 @@ from omega21.protocol.runs import RunState
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rest:
-    """What is left to download of a checkpoint: of which step and digest, from which byte on."""
+    """The rest of a checkpoint to download: its step, its digest, the first missing byte."""
 
     step: int
     sha256: str
@@ -34,7 +34,7 @@ class Checkpoints(Endpoint):
     ) -> httpx.Headers:
         """Write a run's newest checkpoint, or its weights alone, to `sink`; return the headers.
 
-        `rest` is asked before each attempt: what it returns is requested, the whole without it.
+        `rest` is called before each attempt and returns what to request; without it, everything.
         Raises UnknownCheckpoint.
         """
         path = f"{run_path(run)}/checkpoint"
@@ -61,9 +61,9 @@ class Checkpoints(Endpoint):
         return (await self._transport.send(request)).read(CheckpointStored)
 
     async def restore(self, run: str, request: RestoreCheckpoint) -> RunState:
-        """Make a run go on from a checkpoint whose parts are on the server.
+        """Continue a run from a checkpoint whose parts are on the server.
 
         On the server's disk when it returns. Raises InvalidCheckpoint, Conflict when the run is
-        past its step, OtherRun.
+        beyond its step, OtherRun.
         """
         return (await self._send_json("PUT", f"{run_path(run)}/checkpoint", request)).read(RunState)

@@ -1,4 +1,4 @@
-"""What all calls share: a request goes out, a checked message comes back."""
+"""The base of all calls: send a request, return a checked message."""
 
 import secrets
 from typing import TypeVar
@@ -51,12 +51,12 @@ class Endpoint:
 
 
 def run_path(run: str) -> str:
-    """Return the path of a run. Raises InvalidRequest for a name that no run has."""
+    """Return the path of a run. Raises InvalidRequest for an invalid name."""
     return f"/runs/{checked_name(run)}"
 
 
 def checked_name(run: str) -> str:
-    """Return a run's name, checked before it becomes part of an address. Raises InvalidRequest."""
+    """Check a run's name before it becomes part of an address. Raises InvalidRequest."""
     try:
         return check_run_name(run)
     except ValueError as error:
@@ -64,7 +64,7 @@ def checked_name(run: str) -> str:
 
 
 def idempotency_key(key: str | None) -> dict[str, str]:
-    """Return the header that makes a repeated request count once; a random key without one."""
+    """Return the Idempotency-Key header, with a random key by default."""
     return {"Idempotency-Key": key or secrets.token_hex(16)}
 
 

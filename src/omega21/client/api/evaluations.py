@@ -1,4 +1,4 @@
-"""Evaluations of a run, recorded on the server for those who watch it there."""
+"""Evaluations of a run, recorded on the server for the dashboard and other clients."""
 
 from dataclasses import asdict
 from itertools import pairwise
@@ -14,9 +14,9 @@ class Evaluations(Endpoint):
     """Calls about evaluations."""
 
     async def record(self, run: str, evaluation: Evaluation, *, run_id: str) -> EvaluationRow:
-        """Record on the server how a run scored.
+        """Record an evaluation of a run.
 
-        On the server's disk when it returns; the same one again changes nothing. Raises OtherRun.
+        On the server's disk when it returns; repeating it changes nothing. Raises OtherRun.
         """
         body = make_request(RecordEvaluation, run_id=run_id, **asdict(evaluation))
         return (await self._send_json("POST", f"{run_path(run)}/evaluations", body)).read(

@@ -25,7 +25,7 @@ class Legacy(Endpoint):
     """The seven calls."""
 
     async def health(self) -> Health:
-        """Ask whether the server lives."""
+        """Return whether the server is alive."""
         return await self._get("/health", Health)
 
     async def info(self, run: str = DEFAULT_RUN) -> Info:
@@ -33,9 +33,9 @@ class Legacy(Endpoint):
         return await self._get("/info", Info, query={"run": checked_name(run)})
 
     async def status(self, run: str = DEFAULT_RUN) -> Status:
-        """Return the state and the statistics of a run, and what this month's traffic leaves.
+        """Return the state and the statistics of a run, and this month's traffic.
 
-        Of the month's traffic, the larger count: the server's, or this machine's.
+        The traffic is the larger of two counts: the server's and this machine's.
         """
         found = await self._get("/status", Status, query={"run": checked_name(run)})
         book = self._transport.book
@@ -49,7 +49,7 @@ class Legacy(Endpoint):
         return await self._get("/metricas", Metrics, query={"run": checked_name(run)})
 
     async def diagnose(self, run: str = DEFAULT_RUN) -> Diagnosis:
-        """Let the server test itself on its device; no run is touched."""
+        """Run the server's self-test on its device; no run is changed."""
         query = {"run": checked_name(run)}
         request = Request(method="POST", path="/diagnostico", query=query)
         return (await self._transport.send(request)).read(Diagnosis)
@@ -60,7 +60,7 @@ class Legacy(Endpoint):
         """Train one batch at the end of a run's plan, and return its result.
 
         The batch is on the server's disk before it is trained. It is trained once, however often
-        the request has to be sent: `key` names it (drawn at random when not given).
+        the request is sent: `key` identifies it (random by default).
         """
         samples = as_samples(samples)
         request = Request(
@@ -80,9 +80,9 @@ class Legacy(Endpoint):
         run: str = DEFAULT_RUN,
         key: str | None = None,
     ) -> FeedbackReceived:
-        """Record what was done with the dendrites: 16 adjustments in [-1, 1], validated or not.
+        """Record adjustments of the dendrites: 16 values in [-1, 1], validated or not.
 
-        On the server's disk when it returns; recorded once, however often it has to be sent.
+        On the server's disk when it returns; recorded once, however often it is sent.
         """
         body = make_request(
             FeedbackDendritas, ajustes_aplicados=list(adjustments), validacion=validated

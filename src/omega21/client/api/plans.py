@@ -19,7 +19,7 @@ class Plans(Endpoint):
     async def put_segment(
         self, run: str, number: int, *, run_id: str, segment: Segment
     ) -> SegmentStored:
-        """Add segment `number` to the plan or extend its list of shards; say which are missing.
+        """Add segment `number` to the plan or extend its list of shards; return the missing ones.
 
         On the server's disk when it returns. Raises PlanConflict, OtherRun.
         """

@@ -1,4 +1,4 @@
-"""Runs on the server: create, look at, advance, pause, remove."""
+"""Runs on the server: create, read, advance, pause, remove."""
 
 import secrets
 
@@ -22,7 +22,7 @@ class Runs(Endpoint):
     async def create(
         self, run: str, *, run_id: str | None = None, config: RunConfig | None = None
     ) -> RunState:
-        """Create a run, or confirm that it is there with this id and configuration.
+        """Create a run, or confirm that it exists with this id and configuration.
 
         On the server's disk when it returns. Raises OtherRun, OtherConfig, RunDeleted.
         """
@@ -30,7 +30,7 @@ class Runs(Endpoint):
         return (await self._send_json("PUT", run_path(run), body)).read(RunState)
 
     async def state(self, run: str) -> RunState:
-        """Return everything about a run but its results. Raises UnknownRun."""
+        """Return everything about a run except its results. Raises UnknownRun."""
         return await self._get(run_path(run), RunState)
 
     async def all(self) -> tuple[RunSummary, ...]:
@@ -46,15 +46,15 @@ class Runs(Endpoint):
         return (await self._send_json("POST", f"{run_path(run)}/advance", body)).read(RunSummary)
 
     async def pause(self, run: str) -> RunSummary:
-        """Stop a run after the step under way; on the server's disk when it returns."""
+        """Pause a run after the current step; on the server's disk when it returns."""
         return await self._control(run, paused=True)
 
     async def unpause(self, run: str) -> RunSummary:
-        """Let a paused run go on; on the server's disk when it returns."""
+        """Resume a paused run; on the server's disk when it returns."""
         return await self._control(run, paused=False)
 
     async def remove(self, run: str, *, run_id: str | None = None) -> RunRemoved:
-        """Remove a run from the server; its id stays dead.
+        """Remove a run from the server; its id cannot be used again.
 
         Without `run_id`, the run of that name as it is now. Removed on disk when it returns.
         """

@@ -11,7 +11,7 @@ _MAX_LOG_REPLY: Final = 4 * MAX_LOG_BYTES  # quotes are escaped in it, and in li
 
 
 class Server(Endpoint):
-    """Calls about the server, whatever runs it has."""
+    """Calls about the server itself."""
 
     async def logs(self, lines: int = 1000) -> LogLines:
         """Return the newest lines of the server's log, each a JSON object, oldest first."""

@@ -21,7 +21,7 @@ class Shards(Endpoint):
     """Calls about shards."""
 
     async def put(self, sha256: str, body: bytes) -> ShardStored:
-        """Upload an encoded shard under its name; on the server's disk when it returns.
+        """Upload an encoded shard under its digest; on the server's disk when it returns.
 
         Raises InvalidShard, StorageFull.
         """

@@ -23,7 +23,7 @@ class Steps(Endpoint):
     ) -> StepsReply:
         """Return results after step `after`.
 
-        Waits up to `wait` seconds for the first one, then goes on collecting for `gather` seconds.
+        Waits up to `wait` seconds for the first one, then collects for `gather` seconds.
         """
         query: dict[str, str | int | float] = {
             "after": after,
@@ -37,7 +37,7 @@ class Steps(Endpoint):
         return reply
 
     async def history(self, run: str, *, after: int = 0) -> AsyncGenerator[StepRecord, None]:
-        """Yield every result that there is now, ascending."""
+        """Yield every result that exists now, ascending."""
         while True:
             reply = await self.read(run, after=after)
             for record in reply.steps:

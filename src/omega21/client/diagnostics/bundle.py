@@ -1,8 +1,8 @@
-"""A support bundle: what somebody else needs to look into a fault, in one ZIP, without secrets.
+"""A support bundle: one ZIP with everything needed to analyse a failure, without secrets.
 
-Versions, what `omega21 doctor` found, the ends of the logs of both sides, the server's status, and
-of a run its configuration, plan and history; no samples, no weights. Each text passes a `Redactor`
-before it is put in, and nothing is copied as bytes.
+Versions, the checks of `omega21 doctor`, the ends of the logs of both sides, the server's status,
+and a run's configuration, plan and history; no samples, no weights. Each text passes a `Redactor`
+before it is added, and no file is copied as bytes.
 """
 
 import io
@@ -27,7 +27,7 @@ from omega21.protocol.errors import OmegaError
 from omega21.protocol.logs import MAX_LOG_BYTES
 
 LOG_LINES: Final = 5000
-"""Most lines of each log."""
+"""Maximum number of lines of each log."""
 
 _README: Final = """\
 omega21 support bundle
@@ -53,10 +53,10 @@ def write_bundle(
     workdir: Path | None = None,
     findings: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a bundle; the file is whole and on disk when it returns, and only the user can read it.
+    """Write a bundle; the file is complete and on disk on return, readable by the user only.
 
-    `client` is of the server to ask, `run` names a run on this machine, `findings` are put in as
-    JSON. A server that cannot be reached is said in the bundle. Raises OSError.
+    `client` is connected to the server to ask, `run` names a run on this machine, `findings` are
+    added as JSON. If the server cannot be reached, the bundle says so. Raises OSError.
     """
     scrubber = Redactor.of_this_machine(*([client.address] if client else []))
     buffer = io.BytesIO()
@@ -127,7 +127,7 @@ def _run_parts(run: str, workdir: Path | None) -> Iterator[tuple[str, Any]]:
 
 
 def _without_lists(document: Any) -> Any:
-    """Put the number of shards in place of a segment's list of up to 100,000 of them."""
+    """Replace a segment's list of up to 100,000 shards by their number."""
     if not isinstance(document, dict):
         return document
     segments = [

@@ -1,4 +1,4 @@
-"""What a check of the doctor's is: how it came out, what was found, what to do."""
+"""A check of the doctor: its result, what was found, and what to do."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,9 +16,9 @@ _NO_DISK: Final = 10**8
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Check:
-    """One thing that was looked at: what was found, and what to do where it is not as it should be.
+    """One check: what was found, and what to do about a problem.
 
-    `figures` are for programs; `exit_code` is that of the error, for a failed one.
+    `figures` are for programs; `exit_code` is that of the error of a failed check.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a check came to: with advice it is a warning."""
+    """The result of a check: with advice it is a warning."""
 
     text: str
     advice: str = ""
@@ -43,13 +43,13 @@ class NotChecked(Exception):
 
 
 async def make_check(name: str, look: Callable[[], Awaitable[Found]]) -> Check:
-    """Make a check; what is wrong becomes its result."""
+    """Run a check; an error becomes its result."""
     try:
         found = await look()
     except NotChecked as reason:
         return Check(name=name, state="not checked", found=str(reason))
     except OmegaError as error:
-        # What a server refused comes as one text, its hint behind the first semicolon.
+        # A refusal of the server is one text, with its hint after the first semicolon.
         found_text, _separator, told = error.message.partition("; ")
         return Check(
             name=name,
@@ -68,7 +68,7 @@ async def make_check(name: str, look: Callable[[], Awaitable[Found]]) -> Check:
 
 
 def disk_found(free: int, *, where: str, advice: str) -> Found:
-    """Judge how much room a disk has. Raises StorageFull where there is next to none."""
+    """Judge the free space of a disk. Raises StorageFull when there is almost none."""
     text = _("{free} GB free in {where}").format(free=decimal(free / 1e9, 1), where=where)
     if free < _NO_DISK:
         raise StorageFull(text, hint=advice)

@@ -1,8 +1,8 @@
-"""What a training needs, checked one thing after the other, from this machine to the server's GPU.
+"""Checks of everything that a training needs, from this machine to the server's GPU.
 
-A check is ok, a warning, failed, or was not made because of an earlier one. Nothing here raises for
-what is wrong: it becomes a check with what to do about it. Over the network go a dozen small
-requests, and LINK_BYTES each way.
+A check is ok, a warning, failed, or skipped because of an earlier one. No problem raises: it
+becomes a check with what to do about it. The network traffic is a dozen small requests, and
+LINK_BYTES in each direction.
 """
 
 import os
@@ -31,7 +31,7 @@ from omega21.protocol.legacy import Info, Machine, Status
 from omega21.protocol.link.tunnels import tunnel_of
 
 LINK_BYTES: Final = 2**20
-"""Bytes that the rate is measured with, in each direction: a thousandth of ngrok's free month."""
+"""Bytes for measuring the rate, in each direction: a thousandth of ngrok's free month."""
 
 _ROUND_TRIPS: Final = 5
 _CLOCK_SECONDS: Final = 30.0
@@ -41,9 +41,9 @@ _Told = TypeVar("_Told")
 
 
 class Examination:
-    """Checks everything that a training at `address` needs; without one, this machine alone.
+    """Checks everything that a training at `address` needs; without one, this machine only.
 
-    `known_id` is the identity of the server that was met at this address before.
+    `known_id` is the identity of the server that was at this address before.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Examination:
         self._status: Status | None = None
 
     async def run(self) -> AsyncIterator[Check]:
-        """Yield the checks, in the order in which the one needs the other."""
+        """Yield the checks, in the order of their dependencies."""
         blocked: dict[str, str] = {}
         for name, needs, look in self._checks():
             reason = next((blocked[need] for need in needs if need in blocked), None)
@@ -85,7 +85,7 @@ class Examination:
             yield check
 
     def _checks(self) -> list[tuple[str, tuple[str, ...], Callable[[], Awaitable[Found]]]]:
-        """Name each check, those that it needs, and how it is made."""
+        """Return each check with its name and the checks that it depends on."""
         return [
             ("python", (), look_at_python),
             ("packages", (), look_at_packages),
@@ -107,7 +107,8 @@ class Examination:
             ("quota", ("token",), self._quota),
         ]
 
-    # --- the way there ----------------------------------------------------------------------------
+    # --- the path to the server
+    # ----------------------------------------------------------------------------
 
     async def _look_at_address(self) -> Found:
         if self._given is None:
@@ -252,7 +253,7 @@ class Examination:
         )
 
     async def _measure(self, api: Api, *, body: bytes = b"", down: int = 0) -> float:
-        """Return the bytes per second of one transfer, less the round trip that any call takes."""
+        """Return the bytes per second of one transfer, without the round trip of a call."""
         start = time.perf_counter()
         await api.server.probe_link(body=body, down=down)
         seconds = time.perf_counter() - start

@@ -13,7 +13,7 @@ from omega21.protocol.errors import NotOnThisServer
 
 
 async def look_at_python() -> Found:
-    """Look at the Python that this runs in. Raises NotOnThisServer when it is too old."""
+    """Check the Python version. Raises NotOnThisServer when it is too old."""
     if sys.version_info < (3, 11):  # noqa: UP036 - a copy without its metadata can run anywhere
         raise NotOnThisServer(
             _("Python {version} is too old").format(version=platform.python_version()),
@@ -23,7 +23,7 @@ async def look_at_python() -> Found:
 
 
 async def look_at_packages() -> Found:
-    """Look at what omega21 needs to be installed. Raises NotOnThisServer."""
+    """Check the packages that omega21 needs. Raises NotOnThisServer."""
     needed = [
         re.split(r"[^\w.-]", line, maxsplit=1)[0]
         for line in requires("omega21") or []
@@ -44,7 +44,7 @@ async def look_at_packages() -> Found:
 
 
 def look_at_disk(folder: Path) -> Found:
-    """Look at the disk of the run folders. Raises StorageFull."""
+    """Check the disk of the run folders. Raises StorageFull."""
     there = next(path for path in [folder, *folder.parents] if path.exists())
     free = shutil.disk_usage(there).free
     return disk_found(free, where=str(there), advice=_("make room, or use --workdir"))

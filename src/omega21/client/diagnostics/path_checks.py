@@ -1,4 +1,4 @@
-"""The doctor's checks of the way to a server, below HTTP: its name, the connection, TLS."""
+"""The doctor's checks of the path to a server below HTTP: name, connection, TLS."""
 
 import socket
 import ssl
@@ -19,7 +19,7 @@ _CERTIFICATE_DAYS: Final = 7
 
 
 def look_at_name(address: str) -> Found:
-    """Look up the name of an address. Raises Unreachable when there is none."""
+    """Resolve the name of an address. Raises Unreachable when it has none."""
     _not_by_proxy(address)
     url = httpx.URL(address)
     try:
@@ -33,7 +33,7 @@ def look_at_name(address: str) -> Found:
 
 
 def look_at_tls(address: str, ca: Path | None) -> Found:
-    """Connect, and where that is https, shake hands and look at the certificate.
+    """Connect, and for https do the TLS handshake and check the certificate.
 
     Raises what a request would raise.
     """
@@ -49,7 +49,7 @@ def look_at_tls(address: str, ca: Path | None) -> Found:
             with context.wrap_socket(plain, server_hostname=url.host) as secure:
                 return _certificate(secure)
     except OSError as error:
-        # The same words as a request would fail with.
+        # The same message as that of a failed request.
         failure = httpx.ConnectError(str(error))
         failure.__cause__ = error
         raise map_error(failure, address) from error
@@ -67,7 +67,7 @@ def _certificate(secure: ssl.SSLSocket) -> Found:
 
 
 def _not_by_proxy(address: str) -> None:
-    """Leave out what the proxy of the environment would do instead of this machine."""
+    """Skip what a proxy from the environment variables would do instead of this machine."""
     url = httpx.URL(address)
     if is_loopback(address) or url.scheme not in urllib.request.getproxies():
         return

@@ -1,7 +1,7 @@
-"""Taking out of texts what is nobody else's business: secrets, user names, addresses.
+"""Redact secrets, user names and addresses.
 
-A host's name is replaced by a stand-in that is the same wherever it turns up in one bundle, so
-that who talked to whom can still be read.
+A host's name is replaced by a pseudonym that is the same everywhere in one bundle, so that
+connections can still be followed.
 """
 
 import getpass
@@ -30,7 +30,7 @@ _NO_NAMES: Final = frozenset({"root", "user", "localhost", "omega21"})
 
 
 class Redactor:
-    """Replaces secrets by ***, homes by ~, a user's name by USER, and hosts by stand-ins."""
+    """Replaces secrets by ***, homes by ~, a user's name by USER, and hosts by pseudonyms."""
 
     def __init__(
         self, *, secrets: Iterable[str] = (), names: Iterable[str] = (), hosts: Iterable[str] = ()
@@ -46,7 +46,7 @@ class Redactor:
 
     @classmethod
     def of_this_machine(cls, *addresses: str) -> Self:
-        """Know this user's name and tokens, and the servers that were used from here."""
+        """Create a redactor with this user's name and tokens, and the servers used from here."""
         folder = servers_folder()
         servers = remembered(folder) if folder is not None else []
         tokens = [server.token for server in servers if server.token]
@@ -63,7 +63,7 @@ class Redactor:
         )
 
     def text(self, text: str) -> str:
-        """Scrub a text."""
+        """Redact a text."""
         for secret in self._secrets:
             text = text.replace(secret, "***")
         text = without_secrets(text)
@@ -79,7 +79,7 @@ class Redactor:
         return self._names.sub("USER", text) if self._has_names else text
 
     def document(self, value: Any) -> Any:
-        """Scrub every text of a JSON document, and whatever stands under a secret's name."""
+        """Redact every text of a JSON document, and every value under a secret's name."""
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, dict):
@@ -92,7 +92,7 @@ class Redactor:
         return value
 
     def _authority(self, authority: str) -> str:
-        """Scrub the part of a URL between `//` and the path."""
+        """Redact the part of a URL between `//` and the path."""
         host, separator, port = authority.rpartition("@")[2].rpartition(":")
         if not separator or not port.isdigit():
             host, separator, port = authority.rpartition("@")[2], "", ""
@@ -106,7 +106,7 @@ class Redactor:
 
 
 def _is_own(host: str) -> bool:
-    """Whether an address is this machine's own, or every machine's."""
+    """Whether an address is this machine's own, or a general one such as loopback."""
     try:
         found = ipaddress.ip_address(host.strip("[]"))
     except ValueError:

@@ -1,4 +1,4 @@
-"""The address of a server: its one normal form, and whether it is on this machine."""
+"""The address of a server: its normal form, and whether it is on this machine."""
 
 import ipaddress
 import os
@@ -10,17 +10,17 @@ from omega21.language import _
 from omega21.protocol.errors import InvalidAddress
 
 ALLOW_HTTP: Final = "OMEGA21_ALLOW_HTTP"
-"""The variable that allows to send a token without encryption."""
+"""The environment variable that allows sending a token without encryption."""
 
 
 class FoundAddress(str):
-    """An address that was looked up here, in a run's folder: no one gave it in this command."""
+    """An address from a run's folder, not given in this command."""
 
     __slots__ = ()
 
 
 def parse_address(text: str) -> str:
-    """Return the address in its normal form: scheme, host, port and path, no slash at the end.
+    """Return the address in its normal form: scheme, host, port and path, without a final slash.
 
     Raises InvalidAddress for another scheme, a missing host, a user name, a query or a fragment.
     """
@@ -62,9 +62,9 @@ def is_loopback(address: str) -> bool:
 
 
 def check_encrypted(address: str, token: str | None) -> None:
-    """Refuse to send a token in the clear, to a parsed address that is not on this machine.
+    """Refuse to send a token unencrypted to a parsed address that is not on this machine.
 
-    The environment may allow it (OMEGA21_ALLOW_HTTP), on a network that is one's own. Raises
+    The environment variable OMEGA21_ALLOW_HTTP allows it, on one's own network. Raises
     InvalidAddress.
     """
     if not token or address.startswith("https:") or is_loopback(address):
@@ -82,5 +82,5 @@ def check_encrypted(address: str, token: str | None) -> None:
 
 
 def _shown(text: str) -> str:
-    """The text as it may be shown: not at any length, and without what may be a password."""
+    """Return the text for display: truncated, and without a possible password."""
     return repr("…@" + text.rsplit("@", 1)[1] if "@" in text else text[:200])

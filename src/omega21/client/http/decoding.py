@@ -1,8 +1,8 @@
-"""A reply as it arrives: decoded here, within bounds of size, of memory and of time.
+"""Decoding of replies within bounds of size, memory and time.
 
-Nothing that a server sends is trusted to be small, quick or what was asked for. A body is read up
-to a bound, decoded up to a bound, and its values are counted before they become objects, which
-take some twenty times the bytes of their text.
+A server is not trusted to send small, fast or valid replies. A body is read up to a limit, decoded
+up to a limit, and its values are counted before they become objects, which take about twenty times
+the memory of their text.
 """
 
 import errno
@@ -26,17 +26,17 @@ from omega21.protocol.errors import InvalidCheckpoint, InvalidReply
 from omega21.protocol.printable import printable
 
 ACCEPTED_ENCODINGS: Final = "gzip, zstd"
-"""What is asked for, and all that is decoded."""
+"""The accepted encodings; others are refused."""
 
 MAX_ERROR_BYTES: Final = 32 * 2**10
-"""Most bytes that are read of a reply that is no success."""
+"""Maximum number of bytes that are read of an error reply."""
 
 BYTES_PER_VALUE: Final = 20
-"""A reply of so many bytes at most may hold one value for each of these."""
+"""Bytes of a reply for each value that it may contain."""
 
 SENT_BYTES_PER_SECOND: Final = 2 * 2**10
 RECEIVED_BYTES_PER_SECOND: Final = 8 * 2**10
-"""A call that comes along more slowly than this, beyond its time-out, is given up."""
+"""Minimum rate of a call beyond its timeout; a slower one is cancelled."""
 
 _WINDOW_BYTES: Final = 8 * 2**20
 _DECODED_AT_ONCE: Final = 64 * 2**10
@@ -48,10 +48,10 @@ _LENGTH: Final = re.compile(r"[0-9]{1,40}")
 
 
 class Deadline:
-    """The end of a call: its time-out, and more time for each byte that goes or comes.
+    """The deadline of a call: its timeout, and more time for each byte transferred.
 
-    Enter `scope`; it is cancelled at the deadline. A time-out of silence alone never ends a reply
-    that drips.
+    Enter `scope`; it is cancelled at the deadline. A read timeout alone would never end a reply
+    that arrives one byte at a time.
     """
 
     def __init__(self, seconds: float, *, sent: int) -> None:
@@ -59,15 +59,15 @@ class Deadline:
         self.scope = anyio.CancelScope(deadline=self._at)
 
     def received(self, size: int) -> None:
-        """Note so many bytes more."""
+        """Extend the deadline for this number of bytes."""
         self._at += size / RECEIVED_BYTES_PER_SECOND
         self.scope.deadline = self._at
 
 
 async def read_body(response: httpx.Response, *, most: int, deadline: Deadline) -> bytes:
-    """Read and decode a reply; of one that is no success, the beginning.
+    """Read and decode a reply; of an error reply, the beginning.
 
-    Raises InvalidReply for a longer one, and for an encoding that was not asked for.
+    Raises InvalidReply for a longer one, and for an encoding that was not requested.
     """
     if not response.is_success:
         most = MAX_ERROR_BYTES
@@ -92,7 +92,7 @@ def encoding_of(response: httpx.Response) -> str:
 
 
 def decode(body: bytes, encoding: str, *, most: int) -> bytes:
-    """Undo an encoding, up to one byte more than `most`. Raises InvalidReply."""
+    """Decode up to one byte more than `most`. Raises InvalidReply."""
     if not encoding or not body:
         return body
     try:
@@ -128,7 +128,7 @@ def _from_zstd(body: bytes, most: int) -> bytes:
 
 
 def _beginning(body: bytes, encoding: str) -> bytes:
-    """Decode what there is of an error's body; it need not be readable to be an error."""
+    """Decode the beginning of an error's body; undecodable parts are ignored."""
     try:
         return decode(body, encoding, most=MAX_ERROR_BYTES)[:MAX_ERROR_BYTES]
     except InvalidReply:
@@ -136,7 +136,7 @@ def _beginning(body: bytes, encoding: str) -> bytes:
 
 
 def check_values(body: bytes, *, most: int) -> None:
-    """Raise InvalidReply where JSON has more values than a reply of `most` bytes may hold."""
+    """Raise InvalidReply when JSON has more values than a reply of `most` bytes may contain."""
     values = body.count(b",") + body.count(b"{") + body.count(b"[")
     if values > most // BYTES_PER_VALUE:
         raise InvalidReply(
@@ -145,12 +145,12 @@ def check_values(body: bytes, *, most: int) -> None:
 
 
 def is_telling(errors: int) -> bool:
-    """Whether so many errors of a reply are few enough to be made into objects."""
+    """Whether the errors of a reply are few enough to be converted to objects."""
     return errors <= _LARGEST_ERROR_COUNT
 
 
 def check_numbers(reply: BaseModel) -> None:
-    """Raise InvalidReply, naming the field, where a reply has a number that is none."""
+    """Raise InvalidReply, naming the field, when a reply has an invalid number."""
     for name, value in reply.__dict__.items():
         for number in _numbers(value):
             if not _is_number(number):
@@ -177,15 +177,15 @@ def _numbers(value: object) -> Iterator[float]:
 
 
 def step_of(headers: httpx.Headers) -> int | None:
-    """Return the step that a reply names; None where it names none."""
+    """Return the step that a reply states; None if it states none."""
     text: str = headers.get("Omega21-Step", "")
     return int(text) if _STEP.fullmatch(text) else None
 
 
 def announced_bytes(headers: httpx.Headers) -> int:
-    """Return how large a file is that begins to arrive, or goes on to.
+    """Return the size of a file whose download starts or continues.
 
-    Raises InvalidCheckpoint where the reply does not say so, or says too much.
+    Raises InvalidCheckpoint when the reply does not state it, or it exceeds the limit.
     """
     ranged = _RANGE.fullmatch(headers.get("Content-Range", ""))
     text = ranged[1] if ranged else headers.get("Content-Length", "")
@@ -205,13 +205,13 @@ def announced_bytes(headers: httpx.Headers) -> int:
 
 
 def check_room(folder: Path, size: int) -> None:
-    """Raise OSError where a folder's disk has no room for so many bytes."""
+    """Raise OSError when a folder's disk has not this number of free bytes."""
     if shutil.disk_usage(folder).free < size:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
 
 def too_long() -> InvalidCheckpoint:
-    """Describe a file that is larger than was said of it."""
+    """Return the error for a file that is larger than announced."""
     return InvalidCheckpoint(
         _("a file is larger than announced"),
         hint=_("it was discarded; check the server"),

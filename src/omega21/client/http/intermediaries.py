@@ -1,8 +1,8 @@
-"""What answers when the server does not: tunnels, proxies, routers, and what each of them means.
+"""Replies of intermediaries: tunnels, proxies and routers that answer in place of the server.
 
-A tunnel that is down is told from a server that is down behind it, and what passes by itself from
-what a person has to mend. Only the outside of a reply is looked at: status, headers, and of a
-body the number by which Cloudflare names its errors.
+A closed tunnel is distinguished from a server that is down behind it, and a temporary failure from
+one that a person has to fix. Only the status, the headers, and Cloudflare's error number in the
+body are read.
 """
 
 import re
@@ -26,7 +26,7 @@ from omega21.protocol.errors import (
 )
 
 _RATE_SECONDS: Final = 60.0
-"""A limit on the rate without a Retry-After: ngrok's starts anew within a minute."""
+"""Wait after a rate limit without a Retry-After: ngrok's resets within a minute."""
 
 _SERVER_DOWN: Final = frozenset({502, 503, 520, 521, 522, 523, 525, 526})
 _TIMED_OUT: Final = frozenset({504, 524})
@@ -36,7 +36,7 @@ _SECONDS: Final = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
 
 @dataclass(frozen=True, slots=True)
 class _Reply:
-    """What is looked at of a reply."""
+    """The parts of a reply that are inspected."""
 
     status: int
     headers: httpx.Headers
@@ -46,7 +46,7 @@ class _Reply:
 
 
 def foreign_reply(response: httpx.Response, body: bytes) -> OmegaError:
-    """Say who answered in place of the server, and what that means."""
+    """Return the error for a reply that is not the server's."""
     reply = _Reply(
         status=response.status_code,
         headers=response.headers,
@@ -79,7 +79,7 @@ def retry_after(response: httpx.Response) -> float | None:
 
 
 def _ngrok(code: str, reply: _Reply) -> OmegaError:
-    """Read ngrok's own errors, which it names in a header."""
+    """Return the error for ngrok's own error code, which is in a header."""
     if reply.status == 429:
         return _too_fast(code, reply)
     if code in _NGROK:
@@ -129,7 +129,7 @@ def _warning_page(code: str, _reply: _Reply) -> OmegaError:
 
 
 def _tunnel_or_proxy(reply: _Reply) -> OmegaError | None:
-    """Read the statuses of proxies, Cloudflare's own among them (520 to 530)."""
+    """Return the error for a status of a proxy, including Cloudflare's 520 to 530."""
     said = f"HTTP {reply.status}"
     if reply.cloudflare_error is not None:
         said += f", error {reply.cloudflare_error}"
@@ -155,7 +155,7 @@ def _tunnel_or_proxy(reply: _Reply) -> OmegaError | None:
 
 
 def _something_else(response: httpx.Response, reply: _Reply) -> NotOmega21:
-    """Describe a page that neither a server nor a tunnel gave: a router's, another service's."""
+    """Return the error for a page of neither a server nor a tunnel: a router, another service."""
     if response.has_redirect_location:
         target = reply.headers["location"]
         return NotOmega21(
@@ -195,7 +195,7 @@ def _server_down(said: str, reply: _Reply) -> Unreachable:
 
 
 def _cloudflare_error(response: httpx.Response, body: bytes) -> str | None:
-    """Return the number of Cloudflare's own error, from its page, its text or its JSON."""
+    """Return Cloudflare's own error number, from its page, its text or its JSON."""
     if "cf-ray" not in response.headers:
         return None
     text = body[:20_000].decode("utf-8", errors="replace")
@@ -214,4 +214,4 @@ _NGROK: Final[dict[str, Callable[[str, _Reply], OmegaError]]] = {
     "ERR_NGROK_6024": _warning_page,
     "ERR_NGROK_8012": _server_down,
 }
-"""What ngrok's codes mean here; any other is passed on by its name."""
+"""The errors for ngrok's codes; any other code is shown as it is."""

@@ -1,4 +1,4 @@
-"""The link to a server: whether it is up, and how it is best used."""
+"""The link to a server: its state and its profile."""
 
 import time
 from collections.abc import Callable
@@ -11,11 +11,11 @@ from omega21.protocol.errors import OmegaError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LinkProfile:
-    """How a link is best used: one of this machine, or one whose requests and bytes may count.
+    """Parameters for a link: a local one, or one whose requests and bytes may be limited.
 
-    An SSH forward ends on this machine, and so is local. A reply collects results for
-    `gather_seconds`; the server's status is asked for every `poll_seconds`; `bytes_per_second` is
-    what goes up, where that has not been measured.
+    An SSH forward ends on this machine, so it is local. A reply collects results for
+    `gather_seconds`; the server's status is polled every `poll_seconds`; `bytes_per_second` is the
+    assumed upload rate until it is measured.
     """
 
     is_local: bool
@@ -24,19 +24,19 @@ class LinkProfile:
     bytes_per_second: float
 
     def upload_rate(self, measured: float | None) -> float:
-        """Return bytes per second: as measured of a link that is not local, else as assumed."""
+        """Return bytes per second: measured for a link that is not local, else assumed."""
         return self.bytes_per_second if self.is_local or not measured else measured
 
 
 LOCAL: Final = LinkProfile(
     is_local=True, gather_seconds=0.2, poll_seconds=2.0, bytes_per_second=200e6
 )
-"""A request costs little, and a live view likes to move."""
+"""Requests are cheap, and a live view should update often."""
 
 REMOTE: Final = LinkProfile(
     is_local=False, gather_seconds=5.0, poll_seconds=60.0, bytes_per_second=1e6
 )
-"""A tunnel counts requests and bytes; 8 Mbit/s until the uplink is measured."""
+"""Tunnels count requests and bytes; 8 Mbit/s until the upload rate is measured."""
 
 
 def link_profile(address: str) -> LinkProfile:
@@ -46,7 +46,10 @@ def link_profile(address: str) -> LinkProfile:
 
 @dataclass(slots=True)
 class Link:
-    """Whether the server is reached: `since` is when it last stopped being, seconds since 1970."""
+    """Whether the server is reachable.
+
+    `since` is when it became unreachable, in seconds since 1970.
+    """
 
     since: float | None = None
     error: OmegaError | None = None
@@ -54,20 +57,20 @@ class Link:
     _down_at: float = 0.0
 
     def down(self, error: OmegaError) -> None:
-        """The server was not reached."""
+        """Record that the server is not reachable."""
         self.error = error
         if self.since is None:
             self.since, self._down_at = time.time(), time.monotonic()
             self._tell()
 
     def up(self) -> None:
-        """The server answered."""
+        """Record that the server answered."""
         if self.since is not None:
             self.since = self.error = None
             self._tell()
 
     def down_for(self) -> float:
-        """Seconds without an answer; 0 while the server is reached."""
+        """Seconds without an answer; 0 while the server is reachable."""
         return 0.0 if self.since is None else time.monotonic() - self._down_at
 
     def _tell(self) -> None:

@@ -1,4 +1,4 @@
-"""Whether a server has proven that it knows the token, without which it does not get it."""
+"""The proof by a server that it knows the token, before the token is sent."""
 
 from collections.abc import Awaitable, Callable
 
@@ -9,11 +9,11 @@ from omega21.protocol.auth.proof import PROOF_PATH, Challenge, TokenProof
 from omega21.protocol.errors import NotFound, Unauthorized
 
 AskProof = Callable[[str, bytes], Awaitable[TokenProof]]
-"""Sends a body to a path, without the token."""
+"""Sends a body to a path without the token."""
 
 
 class ServerProof:
-    """What one server has proven: asked for once, before the first request that needs it."""
+    """The proof of one server: requested once, before the first request that needs it."""
 
     def __init__(self, token: str) -> None:
         self._token = token
@@ -22,9 +22,9 @@ class ServerProof:
         self.is_proven = False
 
     async def settle(self, ask: AskProof) -> None:
-        """Have the server prove it, unless that was done. Raises Unauthorized when it does not.
+        """Request the proof, unless that was done. Raises Unauthorized when it fails.
 
-        A server that has no token does not get one.
+        A server without a token is not sent one.
         """
         if self._is_settled:
             return

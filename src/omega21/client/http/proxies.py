@@ -1,4 +1,4 @@
-"""The proxies and certificates that the environment names: used as they are, or named as wrong."""
+"""Proxies and certificates from environment variables: used, or reported as invalid."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -17,7 +17,10 @@ _CERTIFICATES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 def by_environment(make: Callable[[], httpx.AsyncClient]) -> httpx.AsyncClient:
-    """Make an HTTP client, which reads the environment. Raises InvalidRequest, naming its fault."""
+    """Create an HTTP client from the environment variables.
+
+    Raises InvalidRequest, naming the invalid one.
+    """
     try:
         return make()
     except (httpx.InvalidURL, ValueError, ImportError, OSError) as error:
@@ -32,13 +35,13 @@ def by_environment(make: Callable[[], httpx.AsyncClient]) -> httpx.AsyncClient:
 
 
 def shown(value: str) -> str:
-    """Return a proxy's address as it may be shown: without its name and password."""
+    """Return a proxy's address for display: without user name and password."""
     scheme, mark, rest = value.rpartition("://")
     return printable(f"{scheme}{mark}{rest.rpartition('@')[2]}", most=200)
 
 
 def proxy_fault(error: Exception, address: str) -> OmegaError | None:
-    """Say that it was the proxy on the way to `address` that failed; None where there is none."""
+    """Return the error for a failed proxy on the way to `address`; None if there is no proxy."""
     if not isinstance(error, httpx.NetworkError | httpx.ConnectTimeout | httpx.ProxyError):
         return None
     proxy = None if is_loopback(address) else _proxy_of(address)

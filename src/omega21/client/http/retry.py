@@ -1,7 +1,7 @@
-"""What to do about a failed request: decided here, without I/O, and acted on in `transport`.
+"""The retry policy: decides without I/O what to do about a failed request; `transport` does it.
 
-Every call of this client is idempotent, so any of them may be sent again. Whether it helps is
-said by the error's class: the same for a status of HTTP, a problem document and a broken link.
+Every call of this client is idempotent, so each may be sent again. Whether a retry helps depends on
+the error's class, for an HTTP status, a problem document and a broken link alike.
 """
 
 import math
@@ -19,12 +19,12 @@ from omega21.protocol.errors import (
 )
 
 LONGEST_WAIT: Final = 60.0
-"""Most seconds that are waited because the other side asked for it; then it is asked again."""
+"""Maximum wait that the other side can request, in seconds; then the request is retried."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Sending it again may help, after `at_least` seconds; `counts` towards giving up or not."""
+    """A retry may help, after `at_least` seconds; `counts` says whether it uses up an attempt."""
 
     error: OmegaError
     at_least: float
@@ -33,17 +33,17 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Fatal:
-    """Sending it again will not help."""
+    """A retry does not help."""
 
     error: OmegaError
 
 
 def judge(error: OmegaError, *, keyed: bool = True) -> Retry | Fatal:
-    """Turn a failure of a call, with a key or without, into what is to be done about it."""
+    """Decide what to do about a failed call, with or without an Idempotency-Key."""
     at_least = asked_wait(error.retry_after)
     if isinstance(error, StillRunning):
-        # The server lives and works on this very request: waiting for it is no failed attempt.
-        # It knows a request by its key, so one without is not worked on.
+        # The server is still processing this request: waiting for it is not a failed attempt.
+        # It identifies a request by its key, so this needs one.
         return Retry(error, at_least or 1.0, counts=not keyed)
     if isinstance(error, Unreachable | TimedOut | Unavailable | InternalError):
         return Retry(error, at_least)
@@ -53,29 +53,29 @@ def judge(error: OmegaError, *, keyed: bool = True) -> Retry | Fatal:
 
 
 def asked_wait(seconds: float | None) -> float:
-    """Return the wait that was asked for, as far as it is one: a number, not below 0, bounded."""
+    """Return the requested wait if it is valid: a finite number, not negative, limited."""
     if seconds is None or math.isnan(seconds):
         return 0.0
     return min(max(0.0, seconds), LONGEST_WAIT)
 
 
 def is_link_failure(error: OmegaError) -> bool:
-    """Whether the server was not there to decide: unreachable is not refused."""
+    """Whether the server was not reached at all, as opposed to a refusal."""
     return isinstance(error, Unreachable | TimedOut | Unavailable)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RetryRules:
-    """How often and how long to try, with exponential backoff and jitter.
+    """Number and duration of retries, with exponential backoff and jitter.
 
-    A call is tried `attempts` times. With `patience`, link failures do not use attempts up: they
-    are tried again until the link has been down for that many seconds.
+    A call is tried `attempts` times. With `patience`, link failures do not use up attempts: they
+    are retried until the link has been down for that many seconds.
     """
 
     attempts: int = 5
     patience: float | None = None
     in_all: float = LONGEST_WAIT
-    """Most seconds that a call waits between its attempts, together."""
+    """Maximum total wait of a call between its attempts, in seconds."""
     first_delay: float = 0.5
     longest_delay: float = 15.0
 
@@ -87,7 +87,7 @@ class RetryRules:
     def within_patience(
         self, delay: float, retry: Retry, *, down_for: float, waited: float
     ) -> float:
-        """Return a wait that ends when the patience does, after `waited` seconds of others."""
+        """Limit a wait to the remaining patience, after `waited` seconds."""
         if not retry.counts:
             return delay
         if self.patience is not None and is_link_failure(retry.error):
@@ -95,7 +95,7 @@ class RetryRules:
         return max(0.0, min(delay, self.in_all - waited))
 
     def gives_up(self, retry: Retry, failures: int, *, down_for: float) -> bool:
-        """Whether to raise the error after this many failures of a call."""
+        """Whether to give up after this number of failures."""
         if self.patience is not None and is_link_failure(retry.error):
             return down_for >= self.patience
         return retry.counts and failures >= self.attempts

@@ -1,10 +1,10 @@
-"""The one seam to the network: a call goes in, an answer comes out, or an OmegaError is raised.
+"""The transport: sends a request and returns the response, or raises an OmegaError.
 
-Underneath, a failure is classified once (`policy`), tried again where that helps, and whatever the
-HTTP library raises is mapped at this edge. Faults, recordings and other ways to carry bytes fit
-behind `httpx.AsyncBaseTransport`.
+A failure is classified once (`retry`), retried where that helps, and every exception of the HTTP
+library is mapped here. Tests and other transports plug in as `httpx.AsyncBaseTransport`.
 
-`omega21.http` logs each request at level INFO: never its headers, where the token is.
+The logger `omega21.http` logs each request at level INFO, without its headers, which have the
+token.
 """
 
 import logging
@@ -64,10 +64,10 @@ from omega21.protocol.link.probe import LINK_MEDIA_TYPE
 TIMEOUT_SECONDS = 60.0
 CONNECT_SECONDS = 15.0
 MAX_REPLY_BYTES = 4 * 2**20
-"""Most bytes of a reply that is read into memory, as decompressed, unless its call says more."""
+"""Default maximum size of a reply in memory, decompressed, in bytes."""
 
 ALIVE_BYTES = 64 * 2**10
-"""A download that has brought so much reaches its server, even if it breaks afterwards."""
+"""A download of at least this size shows that the link is up, even if it breaks afterwards."""
 
 _OURS = frozenset({"application/json", "application/vnd.safetensors", LINK_MEDIA_TYPE})
 
@@ -81,7 +81,7 @@ _Got = TypeVar("_Got")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """A request: what to ask of the server, whatever carries it."""
+    """A request to the server, independent of the HTTP library."""
 
     method: str
     path: str
@@ -90,12 +90,12 @@ class Request:
     body: bytes | None = None
     is_anonymous: bool = False
     most: int | None = None
-    """Most bytes of the reply; None for `MAX_REPLY_BYTES`."""
+    """Maximum size of the reply in bytes; None for `MAX_REPLY_BYTES`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A reply of the server that is no error."""
+    """A successful reply of the server."""
 
     status: int
     headers: httpx.Headers
@@ -103,7 +103,7 @@ class Response:
     most: int = MAX_REPLY_BYTES
 
     def read(self, message: type[_Reply]) -> _Reply:
-        """Read the body as `message`, leniently. Raises InvalidReply when it is something else."""
+        """Parse the body as `message`, leniently. Raises InvalidReply if that fails."""
         check_values(self.body, most=self.most)
         try:
             reply = message.model_validate_json(self.body)
@@ -112,13 +112,13 @@ class Response:
                 _("the reply is not a {name}: {error}").format(
                     name=message.__name__, error=_first_fault(error)
                 )
-            ) from None  # its own text would quote the whole reply
+            ) from None  # pydantic's own text would quote the whole reply
         check_numbers(reply)
         return reply
 
 
 def _first_fault(error: ValidationError) -> str:
-    """Say what is wrong first, and where, without making objects of a million faults."""
+    """Describe the first error and its place, without creating objects for a million errors."""
     if not is_telling(error.error_count()):
         return _("{count} errors").format(count=error.error_count())
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
@@ -127,19 +127,19 @@ def _first_fault(error: ValidationError) -> str:
 
 
 class Sink(Protocol):
-    """Takes a reply's bytes as they come; each attempt begins anew."""
+    """Receives a reply's bytes in chunks; each attempt starts with `begin`."""
 
     def begin(self, status: int, headers: httpx.Headers) -> None:
-        """A reply with this status and these headers begins."""
+        """Start a response with this status and these headers."""
 
     def write(self, chunk: bytes) -> None:
-        """Some more of it."""
+        """Append a chunk of the response body."""
 
 
 class Transport:
-    """Sends requests to one server: time-outs, retries, errors, counters.
+    """Sends requests to one server: timeouts, retries, errors, counters.
 
-    Raises InvalidAddress, also for a token that would go over the network in the clear.
+    Raises InvalidAddress, also for a token that would be sent unencrypted over a network.
     """
 
     def __init__(
@@ -173,50 +173,50 @@ class Transport:
                 base_url=address,
                 headers=headers,
                 timeout=httpx.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS)),
-                # A proxy of the environment is for the way out, never for this machine.
+                # A proxy from the environment variables is not used for this machine.
                 trust_env=not local,
                 http2=not local,
                 verify=True if ca is None else trusting(ca),
                 transport=carrier,
-                # Nothing here needs a cookie, and one that is kept tells requests apart.
+                # No call needs cookies, and a stored one would identify requests.
                 cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             )
         )
 
     @property
     def sends_token(self) -> bool:
-        """Whether requests carry the token: not before a proof that is needed."""
+        """Whether requests have the token: not before a required proof."""
         return bool(self._authorization) and (self._proof is None or self._proof.is_proven)
 
     async def aclose(self) -> None:
-        """Close the connections, and keep what was counted."""
+        """Close the connections and store the traffic counts."""
         await self._http.aclose()
         if self.book is not None:
             self.book.write()
 
     def with_rules(self, rules: RetryRules) -> Self:
-        """Return a transport over the same connections and counters, with other rules."""
+        """Return a transport with other retry rules over the same connections and counters."""
         other = copy(self)
         other._rules = rules
         other.link = Link()
         return other
 
     def waiting_at_most(self, seconds: float) -> Self:
-        """Return a transport as this one, whose calls wait no longer than this between attempts."""
+        """Return a transport whose calls wait at most this long between attempts, in total."""
         return self.with_rules(replace(self._rules, in_all=min(seconds, self._rules.in_all)))
 
     async def send(self, call: Request) -> Response:
-        """Send a call, again where that helps, and return its answer.
+        """Send a request, with retries, and return the response.
 
         Raises the OmegaError that the server described, or a LinkFailure.
         """
         return await self._persist(lambda _failing: self._attempt(call), keyed=_KEY in call.headers)
 
     async def download(self, make_call: Callable[[], Request], sink: Sink) -> httpx.Headers:
-        """Hand a reply's bytes to `sink` as they come, and return its headers.
+        """Stream a response body to `sink`, and return its headers.
 
-        `make_call` is asked before each attempt, so that a broken download goes on where it was.
-        Raises as `send`.
+        `make_call` is called before each attempt, so that an interrupted download continues where
+        it was. Raises as `send`.
         """
         return await self._persist(
             lambda failing: self._receive(make_call(), sink, failing=failing)
@@ -226,7 +226,7 @@ class Transport:
         self, attempt: Callable[[Link], Awaitable[_Got]], *, keyed: bool = False
     ) -> _Got:
         failures, waited = 0, 0.0
-        failing = Link()  # of this call alone: others may be answered all the while
+        failing = Link()  # of this call only: others may be answered meanwhile
         while True:
             try:
                 if self._proof is not None:
@@ -275,7 +275,7 @@ class Transport:
     def _after(
         self, error: OmegaError, failures: int, *, keyed: bool, waited: float, failing: Link
     ) -> float:
-        """Note a failure; return the seconds to wait before the next attempt, or raise it."""
+        """Record a failure; return the seconds to wait before the next attempt, or raise it."""
         is_foreign = not isinstance(error, InvalidReply) and self.traffic.answers > 0
         if isinstance(error, NotOmega21) and is_foreign:
             error = _in_between(error)
@@ -297,7 +297,7 @@ class Transport:
         return delay
 
     async def _attempt(self, call: Request) -> Response:
-        """Send a call once."""
+        """Send a request once."""
         most = MAX_REPLY_BYTES if call.most is None else call.most
         async with self._exchange(call) as (response, deadline):
             body = await read_body(response, most=most, deadline=deadline)
@@ -307,7 +307,7 @@ class Transport:
 
     @asynccontextmanager
     async def _exchange(self, call: Request) -> AsyncIterator[tuple[httpx.Response, Deadline]]:
-        """Send a request and open its reply; count it, log it, map what the library raises."""
+        """Send a request and open its response; count it, log it, map the library's exceptions."""
         start = time.monotonic()
         shows_token = self.sends_token and not call.is_anonymous
         deadline = Deadline(self._seconds, sent=len(call.body or b""))
@@ -354,13 +354,13 @@ class Transport:
 
 
 def refusal(response: httpx.Response, body: bytes) -> OmegaError | None:
-    """Return the error that a reply means, or None when it is a good one of an omega21 server."""
+    """Return the error for a response, or None if it is a successful one of an omega21 server."""
     kind = media_type(response)
     if kind == PROBLEM_MEDIA_TYPE:
         try:
             problem = Problem.model_validate_json(body)
         except ValidationError:
-            return foreign_reply(response, body)  # Cloudflare describes its errors so, too
+            return foreign_reply(response, body)  # Cloudflare describes its errors in this way too
         if problem.retry_after is None:
             problem = problem.model_copy(update={"retry_after": retry_after(response)})
         return from_problem(problem)
@@ -370,7 +370,7 @@ def refusal(response: httpx.Response, body: bytes) -> OmegaError | None:
 
 
 def _in_between(error: NotOmega21) -> Unreachable:
-    """What answers where the server did before stands between: that may pass, or be mended."""
+    """Return the retryable error for a foreign reply where the server answered before."""
     return Unreachable(
         error.message,
         hint=_(
@@ -392,11 +392,11 @@ _MAPPED: tuple[tuple[type[Exception], type[OmegaError], str], ...] = (
     (httpx.DecodingError, NotOmega21, N_("the reply cannot be decoded")),
     (httpx.TooManyRedirects, NotOmega21, N_("the address redirects in a loop")),
 )
-"""The HTTP library's exceptions, the most special first, and what they are here."""
+"""The HTTP library's exceptions, the most specific first, and the errors for them."""
 
 
 def map_error(error: Exception, address: str) -> OmegaError:
-    """Translate an exception of the HTTP library."""
+    """Map an exception of the HTTP library."""
     if fault := _tls_fault(error):
         return NotOmega21(
             f"{address}: {fault}",
@@ -412,7 +412,7 @@ def map_error(error: Exception, address: str) -> OmegaError:
                 "if it has another one now, continue there with `omega21 resume --url URL`"
             ),
         )
-    # The parser's words for a first line that is not HTTP: an SSH server or a mail server.
+    # The parser's message for a first line that is not HTTP: an SSH server or a mail server.
     if isinstance(error, httpx.RemoteProtocolError) and "illegal status line" in str(error):
         return NotOmega21(_("{address} does not speak HTTP").format(address=address))
     for theirs, ours, words in _MAPPED:
@@ -423,9 +423,9 @@ def map_error(error: Exception, address: str) -> OmegaError:
 
 
 def trusting(ca: Path) -> ssl.SSLContext:
-    """Return a TLS context that trusts the authorities in `ca` (PEM) beside the usual ones.
+    """Return a TLS context that trusts the authorities in `ca` (PEM) besides the default ones.
 
-    Raises InvalidRequest when that is no file of certificates.
+    Raises InvalidRequest when that is not a file of certificates.
     """
     context = httpx.create_ssl_context()
     try:
@@ -439,7 +439,7 @@ def trusting(ca: Path) -> ssl.SSLContext:
 
 
 def _tls_fault(error: BaseException | None) -> str | None:
-    """What is wrong with the other side's TLS, where that is what the chain of causes says."""
+    """Return the TLS error in the chain of causes, if there is one."""
     while error is not None:
         if isinstance(error, ssl.SSLCertVerificationError):
             return _("its certificate is not valid: {reason}").format(reason=error.verify_message)
@@ -450,9 +450,9 @@ def _tls_fault(error: BaseException | None) -> str | None:
 
 
 def _reason(error: BaseException) -> str:
-    """What the system said, where the chain of causes begins with that; else the library's words.
+    """Return the system's message from the chain of causes, else the library's message.
 
-    Of several addresses that were tried, the library says only that all of them failed.
+    For several addresses the library says only that all of them failed.
     """
     cause: BaseException | None = error
     while cause is not None:
@@ -466,7 +466,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _unknown_name(error: BaseException | None) -> str | None:
-    """What the resolver said, where that is what the chain of causes ends in."""
+    """Return the resolver's message, if the chain of causes ends in it."""
     while error is not None:
         if isinstance(error, socket.gaierror):
             return error.strerror or str(error)

@@ -1,8 +1,8 @@
-"""What went over the link: counted while it goes, and kept by server and month on this machine.
+"""The traffic of the link: counted, and stored by host and month on this machine.
 
-A free tunnel is counted by its owner, whatever server stands behind it: a fresh machine behind the
-same address starts its own count at zero, and this one goes on. The count is kept by the address's
-host, beside the run folders. A server on loopback is behind no tunnel, and is not kept.
+A tunnel's provider counts by account, whatever server is behind it: a new machine behind the same
+address starts its own count at zero, and this count continues. It is stored by the address's host,
+beside the run folders. Traffic to loopback is not stored.
 """
 
 import logging
@@ -19,16 +19,16 @@ from omega21.protocol.link.tunnels import tunnel_of
 from omega21.protocol.link.usage import MonthTraffic, month_traffic
 
 WRITE_SECONDS: Final = 5.0
-"""Longest time, while requests are made, for which what was counted is in memory alone."""
+"""Maximum time, while requests are made, for which counts are in memory only."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class Traffic:
-    """What went over the link: requests, and bytes of headers and bodies as they were sent.
+    """Traffic of the link: requests, and bytes of headers and bodies as sent.
 
-    `answers` counts the requests that an omega21 server answered without an error.
+    `answers` is the number of requests that an omega21 server answered without an error.
     """
 
     requests: int = 0
@@ -38,7 +38,7 @@ class Traffic:
 
 
 class TrafficBook:
-    """Adds what one client counts to what this machine exchanged with the server this month."""
+    """Adds one client's traffic to this machine's count of the month."""
 
     def __init__(self, host: str, traffic: Traffic, *, path: Path | None = None) -> None:
         self.host = host
@@ -48,14 +48,14 @@ class TrafficBook:
         self._next_at = 0.0
 
     def write_when_due(self) -> None:
-        """Write, unless that was done a moment ago."""
+        """Write the counts, unless that was done a moment ago."""
         now = time.monotonic()
         if now >= self._next_at:
             self._next_at = now + WRITE_SECONDS
             self.write()
 
     def write(self) -> None:
-        """Add what is new; where that fails, try again the next time."""
+        """Add the new counts; after a failure they are added the next time."""
         traffic = self._traffic
         counted = Counted(traffic.requests, traffic.bytes_sent, traffic.bytes_received)
         new = counted - self._written
@@ -68,7 +68,7 @@ class TrafficBook:
             _log.warning("the traffic of this month is not written: %s", error)
 
     def month(self) -> Counted:
-        """Return what this machine exchanged with the server this month, this client included."""
+        """Return this machine's traffic with the server this month, including this client's."""
         self.write()
         try:
             return self._ledger.read(self.host)
@@ -83,10 +83,10 @@ def default_path() -> Path:
 
 
 def joined(theirs: MonthTraffic, ours: Counted, *, host: str) -> MonthTraffic:
-    """Return the larger of two counts of the same month: neither side sees all of it.
+    """Return the larger of two counts of the same month: neither side counts everything.
 
-    The server's begins anew with its data folder, and other machines may use the same tunnel. One
-    that the server does not know of is told by its `host`.
+    The server's count starts with its data folder, and other machines may use the same tunnel. A
+    tunnel that the server does not know is recognised by its `host`.
     """
     return month_traffic(
         tunnel_of(host) if theirs.tunnel == "none" else theirs.tunnel,

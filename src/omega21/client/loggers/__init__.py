@@ -1,9 +1,9 @@
-"""Loggers: what hands a run's figures on to the tools that people keep open.
+"""Loggers: export a run's metrics to TensorBoard, MLflow, W&B, Trackio or your own class.
 
 A logger of your own is a class with three methods (`Logger`), named on the command line as
-`package.module:Class` or given to `Client.train(order, loggers=[…])`. It works in a thread of its
-own, reads from what is on disk already, and cannot harm the run: the first thing that goes wrong
-in it is told once, and that is its end.
+`package.module:Class` or given to `Client.train(request, loggers=[…])`. It runs in a thread of its
+own, reads what is on disk, and cannot affect the run: its first exception is reported once and
+disables it.
 """
 
 import importlib
@@ -24,7 +24,7 @@ _PACKAGES: Final = {"mlflow": "mlflow", "wandb": "wandb", "trackio": "trackio"}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoggedRun:
-    """The run whose figures are logged: its name and id, its folder, what it was asked for."""
+    """The run that is logged: name, id, folder, parameters."""
 
     name: str
     id: str
@@ -34,7 +34,7 @@ class LoggedRun:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Figures of one step, by name, and when it ended (seconds since 1970)."""
+    """Metrics of one step, by name, and the time of its end (seconds since 1970)."""
 
     step: int
     figures: Mapping[str, float]
@@ -42,16 +42,16 @@ class Point:
 
 
 class Logger(Protocol):
-    """Takes a run's figures; each method may take its time and may raise."""
+    """Receives a run's metrics; each method may be slow and may raise."""
 
     def start(self, run: LoggedRun) -> None:
-        """A training of this run begins; it may have been logged in part before."""
+        """Start a training of this run, which may have been logged in part before."""
 
     def log(self, points: Sequence[Point]) -> None:
-        """Take the next figures: each step of a run once, in order, evaluations after it."""
+        """Log the next points: each step of a run once, in order, followed by its evaluations."""
 
     def finish(self) -> None:
-        """Nothing more comes from this training."""
+        """End this training."""
 
 
 LoggerChoice = str | Logger
@@ -59,7 +59,7 @@ LoggerChoice = str | Logger
 
 
 def check_loggers(chosen: Sequence[LoggerChoice]) -> None:
-    """Raise InvalidRequest for a name that is none, ExtraMissing for one that is not installed."""
+    """Raise InvalidRequest for an unknown name, ExtraMissing for one that is not installed."""
     for name in chosen:
         if not isinstance(name, str):
             continue
@@ -75,7 +75,7 @@ def check_loggers(chosen: Sequence[LoggerChoice]) -> None:
 
 
 def open_logger(chosen: LoggerChoice) -> Logger:
-    """Return a logger; a built-in one is loaded now, with the library that it needs."""
+    """Return a logger; a built-in one is imported now, with its library."""
     if not isinstance(chosen, str):
         return chosen
     module = importlib.import_module(f"omega21.client.loggers.{chosen}")
@@ -84,9 +84,9 @@ def open_logger(chosen: LoggerChoice) -> Logger:
 
 
 def load_logger(text: str) -> LoggerChoice:
-    """Read a logger's name: a built-in one, or `package.module:Class`, which is made here.
+    """Return the logger of a name: a built-in one, or an instance of `package.module:Class`.
 
-    Modules beside the user are found too. Raises InvalidRequest.
+    Modules in the current folder are found too. Raises InvalidRequest.
     """
     module_name, colon, class_name = text.partition(":")
     if not colon:

@@ -1,9 +1,9 @@
-"""Feeding loggers from the run folder: each in a thread of its own, with a cursor on disk.
+"""Feeds loggers from the run folder, each in a thread of its own, with a cursor on disk.
 
-The thread reads results that are stored already, from its cursor on; so a slow logger holds nobody
-up, one that was chosen late gets the whole run, and one that missed something gets it the next
-time. The cursor is moved before the figures are handed over: no step is ever logged twice, and a
-kill in between costs a logger those figures, never the run.
+The thread reads stored results from its cursor on; so a slow logger delays nothing, one that is
+added later gets the whole run, and one that missed something gets it the next time. The cursor is
+moved before the points are logged: no step is ever logged twice, and a kill in between loses those
+points for that logger only.
 """
 
 import json
@@ -25,10 +25,10 @@ from omega21.protocol.plan import Segment
 from omega21.protocol.steps import StepRecord
 
 FINISH_SECONDS: Final = 30.0
-"""Longest wait for a logger at the end of a training; the next one hands it the rest."""
+"""Maximum wait for a logger at the end of a training; the next training logs the rest."""
 
 STOP_SECONDS: Final = 2.0
-"""The same where the training was stopped."""
+"""The same after a training was stopped."""
 
 _AT_ONCE: Final = 1000
 _log = logging.getLogger("omega21.loggers")
@@ -51,11 +51,11 @@ class Feed:
         self._thread.start()
 
     def wake(self) -> None:
-        """There are new results."""
+        """Signal that there are new results."""
         self._more.set()
 
     def finish(self, deadline: float) -> bool:
-        """Let the logger finish; return whether it did before `deadline` (monotonic)."""
+        """Finish the logger; return whether it finished before `deadline` (monotonic)."""
         self._is_over = True
         self._more.set()
         self._thread.join(max(0.0, deadline - time.monotonic()))
@@ -68,7 +68,7 @@ class Feed:
             while True:
                 self._more.wait()
                 self._more.clear()
-                is_over = self._is_over  # read first: what was stored before it is logged
+                is_over = self._is_over  # read first: results stored before this are logged
                 self._catch_up(logger)
                 if is_over:
                     break
@@ -105,7 +105,7 @@ class Feed:
 
 
 class Feeds:
-    """The loggers of one training; `failures` names what failed since it was asked last."""
+    """The loggers of one training; `failures` returns those that failed since the last call."""
 
     def __init__(self, chosen: Sequence[LoggerChoice], *, folder: RunFolder, number: int) -> None:
         run = LoggedRun(
@@ -118,12 +118,12 @@ class Feeds:
         self._told: set[str] = set()
 
     def wake(self) -> None:
-        """There are new results."""
+        """Signal that there are new results."""
         for feed in self._feeds:
             feed.wake()
 
     def failures(self) -> list[str]:
-        """Say once of each logger that failed that it did, and why."""
+        """Report each failed logger once, with the reason."""
         new = [feed for feed in self._feeds if feed.failure and feed.name not in self._told]
         self._told.update(feed.name for feed in new)
         return [
@@ -134,7 +134,7 @@ class Feeds:
         ]
 
     def finish(self, seconds: float = FINISH_SECONDS) -> list[str]:
-        """Let all loggers finish; say which failed, and which were too slow."""
+        """Finish all loggers; report those that failed or were too slow."""
         deadline = time.monotonic() + seconds
         slow = [feed.name for feed in self._feeds if not feed.finish(deadline)]
         return self.failures() + [
@@ -146,7 +146,7 @@ class Feeds:
 
 
 def parameters(folder: RunFolder, segment: Segment) -> dict[str, str | int | float | bool]:
-    """Return what a run and a segment of it were asked for, by dotted names."""
+    """Return the parameters of a run and a segment, by dotted names."""
     source = segment.source
     found: dict[str, str | int | float | bool] = {
         "samples": segment.samples,

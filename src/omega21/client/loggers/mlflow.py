@@ -14,17 +14,17 @@ from omega21.client.loggers import LoggedRun, Logger, Point
 _EXPERIMENT = "omega21"
 _TAG = "omega21.run_id"
 _AT_ONCE = 1000
-"""Most metrics that MLflow takes in one request."""
+"""Maximum number of metrics in one request to MLflow."""
 
 
 class MLflow:
     """Logs through MLflow's client."""
 
     def start(self, run: LoggedRun) -> None:
-        """Find or make the MLflow run."""
+        """Find or create the MLflow run."""
         place = os.environ.get("MLFLOW_TRACKING_URI")
         if not place:
-            # A store of plain files: MLflow prefers databases, whose packages it does not bring.
+            # A file store: MLflow prefers databases, whose packages it does not install.
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
             place = (run.folder / "mlruns").resolve().as_uri()
         self._client = MlflowClient(tracking_uri=place)
@@ -41,7 +41,7 @@ class MLflow:
         self._client.log_batch(self._run_id, params=parameters)
 
     def log(self, points: Sequence[Point]) -> None:
-        """Log metrics, as many as a request takes at a time."""
+        """Log metrics, in requests of the maximum size."""
         metrics = [
             Metric(name, value, round(point.ended_at * 1000), point.step)
             for point in points

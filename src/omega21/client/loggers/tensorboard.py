@@ -3,7 +3,7 @@
 An event file is a row of records: length (8 bytes), its checksum, an `Event` protocol buffer, its
 checksum, all little-endian; the checksum is a CRC-32C, rotated and offset. An `Event` of ours has
 wall_time (1, double), step (2, varint) and summary (5) of values (1) with tag (1) and simple_value
-(2, float). They are written here because the library for it loads torch wherever torch is
+(2, float). They are written here because TensorBoard's library imports torch if it is
 installed, which takes seconds and a few hundred MB for four fields.
 """
 
@@ -28,7 +28,7 @@ class TensorBoard:
         self._file: IO[bytes] | None = None
 
     def start(self, run: LoggedRun) -> None:
-        """Begin a file, under a name that no other has."""
+        """Create a file with a unique name."""
         folder = run.folder / "tensorboard"
         make_private_folder(folder)
         now = time.time_ns()
@@ -37,7 +37,7 @@ class TensorBoard:
         self._write([_field(1, 1, struct.pack("<d", now / 1e9)) + _bytes(3, _VERSION)])
 
     def log(self, points: Sequence[Point]) -> None:
-        """Append figures; they are with the system when this returns."""
+        """Append points; they are written to the file on return."""
         self._write([_event(point) for point in points])
 
     def finish(self) -> None:
@@ -96,7 +96,7 @@ def _checksum(data: bytes) -> bytes:
 
 
 def _table() -> tuple[int, ...]:
-    """Remainders of every byte by the Castagnoli polynomial, lowest bit first."""
+    """Table of the CRC-32C (Castagnoli) of every byte, lowest bit first."""
     remainders = []
     for byte in range(256):
         crc = byte

@@ -1,6 +1,6 @@
-"""Trackio: into its local database: TRACKIO_DIR, else its usual place.
+"""Trackio: to its local database in TRACKIO_DIR, else its default folder.
 
-One Trackio run for each run, gone on with by its name and the first digits of its id.
+One Trackio run for each run, continued by its name and the first digits of its id.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ class Trackio:
     """Logs through a Trackio run of its own."""
 
     def start(self, run: LoggedRun) -> None:
-        """Begin the Trackio run, or go on with it."""
+        """Create the Trackio run, or continue it."""
         self._run = trackio.init(
             project=_PROJECT,
             name=f"{run.name}-{run.id[:6]}",
@@ -28,12 +28,12 @@ class Trackio:
         )
 
     def log(self, points: Sequence[Point]) -> None:
-        """Log figures against the run's own steps."""
+        """Log points at the run's own steps."""
         for point in points:
             self._run.log(dict(point.figures), step=point.step)
 
     def finish(self) -> None:
-        """Write what is left."""
+        """Write the remaining points."""
         self._run.finish()  # type: ignore[no-untyped-call]
 
 

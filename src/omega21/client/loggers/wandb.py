@@ -1,6 +1,6 @@
-"""Weights & Biases: one W&B run for each run, gone on with by its id.
+"""Weights & Biases: one W&B run for each run, continued by its id.
 
-WANDB_MODE, WANDB_PROJECT and the rest of its environment hold; files are in the run folder.
+Its environment variables apply (WANDB_MODE, WANDB_PROJECT, …); its files are in the run folder.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ class WeightsAndBiases:
     """Logs through a W&B run of its own."""
 
     def start(self, run: LoggedRun) -> None:
-        """Begin the W&B run, or go on with it."""
+        """Create the W&B run, or continue it."""
         self._run = wandb.init(
             project=wandb.setup().settings.project or _PROJECT,
             id=run.id,
@@ -24,20 +24,20 @@ class WeightsAndBiases:
             config=dict(run.parameters),
             dir=run.folder,
             resume="allow",
-            reinit="create_new",  # another run of this process, in a notebook, is left alone
+            reinit="create_new",  # another run of this process, in a notebook, is not affected
             settings=wandb.Settings(silent=True, console="off"),
         )
-        # Evaluations come after later steps, and W&B wants its own step to rise.
+        # Evaluations are logged after later steps, and W&B requires its own step to rise.
         self._run.define_metric("omega21/step", hidden=True)
         self._run.define_metric("*", step_metric="omega21/step")
 
     def log(self, points: Sequence[Point]) -> None:
-        """Log figures against the run's own steps."""
+        """Log points at the run's own steps."""
         for point in points:
             self._run.log({**point.figures, "omega21/step": point.step})
 
     def finish(self) -> None:
-        """Send what is left."""
+        """Send the remaining points."""
         self._run.finish()
 
 
