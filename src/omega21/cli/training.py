@@ -65,13 +65,8 @@ class Job:
         if is_unfinished(self.request.run, self.workdir):
             return resume_command(self.request.run, self.workdir)
         request, plain = self.request, TrainRequest(run=self.request.run)
-        words = [
-            "omega21",
-            "train",
-            *([self.address] if self.address else []),
-            "--run",
-            request.run,
-        ]
+        address = [self.address] if self.address else []
+        words = ["omega21", "train", *address, "--run", request.run]
         for option, given, usual in (
             ("--seed", request.seed, plain.seed),
             ("--validation", request.validation, plain.validation),
@@ -91,7 +86,7 @@ def train_job(job: Job, output: Output) -> None:
     if job.is_fresh:
         show_unfinished(job, output)
         output.info(_("run {run}").format(run=job.request.run))
-    is_trained = False
+    done: Done | None = None
     try:
         with open_server(job, output) as client:
             if job.diagnose:
@@ -99,33 +94,42 @@ def train_job(job: Job, output: Output) -> None:
             while True:
                 start = time.monotonic()
                 done = train_segment(client, job, output)
-                is_trained = job.every is None
-                show_outcome(done, output)
-                if job.report:
-                    save_report(job, output)
-                if job.metrics:
-                    output.details(key_values(metrics_rows(client.metrics(job.request.run))))
-                if non_finite := done.summary.non_finite_steps:
-                    raise NonFiniteSteps(
-                        _("{count} of {steps} steps of run {run} changed nothing").format(
-                            count=non_finite, steps=done.summary.steps, run=job.request.run
-                        )
-                    )
+                _show_result(done, job, client, output=output)
                 if job.every is None:
                     return
                 _wait(start + job.every - time.monotonic(), output)
     except KeyboardInterrupt:
-        if is_trained:
-            finished = _("run {run} is finished; only what comes after it was cut off: {command}")
-            again = ["omega21", "report", job.request.run]
-            folder = ["--workdir", str(job.workdir)] if job.workdir is not None else []
-            output.info(finished.format(run=job.request.run, command=shlex.join(again + folder)))
-            raise
-        goes_on = _("run {run} keeps training in the background; to return to it: {command}")
-        stopped = _("run {run} is stopped; to continue it: {command}")
-        text = goes_on if job.address else stopped
-        output.info(text.format(run=job.request.run, command=job.resume_command()))
+        output.info(_interruption(job, is_finished=done is not None and job.every is None))
         raise
+
+
+def _show_result(done: Done, job: Job, client: Client, *, output: Output) -> None:
+    """Show what was trained, with what else was asked for. Raises NonFiniteSteps."""
+    show_outcome(done, output)
+    if job.report:
+        save_report(job, output)
+    if job.metrics:
+        output.details(key_values(metrics_rows(client.metrics(job.request.run))))
+    if non_finite := done.summary.non_finite_steps:
+        raise NonFiniteSteps(
+            _("{count} of {steps} steps of run {run} changed nothing").format(
+                count=non_finite, steps=done.summary.steps, run=job.request.run
+            )
+        )
+
+
+def _interruption(job: Job, *, is_finished: bool) -> str:
+    """Say what Ctrl-C left of the run, and the command that continues it."""
+    command = job.resume_command()
+    if is_finished:
+        text = _("run {run} is finished; only what comes after it was cut off: {command}")
+        folder = ["--workdir", str(job.workdir)] if job.workdir is not None else []
+        command = shlex.join(["omega21", "report", job.request.run, *folder])
+    elif job.address:
+        text = _("run {run} keeps training in the background; to return to it: {command}")
+    else:
+        text = _("run {run} is stopped; to continue it: {command}")
+    return text.format(run=job.request.run, command=command)
 
 
 def show_unfinished(job: Job, output: Output) -> None:
@@ -194,10 +198,10 @@ def train_segment(client: Client, job: Job, output: Output) -> Done:
         except (LinkFailure, Unauthorized) as error:
             if not is_begun or isinstance(error, OutOfPatience):
                 raise
-            resume_command = _("{hint}; nothing is lost, go on with: {command}").format(
+            hint = _("{hint}; nothing is lost, go on with: {command}").format(
                 hint=error.hint, command=job.resume_command()
             )
-            raise type(error)(error.message, hint=resume_command) from error
+            raise type(error)(error.message, hint=hint) from error
     raise AssertionError("a training ends with Done or an error")
 
 
