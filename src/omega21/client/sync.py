@@ -1,7 +1,7 @@
-"""The same client for programs without an event loop: one runs in a background thread.
+"""The synchronous client, with an event loop in a background thread.
 
-Each method is the one of that name of `AsyncClient` or of its `api`, with the same signature: its
-docstring says what it does, what it raises and what is on disk when it returns.
+Each method is that of the same name in `AsyncClient` or its `api`, with the same signature and
+docstring.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator
@@ -34,7 +34,7 @@ _Async = TypeVar("_Async")
 
 
 class _Sync(Generic[_Async]):
-    """An asynchronous object, and the event loop of another thread that its methods run in."""
+    """An asynchronous object, and the event loop in another thread that runs its methods."""
 
     def __init__(self, of: _Async, portal: BlockingPortal) -> None:
         self._of = of
@@ -44,7 +44,7 @@ class _Sync(Generic[_Async]):
 def _waiting(
     method: Callable[Concatenate[_Async, _P], Awaitable[_T]],
 ) -> Callable[Concatenate[_Sync[_Async], _P], _T]:
-    """Make of a coroutine method one that waits for its result."""
+    """Convert a coroutine method to one that waits for its result."""
 
     @wraps(method)
     def call(self: _Sync[_Async], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
@@ -56,7 +56,7 @@ def _waiting(
 def _iterating(
     method: Callable[Concatenate[_Async, _P], AsyncIterator[_T]],
 ) -> Callable[Concatenate[_Sync[_Async], _P], Iterator[_T]]:
-    """Make of an asynchronous generator method a generator method."""
+    """Convert an asynchronous generator method to a generator method."""
 
     @wraps(method)
     def call(self: _Sync[_Async], /, *args: _P.args, **kwargs: _P.kwargs) -> Iterator[_T]:
@@ -73,10 +73,10 @@ def _iterating(
 def _streaming(
     method: Callable[Concatenate[_Async, _P], EventStream],
 ) -> Callable[Concatenate[_Sync[_Async], _P], Generator[Event, None, None]]:
-    """Make of a method that returns a stream one that yields its events; the last one is `Done`.
+    """Convert a method that returns a stream to one that yields its events; the last is `Done`.
 
-    Closing the generator, or an exception in the loop over it, stops the client's part and lets go
-    of the run folder; the server goes on to its target.
+    Closing the generator, or an exception in the loop over it, stops the client and releases the
+    run folder; the server trains on to its target.
     """
 
     @wraps(method)
@@ -193,9 +193,9 @@ class SyncApi(_Sync[Api]):
 
 
 class Client(_Sync[AsyncClient]):
-    """One server, asked synchronously; use it in a `with` block, or call `close`.
+    """The synchronous client of one server; use it in a `with` block, or call `close`.
 
-    It is constructed as `AsyncClient` is. Methods may be called from any thread, each call waits
+    Its constructor is that of `AsyncClient`. Methods may be called from any thread; each call waits
     for its own reply.
     """
 
@@ -219,17 +219,17 @@ class Client(_Sync[AsyncClient]):
         self.close()
 
     def close(self) -> None:
-        """Close the connections and end the background thread; runs on the server go on."""
+        """Close the connections and end the background thread; runs on the server continue."""
         self._held.close()
 
     @property
     def address(self) -> str:
-        """Where the server is."""
+        """The server's address."""
         return self._of.address
 
     @property
     def server_id(self) -> str | None:
-        """Which server it is, once connected."""
+        """The server's id, once connected."""
         return self._of.server_id
 
     @property
@@ -244,7 +244,7 @@ class Client(_Sync[AsyncClient]):
 
     @property
     def link(self) -> Link:
-        """Whether the server is reached."""
+        """The state of the link to the server."""
         return self._of.link
 
     connect = _waiting(AsyncClient.connect)

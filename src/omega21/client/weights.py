@@ -1,4 +1,4 @@
-"""Saving a run's weights on this machine."""
+"""Saves a run's weights on this machine."""
 
 import os
 import threading
@@ -24,7 +24,7 @@ from omega21.protocol.shards import read_header
 
 @dataclass(frozen=True, slots=True)
 class SavedWeights:
-    """Weights in a safetensors file: of which step, and their digest over tensors."""
+    """Weights in a safetensors file: their step and the digest of their tensors."""
 
     path: Path
     step: int
@@ -34,8 +34,8 @@ class SavedWeights:
 async def download_weights(api: Api, run: str, *, path: Path) -> SavedWeights:
     """Save the weights after the last step applied; checked and on disk when it returns.
 
-    Raises NotOmega21 when what arrives does not have the digest that it came with, and
-    InvalidCheckpoint when it holds no weights.
+    Raises NotOmega21 when the file does not match its announced digest, and InvalidCheckpoint when
+    it has no weights.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
@@ -57,7 +57,7 @@ async def download_weights(api: Api, run: str, *, path: Path) -> SavedWeights:
 
 
 class _Arriving:
-    """A file that arrives whole: the sink of a download, which begins anew where it breaks."""
+    """The sink of a download that starts again after an interruption."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -86,7 +86,7 @@ class _Arriving:
 
 
 def tensors_sha256_of(path: Path) -> str:
-    """Digest the tensors of a safetensors file, a piece at a time. Raises InvalidCheckpoint."""
+    """Digest the tensors of a safetensors file, in chunks. Raises InvalidCheckpoint."""
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(MAX_HEADER_BYTES + 8)

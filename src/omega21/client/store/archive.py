@@ -1,7 +1,7 @@
-"""A run as one file, to be kept or taken to another machine: a zip of its folder.
+"""A run as one file, for storage or another machine: a zip of its folder.
 
-In it is all that defines the run (run.json, plan.json, shards, results, log, checkpoint), not what
-belongs to a machine (the lock, an embedded server's data, parts of downloads).
+It contains everything that defines the run (run.json, plan.json, shards, results, log, checkpoint),
+but not what belongs to a machine (the lock, a local server's data, incomplete downloads).
 """
 
 import lzma
@@ -36,7 +36,7 @@ _MEMBER: Final = re.compile(
     r"(?P<name>run\.json|plan\.json|log\.jsonl|results\.sqlite|shards/[0-9a-f]{64}\.zst"
     r"|checkpoint/\d{12}\.(safetensors|sha256))"
 )
-"""What an archive may hold: a name that is anything else could lead out of the folder."""
+"""The names that an archive may contain: any other could lead out of the folder."""
 
 _NEEDED: Final = {"run.json", "plan.json"}
 _FOLDERS: Final = {"shards", "checkpoint"}
@@ -46,7 +46,7 @@ _MADE_AT: Final = (1980, 1, 1, 0, 0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """An archive's bytes, the samples that its run's plan lists, and those that it lacks."""
+    """An archive's size, the number of samples in its run's plan, and of those missing in it."""
 
     size: int
     samples: int
@@ -54,10 +54,10 @@ class Exported:
 
 
 def export_run(run: str, path: Path, *, workdir: Path | None = None) -> Exported:
-    """Write a run's archive; whole and on disk when it returns.
+    """Write a run's archive; complete and on disk when it returns.
 
-    Raises RunFolderConflict when `path` is there already, a program works on the run, or a folder
-    in it is a link to nothing.
+    Raises RunFolderConflict when `path` exists, a program works on the run, or a link in the
+    folder has no target.
     """
     if path.exists():
         raise RunFolderConflict(
@@ -75,10 +75,10 @@ def export_run(run: str, path: Path, *, workdir: Path | None = None) -> Exported
 
 
 def import_run(path: Path, *, workdir: Path | None = None) -> Path:
-    """Make a run's folder from its archive; whole, checked and on disk when it returns.
+    """Create a run's folder from its archive; complete, checked and on disk when it returns.
 
-    Raises InvalidDataFile when it is no such archive, and RunFolderConflict when a run of that name
-    is here, or a newer version wrote it. Nothing is overwritten.
+    Raises InvalidDataFile when it is not such an archive, and RunFolderConflict when a run of that
+    name exists, or a newer version wrote it. Nothing is overwritten.
     """
     with _opened(path) as archive:
         run = _checked_run(archive, path)
@@ -110,7 +110,7 @@ def import_run(path: Path, *, workdir: Path | None = None) -> Path:
 
 
 def _members(folder: Path) -> Iterator[str]:
-    """Name a folder's files that go into its archive, those behind links too."""
+    """Return the files of a folder that belong in its archive, following links."""
     for path in sorted(folder.iterdir()):
         if path.is_symlink() and not path.exists():
             raise RunFolderConflict(
@@ -129,7 +129,7 @@ def _samples(refs: Iterable[ShardRef]) -> int:
 
 
 def _add(archive: zipfile.ZipFile, path: Path, name: str) -> None:
-    member = zipfile.ZipInfo(name, _MADE_AT)  # the same run makes the same archive
+    member = zipfile.ZipInfo(name, _MADE_AT)  # equal runs make equal archives
     stored = path.suffix in _COMPRESSED
     member.compress_type = zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED
     member.external_attr = 0o644 << 16
@@ -140,9 +140,9 @@ def _add(archive: zipfile.ZipFile, path: Path, name: str) -> None:
 
 _DAMAGED: Final = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, ValueError),
-    RuntimeError,  # a password; a method that this Python lacks; too deep
+    RuntimeError,  # a password; a compression method that this Python lacks; nesting
 )
-"""What zipfile and what it is built on raise for an archive that is not sound."""
+"""Exceptions of zipfile and its codecs for a damaged archive."""
 
 
 @contextmanager
@@ -158,7 +158,7 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def _checked_run(archive: zipfile.ZipFile, path: Path) -> str:
-    """Return the one run whose files an archive holds, and nothing else."""
+    """Return the run of an archive that contains exactly one run's files."""
     names = [member.filename for member in archive.infolist()]
     found = [_MEMBER.fullmatch(name) for name in names]
     for name, match in zip(names, found, strict=True):
@@ -179,7 +179,7 @@ def _checked_run(archive: zipfile.ZipFile, path: Path) -> str:
 
 
 def _extract(archive: zipfile.ZipFile, folder: Path, path: Path) -> None:
-    """Write an archive's files, whose names are checked; their sums are checked by reading."""
+    """Extract an archive's files with checked names; reading checks their checksums."""
     for member in archive.infolist():
         target = folder / member.filename
         make_private_folder(target.parent)
@@ -191,7 +191,7 @@ def _extract(archive: zipfile.ZipFile, folder: Path, path: Path) -> None:
 
 
 def _check_folder(folder: Path, run: str, path: Path) -> None:
-    """Open what was extracted as the run folder that it is to be. Raises RunFolderConflict."""
+    """Open the extracted folder as a run folder. Raises RunFolderConflict."""
     make_private_folder(folder / "shards")
     try:
         with RunFolder.open(folder) as opened:

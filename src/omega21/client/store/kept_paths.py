@@ -1,4 +1,4 @@
-"""Paths in files of JSON, which hold text in UTF-8; a file's name on POSIX is any bytes."""
+"""Paths in JSON files, which are UTF-8 text, while a POSIX file name is any bytes."""
 
 import os
 from pathlib import Path
@@ -26,4 +26,4 @@ def _from_text(text: str) -> str:
 
 
 KeptPath = Annotated[str, AfterValidator(_from_text), PlainSerializer(_to_text)]
-"""An absolute path that is kept in a file, whatever the encoding of its name."""
+"""An absolute path that is stored in a file, whatever the encoding of its name."""

@@ -1,4 +1,4 @@
-"""Waiting for a file of the run folder that another program has open: a plot, a debugger."""
+"""Waits for a file of the run folder that another program has locked."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -11,7 +11,7 @@ from omega21.language import _
 from omega21.protocol.errors import FileLocked
 
 PATIENCE_SECONDS: Final = 30 * 60.0
-"""Longest wait for another program to let go; training on the server goes on meanwhile."""
+"""Maximum wait for another program; the server trains on meanwhile."""
 
 _Done = TypeVar("_Done")
 
@@ -19,9 +19,9 @@ _Done = TypeVar("_Done")
 async def when_unlocked(
     write: Callable[[], _Done], *, emit: Callable[[Event], Awaitable[None]]
 ) -> _Done:
-    """Write in a thread, again and again while another program holds the file.
+    """Write in a thread, with retries while another program has the file locked.
 
-    Each try waits some seconds by itself. Raises FileLocked when it was held for too long.
+    Each attempt waits some seconds itself. Raises FileLocked when it was locked for too long.
     """
     give_up_at = time.monotonic() + PATIENCE_SECONDS
     is_told = False

@@ -1,16 +1,16 @@
-"""The run folder: all that defines a run, on the user's own machine, in plain files.
+"""The run folder: everything that defines a run, in plain files on the user's machine.
 
     run.json         format, name, id, configuration, when made, server last used
     plan.json        the segments, their lists of shards included
     shards/          encoded bodies as they are sent, named by digest
     results.sqlite   one row a step
-    log.jsonl        what happened, append-only
-    checkpoint/      the newest checkpoint that was pulled, and its digest
+    log.jsonl        events, append-only
+    checkpoint/      the newest downloaded checkpoint, and its digest
     verify/          the copy of the run that `omega21 verify` executes, while it does
-    loggers/         how far each logger is; event files are in tensorboard/ and wandb/
+    loggers/         the cursor of each logger; event files are in tensorboard/ and wandb/
     report.*         the report of the newest training: HTML, or Markdown and its images
-    server/          the data folder of an embedded server, where there is one
-    .lock            held by the one program that works on the run
+    server/          the data folder of a local server, if there is one
+    .lock            locked by the program that works on the run
 
 A crash loses nothing that a method's docstring calls on disk. A server never knows more shards of
 a plan than plan.json, since a list is written here before it is sent.
@@ -55,21 +55,21 @@ _SAMPLE_BYTES: Final = 4 * 1601
 
 _UNREADABLE: Final = (
     *(OSError, ValueError, TypeError, KeyError, ValidationError),
-    *(OverflowError, RecursionError),  # an infinite number, brackets in brackets
+    *(OverflowError, RecursionError),  # an infinite number, deep nesting
 )
 
 _ENTRY: Final = re.compile(
     r"(run|plan)\.json|shards|results\.sqlite(-journal)?|log\.jsonl|checkpoint|verify|server|\.lock"
     r"|loggers|tensorboard|wandb|report\.(html|md)|report-[a-z-]+\.png"
-    r"|\..+\.\d+-\d+\.tmp"  # a file that a killed program was writing, see `opened_durably`
+    r"|\..+\.\d+-\d+\.tmp"  # the temporary file of a killed program, see `opened_durably`
 )
-"""What a run folder may hold, each by its whole name."""
+"""The names that a run folder may contain."""
 
 _Stored = TypeVar("_Stored", bound=Document)
 
 
 class RunRecord(Document):
-    """A run as run.json holds it."""
+    """The content of run.json."""
 
     format: int = FOLDER_FORMAT
     run: RunName
@@ -98,7 +98,7 @@ class _StoredPlan(Document):
 
 
 class RunFolder:
-    """One run's folder, held by one program at a time; made by `create` or `open`."""
+    """One run's folder, locked by one program at a time; opened by `create` or `open`."""
 
     def __init__(self, path: Path, *, record: RunRecord, held: ExitStack) -> None:
         self.path = path
@@ -110,9 +110,9 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path, record: RunRecord) -> Self:
-        """Make the folder of a new run and hold it; on disk when it returns.
+        """Create the folder of a new run and lock it; on disk when it returns.
 
-        Raises RunFolderConflict when one is there.
+        Raises RunFolderConflict when it exists.
         """
         make_private_folder(path)
         with ExitStack() as stack:
@@ -121,7 +121,7 @@ class RunFolder:
                 raise RunFolderConflict(_("there is already a run in {path}").format(path=path))
             make_private_folder(path / "shards")
             _write(path / "plan.json", _StoredPlan())
-            # Last, because it is what makes the folder a run's.
+            # Last, because the folder is a run's once this file exists.
             _write(path / "run.json", record)
             folder = cls(path, record=record, held=stack)
             folder._held = stack.pop_all()
@@ -130,20 +130,20 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Open and hold the folder of a run.
+        """Open and lock the folder of a run.
 
-        Raises RunFolderConflict when another program holds it, a newer version wrote it, or it is
-        damaged.
+        Raises RunFolderConflict when another program has it locked, a newer version wrote it, or
+        it is damaged.
         """
         with ExitStack() as stack:
             _hold(path, stack)
-            make_private_folder(path)  # an older omega21 let others in
+            make_private_folder(path)  # an older omega21 gave others access
             folder = cls(path, record=_read(path / "run.json", RunRecord), held=stack)
             folder._held = stack.pop_all()
         return folder
 
     def close(self) -> None:
-        """Let other programs work on the run."""
+        """Release the lock."""
         self._held.close()
 
     def __enter__(self) -> Self:
@@ -184,42 +184,42 @@ class RunFolder:
         self.segments = stored.segments
 
     def put_shard(self, sha256: str, body: bytes) -> None:
-        """Keep an encoded shard; on disk when it returns."""
+        """Store an encoded shard; on disk when it returns."""
         path = self.shard_path(sha256)
         if not path.exists():
             write_durably(path, body)
 
     def put_shard_again(self, sha256: str, body: bytes) -> None:
-        """Keep an encoded shard in place of a damaged one; on disk when it returns."""
+        """Replace a damaged encoded shard; on disk when it returns."""
         write_durably(self.shard_path(sha256), body)
 
     def shard(self, sha256: str) -> bytes | None:
-        """Return an encoded shard, or None when it is not here."""
+        """Return an encoded shard, or None if it is missing."""
         path = self.shard_path(sha256)
         return path.read_bytes() if path.exists() else None
 
     def shard_bytes(self, ref: ShardRef) -> int:
-        """Return how many bytes a shard has as it is sent; about, where it is not here."""
+        """Return the encoded size of a shard in bytes; an estimate if it is missing."""
         path = self.shard_path(ref.sha256)
         return path.stat().st_size if path.exists() else ref.samples * _SAMPLE_BYTES
 
     def note(self, what: str, **details: object) -> None:
-        """Append what happened to log.jsonl; on disk when it returns."""
+        """Append an event to log.jsonl; on disk when it returns."""
         line = json.dumps({"time": time.time(), "what": what, **details}, separators=(",", ":"))
         append_durably(self.path / "log.jsonl", line.encode())
 
     def shard_path(self, sha256: str) -> Path:
-        """Return where an encoded shard is, or would be."""
+        """Return the path of an encoded shard."""
         return self.shards / f"{sha256}.zst"
 
 
 def run_folder_path(run: str, workdir: Path | None = None) -> Path:
-    """Return where a run's folder is: `workdir`/NAME, or NAME among the user's own data."""
+    """Return the path of a run's folder: `workdir`/NAME, or NAME in the user's data folder."""
     return runs_folder(workdir) / run
 
 
 def server_data_path(run: str, workdir: Path | None = None) -> Path:
-    """Return the data folder of a run's embedded server."""
+    """Return the data folder of a run's local server."""
     return run_folder_path(run, workdir) / "server"
 
 
@@ -233,21 +233,21 @@ class DamagedFolder:
 
 
 def list_run_folders(workdir: Path | None = None) -> list[RunRecord]:
-    """Return the runs on this machine that can be read, newest first, without holding them."""
+    """Return the readable runs on this machine, newest first, without locking them."""
     return look_at_run_folders(workdir)[0]
 
 
 def look_at_run_folders(
     workdir: Path | None = None,
 ) -> tuple[list[RunRecord], list[DamagedFolder]]:
-    """Return the runs on this machine, newest first, and the folders of those that are damaged."""
+    """Return the runs on this machine, newest first, and the folders of damaged ones."""
     records, damaged = [], []
     folder = runs_folder(workdir)
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         try:
             if (path / "run.json").exists():
                 record = read_stored(path)[0]
-                # Of a link, or a copy, the name that it has here.
+                # The folder's own name, also for a link or a copy.
                 records.append(record.model_copy(update={"run": path.name}))
         except OSError as error:
             damaged.append(DamagedFolder(path.name, path, storage_failure(error, path)))
@@ -257,9 +257,9 @@ def look_at_run_folders(
 
 
 def remove_run_folder(path: Path) -> None:
-    """Remove a run's folder, a damaged one too; of a link, the link alone.
+    """Remove a run's folder, also a damaged one; of a link, only the link.
 
-    Raises RunFolderConflict when it is none, or a program works on it; OSError.
+    Raises RunFolderConflict when it is not a run's folder, or a program works on it; OSError.
     """
     check_removable(path)
     if path.is_symlink():
@@ -272,7 +272,7 @@ def remove_run_folder(path: Path) -> None:
 def check_removable(path: Path) -> None:
     """Raise RunFolderConflict unless `path` is a run's folder that no program works on.
 
-    It need not be readable: what is damaged can be removed.
+    It need not be readable: a damaged one can be removed.
     """
     if path.is_symlink() and not path.exists():
         return
@@ -285,21 +285,21 @@ def check_removable(path: Path) -> None:
 
 
 def _is_remains(path: Path) -> bool:
-    """Whether all in a folder is a run's: what a crash left of one that was made or removed."""
+    """Whether a folder has only files of a run: the remains of an interrupted creation or removal."""
     return all(_ENTRY.fullmatch(entry.name) for entry in path.iterdir())
 
 
 def read_run_folder(path: Path) -> tuple[RunRecord, int]:
-    """Return a run's record and how many segments its plan has, without holding the folder.
+    """Return a run's record and its number of segments, without locking the folder.
 
-    Raises RunFolderConflict when there is none, or it cannot be read.
+    Raises RunFolderConflict when it does not exist, or cannot be read.
     """
     record, segments = read_stored(path)
     return record, len(segments)
 
 
 def read_stored(path: Path) -> tuple[RunRecord, tuple[Segment, ...]]:
-    """Return a run's record and plan, without holding the folder; raises as `read_run_folder`."""
+    """Return a run's record and plan, without locking the folder; raises as `read_run_folder`."""
     if not (path / "run.json").exists():
         raise RunFolderConflict(
             _("there is no run folder {path}").format(path=path), hint=_("see `omega21 runs`")
@@ -309,12 +309,12 @@ def read_stored(path: Path) -> tuple[RunRecord, tuple[Segment, ...]]:
 
 
 def fresh_run_name() -> str:
-    """Return a name for a new run: its time, and four random digits against namesakes."""
+    """Return a name for a new run: the time, and four random hexadecimal digits."""
     return f"run-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
 
 def runs_folder(workdir: Path | None = None) -> Path:
-    """Return the folder of the run folders: `workdir`, else one among the user's own data."""
+    """Return the folder of the run folders: `workdir`, else one in the user's data folder."""
     return workdir or platformdirs.user_data_path("omega21", appauthor=False) / "runs"
 
 
@@ -335,7 +335,7 @@ def _write(path: Path, document: Document) -> None:
 
 
 def _read(path: Path, kind: type[_Stored]) -> _Stored:
-    """Read a stored document: a newer format is refused by name, never guessed at."""
+    """Read a stored document; a newer format is refused by name."""
     try:
         text = path.read_bytes()
         content: Mapping[str, Any] = json.loads(text)

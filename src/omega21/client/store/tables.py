@@ -21,9 +21,9 @@ _Rows = Iterator[list[tuple[Any, ...]]]
 
 
 def write_table(results: Results, path: Path, *, kind: TableFormat) -> int:
-    """Write all results to `path` and return how many rows they are; whole or not at all.
+    """Write all results to `path` atomically, and return the number of rows.
 
-    Raises ExtraMissing for Parquet where pyarrow is not installed.
+    Raises ExtraMissing for Parquet if pyarrow is not installed.
     """
     if kind == "parquet" and find_spec("pyarrow") is None:
         raise ExtraMissing.of("parquet", for_what=_("a Parquet file"))

@@ -1,8 +1,8 @@
-"""Evaluations on the way: held-out samples scored while a segment trains.
+"""Evaluations during training: held-out samples are scored while a segment trains.
 
-The server computes them between two steps, touching no state, so the bits of the run stay as they
-are. Each covers as many samples as one request does (2048), which are scored under the weights of
-one step: the newest, a little after the one that was due.
+The server computes them between two steps without changing state, so the run's bits stay the same.
+Each covers the samples of one request (2048), scored with the weights of one step: the newest, a
+little after the one that was due.
 """
 
 import time
@@ -33,7 +33,7 @@ EPOCH_SHARE: Final = 10
 
 
 class EvaluationMonitor:
-    """Evaluates one segment whenever `every` says, until `stop`; its end is not its business."""
+    """Evaluates one segment as `every` says, until `stop`; the final evaluation is separate."""
 
     def __init__(
         self,
@@ -59,17 +59,17 @@ class EvaluationMonitor:
         self._step = folder.results.last_step
 
     def reached(self, step: int) -> None:
-        """Results up to this step are there."""
+        """Record that results up to this step exist."""
         self._step = max(self._step, step)
         self._wake()
 
     def stop(self) -> None:
-        """Evaluate no more: what is trained is scored at its end."""
+        """Stop evaluating: the final evaluation follows."""
         self._stopped = True
         self._wake()
 
     async def run(self) -> None:
-        """Evaluate at the steps that are due. Results are on disk before they are told."""
+        """Evaluate at the steps that are due. Evaluations are on disk before they are emitted."""
         segment = self._folder.segments[self._number]
         period = segment.steps_per_epoch if self._every == "epoch" else self._every
         if period == "never" or not self._samples:
@@ -109,7 +109,7 @@ class EvaluationMonitor:
             )
 
     def _read(self, segment: Segment) -> list[Samples]:
-        """Read the first of the samples that are scored at the end too: nothing goes up twice."""
+        """Read the first held-out samples, which are scored at the end too: none is sent twice."""
         blocks = validation_blocks(segment.source, self._samples, files=self._folder.record.files)
         return list(islice(blocks, MAX_SHARDS_TO_COMPUTE))
 
@@ -121,7 +121,7 @@ class EvaluationMonitor:
 
 
 def held_out_count(folder: RunFolder, segment: Segment, wanted: int) -> int:
-    """Return how many of the samples wanted for evaluation a segment's source holds out."""
+    """Return the number of held-out samples that a segment's source has, of those requested."""
     source = segment.source
     if source.kind in KINDS:
         return wanted
@@ -136,9 +136,9 @@ async def note_evaluation(
     number: int,
     emit: Callable[[Event], Awaitable[None]],
 ) -> None:
-    """Store an evaluation of segment `number` in the run folder, tell it, and let the server know.
+    """Store an evaluation of segment `number`, emit it, and record it on the server.
 
-    That the server cannot take it ends no training.
+    A failure of the server to record it does not end the training.
     """
     ended_at = time.time()
     await when_unlocked(

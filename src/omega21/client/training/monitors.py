@@ -1,4 +1,4 @@
-"""What goes on beside the following of a segment: evaluations, pulse, checkpoints, loggers."""
+"""Tasks beside the results poller of a segment: evaluations, status, checkpoints, loggers."""
 
 from collections.abc import Awaitable, Callable
 
@@ -11,7 +11,7 @@ from omega21.client.training.status_poller import StatusPoller
 
 
 class Monitors:
-    """Runs until `stop`, which the end of the segment's results brings; hears of them by `tell`."""
+    """Runs until `stop`, at the end of the segment; gets its events by `tell`."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class Monitors:
         self._emit = emit
 
     async def tell(self, event: Event) -> None:
-        """Pass an event of the following on, and act on new results."""
+        """Emit an event of the results poller, and act on new results."""
         await self._emit(event)
         if isinstance(event, StepsDone):
             self._pulse.begin()
@@ -39,11 +39,11 @@ class Monitors:
                 await self._emit(Notice(failure))
 
     async def run(self) -> None:
-        """Do it all, until `stop`."""
+        """Run all monitors until `stop`."""
         await together(self._pulling.from_time_to_time, self._evaluating.run, self._pulse.run)
 
     def stop(self) -> None:
-        """Begin nothing more."""
+        """Stop the monitors."""
         self._pulling.stop()
         self._evaluating.stop()
         self._pulse.stop()

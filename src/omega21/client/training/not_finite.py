@@ -1,4 +1,4 @@
-"""Which of the user's rows made a loss, a gradient or a score that is not finite."""
+"""The rows of the user's file that caused a non-finite loss, gradient or score."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,17 +17,17 @@ from omega21.protocol.plan import PlanIndex, Segment, Source
 _MOST_STEPS: Final = 64
 _MOST_NAMED: Final = 10
 _OUTLIER: Final = 1000.0
-"""A row is singled out when its largest value is so many times that of a usual row."""
+"""A row is reported alone if its largest value is this many times that of a usual row."""
 _USUAL_ROWS: Final = 256
 
 
 def name_rows_of_steps(
     segments: Sequence[Segment], steps: Sequence[int], *, files: Mapping[str, str]
 ) -> str:
-    """Say which rows of which data files some steps trained on; "" where none is from a file.
+    """Name the rows of data files that some steps trained on; "" if none is from a file.
 
-    Rows whose values are far larger than a usual row's are named alone. The first 64 steps are
-    looked at. Raises InvalidDataFile when a file is not what it was.
+    Rows with much larger values than usual are reported alone. The first 64 steps are checked.
+    Raises InvalidDataFile when a file has changed.
     """
     index = PlanIndex(segments)
     by_segment: dict[int, list[NDArray[np.int64]]] = {}
@@ -45,7 +45,7 @@ def name_rows_of_steps(
 def name_held_out_rows(
     source: Source, scores: NDArray[np.float32], *, files: Mapping[str, str]
 ) -> str:
-    """Say which held-out samples score NaN or infinite, given all scores [n] in their order."""
+    """Name the held-out samples that score NaN or infinite, given all scores [n] in their order."""
     bad = np.flatnonzero(~np.isfinite(scores))
     if source.kind != "file":
         return _("held-out samples {numbers}").format(numbers=_listed(bad))
@@ -55,7 +55,7 @@ def name_held_out_rows(
 
 
 def _places(segment: Segment, position: int) -> NDArray[np.int64]:
-    """Return the places, in the segment's own order, of the samples of its step `position`."""
+    """Return the positions in the segment of the samples of its step `position`."""
     batch = batch_of_step(
         position + 1,
         samples=segment.samples,
@@ -85,7 +85,7 @@ def _name(source: Source, rows: NDArray[np.int64], *, files: Mapping[str, str]) 
 
 
 def _usual_peak(file: DataFile) -> float:
-    """Return what a sound row's largest value is: a low quantile, since most rows may be bad."""
+    """Return the usual largest value of a row: a low quantile, since most rows may be invalid."""
     some = np.linspace(0, len(file) - 1, min(len(file), _USUAL_ROWS)).astype(np.int64)
     return float(np.quantile(_peaks(file, some), 0.1)) or 1.0
 
@@ -105,7 +105,7 @@ def _in_file(path: Path, rows: NDArray[np.int64]) -> str:
 
 
 def _listed(numbers: NDArray[np.int64]) -> str:
-    """Name ascending numbers, counted from 0: a stretch by its ends, at most ten one by one."""
+    """Format ascending numbers from 0: a range by its ends, at most ten single numbers."""
     if len(numbers) > 2 and numbers[-1] - numbers[0] == len(numbers) - 1:
         return _("{first} to {last}").format(first=numbers[0], last=numbers[-1])
     named = ", ".join(map(str, numbers[:_MOST_NAMED].tolist()))

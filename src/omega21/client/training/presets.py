@@ -1,4 +1,4 @@
-"""Named settings of a training, the same on the command line and in the Spanish vocabulary."""
+"""Presets of a training, the same on the command line and in `omega21.colab`."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -8,7 +8,7 @@ from omega21.protocol.plan import Kind
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """How many samples, in batches of what size, of which kind, with what share of anomalies."""
+    """Number of samples, batch size, kind, share of anomalies."""
 
     samples: int
     batch_size: int

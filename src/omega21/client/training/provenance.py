@@ -1,7 +1,7 @@
-"""Under which conditions steps were computed: what makes a run's bits beside its configuration.
+"""The environments of a run's steps, which decide its bits besides its configuration.
 
-The server tells them for the steps that it computed; the folder keeps those of all steps. Where
-they change, the run goes on, and the results say from which step.
+The server reports those of the steps that it computed; the folder stores those of all steps. When
+the environment changes, the run continues, and the results name the first step.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -27,12 +27,12 @@ _CONDITIONS: Final = {
 
 
 def in_force(environments: Sequence[Environment], step: int) -> Environment | None:
-    """Return the conditions of a step; None where nothing is known of it."""
+    """Return the environment of a step; None if it is unknown."""
     return next((s for s in reversed(environments) if s.from_step <= step), None)
 
 
 def merge(ours: Sequence[Environment], theirs: Sequence[Environment]) -> list[Environment]:
-    """Return the conditions of all steps: ours up to where theirs begin, then theirs."""
+    """Merge the environments of all steps: ours up to the start of theirs, then theirs."""
     if not theirs:
         return list(ours)
     merged = [environment for environment in ours if environment.from_step < theirs[0].from_step]
@@ -45,7 +45,7 @@ def merge(ours: Sequence[Environment], theirs: Sequence[Environment]) -> list[En
 def changes(
     ours: Sequence[Environment], theirs: Sequence[Environment]
 ) -> list[tuple[int, Environment, Environment]]:
-    """Say at which steps the conditions became other ones, and which before and after."""
+    """Return the steps at which the environment changed, with the ones before and after."""
     news = []
     before = list(ours)
     for environment in theirs:
@@ -57,7 +57,7 @@ def changes(
 
 
 def differences(before: Environment, now: Environment) -> str:
-    """Name what differs between two conditions."""
+    """Describe the differences of two environments."""
     return ", ".join(
         _("{condition} {now} (before: {before})").format(
             condition=_(name), now=getattr(now, field), before=getattr(before, field)
@@ -68,7 +68,7 @@ def differences(before: Environment, now: Environment) -> str:
 
 
 def changed_at(environments: Sequence[Environment], *, first: int, last: int) -> tuple[int, ...]:
-    """Return the steps from `first` to `last` from which on conditions were others than before."""
+    """Return the steps from `first` to `last` at which the environment changed."""
     return tuple(s.from_step for s in environments[1:] if first <= s.from_step <= last)
 
 
@@ -78,7 +78,7 @@ async def note_environment(
     *,
     emit: Callable[[Event], Awaitable[None]],
 ) -> None:
-    """Record what the server says of the conditions, and tell what is new; once."""
+    """Record the server's environments, and emit each change once."""
     ours = await run_sync(folder.results.environments)
     merged = merge(ours, environments)
     if merged == ours:
@@ -86,7 +86,7 @@ async def note_environment(
     news = changes(ours, environments)
     await when_unlocked(lambda: folder.results.put_environments(merged), emit=emit)
     for step, before, now in news:
-        with speaking("en"):  # a log is the same in every language
+        with speaking("en"):  # a log is in English
             logged = differences(before, now)
         await run_sync(partial(folder.note, "conditions", from_step=step, now=logged))
         await emit(

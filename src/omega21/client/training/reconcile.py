@@ -1,8 +1,8 @@
-"""Bringing the run folder and the server together before anything is trained.
+"""Reconciles the run folder with the server before a training.
 
-The folder and the server each may have the run or not. Both: their plans are compared, the longer
-one holds. The folder alone: the run is put on the server again. The server alone: the folder is
-made from it. Neither: the run is created.
+Each of them may have the run or not. Both: their plans are compared, and the longer one is used.
+Only the folder: the run is created on the server. Only the server: the folder is created. Neither:
+the run is created.
 """
 
 import secrets
@@ -27,9 +27,9 @@ Emit = Callable[[Event], Awaitable[None]]
 async def open_folder(
     path: Path, *, run: str, config: RunConfig, state: RunState | None, emit: Emit
 ) -> RunFolder:
-    """Open a run's folder, or make it: for the run that the server has (`state`), or a new one.
+    """Open a run's folder, or create it: for the run on the server (`state`), or a new one.
 
-    Raises OtherConfig before anything is made or changed, RunFolderConflict.
+    Raises OtherConfig before anything is created or changed, RunFolderConflict.
     """
     if await run_sync((path / "run.json").exists):
         folder = await run_sync(RunFolder.open, path)
@@ -58,7 +58,7 @@ async def open_folder(
 
 
 async def find_run(api: Api, run: str) -> RunState | None:
-    """Return the server's state of a run, or None when it has none of that name."""
+    """Return the server's state of a run, or None if it has no run of that name."""
     try:
         return await api.runs.state(run)
     except UnknownRun:
@@ -66,10 +66,10 @@ async def find_run(api: Api, run: str) -> RunState | None:
 
 
 async def meet(api: Api, folder: RunFolder, *, state: RunState | None, emit: Emit) -> RunState:
-    """Make sure that the server has the run, and that the folder has the server's whole plan.
+    """Ensure that the server has the run, and that the folder has the server's whole plan.
 
-    `state` is what the server says of the run, None when it has none. On disk on both sides when
-    it returns. Raises OtherRun, OtherConfig, PlanConflict.
+    `state` is the server's state of the run, None if it does not have it. On disk on both sides
+    when it returns. Raises OtherRun, OtherConfig, PlanConflict.
     """
     record = folder.record
     if state is None:
@@ -97,7 +97,7 @@ async def meet(api: Api, folder: RunFolder, *, state: RunState | None, emit: Emi
 
 
 def _take_over(folder: RunFolder, theirs: tuple[Segment, ...], step: int) -> None:
-    """Add to the folder's plan what the server's has more; what is trained counts as finished."""
+    """Extend the folder's plan by the server's additional segments; trained ones are finished."""
     finished = folder.record.finished_segments
     first_steps = PlanIndex(theirs).first_steps
     for number, segment in enumerate(theirs):

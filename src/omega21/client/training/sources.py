@@ -1,9 +1,9 @@
-"""Where a segment's samples come from, block by block: made up, or read from a file of the user's.
+"""The samples of a segment, block by block: generated, or read from the user's file.
 
 A segment takes samples offset, offset + 1, … of a sequence: of a generator's (kind, seed), or of a
-file's rows as shuffled by the data seed. Samples are met in an order shuffled by that seed too.
-What a run is validated on is never trained: generated samples from index 2**40 on, which no
-segment reaches, and a file's last rows in its shuffled order.
+file's rows as shuffled by the data seed. Samples are used in an order shuffled by that seed too.
+Held-out samples are never trained: they are generated from index 2**40 on, which no segment
+reaches, or are a file's last rows in its shuffled order.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -24,20 +24,20 @@ from omega21.protocol.plan import MAX_SAMPLES, Segment, Source
 from omega21.protocol.shards import SHARD_SAMPLES
 
 HELD_OUT_FROM: Final = MAX_SAMPLES
-"""Index of the first generated sample that is for validation."""
+"""Index of the first generated sample for validation."""
 
 
 class SampleSource(Protocol):
-    """Gives a segment's samples in the order in which they are cut into shards."""
+    """Returns a segment's samples in the order in which they are cut into shards."""
 
     def block(self, start: int, stop: int) -> Samples:
-        """Return samples start to stop of the segment; the same ones every time."""
+        """Return samples start to stop of the segment; always the same ones."""
 
 
 class GeneratedSamples:
-    """A segment's samples of one kind, seed and share of anomalies, made when they are asked for.
+    """A segment's synthetic samples of one kind, seed and share of anomalies, generated on demand.
 
-    Holds 8 bytes a sample: their order.
+    Uses 8 bytes of memory a sample, for their order.
     """
 
     def __init__(self, segment: Segment) -> None:
@@ -48,13 +48,13 @@ class GeneratedSamples:
         self._order = presentation_order(source.seed, offset=source.offset, samples=segment.samples)
 
     def block(self, start: int, stop: int) -> Samples:
-        """Make samples start to stop of the segment."""
+        """Generate samples start to stop of the segment."""
         wanted = self._order[start:stop]
         return generate(self._kind, self._seed, wanted, anomaly_percent=self._percent)
 
 
 class FileSamples:
-    """A segment's samples from a file, which is shuffled as a whole by the data seed."""
+    """A segment's samples from a file, shuffled as a whole by the data seed."""
 
     def __init__(self, segment: Segment, file: DataFile) -> None:
         self._rows = segment_rows(segment, total=len(file))
@@ -78,9 +78,9 @@ def validation_rows(source: Source, count: int, *, total: int) -> NDArray[np.int
 
 
 def open_source(segment: Segment, files: Mapping[str, str]) -> SampleSource:
-    """Open what a segment's samples come from; `files` says where data files are, by digest.
+    """Open the source of a segment's samples; `files` has the paths of data files, by digest.
 
-    Raises RunFolderConflict when they cannot be made again, InvalidDataFile.
+    Raises RunFolderConflict when they cannot be created again, InvalidDataFile.
     """
     source = segment.source
     if source.kind in KINDS:
@@ -110,7 +110,7 @@ def validation_blocks(source: Source, count: int, *, files: Mapping[str, str]) -
 
 
 def find_file(source: Source, files: Mapping[str, str]) -> DataFile:
-    """Open the file that a source names by its digest. Raises InvalidDataFile."""
+    """Open the file of a source, identified by its digest. Raises InvalidDataFile."""
     place = files.get(source.file_sha256 or "")
     if place is None:
         raise InvalidDataFile(

@@ -1,4 +1,4 @@
-"""How the server is, asked now and then while a run trains: device, memory, restarts."""
+"""Polls the server's status during a training: device, memory, restarts."""
 
 from collections.abc import Awaitable, Callable
 
@@ -9,7 +9,7 @@ from omega21.client.events import Event, ServerSeen
 
 
 class StatusPoller:
-    """Asks for a run's status once there are results, and then from time to time until `stop`."""
+    """Requests the status of a run once there are results, then at intervals until `stop`."""
 
     def __init__(self, api: Api, run: str, *, emit: Callable[[Event], Awaitable[None]]) -> None:
         self._api = api
@@ -19,16 +19,16 @@ class StatusPoller:
         self._stopped = anyio.Event()
 
     def begin(self) -> None:
-        """There are results: the device has been used."""
+        """Record that there are results: the device has been used."""
         self._begun.set()
 
     def stop(self) -> None:
-        """Ask no more."""
+        """Stop polling."""
         self._stopped.set()
         self._begun.set()
 
     async def run(self) -> None:
-        """Ask, and tell what came."""
+        """Request the status, and emit it."""
         await self._begun.wait()
         while not self._stopped.is_set():
             await self._emit(ServerSeen(await self._api.legacy.status(self._run)))

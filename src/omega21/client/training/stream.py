@@ -1,4 +1,4 @@
-"""Events of something that goes on beside their reader, for a program that waits for the next."""
+"""An event stream fed by a background task."""
 
 import math
 import sqlite3
@@ -17,17 +17,17 @@ from omega21.language import _
 from omega21.protocol.errors import OmegaError, OutOfPatience
 
 EVENTS_AHEAD: Final = 256
-"""Events that wait for a slow reader before what goes on waits for it."""
+"""Number of events in the buffer before the background task waits for a slow reader."""
 
 
 class EventStream(ABC):
-    """Events up to an end; an error is raised where they end.
+    """A finite stream of events; an error of the background task is raised at its end.
 
-    `async with stream: async for event in stream: …`. Leaving the block stops the client's part;
-    the server goes on to its target.
+    `async with stream: async for event in stream: …`. Leaving the block stops the client; the
+    server trains on to its target.
 
-    (It is a context manager and not a generator, since what runs beside the reader has to end
-    before the block does, whoever stops first: PEP 789.)
+    (It is a context manager and not a generator, since the background task has to end before the
+    block does, whichever stops first: PEP 789.)
     """
 
     def __init__(self, api: Api, *, patience: float) -> None:
@@ -39,15 +39,15 @@ class EventStream(ABC):
 
     @abstractmethod
     async def _produce(self, patient: Api) -> None:
-        """Do it, telling what happens by `_emit`; `patient` outlasts a broken link."""
+        """Do the work and emit its events by `_emit`; `patient` retries while the link is down."""
 
     @abstractmethod
     def _hint(self) -> str | None:
-        """Say how to go on after a link that stayed broken; None where it never was one."""
+        """Return how to continue after the link stayed down; None if it never was up."""
 
     @property
     def _was_reached(self) -> bool:
-        """Whether the server has answered, now or before this began."""
+        """Whether the server has answered, now or before this stream."""
         return self._api.transport.traffic.answers > 0
 
     async def _emit(self, event: Event) -> None:
@@ -102,10 +102,10 @@ class EventStream(ABC):
         try:
             await self._sending.send(event)
         except (anyio.ClosedResourceError, anyio.BrokenResourceError):
-            return  # it ended while this waited
+            return  # it ended during the wait
 
     def _with_hint(self, error: OmegaError) -> OmegaError:
-        """Say how to go on, where that is possible."""
+        """Add the hint how to continue, if that is possible."""
         hint = self._hint() if is_link_failure(error) else None
         if hint is None:
             return error

@@ -1,4 +1,4 @@
-"""A training as a stream of events."""
+"""A training as an event stream."""
 
 from omega21.client.api.api import Api
 from omega21.client.training.options import TrainOptions

@@ -1,13 +1,13 @@
-"""Bringing a segment's samples to the server while it trains.
+"""Uploads a segment's samples while the server trains.
 
-Three things go on at once: a worker thread makes and encodes shards and writes them to the run
-folder, as far ahead as the segment goes (what waits is on disk, not in memory); some requests
-carry shards up; and the server trains what it has.
+Three things are concurrent: a worker thread creates and encodes shards and writes them to the run
+folder, up to the end of the segment (pending shards are on disk, not in memory); several requests
+upload shards; and the server trains what it has.
 
-A shard is listed in the plan before it goes up: the server then keeps it until no step needs it,
-and says which shards it has already. A list holds everything made so far, so that on a slow link,
-where making runs ahead, a few lists are enough; and through a tunnel, which counts requests, each
-list is at least as long as all before it.
+A shard is listed in the plan before its upload: the server then keeps it until no step needs it,
+and reports which shards it already has. A list contains all shards encoded so far, so that a few
+lists are enough on a slow link; and through a tunnel, which counts requests, each list is at least
+as long as all before it.
 """
 
 import time
@@ -43,30 +43,30 @@ from omega21.protocol.shards import SHARD_SAMPLES, decode_shard, encode_shard
 _Sent = TypeVar("_Sent")
 
 MAX_MISSING: Final = 1000
-"""A reply that names this many missing shards may have left out others."""
+"""A reply with this number of missing shards may be truncated."""
 
 LISTING_SHARE: Final = 10
-"""Between two lists at least ten times what the last one took, unless all shards are made.
-Not so before the second one: the first holds a single shard, and the link is idle after it."""
+"""Minimum time between two lists, as a multiple of the duration of the last one, unless all shards
+are encoded. Not before the second one: the first has a single shard, and the link is idle after it."""
 
 FULL_SECONDS: Final = 5.0
-"""Pause when the server has no room and does not say for how long."""
+"""Pause when the server is full and does not say for how long."""
 
 FULL_PATIENCE_SECONDS: Final = 7200.0
-"""Longest wait for room: what the server may drop, it drops after an hour."""
+"""Maximum wait for space: the server removes unused shards after an hour."""
 
 
 def waiting_for_room(full: StorageFull) -> Notice:
-    """Tell that the server is full, and that this is waited for."""
+    """Emit a notice that the server is full and the upload waits."""
     return Notice(_("waiting for space on the server: {message}").format(message=full.message))
 
 
 async def when_there_is_room(
     send: Callable[[], Awaitable[_Sent]], *, tell: Callable[[StorageFull], Awaitable[None]]
 ) -> _Sent:
-    """Send, again and again while the server is full: it makes room as it trains.
+    """Send, with retries while the server is full: it frees space as it trains.
 
-    Raises StorageFull when it had none for hours.
+    Raises StorageFull when it had no space for hours.
     """
     give_up_at = time.monotonic() + FULL_PATIENCE_SECONDS
     while True:
@@ -81,7 +81,7 @@ async def when_there_is_room(
 
 
 def is_shard(body: bytes, sha256: str) -> bool:
-    """Whether an encoded shard is whole, and the one that its name says."""
+    """Whether an encoded shard is complete and matches its digest."""
     try:
         return tensors_sha256(decode_shard(body)) == sha256
     except (InvalidShard, BodyTooLarge):
@@ -89,10 +89,10 @@ def is_shard(body: bytes, sha256: str) -> bool:
 
 
 class SegmentUpload:
-    """One segment of a run on its way from the run folder to the server.
+    """The upload of one segment from the run folder to the server.
 
-    `prepare` first; `announce` puts the segment in the server's plan; `run` returns when the
-    server has, on its disk, every sample of it.
+    `prepare` first; `announce` puts the segment into the server's plan; `run` returns when the
+    server has every sample on its disk.
     """
 
     def __init__(
@@ -109,10 +109,12 @@ class SegmentUpload:
         self.skipped_samples = 0
         self._emit = emit
         self._source: SampleSource | None = None
-        self._made: list[ShardRef] = []  # in the folder, in no list yet
+        self._made: list[ShardRef] = []  # in the folder, not listed yet
         self._made_samples = self.segment.listed_samples
-        self._announced = 0  # shards whose place on the server is known
-        self._waiting: deque[tuple[int, ShardRef]] = deque()  # listed, not there: (place, shard)
+        self._announced = 0  # shards whose state on the server is known
+        self._waiting: deque[tuple[int, ShardRef]] = (
+            deque()
+        )  # listed and missing: (position, shard)
         self._uploaded_samples = 0
         self._bytes_sent = 0
         self._next_list_at = 0.0
@@ -130,18 +132,18 @@ class SegmentUpload:
 
     @property
     def bytes_sent(self) -> int:
-        """Bytes of shards that went up."""
+        """Uploaded bytes of shards."""
         return self._bytes_sent
 
     async def prepare(self) -> None:
-        """Make the first shard if there is none, so that the first list is not empty."""
+        """Encode the first shard if there is none, so that the first list is not empty."""
         if not self.segment.shards:
             await self._make_one()
 
     async def announce(self) -> None:
-        """List every shard made so far, here and then on the server, and note what it lacks.
+        """List all encoded shards, here and then on the server, and record which ones it lacks.
 
-        On disk here before it is sent, and there when this returns.
+        On disk here before it is sent, and there on return.
         """
         start, is_first = time.monotonic(), not self._announced
         made, self._made = self._made, []
@@ -163,17 +165,17 @@ class SegmentUpload:
         self._next_list_at = now + (1 if is_first else LISTING_SHARE) * (now - start)
 
     async def run(self) -> None:
-        """Make, list and carry up what is left of the segment.
+        """Encode, list and upload the rest of the segment.
 
-        Raises StorageFull when the server had no room for hours, RunFolderConflict when a shard
-        cannot be made again.
+        Raises StorageFull when the server had no space for hours, RunFolderConflict when a shard
+        cannot be created again.
         """
         if not self._announced:
             await self.announce()
         await together(self._make, *[self._carry] * MOST)
 
     def skip(self, samples: int) -> None:
-        """Leave out the shards of the segment's first samples, which no step needs any more."""
+        """Skip the shards of the segment's first samples, which no step needs any more."""
         self.skipped_samples = samples
         ends = list(accumulate(ref.samples for ref in self.segment.shards))
         needed = deque((place, ref) for place, ref in self._waiting if ends[place] > samples)
@@ -191,7 +193,8 @@ class SegmentUpload:
                 self._uploaded_samples += ref.samples
         self._announced += len(new)
 
-    # --- making -----------------------------------------------------------------------------------
+    # --- encoding
+    # -----------------------------------------------------------------------------------
 
     async def _make(self) -> None:
         await self._tell()
@@ -210,14 +213,15 @@ class SegmentUpload:
         self._more.set()
 
     def _encode(self, start: int, stop: int, *, level: int) -> tuple[str, bytes]:
-        """Make samples start to stop of the segment: the shard's name and its encoded body."""
+        """Encode samples start to stop of the segment: the shard's digest and its encoded body."""
         if self._source is None:
             self._source = open_source(self.segment, self._folder.record.files)
         samples = self._source.block(start, stop)
         tensors = as_type(samples, self.segment.samples_type)
         return tensors_sha256(tensors), encode_shard(tensors, level=level)
 
-    # --- carrying ---------------------------------------------------------------------------------
+    # --- uploading
+    # ---------------------------------------------------------------------------------
 
     async def _carry(self) -> None:
         while True:
@@ -235,12 +239,12 @@ class SegmentUpload:
             await self._tell()
 
     async def _next(self) -> tuple[int, ShardRef] | None:
-        """Return the next shard to carry up, None at the end; list what was made when it is due."""
+        """Return the next shard to upload, None at the end; send a list when it is due."""
         async with self._turn:
             while not self._waiting:
                 if self._made and self._is_list_due():
                     await self.announce()
-                    await self._tell()  # some of it may be there from another run
+                    await self._tell()  # the server may have some of it from another run
                 elif self.segment.is_whole:
                     return None
                 else:
@@ -257,14 +261,14 @@ class SegmentUpload:
         return len(self._made) >= (1 if self._is_local else self._announced)
 
     async def _wait_for_more(self) -> None:
-        """Wait until another shard is made, or until a list is due."""
+        """Wait until another shard is encoded, or until a list is due."""
         self._more = anyio.Event()
         left = self._next_list_at - time.monotonic() if self._is_list_long() else None
         with anyio.move_on_after(left):
             await self._more.wait()
 
     def _body(self, place: int, ref: ShardRef) -> bytes:
-        """Read a shard from the run folder, or make it again where it is gone or damaged."""
+        """Read a shard from the run folder, or create it again if it is missing or damaged."""
         body = self._folder.shard(ref.sha256)
         if body is not None and is_shard(body, ref.sha256):
             return body
@@ -293,7 +297,7 @@ class SegmentUpload:
         return made
 
     async def _put(self, name: str, body: bytes) -> None:
-        """Upload a shard, when there is room for it."""
+        """Upload a shard, when the server has space for it."""
 
         async def tell(full: StorageFull) -> None:
             if not self._told_full:

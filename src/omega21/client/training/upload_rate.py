@@ -1,4 +1,4 @@
-"""How shards go up, by what was measured of the link: how many at a time, and how compressed."""
+"""The number of concurrent uploads and their compression, from measurements of the link."""
 
 import math
 import time
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 FEWEST: Final = 2
-"""Shards on their way at a time: one is received while the next is written to the server's disk."""
+"""Minimum number of concurrent uploads: one is received while another is written to disk."""
 
 MOST: Final = 8
 
@@ -16,7 +16,7 @@ LEVELS: Final = (1, 3, 6)
 behind: 256 samples of `neuronal` take 3, 4 and 11 ms, and have 436, 425 and 407 kB."""
 
 BEHIND: Final = 8
-"""With so many made shards waiting, there is time to make the next ones smaller."""
+"""With this number of pending shards, there is time to compress the next ones more."""
 
 _REMEMBERED: Final = 8
 
@@ -24,11 +24,10 @@ _REMEMBERED: Final = 8
 class UploadRate:
     """Measures uploads.
 
-    As many shards are on their way as it takes to fill the link's round trip at the rate seen,
-    twice over: too few slow the rate down, which the doubling makes up for step by step; more than
-    that would only arrive later each, the first of them too. They start some time apart: shards
-    that share a link from the same moment on end at the same moment too, and then, until the
-    server has answered, nothing is on its way.
+    The number of concurrent uploads is twice what fills the link's round trip at the measured rate:
+    too few reduce the rate, which the factor of two corrects step by step; more would only delay
+    each of them. Uploads start at intervals: shards that start together share the link, end
+    together, and leave it idle until the server has answered.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -38,15 +37,15 @@ class UploadRate:
         self._ends: deque[tuple[float, int]] = deque(maxlen=_REMEMBERED)
 
     def asked(self, seconds: float) -> None:
-        """Note how long a small request took."""
+        """Record the duration of a small request."""
         self._round_trip = min(self._round_trip, seconds)
 
     def started(self) -> None:
-        """Note that a shard starts, now."""
+        """Record the start of an upload."""
         self._started = self._clock()
 
     def sent(self, size: int) -> None:
-        """Note that a shard of so many bytes has arrived, now."""
+        """Record the end of an upload of this size."""
         self._ends.append((self._clock(), size))
 
     @property
@@ -61,7 +60,7 @@ class UploadRate:
 
     @property
     def at_a_time(self) -> int:
-        """Shards to have on their way."""
+        """Number of concurrent uploads."""
         rate = self._shards_a_second
         if rate is None or math.isinf(self._round_trip):
             return FEWEST
@@ -69,7 +68,7 @@ class UploadRate:
 
     @property
     def _shards_a_second(self) -> float | None:
-        """How fast shards arrived lately; None before it can be said."""
+        """Return the recent rate of shards; None until it is known."""
         if len(self._ends) < 3:
             return None
         seconds = self._ends[-1][0] - self._ends[0][0]
@@ -77,7 +76,7 @@ class UploadRate:
 
     @staticmethod
     def level(waiting: int) -> int:
-        """Choose the level for the next shard, with so many made and not sent."""
+        """Choose the compression level of the next shard, given the number of pending ones."""
         if waiting == 0:
             return LEVELS[0]
         return LEVELS[2] if waiting >= BEHIND else LEVELS[1]
