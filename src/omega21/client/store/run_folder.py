@@ -285,7 +285,7 @@ def check_removable(path: Path) -> None:
 
 
 def _is_remains(path: Path) -> bool:
-    """Whether a folder has only files of a run: the remains of an interrupted creation or removal."""
+    """Whether a folder has only files of a run: remains of an interrupted creation or removal."""
     return all(_ENTRY.fullmatch(entry.name) for entry in path.iterdir())
 
 

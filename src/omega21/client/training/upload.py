@@ -47,7 +47,7 @@ MAX_MISSING: Final = 1000
 
 LISTING_SHARE: Final = 10
 """Minimum time between two lists, as a multiple of the duration of the last one, unless all shards
-are encoded. Not before the second one: the first has a single shard, and the link is idle after it."""
+are encoded. Not before the second one: the first has a single shard, and then the link is idle."""
 
 FULL_SECONDS: Final = 5.0
 """Pause when the server is full and does not say for how long."""
