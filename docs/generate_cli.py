@@ -23,23 +23,23 @@ _INTRODUCTION = """\
 <!-- Made by docs/generate_cli.py from the help texts and the error classes: change those. -->
 
 Results go to standard output; progress, notices and errors go to standard error, so that
-`omega21 train --json > figures.json` writes one JSON object and still says what happens. On a
-terminal `train` shows a live view, elsewhere plain lines; `NO_COLOR=1` takes the colours away.
+`omega21 train --json > events.jsonl` writes JSON lines and still shows notices. On a terminal
+`train` shows a live view, elsewhere plain lines; `NO_COLOR=1` disables colours.
 
-`COLAB_SERVER_URL`, `OMEGA21_TOKEN` and `OMEGA21_CA` in the environment stand for the address, the
-token and one's own certificate authority. Without an address a command asks the server used last,
-which is remembered with its token ([how](../access.md)); only `runs` looks at the runs kept on this
-machine, and `verify` starts a server here. A run that was trained on this machine is trained on,
-and asked, here. Where no server was used yet, `train` starts one on this machine for the length of
-the run, and the other commands ask `http://127.0.0.1:8000`, where `omega21 serve` listens.
+The environment variables `COLAB_SERVER_URL`, `OMEGA21_TOKEN` and `OMEGA21_CA` replace `--url`,
+`--token` and `--ca`. Without an address a command uses the server used last, which is stored with
+its token ([how](../access.md)); `runs` lists the runs of this machine, and `verify` starts a server
+here. Commands about a run that was trained on this machine run here. If no server was used yet,
+`train` starts one on this machine until the training ends, and the other commands use
+`http://127.0.0.1:8000`, where `omega21 serve` listens.
 """
 
 _EXIT_STATUSES = """\
 ## Exit statuses
 
-An error is one line on standard error, `error: ` and what to do, and the status says which one it
-is, with `--json` too. Beside those of the table: 0 is success, 1 a file or folder that cannot be
-read or written or a question answered with no, 2 any option that cannot be read, 130 Ctrl-C.
+An error is one line on standard error: `error: `, what is wrong and what to do. The exit status
+says which error it is, with `--json` too. Others than in the table: 0 success, 1 a file or folder
+that cannot be read or written, or a question answered with no, 2 an invalid option, 130 Ctrl-C.
 
 | status | code | meaning | what to do |
 |---:|---|---|---|
