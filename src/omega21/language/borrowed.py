@@ -1,4 +1,4 @@
-"""What the libraries underneath say to a person, which they say in English alone.
+"""What the libraries underneath say is wrong, which they say in English alone.
 
 typer and pydantic make their sentences themselves, so that they are known again by their shape:
 each is written here as a message with named placeholders, looked up, and filled in anew. A sentence
@@ -25,17 +25,6 @@ _SENTENCES: Final = (
     N_("Got unexpected extra argument(s) ({arguments})"),
     N_("Invalid value for {name}: {message}"),
     N_("Invalid value: {message}"),
-    # and its help
-    N_("Usage: "),
-    N_("Arguments"),
-    N_("Options"),
-    N_("Commands"),
-    N_("Show this message and exit."),
-    N_("env var: {name}"),
-    N_("default: {value}"),
-    N_("required"),
-    N_("[OPTIONS]"),
-    N_("COMMAND [ARGS]..."),
     # pydantic: what is wrong with a value
     N_("Value error, {message}"),
     N_("{value} is not one of {values}."),
