@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
+import pytest
 import typer
 
 from omega21.cli.signature import command
@@ -19,6 +20,7 @@ class Link:
 @dataclass(frozen=True, kw_only=True)
 class LinkArgument(Link):
     address: Annotated[str | None, typer.Argument()] = None
+    key: Annotated[str, typer.Option()]
 
 
 def made(taken: list[Any]) -> Any:
@@ -46,11 +48,11 @@ def test_the_fields_are_options_and_the_command_gets_the_group() -> None:
     program = made(taken)
     program(["ask", "one", "--timeout", "5", "--url", "there"], standalone_mode=False)
     program(["ask", "two", "--deep"], standalone_mode=False)
-    program(["look", "here"], standalone_mode=False)
+    program(["look", "here", "--key", "k"], standalone_mode=False)
     assert taken == [
         ("one", Link(address="there", timeout=5), False),
         ("two", Link(), True),
-        LinkArgument(address="here"),
+        LinkArgument(address="here", key="k"),
     ]
 
 
@@ -67,3 +69,10 @@ def test_a_group_is_declared_again_for_each_command_that_takes_it() -> None:
     assert [each.param_type_name for each in commands["look"].params if each.name == "address"] == [
         "argument"
     ]
+
+
+def test_a_field_without_a_default_is_required() -> None:
+    taken: list[Any] = []
+    with pytest.raises(typer.TyperException, match="key"):
+        made(taken)(["look", "here"], standalone_mode=False)
+    assert taken == []

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterator
 from copy import copy
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from functools import wraps
 from typing import Annotated, Any, Final, TypeVar, get_args
 
@@ -13,7 +13,7 @@ from omega21.cli.ui.help import Command
 
 _Function = TypeVar("_Function", bound=Callable[..., None])
 
-_BY_NAME: Final = inspect.Parameter.KEYWORD_ONLY  # the way in which typer hands on all values
+_BY_NAME: Final = inspect.Parameter.KEYWORD_ONLY  # typer passes all values by name
 
 
 def command(
@@ -34,8 +34,9 @@ def command(
 def expanded(function: Callable[..., None]) -> Callable[..., None]:
     """Return the function with the fields of a dataclass in place of each parameter that is one.
 
-    A field is an option or argument with the field's annotation and default. The class attribute
-    `panel`, where there is one, is the title under which the help lists its options.
+    A field is an option or argument with the field's annotation and default; without a default it
+    is required. The class attribute `panel`, where there is one, is the title of its options in the
+    help.
     """
     signature = inspect.signature(function)
     groups: dict[str, Any] = {
@@ -66,6 +67,7 @@ def _expand(parameter: inspect.Parameter) -> Iterator[inspect.Parameter]:
         option, info = get_args(field.type)
         info = copy(info)
         info.rich_help_panel = getattr(group, "panel", None)
+        default = inspect.Parameter.empty if field.default is MISSING else field.default
         yield inspect.Parameter(
-            field.name, _BY_NAME, default=field.default, annotation=Annotated[option, info]
+            field.name, _BY_NAME, default=default, annotation=Annotated[option, info]
         )
