@@ -1,4 +1,4 @@
-"""What the routers work with: the engine, long polls, and thread pools for calls that take long."""
+"""The services of the routes: the engine, long polls, and thread pools for slow calls."""
 
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -22,9 +22,9 @@ class Services:
     """Everything that a call needs; one for each app.
 
     Calls of milliseconds share the web framework's own threads. The pools are for the others:
-    `inline` batches, which wait for their training, `compute`, which waits for the step under
-    way, and `uploads`, which decode and sync. `long_polls` wait for results, `viewers` for whatever
-    there is to see of a run.
+    `inline` batches, which wait for their training, `compute`, which waits for the current step,
+    and `uploads`, which decode and sync. `long_polls` wait for results, `viewers` for any change of
+    a run.
     """
 
     engine: Engine
@@ -52,7 +52,7 @@ async def _services(request: Request) -> Services:
 ServicesHere = Annotated[Services, Depends(_services)]
 
 RunQuery = Annotated[RunName, Query(alias="run", description="the run; `default` without it")]
-"""The run that a call of the classic seven is about."""
+"""The run of one of the seven older calls."""
 
 IdempotencyKey = Annotated[
     str | None,

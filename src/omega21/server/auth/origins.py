@@ -1,10 +1,10 @@
-"""Where a browser's request comes from: which names are this machine's, which pages are our own.
+"""The origin of a browser's request: loopback names, and the server's own pages.
 
-A page of another site can make its reader's browser send requests here. It can choose neither the
+A page of another site can make a browser send requests here. It can choose neither the
 `Origin` nor the `Sec-Fetch-Site` that the browser adds, and no `X-Forwarded-Host` either, which
-would take a preflight that this server does not answer. So comparing them with each other tells
-our own pages from others, behind a proxy too. A program that is no browser can forge all of them;
-what keeps it out is that it has no token.
+would take a preflight that this server does not answer. So comparing them identifies the
+server's own pages, behind a proxy too. A program that is not a browser can forge all of them; it
+needs a token.
 """
 
 import ipaddress
@@ -20,7 +20,7 @@ _PORTS = {"http": 80, "https": 443}
 _AUTHORITY: Final = re.compile(
     r"(?:(?P<name>[a-z0-9_.-]+)|\[(?P<v6>[0-9a-f:.]+)\])(?::(?P<port>[0-9]{1,5}))?"
 )
-"""What names a place in `Host` and `Origin`, in small letters: a name or an address, and a port."""
+"""Host and port in `Host` and `Origin`, in lower case."""
 
 _ALIKE: Final = frozenset({"same-origin", "none"})  # this page itself, or the reader's own typing
 _READING: Final = frozenset({"GET", "HEAD"})
@@ -28,10 +28,10 @@ _PROXY_HEADERS = ("forwarded", "x-forwarded-for", "x-forwarded-host", "cf-connec
 
 
 def check_local(headers: Headers, *, method: str) -> None:
-    """Raise ForeignOrigin unless the request is made on this machine, and by no other's page.
+    """Raise ForeignOrigin unless a request is from this machine, and not from another site's page.
 
-    What a proxy or a tunnel passed on is not, even where it says that the host is loopback. What
-    another site's page may do is link to one of ours.
+    Requests forwarded by a proxy or a tunnel are refused, even with a loopback host. Another site's
+    page may only link to ours.
     """
     host = headers.get("host", "")
     if not is_loopback(host):
@@ -56,8 +56,8 @@ def check_local(headers: Headers, *, method: str) -> None:
 def check_own_page(headers: Headers, *, certainly_browser: bool) -> None:
     """Raise ForeignOrigin unless the request comes from one of the server's own pages.
 
-    A request that tells nothing of its origin is no browser's; one that certainly is a browser's
-    has to tell.
+    A request without an origin is not a browser's; a request that certainly is a browser's must
+    have one.
     """
     origin = headers.get("origin")
     if headers.get("sec-fetch-site", "none") not in _ALIKE:
@@ -69,20 +69,20 @@ def check_own_page(headers: Headers, *, certainly_browser: bool) -> None:
 
 
 def came_by_https(headers: Headers) -> bool:
-    """Whether the browser speaks TLS, as the proxy that ends it says, or else the page's origin."""
+    """Whether the browser used TLS, according to the proxy that ends it, or the page's origin."""
     return _forwarded(headers, "x-forwarded-proto") == "https" or headers.get(
         "origin", ""
     ).lower().startswith("https://")
 
 
 def is_loopback(host: str) -> bool:
-    """Whether `host`, as in a header, is a name of the machine for itself."""
+    """Whether the `host` of a header is a loopback name."""
     place = _place(host, "http")
     return place is not None and is_loopback_name(place[0])
 
 
 def is_loopback_name(name: str) -> bool:
-    """Whether a name or an address, without a port, is the machine's for itself."""
+    """Whether a name or an address without a port is a loopback one."""
     if name.lower() == "localhost":
         return True
     try:
@@ -102,7 +102,7 @@ def _is_own(origin: str, headers: Headers) -> bool:
     scheme, _, authority = origin.lower().partition("://")
     if scheme not in _PORTS:  # such as "null"
         return False
-    # A proxy that ends TLS may not say so, and then either does; none ends it without there being.
+    # A proxy that terminates TLS may not say so; then either scheme is accepted.
     if scheme == "http" and _forwarded(headers, "x-forwarded-proto") == "https":
         return False
     asked_for = _place(authority, scheme)
@@ -111,10 +111,10 @@ def _is_own(origin: str, headers: Headers) -> bool:
 
 
 def _place(authority: str, scheme: str) -> tuple[str, int] | None:
-    """Return name and port of what names a place and nothing beside it; None for anything else.
+    """Return host and port, if the text has nothing else; None otherwise.
 
-    Read by its grammar and not as a part of a URL: what a URL has room for, a user, a path, or a
-    backslash that some take for a slash, makes one name look like another.
+    Parsed by its own grammar and not as part of a URL: a user, a path, or a backslash that some
+    treat as a slash makes one name look like another.
     """
     found = _AUTHORITY.fullmatch(authority.lower())
     port = int(found["port"] or _PORTS[scheme]) if found is not None else 0
@@ -129,5 +129,5 @@ def _place(authority: str, scheme: str) -> tuple[str, int] | None:
 
 
 def _forwarded(headers: Headers, name: str) -> str:
-    # Each proxy on the way appends its own; the first is what the browser asked for.
+    # Each proxy appends its own; the first one is the browser's.
     return headers.get(name, "").partition(",")[0].strip().lower()

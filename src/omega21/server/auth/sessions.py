@@ -1,9 +1,9 @@
-"""What a browser's session holds instead of the token: a ticket that the server can check.
+"""Session tokens, which a browser's cookie holds instead of the server's token.
 
-A ticket is `id.expiry.seal`: 128 random bits, a second since 1970, and an HMAC-SHA256 over both.
-The seal's key is made from the token by scrypt, so sessions outlive a restart and end when the
-token changes, and a ticket that leaks opens the server until it ends but does not give the token
-away.
+A session token is `id.expiry.signature`: 128 random bits, seconds since 1970, and an HMAC-SHA256
+over both. The key is derived from the server's token by scrypt, so sessions survive a restart and
+end when the token changes. A leaked session token is valid until it expires and does not reveal the
+token.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import Final
 
 MAX_AGE_SECONDS: Final = 24 * 3600
-"""The longest that a ticket opens: a day, which is longer than notebooks live."""
+"""Validity of a session token: a day, which is longer than notebooks live."""
 
 _FORM: Final = re.compile(r"([0-9a-f]{32})\.(\d{1,12})\.([0-9a-f]{64})", re.ASCII)
 _REVOKED: Final = 1024
@@ -25,10 +25,10 @@ _REVOKED: Final = 1024
 
 @dataclass
 class SessionTokens:
-    """Makes session_tokens and checks them. `clock` is in seconds since 1970; for one thread.
+    """Issues and checks session tokens. `clock` is in seconds since 1970; for one thread.
 
-    Revoked ones are remembered in memory, the newest 1024 of them, until they end anyway; a server
-    that is started again has forgotten them.
+    Revoked ones are kept in memory, the newest 1024 of them, until they expire; a restarted server
+    has forgotten them.
     """
 
     token: str = field(repr=False)
@@ -36,26 +36,26 @@ class SessionTokens:
     _revoked: dict[str, int] = field(default_factory=dict, repr=False)
 
     def issue(self) -> str:
-        """Make a ticket that opens from now on."""
+        """Issue a session token."""
         name, expiry = secrets.token_hex(16), int(self.clock()) + MAX_AGE_SECONDS
         return f"{name}.{expiry}.{self._seal(name, expiry)}"
 
     def is_ours(self, ticket: str) -> bool:
-        """Whether the ticket was made with this server's token, whether or not it still opens."""
+        """Whether this server's token signed it, valid or not."""
         return self._read(ticket) is not None
 
     def opens(self, ticket: str) -> bool:
-        """Whether the ticket opens: sealed by this server, not over, not revoked."""
+        """Whether it is valid: signed by this server, not expired, not revoked."""
         read = self._read(ticket)
         if read is None:
             return False
         name, expiry = read
-        # No later than a new one: a clock that was set back must not lengthen a ticket's life.
+        # Not later than a new one: setting the clock back must not extend its validity.
         left = expiry - self.clock()
         return 0 < left <= MAX_AGE_SECONDS and name not in self._revoked
 
     def revoke(self, ticket: str) -> None:
-        """Have the ticket open no more; one that is not ours changes nothing."""
+        """Revoke it; one of another server changes nothing."""
         read = self._read(ticket)
         if read is None:
             return
@@ -77,6 +77,6 @@ class SessionTokens:
 
     @cached_property
     def _key(self) -> bytes:
-        # 16 MB and 50 ms, once: a token that somebody chose is not found by trying words on a seal.
+        # 16 MB and 50 ms, once: a chosen token cannot be found by trying words on a signature.
         salt = b"omega21 session"
         return hashlib.scrypt(self.token.encode(), salt=salt, n=2**14, r=8, p=1, dklen=32)

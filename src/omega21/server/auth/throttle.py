@@ -1,8 +1,8 @@
-"""How often a wrong token may be tried before the answer is 429 and no longer 401.
+"""The limit on wrong tokens, beyond which the reply is 429 instead of 401.
 
-It bounds what guessing costs the server and tells honest callers to stop. It is no lock: the right
-token is looked at first and opens at any time, since behind a tunnel all requests come from one
-address, and whoever guesses would lock the owner out with himself.
+It limits the server's cost of guessing and tells honest callers to stop. It is not a lockout: a
+valid token is always accepted, since behind a tunnel all requests come from one address, and a
+guesser would lock the owner out.
 """
 
 import ipaddress
@@ -16,21 +16,21 @@ from typing import Final
 logger = logging.getLogger(__name__)
 
 BURST: Final = 20
-"""Wrong tokens that a peer may try at once."""
+"""Number of wrong tokens that a peer may try in a burst."""
 
 SECONDS_EACH: Final = 3.0
-"""For each wrong token this much time has to pass, once the burst is used up."""
+"""Time for each further wrong token, after the burst."""
 
 _PEERS: Final = 1024
-_LOG_SECONDS: Final = 60.0  # between two lines: a guesser does not fill the log
+_LOG_SECONDS: Final = 60.0  # between two log lines, so that guessing does not fill the log
 
 
 @dataclass
 class Throttle:
-    """Failures by peer. `clock` is in seconds; belongs to the event loop's thread.
+    """Failures by peer. `clock` is in seconds; event loop's thread only.
 
-    Of each peer it keeps one number, the time at which all its failures are paid off (the generic
-    cell rate algorithm), and it keeps at most 1024 peers, those of the newest failures.
+    For each peer it stores one number, the time at which all its failures are expired (the generic
+    cell rate algorithm), for at most 1024 peers, those with the newest failures.
     """
 
     clock: Callable[[], float] = time.monotonic
@@ -40,13 +40,13 @@ class Throttle:
     _logged_at: float | None = None
 
     def fail(self, peer: str) -> float | None:
-        """Count a failure; return how many seconds to wait when there were too many of them."""
+        """Count a failure; return the seconds to wait if there were too many."""
         now = self.clock()
         name = _network(peer)
         paid_off_at = max(now, self._paid_off_at.pop(name, now)) + self.seconds_each
         wait = paid_off_at - now - BURST * self.seconds_each
         if wait > 0:
-            paid_off_at -= self.seconds_each  # refused unseen, so not one more to pay off
+            paid_off_at -= self.seconds_each  # refused without a check, so not counted
         self._paid_off_at[name] = paid_off_at
         if len(self._paid_off_at) > _PEERS:
             self._paid_off_at.popitem(last=False)
@@ -62,7 +62,7 @@ class Throttle:
 
 
 def _network(peer: str) -> str:
-    """Return what counts as one peer: an address, or the 2**64 addresses of one IPv6 machine."""
+    """Return the network that counts as one peer: an address, or an IPv6 /64."""
     try:
         address = ipaddress.ip_address(peer.partition("%")[0])
     except ValueError:

@@ -1,4 +1,4 @@
-"""The token of a server: 256 random bits, made once for a data folder and kept in it."""
+"""The token of a server: 256 random bits, generated once and stored in the data folder."""
 
 import secrets
 from pathlib import Path
@@ -12,9 +12,9 @@ _BYTES: Final = 32
 
 
 def server_token(data_dir: Path) -> Token:
-    """Return the token kept in `data_dir`, made and on disk when there was none.
+    """Return the token stored in `data_dir`; generate and store it if there is none.
 
-    Only the user can read its file. Raises ValueError for a file that holds something else.
+    Its file is readable by the user only. Raises ValueError for a file with anything else.
     """
     path = data_dir / TOKEN_FILE
     if path.exists():

@@ -1,4 +1,4 @@
-"""Reading bodies: bounded as they stream in, and of a type that the call takes."""
+"""Reading of request bodies, with limits on size and a check of the media type."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -16,25 +16,25 @@ from omega21.protocol.shards import ENCODING, MAX_SHARD_BYTES, SHARD_MEDIA_TYPE
 JSON_MEDIA_TYPE = "application/json"
 
 JSON_LIMIT = 12 * 2**20
-"""Most bytes of a JSON message: a segment with its full list of 100,000 shards has 9.3 MB."""
+"""Maximum size of a JSON message: a segment with a full list of 100,000 shards has 9.3 MB."""
 
 JSON_PARTS_LIMIT = 400_000
-"""Most values, lists and objects of a JSON message: a segment with its full list has 300,000.
+"""Maximum number of values, lists and objects in a JSON message: a full list of shards has 300,000.
 
-Three bytes, `[],`, become 70 in memory, and a wrong value costs a microsecond or two to name."""
+Three bytes, `[],`, take 70 in memory, and reporting a wrong value takes a microsecond or two."""
 
 TENSOR_LIMIT = MAX_SHARD_BYTES + 2**20
-"""Most bytes of tensors on the wire: those of a shard, and room for a header."""
+"""Maximum size of tensors on the wire: those of a shard, and a header."""
 
 BODIES_LIMIT = 256 * 2**20
-"""Most bytes that the bodies of all requests under way hold together."""
+"""Maximum total size of all request bodies in memory."""
 
 _LINGER_BYTES = 128 * 2**20
 _LINGER_SECONDS = 10.0
 
 
 async def read_body(request: Request, *, limit: int) -> bytes:
-    """Read a whole body. Raises BodyTooLarge as soon as it is known to exceed `limit` bytes."""
+    """Read a body. Raises BodyTooLarge as soon as it exceeds `limit` bytes."""
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > limit:
         raise _too_large(limit)
@@ -95,13 +95,13 @@ async def read_tensors(request: Request) -> tuple[bytes, bool]:
 
 
 class MessageRoute(APIRoute):
-    """A route whose JSON message is bounded and must say that it is JSON.
+    """A route with a size limit for its JSON message, which must have the media type of JSON.
 
-    FastAPI itself reads bodies without a bound.
+    FastAPI itself reads bodies without a limit.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return FastAPI's handler, behind one that has read the body."""
+        """Return FastAPI's handler, wrapped in one that reads the body."""
         handle = super().get_route_handler()
         if self.body_field is None:
             return handle
@@ -126,10 +126,9 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 
 class BodyRoom:
-    """ASGI middleware: the room for bodies in memory, shared by all requests under way.
+    """ASGI middleware: limits the total size of request bodies in memory.
 
-    Each body has a limit of its own; without this one, a hundred uploads at once would still take
-    6.5 GB.
+    Each body has its own limit; without this one, a hundred concurrent uploads would take 6.5 GB.
     """
 
     def __init__(self, app: ASGIApp, limit: int = BODIES_LIMIT) -> None:
@@ -138,7 +137,7 @@ class BodyRoom:
         self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, and count its body as held until it is answered."""
+        """Forward the request, and count its body until it is answered."""
         held = 0
 
         async def receive_counted() -> Message:
@@ -158,18 +157,18 @@ class BodyRoom:
 
 
 class Lingering:
-    """ASGI middleware: lets a client that is still sending read why it was refused.
+    """ASGI middleware: lets a client that is still sending read the refusal.
 
-    Closing a connection with unread bytes resets it, and the reset destroys a reply that the
-    client has not read yet. So the rest of a refused body is read and thrown away, within bounds,
-    between the reply's last byte and its end.
+    Closing a connection with unread bytes resets it, and the reset discards a reply that the client
+    has not read yet. So the rest of a refused body is read and discarded, within limits, between
+    the reply's last byte and its end.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, and see it read to its end."""
+        """Forward the request, and read its body to the end."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return

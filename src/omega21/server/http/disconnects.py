@@ -1,4 +1,4 @@
-"""Long answers to requests whose senders may leave before they come."""
+"""Cancels a handler when its client disconnects."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -11,7 +11,7 @@ _Answer = TypeVar("_Answer")
 
 
 async def unless_left(request: Request, answer: Coroutine[Any, Any, _Answer]) -> _Answer:
-    """Return the answer. Raises ClientDisconnect, and stops working on it, if nobody waits."""
+    """Return the result. Cancels it and raises ClientDisconnect when the client disconnects."""
     answering = asyncio.create_task(answer)
     leaving = asyncio.create_task(_until_left(request))
     try:

@@ -1,7 +1,6 @@
-"""What replies tell browsers: load nothing from elsewhere, be shown by nobody, keep nothing.
+"""Security headers for browsers: no external resources, no framing, no caching.
 
-There is no header of CORS anywhere: no page of another site reads a reply, nor gets beyond its
-preflight.
+There are no CORS headers: no page of another site can read a reply, or pass a preflight.
 """
 
 from typing import Final
@@ -13,7 +12,7 @@ SECURITY_HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
 }
-"""Of every reply. Those for programs have no more: headers count too where a tunnel has a quota."""
+"""On every reply. Replies for programs have no others: a tunnel's quota counts headers too."""
 
 PAGE_HEADERS: Final = SECURITY_HEADERS | {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -26,20 +25,20 @@ PAGE_HEADERS: Final = SECURITY_HEADERS | {
     "Referrer-Policy": "no-referrer",
     "X-Frame-Options": "DENY",
 }
-"""Of what a browser shows or loads into a page."""
+"""On what a browser shows or loads into a page."""
 
 _FOR_PROGRAMS: Final = "application/"  # JSON and tensors; pages, styles, scripts, images are not
-_STORABLE: Final = "/static/"  # the same for everyone; who serves it says for how long
+_STORABLE: Final = "/static/"  # the same for everyone; the route says for how long
 
 
 class SecurityHeaders:
-    """ASGI middleware that adds them, and `Cache-Control: no-store` where nothing else is said."""
+    """ASGI middleware that adds them, and `Cache-Control: no-store` by default."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, and add the headers to its reply."""
+        """Forward the request, and add the headers to its reply."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -47,7 +46,7 @@ class SecurityHeaders:
         async def send_secured(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                # A 304 has no type, and what it says of a page replaces what the browser kept.
+                # A 304 has no type, and its headers replace the cached ones.
                 to_program = headers.get("content-type", "").startswith(_FOR_PROGRAMS)
                 headers.update(SECURITY_HEADERS if to_program else PAGE_HEADERS)
                 if not scope["path"].startswith(_STORABLE):

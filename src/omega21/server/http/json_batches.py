@@ -1,8 +1,8 @@
 """Inline batches from the wire: JSON or safetensors to arrays.
 
-A batch of 900 samples is 30 MB of JSON, and reading it in one call would hold the interpreter for
-a third of a second: no other thread answers meanwhile, whichever thread reads. So samples are read
-one at a time (0.4 ms each), and each becomes a float32 row before the next is read.
+A batch of 900 samples is 30 MB of JSON, and parsing it in one call would hold the GIL for a third
+of a second. So samples are parsed one at a time (0.4 ms each), and each becomes a float32 row
+before the next is parsed.
 """
 
 import json
@@ -23,17 +23,17 @@ from omega21.protocol.shards import decode_shard
 from omega21.server.http.errors import describe_invalid
 
 INLINE_JSON_LIMIT = 32 * 2**20
-"""Most bytes of a batch in JSON: about 950 samples, 15 batches of the usual 64."""
+"""Maximum size of a batch in JSON: about 950 samples, 15 batches of the usual 64."""
 
 INLINE_PARTS_LIMIT = 50_000
-"""Most lists and objects in it: two for each of the 10,000 samples that would fit as zeros."""
+"""Maximum number of lists and objects in it: two for each of 10,000 samples of zeros."""
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _DECODER = json.JSONDecoder()
 
 
 class InlineBatch(NamedTuple):
-    """A batch: x float32 [n, 1600], y float32 [n], and how many steps to make on it."""
+    """A batch: x float32 [n, 1600], y float32 [n], and the number of steps to train on it."""
 
     x: NDArray[np.float32]
     y: NDArray[np.float32]
@@ -76,12 +76,12 @@ def read_tensor_batch(body: bytes, *, compressed: bool, epochs: int) -> InlineBa
 
 
 def _as_float32(values: Any) -> NDArray[np.float32]:
-    with np.errstate(over="ignore"):  # too large for float32 is infinite, and refused as such
+    with np.errstate(over="ignore"):  # values beyond float32 become infinite, and are refused
         return np.asarray(values, dtype=np.float32)
 
 
 class _Message:
-    """Reads one JSON object, its `samples` one by one; ValueError where it is no JSON."""
+    """Parses one JSON object, its `samples` one by one; raises ValueError for invalid JSON."""
 
     def __init__(self, text: str) -> None:
         self.rows: list[NDArray[np.float32]] | None = None
@@ -90,7 +90,7 @@ class _Message:
         self._at = 0
 
     def read(self) -> dict[str, Any]:
-        """Return every field but `samples`, which goes to `rows` and `labels`."""
+        """Return every field except `samples`, which goes to `rows` and `labels`."""
         others: dict[str, Any] = {}
         for _item in self._items("{", "}"):
             name = self._value()
@@ -120,8 +120,8 @@ class _Message:
             self.labels.append(sample.anomaly_label)
 
     def _read_sample(self, number: int) -> TrainingSample:
-        # A sample seldom holds a "}" before its end, and pydantic reads one thrice as fast as the
-        # json module does; where the guess was wrong, what was cut off is no JSON.
+        # A sample seldom has a "}" before its end, and pydantic parses it three times as fast as
+        # the json module; if the guess was wrong, the part is invalid JSON.
         self._peek()
         end = self._text.find("}", self._at) + 1
         try:

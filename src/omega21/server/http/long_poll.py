@@ -1,11 +1,9 @@
-"""Requests that wait until a run changes.
+"""Long polls: requests that wait until a run changes.
 
-The engine says from its threads that a run changed. For each run that somebody watches, that
-becomes one reading of its summary, at most every 20 ms, which all of the run's waiters
-are shown.
-A step that none of them waits for is not read: it would take a core for a while from the threads
-that compute. A run that nobody watches costs nothing, a watcher that waits one entry, which it
-alone removes.
+The engine's threads notify that a run has changed. For each run with long polls, its summary is
+then read once, at most every 20 ms, and given to all of them. A step that none of them waits for is
+not read: that would take CPU time from the compute threads. A run without long polls costs nothing;
+a long poll is one entry, which only it removes.
 """
 
 import asyncio
@@ -21,16 +19,16 @@ from omega21.protocol.runs import RunSummary
 logger = logging.getLogger(__name__)
 
 READ_INTERVAL: Final = 0.02
-"""Seconds between two readings of a run: a step may take 5 ms, and nobody reads that fast."""
+"""Minimum seconds between two reads of a run: a step may take 5 ms, no client reads that fast."""
 
 
 _Summary = TypeVar("_Summary", bound=RunSummary)
 
 
 class _LongPoll(Generic[_Summary]):
-    """One request that waits, until a summary answers it.
+    """One waiting request, until a summary answers it.
 
-    No step before `due` does, unless something else changes too.
+    No step before `due` answers it, unless something else changes too.
     """
 
     def __init__(self, due_after: Callable[[_Summary], int | None]) -> None:
@@ -51,9 +49,9 @@ class _LongPoll(Generic[_Summary]):
 
 
 class LongPolls(Generic[_Summary]):
-    """The requests that wait, by run. All but `notify` belongs to the event loop's thread.
+    """The waiting requests, by run. Everything except `notify` is for the event loop's thread only.
 
-    `closed` tells that the server is stopping, and that there is nothing to read any more.
+    `closed` is set when the server is stopping, and nothing can be read any more.
     """
 
     def __init__(self, read: Callable[[str], _Summary]) -> None:
@@ -67,9 +65,12 @@ class LongPolls(Generic[_Summary]):
         self.closed = False
 
     def notify(self, run: str, step: int | None = None) -> None:
-        """Say that `run` changed, by that step alone or otherwise: from any thread, at once."""
+        """Notify that `run` has changed, only by `step` if it is given.
+
+        From any thread, returns at once.
+        """
         loop = self._loop
-        # A run in `_changed` is yet to be read, and the reading will see this change too.
+        # A run in `_changed` will be read, and that read includes this change.
         if loop is None or run not in self._watchers or run in self._changed:
             return
         if step is not None and step < self._due.get(run, 0):
@@ -77,16 +78,16 @@ class LongPolls(Generic[_Summary]):
         self._changed.add(run)
         try:
             loop.call_soon_threadsafe(self._read_soon, run)
-        except RuntimeError:  # the loop has closed, and its requests with it
+        except RuntimeError:  # the loop has closed, with its requests
             self._changed.discard(run)
 
     async def wait(
         self, run: str, due_after: Callable[[_Summary], int | None], *, seconds: float
     ) -> None:
-        """Wait until a summary of the run ends it, the run is gone, or the time is over.
+        """Wait until a summary of the run answers it, the run is gone, or the time is over.
 
-        `due_after` returns None for a summary that ends it; else the first step that may do so
-        where nothing but steps changes.
+        `due_after` returns None for a summary that answers it; else the first step that may do so
+        if only steps change.
         """
         if self.closed:
             return
@@ -94,7 +95,7 @@ class LongPolls(Generic[_Summary]):
         watcher = _LongPoll(due_after)
         self._watchers.setdefault(run, set()).add(watcher)
         self._due[run] = 0
-        self.notify(run)  # what changed before this watcher was here
+        self.notify(run)  # changes before this long poll
         try:
             async with asyncio.timeout(seconds):
                 await watcher.over
@@ -104,7 +105,7 @@ class LongPolls(Generic[_Summary]):
             self._remove(run, watcher)
 
     def close(self) -> None:
-        """End every wait, now and from now on."""
+        """End every long poll, now and later."""
         self.closed = True
         for run in self._watchers:
             self._end(run)
@@ -117,7 +118,7 @@ class LongPolls(Generic[_Summary]):
             self._due.pop(run, None)
 
     def _set_due(self, run: str) -> None:
-        # What comes to be due earlier than this does so by a change that is no step.
+        # Only a state change can make a long poll due earlier.
         if long_polls := self._watchers.get(run):
             self._due[run] = min(watcher.due for watcher in long_polls)
 
@@ -132,17 +133,17 @@ class LongPolls(Generic[_Summary]):
 
     def _start_reading(self, run: str) -> None:
         task = asyncio.get_running_loop().create_task(self._show(run))
-        self._reading.add(task)  # the loop itself keeps no reference to it
+        self._reading.add(task)  # the loop itself has no reference to it
         task.add_done_callback(self._reading.discard)
 
     async def _show(self, run: str) -> None:
-        self._changed.discard(run)  # before it is read: what changes from here on is another one
+        self._changed.discard(run)  # before the read: later changes are new ones
         if run not in self._watchers:
             return
         self._read_at[run] = asyncio.get_running_loop().time()
         try:
             summary = await run_sync(self._read, run)
-        except OmegaError as error:  # such as a run that was removed: the request will say so
+        except OmegaError as error:  # such as a removed run: the request reports it
             logger.debug("long_polls of %s end: %s", run, error)
             self._end(run)
             return

@@ -1,8 +1,8 @@
-"""Requests as bytes, read strictly: what two readers could take for different things is refused.
+"""A strict parser of requests: ambiguous framing is refused.
 
-h11 does the parsing. Where RFC 9112 lets a server choose between reading and refusing, h11 mostly
-reads; behind a proxy that reads the same bytes otherwise, that is how a second request is smuggled
-in. And h11 bounds what it waits for, not what comes at once. Each refusal costs the connection.
+h11 does the parsing. Where RFC 9112 allows a server to accept or refuse, h11 mostly accepts; behind
+a proxy that parses the same bytes differently, that allows request smuggling. And h11 limits
+incomplete data, not what arrives at once. Each refusal closes the connection.
 """
 
 import re
@@ -23,7 +23,7 @@ _PLAIN_FRAMING: Final = re.compile(
 _CHUNK_LINE: Final = re.compile(rb"[0-9a-f]{1,8}(?:;[ -~]*[!-~])?\r\n", re.IGNORECASE)
 _CHUNK_LINE_BEGUN: Final = re.compile(rb"(?:[0-9a-f]{1,8}(?:;[ -~]*)?\r?)?", re.IGNORECASE)
 _LAST_CHUNK: Final = re.compile(rb"0+[;\r]")
-_LONGEST_CHUNK_LINE: Final = 1024  # the lines after the last one included
+_LONGEST_CHUNK_LINE: Final = 1024  # including the lines after the last one
 _END_OF_CHUNK: Final = b"\r\n"
 _SMALL_PIECE: Final = 64
 _SMALL_PIECES: Final = 1000
@@ -32,7 +32,7 @@ _HINT: Final = N_("the request is not valid HTTP/1.1; use an HTTP library")
 
 @dataclass(frozen=True, kw_only=True)
 class HeadLimits:
-    """Bytes of a request line with its headers, and how many headers."""
+    """Maximum size of a request line with its headers, and number of headers."""
 
     size: int = 16 * 1024
     headers: int = 100
@@ -46,7 +46,7 @@ class StrictParser(h11.Connection):
         self._limits = limits
         self._pieces = 0
         self._body_bytes = 0
-        self._chunk_line: bytes | None = None  # what goes before the next chunk's length, if any
+        self._chunk_line: bytes | None = None  # the bytes before the next chunk's length, if any
 
     def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
         """Return the next event, as h11 does."""
@@ -134,7 +134,7 @@ class StrictParser(h11.Connection):
 
 
 def _is_chunk_plain(before: bytes, received: bytes) -> bool | None:
-    """Whether a chunk begins as it should; None while that cannot be told yet."""
+    """Whether a chunk starts correctly; None while that is unknown."""
     if not received.startswith(before):
         return None if before.startswith(received) else False
     rest = received[len(before) : len(before) + _LONGEST_CHUNK_LINE]
@@ -146,7 +146,7 @@ def _is_chunk_plain(before: bytes, received: bytes) -> bool | None:
         return False
     if not _LAST_CHUNK.match(line):
         return True
-    # The next request may stand right behind: this one ends with an empty line.
+    # The next request may follow directly: this one ends with an empty line.
     trailers, ends, _next = (b"\r\n" + after).partition(b"\r\n\r\n")
     if _AMBIGUOUS_LINE.search(trailers):
         return False

@@ -1,4 +1,4 @@
-"""Threads for calls that block, in pools, so that a crowd in one does not hold up the others."""
+"""Thread pools for blocking calls, so that many calls of one kind do not delay the others."""
 
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
@@ -14,10 +14,10 @@ T = TypeVar("T")
 
 
 class ThreadPool:
-    """A bounded number of threads, and a bounded queue for them.
+    """A bounded number of threads with a bounded queue.
 
-    A call beyond both is refused, since each one that waits holds its request's body in memory.
-    `name` is what its calls do, as a message to be looked up.
+    A call beyond both is refused, since each waiting call has its request's body in memory. `name`
+    is a message that names its calls.
     """
 
     def __init__(self, name: str, *, threads: int, waiting: int) -> None:
@@ -26,12 +26,15 @@ class ThreadPool:
         self._limiter = anyio.CapacityLimiter(threads)
 
     async def run(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a blocking call on one of the lane's threads. Raises Overloaded when it is full."""
+        """Run a blocking call in one of the pool's threads.
+
+        Raises Overloaded when the queue is full.
+        """
         self.check_room()
         return await run_sync(lambda: call(*args, **kwargs), limiter=self._limiter)
 
     def check_room(self) -> None:
-        """Raise Overloaded when the lane is full: worth knowing before a body is read."""
+        """Raise Overloaded when the queue is full: useful before a body is read."""
         if self._limiter.statistics().tasks_waiting >= self._waiting:
             message = _("too many {name} at once").format(name=_(self._name))
             raise Overloaded(message, retry_after=1)

@@ -1,7 +1,7 @@
-"""Counting what goes over the server's port: requests and bytes, by calendar month.
+"""Traffic of the server's port: requests and bytes, by calendar month.
 
-Bodies are counted as they pass, so exactly; of what is around them, request and status lines and
-headers are counted as HTTP/1.1 writes them. What TLS and TCP add is not seen here.
+Bodies are counted exactly; request lines, status lines and headers in their HTTP/1.1 form. The
+overhead of TLS and TCP is not included.
 """
 
 import asyncio
@@ -21,17 +21,17 @@ TRAFFIC_FILE: Final = "traffic.sqlite"
 """In the data folder."""
 
 WRITE_SECONDS: Final = 5.0
-"""Longest time for which what was counted is in memory alone."""
+"""Maximum time for which counts are in memory only."""
 
 _HERE: Final = "this server"
-_LINES: Final = len(" HTTP/1.1\r\n\r\n") + 1  # of a request, beside its method and target
+_LINES: Final = len(" HTTP/1.1\r\n\r\n") + 1  # of a request, besides its method and target
 _STATUS_LINE: Final = len("HTTP/1.1 200 OK\r\n\r\n")
 
 logger = logging.getLogger(__name__)
 
 
 class TrafficMeter:
-    """Counts in memory, and adds that to the month's file every few seconds.
+    """Counts in memory, and adds the counts to the month's file every few seconds.
 
     `passed` is called from one event loop; the other methods from any thread.
     """
@@ -44,7 +44,7 @@ class TrafficMeter:
         self._is_write_due = False
 
     def passed(self, *, requests: int = 0, bytes_in: int = 0, bytes_out: int = 0) -> None:
-        """Count, and see to it that it is written soon."""
+        """Count, and schedule a write."""
         with self._lock:
             self._pending += Counted(requests, bytes_in, bytes_out)
             is_due, self._is_write_due = self._is_write_due, True
@@ -53,7 +53,7 @@ class TrafficMeter:
             loop.call_later(WRITE_SECONDS, lambda: loop.run_in_executor(None, self.write))
 
     def write(self) -> None:
-        """Add what is in memory to the file; where that fails, say so and keep it in memory."""
+        """Add the counts in memory to the file; log a failure and keep them in memory."""
         with self._lock:
             pending, self._pending, self._is_write_due = self._pending, Counted(), False
         if pending == Counted():
@@ -66,7 +66,7 @@ class TrafficMeter:
                 self._pending += pending
 
     def month(self) -> MonthTraffic:
-        """Return what this month has, and what the tunnel leaves of it."""
+        """Return this month's traffic, and what remains of the tunnel's limits."""
         try:
             written = self._ledger.read(_HERE)
         except (OSError, sqlite3.Error) as error:
@@ -91,7 +91,7 @@ class TrafficCount:
         self.meter = meter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, and count what passes."""
+        """Forward the request, and count its bytes."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return

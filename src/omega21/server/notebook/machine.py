@@ -1,4 +1,4 @@
-"""What the machine under a notebook has: a disk of its own, room on it, a GPU."""
+"""The machine of a notebook: its local disk, free space, GPU."""
 
 import shutil
 import subprocess
@@ -12,13 +12,13 @@ from omega21.language.figures import decimal
 from omega21.server.notebook.problem import CannotServe
 
 LEAST_FREE_BYTES: Final = 2 * 10**9
-"""Two checkpoints of 143 MB, the samples of a run of some size, and what has to be installed."""
+"""Two checkpoints of 143 MB, the samples of a run, and the packages to install."""
 
 _REMOTE_KINDS: Final = ("fuse", "nfs", "cifs", "smb", "9p")
 
 
 def default_data_dir() -> Path:
-    """Return a folder on the machine's own disk: Colab's, Kaggle's, or where this process is."""
+    """Return a folder on the machine's own disk: Colab's, Kaggle's, or the current one."""
     for place in (Path("/content"), Path("/kaggle/working")):
         if place.is_dir():
             return place / "omega21-data"
@@ -26,7 +26,7 @@ def default_data_dir() -> Path:
 
 
 def check_data_dir(data_dir: Path) -> None:
-    """Make the folder; raise CannotServe if it is on a mounted drive, or the disk is full."""
+    """Create the folder; raise CannotServe if it is on a mounted drive, or the disk is full."""
     kind = _kind_of_mount(data_dir.absolute())
     if kind is not None and kind.startswith(_REMOTE_KINDS):
         raise CannotServe(
@@ -51,7 +51,7 @@ def check_data_dir(data_dir: Path) -> None:
 
 
 def _kind_of_mount(folder: Path) -> str | None:
-    """Return the type of the file system that a folder is on, None where that is not known."""
+    """Return the type of a folder's file system, None if it is unknown."""
     mounts = Path("/proc/mounts")
     if not mounts.exists():
         return None
@@ -61,11 +61,11 @@ def _kind_of_mount(folder: Path) -> str | None:
         place = raw_place.replace("\\040", " ")
         if folder.is_relative_to(place) and len(place) >= len(best):
             best, kind = place, found
-    return None if best == "/" else kind  # a container's own root may be one too
+    return None if best == "/" else kind  # a container's root may be one too
 
 
 def has_gpu() -> bool:
-    """Whether there is a GPU that torch can use; found without loading torch."""
+    """Whether there is a GPU that torch can use; detected without importing torch."""
     if sys.platform == "darwin":
         return True  # Metal, on every Mac of these years
     program = shutil.which("nvidia-smi") or shutil.which("rocm-smi")

@@ -1,7 +1,7 @@
-"""What keeps a notebook from serving, in one line.
+"""The error of a notebook that cannot serve.
 
-The modules of this package that run before anything is installed import the standard library
-alone, so they cannot raise the errors of `omega21.protocol`, which need pydantic.
+Modules that run before anything is installed import only the standard library, so they cannot raise
+the errors of `omega21.protocol`, which need pydantic.
 """
 
 

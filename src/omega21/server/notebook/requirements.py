@@ -1,7 +1,7 @@
-"""What a server needs and this Python lacks, and its installation.
+"""The packages that a server needs, and their installation.
 
-The ranges are those of the package's own metadata. torch and numpy are never installed or
-changed: a notebook's builds of them fit its GPU and everything else that is there.
+The ranges are those of the package's metadata. torch and numpy are never installed or changed: a
+notebook's builds match its GPU and its other packages.
 """
 
 import importlib
@@ -36,7 +36,7 @@ class Requirement(NamedTuple):
 
 
 def server_requirements(*extras: str) -> list[Requirement]:
-    """Return what a server needs, and the further extras named."""
+    """Return the requirements of a server and of the given extras."""
     wanted = {None, "server", *extras}
     found = [_REQUIREMENT.fullmatch(line) for line in requires("omega21") or []]
     return [
@@ -47,12 +47,12 @@ def server_requirements(*extras: str) -> list[Requirement]:
 
 
 def lacking(requirements: list[Requirement]) -> list[Requirement]:
-    """Return those that are not installed, or in a version outside their range."""
+    """Return those that are not installed, or have a version outside their range."""
     return [wanted for wanted in requirements if not is_in_range(_installed(wanted), wanted.range)]
 
 
 def is_in_range(installed: str | None, wanted: str) -> bool:
-    """Whether a version lies in a range of `>=` and `<` bounds; none at all lies in none."""
+    """Whether a version is in a range of `>=` and `<` bounds; False without a version."""
     if installed is None:
         return False
     have = _numbers(installed)
@@ -79,9 +79,9 @@ def _installed(wanted: Requirement) -> str | None:
 
 
 def install_lacking(*extras: str, log: Path) -> list[str]:
-    """Install what a server lacks here; return the names of it. Raises CannotServe.
+    """Install the missing requirements; return their names. Raises CannotServe.
 
-    pip's own words go to `log`.
+    pip's output goes to `log`.
     """
     missing = lacking(server_requirements(*extras))
     for wanted in missing:

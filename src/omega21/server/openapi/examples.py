@@ -1,6 +1,6 @@
-"""An example of every message, for the server's own description of its calls.
+"""An example of every message, for the OpenAPI document.
 
-A test reads each of them with the class it belongs to.
+A test parses each of them with its class.
 """
 
 from typing import Any
@@ -281,7 +281,7 @@ def reply(
     status: int = 200,
     model: type[BaseModel] | None = None,
 ) -> dict[int | str, dict[str, Any]]:
-    """Declare a JSON reply, with an example; `model` where it is not the call's usual one."""
+    """Declare a JSON reply, with an example; `model` if it is not the call's usual one."""
     declared: dict[str, Any] = {
         "description": description,
         "content": {"application/json": {"example": example}},

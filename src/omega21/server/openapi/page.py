@@ -1,6 +1,6 @@
-"""The page at /docs: the OpenAPI document as HTML, without scripts or anything from elsewhere.
+"""The page at /docs: the OpenAPI document as HTML, without scripts or external resources.
 
-The usual renderers load themselves from a CDN, and run scripts that a strict content policy stops.
+The usual renderers are loaded from a CDN, and need scripts that a strict content policy blocks.
 """
 
 from collections.abc import Iterable
@@ -35,7 +35,7 @@ h2 { margin-top: 2rem; }
 
 
 def render_page(document: Json) -> str:
-    """Show every call and message of an OpenAPI document."""
+    """Render every call and message of an OpenAPI document."""
     info = document["info"]
     sections = "".join(
         f"<h2>{escape(tag)}</h2>{''.join(map(_call, group))}"
@@ -117,6 +117,6 @@ def _kind(type_name: str, *, required: bool) -> str:
 
 
 def _prose(text: str) -> str:
-    """Escape text, with what is between backticks as code."""
+    """Escape text, with backticks as code."""
     parts = escape(text).split("`")
     return "".join(f"<code>{part}</code>" if i % 2 else part for i, part in enumerate(parts))

@@ -1,4 +1,4 @@
-"""The calls of an OpenAPI document, as plain records: what its page and its reference show."""
+"""The calls of an OpenAPI document as records, for its page and the reference."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ Json = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Parameter:
-    """Something in the path, the query or a header."""
+    """A parameter in the path, the query or a header."""
 
     name: str
     place: str
@@ -36,7 +36,7 @@ class Content:
 
 @dataclass(frozen=True)
 class Answer:
-    """A reply that is no problem."""
+    """A successful reply."""
 
     status: str
     description: str
@@ -45,7 +45,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A problem that a call can answer with."""
+    """An error that a call can answer with."""
 
     status: str
     code: str
@@ -67,7 +67,7 @@ class Call:
 
     @property
     def anchor(self) -> str:
-        """A name for links to it."""
+        """The anchor for links to it."""
         kept = [c if c.isalnum() else "-" for c in f"{self.method}{self.path}".lower()]
         return "".join(kept).replace("--", "-").strip("-")
 
@@ -116,7 +116,7 @@ def messages(document: Json) -> Iterator[Message]:
 
 
 def type_name(schema: Json) -> str:
-    """Say in few words what a schema allows."""
+    """Describe a schema briefly."""
     match schema:
         case {"$ref": str(reference)}:
             name = reference.rpartition("/")[2]
@@ -198,7 +198,7 @@ def _one_line(text: str) -> str:
 
 
 def _show(value: Any, indent: str = "") -> str:
-    """Write JSON on several lines; the middle of a long list of numbers is left out."""
+    """Format JSON on several lines, with long lists of numbers shortened."""
     inner = indent + "  "
     if isinstance(value, dict) and value:
         lines = [f"{inner}{json.dumps(key)}: {_show(item, inner)}" for key, item in value.items()]

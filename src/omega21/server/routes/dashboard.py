@@ -1,7 +1,7 @@
-"""The page at `/`: HTML, styles and scripts out of the package, nothing from elsewhere.
+"""The dashboard at `/`: HTML, styles and scripts from the package, no external resources.
 
-Scripts and styles live under an address that names their content, so a browser keeps them for good,
-and a page costs one request when it is opened again; a new version has other addresses.
+The addresses of scripts and styles contain a digest, so a browser caches them forever, and
+reopening the page needs one request; a new version has other addresses.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ _PAGE: Final = _FILES["index.html"].decode().replace(_VERSION_MARK, VERSION)
 
 @router.get("/")
 def show_dashboard(if_none_match: Annotated[str | None, Header()] = None) -> Response:
-    """Return the page, unless the browser has it."""
+    """Return the page, or 304 if the browser has it."""
     headers = {"Cache-Control": "no-cache", "ETag": f'"{VERSION}"'}
     if _has(if_none_match):
         return Response(status_code=304, headers=headers)
@@ -50,7 +50,7 @@ def show_dashboard(if_none_match: Annotated[str | None, Header()] = None) -> Res
 def get_static(
     version: str, name: str, if_none_match: Annotated[str | None, Header()] = None
 ) -> Response:
-    """Return a file of the page. Raises NotFound, for those of another version too."""
+    """Return a file of the page. Raises NotFound, also for files of another version."""
     content = _FILES.get(name)
     if content is None or version != VERSION:
         raise NotFound(
@@ -64,12 +64,12 @@ def get_static(
 
 
 def _has(etags: str | None) -> bool:
-    """Whether the browser has this version; a proxy that compresses makes its tag a weak one."""
+    """Whether the browser has this version; a compressing proxy makes the ETag a weak one."""
     given = [tag.strip().removeprefix("W/") for tag in (etags or "").split(",")]
     return f'"{VERSION}"' in given
 
 
 def _type(name: str) -> str:
-    # Not by `mimetypes` where it matters: Windows may have any type for .js in its registry.
+    # Not by `mimetypes`: on Windows the registry may have any type for .js.
     suffix = f".{name.rpartition('.')[2]}"
     return _TYPES.get(suffix) or mimetypes.guess_type(name)[0] or "text/plain"

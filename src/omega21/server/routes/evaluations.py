@@ -1,4 +1,4 @@
-"""Evaluations: recorded by the client that computed them, read by whoever watches."""
+"""Evaluations: recorded by the client that computed them, read by the dashboard and others."""
 
 from typing import Annotated
 
@@ -33,7 +33,7 @@ def record_evaluation(
     run: RunName,
     evaluation: Annotated[RecordEvaluation, body(examples.RECORD_EVALUATION)],
 ) -> EvaluationRow:
-    """Record an evaluation, on disk before the reply; the same one again changes nothing."""
+    """Record an evaluation, on disk before the reply; repeating it changes nothing."""
     return services.engine.history.record_evaluation(run, evaluation)
 
 

@@ -1,4 +1,4 @@
-"""Computing with a run's weights, which changes nothing: outputs and scores of given shards."""
+"""Inference with a run's weights: outputs and scores of given shards; changes nothing."""
 
 from typing import Annotated
 
@@ -72,5 +72,5 @@ async def evaluate(
     run: RunName,
     asked: Annotated[ComputeRequest, body(examples.COMPUTE)],
 ) -> EvaluateReply:
-    """Score the samples of the shards, and take their mean loss."""
+    """Compute the scores of the shards' samples, and their mean loss."""
     return await services.compute.run(services.engine.inference.evaluate, run, asked.shards)

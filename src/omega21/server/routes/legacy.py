@@ -1,4 +1,4 @@
-"""The seven calls that existing clients of this contract make."""
+"""The seven calls of the earlier system."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -89,7 +89,7 @@ async def train_layer2(
     ] = None,
     key: IdempotencyKey = None,
 ) -> Trained:
-    """Train one inline batch at the end of the plan, and answer with its result.
+    """Train one inline batch at the end of the plan, and return its result.
 
     As JSON (at most 32 MiB, about 950 samples) or as tensors. Loss and step are the last epoch's.
     """
@@ -124,7 +124,7 @@ def feedback_dendritas(
     run: RunQuery = DEFAULT_RUN,
     key: IdempotencyKey = None,
 ) -> FeedbackReceived:
-    """Record what the client did with the dendrites; on disk before it is answered."""
+    """Record adjustments of the dendrites; on disk before the reply."""
     return services.engine.history.record_feedback(run, feedback, key=key)
 
 
@@ -143,13 +143,13 @@ def metricas(services: ServicesHere, run: RunQuery = DEFAULT_RUN) -> Metrics:
 
 @router.get("/info", responses=reply(examples.INFO) | problems(UnknownRun))
 def info(services: ServicesHere, run: RunQuery = DEFAULT_RUN) -> Info:
-    """Return the architecture of a run's model, and which server and protocol this is."""
+    """Return the architecture of a run's model, the server's identity and its protocol version."""
     return services.engine.statistics.info(run)
 
 
 @router.get("/health", responses=reply(examples.HEALTH))
 async def health(services: ServicesHere) -> Health:
-    """Say that the server lives; the one call that needs no token."""
+    """Return that the server is alive; needs no token."""
     return Health(
         timestamp=datetime.now(UTC).isoformat(timespec="milliseconds"),
         uptime_seconds=services.engine.statistics.uptime_seconds(),
@@ -161,5 +161,5 @@ async def health(services: ServicesHere) -> Health:
     responses=reply(examples.DIAGNOSIS) | problems(UnknownRun, OutOfDeviceMemory),
 )
 async def diagnostico(services: ServicesHere, run: RunQuery = DEFAULT_RUN) -> Diagnosis:
-    """Run a forward and a backward pass on the real device, touching no run."""
+    """Run a forward and a backward pass on the real device, changing no run."""
     return await services.compute.run(services.engine.inference.diagnose, run)

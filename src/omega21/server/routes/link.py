@@ -1,4 +1,4 @@
-"""The call that measures the link: takes bytes and drops them, and answers with others."""
+"""The call that measures the link: discards the body, and returns random bytes."""
 
 import os
 from collections.abc import AsyncIterator
@@ -33,7 +33,7 @@ async def measure_link(
     request: Request,
     down: Annotated[int, Query(ge=0, le=MAX_LINK_BYTES, description="bytes to answer with")] = 0,
 ) -> StreamingResponse:
-    """Drop a body of at most 8 MiB, and answer with as many random bytes as asked for."""
+    """Discard a body of at most 8 MiB, and return the requested number of random bytes."""
     received = 0
     async for chunk in request.stream():
         received += len(chunk)
@@ -50,6 +50,6 @@ async def measure_link(
 
 
 async def _random_bytes(count: int) -> AsyncIterator[bytes]:
-    """Yield bytes that nothing on the way can compress."""
+    """Yield incompressible bytes."""
     for start in range(0, count, _CHUNK):
         yield os.urandom(min(_CHUNK, count - start))

@@ -1,4 +1,4 @@
-"""The newest lines of this server's log, for whoever looks into a fault from elsewhere."""
+"""The newest lines of this server's log."""
 
 from typing import Annotated
 
@@ -19,7 +19,7 @@ def logs(
     services: ServicesHere,
     lines: Annotated[int, Query(ge=1, le=MAX_LOG_LINES, description="at most so many")] = 1000,
 ) -> LogLines:
-    """Return the newest lines of the server's log, oldest first, of at most 2 MB together."""
+    """Return the newest lines of the server's log, oldest first, at most 2 MB in total."""
     path = services.engine.folder.path / SERVER_LOG
     found = last_lines(path, lines, max_bytes=MAX_LOG_BYTES)
     return LogLines(lines=[without_secrets(line) for line in found])

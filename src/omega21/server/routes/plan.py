@@ -1,4 +1,4 @@
-"""The plan of a run: add and extend segments, read them."""
+"""The plan of a run: add, extend and read segments."""
 
 from typing import Annotated
 
@@ -58,6 +58,6 @@ async def put_segment(
 )
 def get_plan(services: ServicesHere, run: RunName) -> Response:
     """Return the segments of a run's plan, with their lists of shards."""
-    # Written here, on a thread: a plan may hold a hundred thousand shards.
+    # Encoded here, in a thread: a plan may have a hundred thousand shards.
     plan = services.engine.plans.get(run)
     return Response(plan.model_dump_json(), media_type=JSON_MEDIA_TYPE)

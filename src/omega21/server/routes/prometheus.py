@@ -1,7 +1,7 @@
-"""`GET /prometheus`: the figures of the server and of every run in Prometheus' text format.
+"""`GET /prometheus`: metrics of the server and of every run in the Prometheus text format.
 
-All of them are read from the runs and their stored results when they are asked for: there is no
-second count that could differ from the first.
+All of them are computed from the runs and their stored results at each scrape: there are no
+separate counters that could differ.
 """
 
 from collections.abc import Iterator
@@ -42,20 +42,20 @@ _COUNTERS = {
 
 @router.get("/prometheus")
 def get_figures(services: ServicesHere) -> Response:
-    """Return the figures of the server and of all its runs."""
+    """Return the metrics of the server and of all its runs."""
     registry = CollectorRegistry()
     registry.register(_Figures(services.engine))
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 
 class _Figures(Collector):
-    """What there is to measure, at the moment of the question."""
+    """The metrics at the time of a scrape."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def collect(self) -> Iterator[Metric]:
-        """Yield every family of figures."""
+        """Yield every metric family."""
         yield from self._server()
         yield from self._runs()
 

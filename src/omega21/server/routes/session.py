@@ -1,7 +1,7 @@
-"""A browser's session: log in with the token, log out, ask.
+"""A browser's session: log in with the token, log out, read its state.
 
-The cookie is out of scripts' reach (HttpOnly), goes to this server's own pages only
-(SameSite=Strict), and holds a ticket that ends by itself (`session_tokens`), never the token.
+The cookie is HttpOnly and SameSite=Strict, and contains a session token that expires
+(`auth.sessions`), never the server's token.
 """
 
 from typing import Annotated, Any
@@ -34,7 +34,7 @@ from omega21.server.openapi.examples import reply
 
 router = APIRouter(tags=["session"])
 
-_LOGIN_LIMIT = 4096  # bytes: it is read before anybody has shown a token
+_LOGIN_LIMIT = 4096  # bytes: it is read before authentication
 
 _LOGIN_BODY: dict[str, Any] = {
     "requestBody": {
@@ -66,9 +66,9 @@ AccessHere = Annotated[Access, Depends(_access)]
     responses=_NOTHING | problems(BodyTooLarge, UnsupportedEncoding),
 )
 async def log_in(request: Request, access: AccessHere) -> Response:
-    """Log a browser in: the token is answered with a cookie, `omega21_session`, for a day.
+    """Log a browser in: a valid token sets the cookie `omega21_session` for a day.
 
-    A server without a token has nothing to log in to, and sets none.
+    A server without a token has no login and sets no cookie.
     """
     try:
         check_own_page(request.headers, certainly_browser=False)
@@ -92,7 +92,7 @@ async def log_in(request: Request, access: AccessHere) -> Response:
     SESSION_PATH, status_code=204, response_class=Response, responses=_NOTHING | problems()
 )
 async def log_out(request: Request, access: AccessHere) -> Response:
-    """Log a browser out: its cookie opens the server no more."""
+    """Log a browser out: its cookie becomes invalid."""
     ticket = session_token(request.headers)
     done = Response(status_code=204)
     if access.token is not None and ticket is not None:
@@ -104,14 +104,14 @@ async def log_out(request: Request, access: AccessHere) -> Response:
 
 @router.get(SESSION_PATH, responses=reply(examples.SESSION_STATE) | problems())
 async def get_session(request: Request, access: AccessHere) -> SessionState:
-    """Tell whether a login is needed, and whether this request has one; needs no token."""
+    """Return whether a login is needed, and whether this request has one; needs no token."""
     if access.token is None:
         return SessionState(login_needed=False, logged_in=True)
     return SessionState(login_needed=True, logged_in=access.means(request.headers) is not None)
 
 
 async def _read_login(request: Request) -> LogIn:
-    # By hand: the usual way reads more, and its errors quote what was sent, here a token.
+    # Parsed by hand: pydantic's errors quote the input, here a token.
     media_type(request, JSON_MEDIA_TYPE)
     is_compressed(request, allowed=False)
     body = await read_body(request, limit=_LOGIN_LIMIT)

@@ -1,4 +1,4 @@
-"""Shards: upload by content, ask what is missing."""
+"""Shards: upload by content, ask which are missing."""
 
 from typing import Annotated
 
@@ -40,7 +40,7 @@ ShardName = Annotated[Sha256, Path(description="the digest of the shard's tensor
 async def put_shard(
     request: Request, services: ServicesHere, *, sha256: ShardName, response: Response
 ) -> ShardStored:
-    """Store a shard; one that is there already changes nothing. At most 64 MiB of tensors."""
+    """Store a shard; one that exists changes nothing. At most 64 MiB of tensors."""
     services.uploads.check_room()
     data, compressed = await read_tensors(request)
     stored = await services.uploads.run(
@@ -52,7 +52,7 @@ async def put_shard(
 
 @router.head("/shards/{sha256}", responses=problems(UnknownShard), response_class=Response)
 def has_shard(services: ServicesHere, sha256: ShardName) -> Response:
-    """Tell by the status whether the shard is here."""
+    """Return by the status whether the server has the shard."""
     if sha256 not in services.engine.shards:
         raise UnknownShard(_("shard {sha256} is not on this server").format(sha256=sha256[:12]))
     return Response()
@@ -65,5 +65,5 @@ def has_shard(services: ServicesHere, sha256: ShardName) -> Response:
 def missing_shards(
     services: ServicesHere, asked: Annotated[MissingRequest, body(examples.MISSING_REQUEST)]
 ) -> MissingReply:
-    """Tell which of these shards the server lacks, in the order asked."""
+    """Return which of these shards the server lacks, in the order given."""
     return MissingReply(missing=services.engine.shards.missing(asked.shards))

@@ -1,4 +1,4 @@
-"""Results of steps, by cursor and by long poll."""
+"""Step records, by cursor and by long poll."""
 
 import asyncio
 from typing import Annotated, Final
@@ -22,11 +22,11 @@ from omega21.server.services import Services, ServicesHere
 router = APIRouter(tags=["steps"])
 
 _AT_WORK: Final = frozenset({"training", "waiting"})
-"""States of a run that goes on by itself, or as its samples arrive."""
+"""States of a run that continues by itself, or when its samples arrive."""
 
 
 class StepsQuery(RequestMessage):
-    """Which results, and how long to wait for them."""
+    """The range of results, and how long to wait for them."""
 
     after: int = Field(default=0, ge=0, le=2**53, description="the last step already known")
     wait: float = Field(
@@ -42,7 +42,7 @@ class StepsQuery(RequestMessage):
 
     @property
     def most_rows(self) -> int:
-        """Rows in one reply."""
+        """Number of records in one reply."""
         return min(self.limit, MAX_ROWS_WITH_VECTORS) if self.vectors else self.limit
 
 
@@ -60,10 +60,10 @@ async def get_steps(
 ) -> Response:
     """Return results after a cursor, ascending, and the run's position.
 
-    With `wait`, answers at once when there are rows, else when one comes, when the run's state
-    changes, when a run at its target has its checkpoint, or when the wait is over. With `gather`,
-    goes on collecting from then on until the run is at its target or stands still, the limit is
-    reached, or the time is over. A run that waits for samples does not stand still.
+    With `wait`, answers at once if there are records, else when there is one, when the run's state
+    changes, when a finished run has its checkpoint, or when the wait is over. With `gather`, then
+    collects until the run is finished or stopped, the limit is reached, or the time is over. A run
+    that waits for samples is not stopped.
     """
     answer = await unless_left(request, _collect(services, run, query))
     return Response(answer, media_type=JSON_MEDIA_TYPE)
@@ -104,5 +104,5 @@ async def _read(services: Services, run: str, query: StepsQuery) -> StepsReply:
 
 
 def _write(known: StepsReply) -> str:
-    # Absent fields are left out, which keeps a row under 200 bytes; read back, they are the same.
+    # Default values are left out, which keeps a record under 200 bytes.
     return known.model_dump_json(exclude_defaults=True)

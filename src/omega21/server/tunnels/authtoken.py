@@ -1,7 +1,7 @@
-"""Where ngrok's token comes from: the environment, Colab's secrets, or a prompt.
+"""ngrok's token: from an environment variable, Colab's secrets, or a prompt.
 
-Imports nothing that has to be installed: a notebook asks for the token in its own process, since
-only there do Colab's secrets answer, and hands it to the server by the environment.
+Imports only the standard library: a notebook reads the token in its own process, since Colab's
+secrets are available only there, and passes it to the server in an environment variable.
 """
 
 import getpass
@@ -17,19 +17,19 @@ VARIABLE: Final = "NGROK_AUTHTOKEN"
 
 
 def find_authtoken() -> str | None:
-    """Return the token of the environment or of Colab's secrets, None where there is none."""
+    """Return the token from the environment variable or Colab's secrets, None if there is none."""
     return _checked(os.environ.get(VARIABLE)) or _colab_secret()
 
 
 def ask_authtoken() -> str | None:
-    """Ask a person for the token; None where nobody can be asked, or they gave none."""
+    """Prompt for the token; None if that is impossible, or nothing was entered."""
     if not (sys.stdin.isatty() or in_notebook()):
         return None
     return _checked(getpass.getpass(_("ngrok's authtoken (it is not shown): ")))
 
 
 def in_notebook() -> bool:
-    """Whether this process is the kernel of a notebook, with somebody before it."""
+    """Whether this process is the kernel of an interactive notebook."""
     shell: Any = sys.modules.get("IPython")
     shell = shell and shell.get_ipython()
     return getattr(shell, "kernel", None) is not None
@@ -42,12 +42,12 @@ def _colab_secret() -> str | None:
     missing = (userdata.SecretNotFoundError, userdata.NotebookAccessError)
     try:
         secret: str = userdata.get(VARIABLE)
-    except missing:  # there is none, or this notebook was not given access to it
+    except missing:  # there is none, or this notebook has no access to it
         return None
     return _checked(secret)
 
 
 def _checked(text: str | None) -> str | None:
-    """Return a token as it may be sent; None for none. Raises ValueError."""
+    """Return a valid token; None for none. Raises ValueError."""
     text = text and text.strip()
     return check_token(text, source=VARIABLE) if text else None

@@ -1,4 +1,4 @@
-"""Which tunnel, with what there is on this machine."""
+"""The choice of the tunnel."""
 
 import os
 from pathlib import Path
@@ -14,10 +14,10 @@ from omega21.server.tunnels.provider import Tunnel
 
 
 def choose_tunnel(asked: TunnelAsked, *, cloudflared: str | None, folder: Path) -> Tunnel | None:
-    """Make the tunnel that was asked for, not open yet; None for `none`.
+    """Create the requested tunnel, not open yet; None for `none`.
 
-    `cloudflared` is the path or URL of its program, where it is not on PATH; a download goes to
-    `folder`. Raises TunnelNotSetUp when what it needs is not here, or is no token, TunnelLost.
+    `cloudflared` is the path or URL of its program, if it is not on PATH; a download goes to
+    `folder`. Raises TunnelNotSetUp when a program or a token is missing or invalid, TunnelLost.
     """
     try:
         match asked:

@@ -1,8 +1,8 @@
 """Quick tunnels of Cloudflare: no account, a program named cloudflared.
 
-The program gets an address of its own each time it starts, and keeps it while it runs, however
-often its connection breaks. It logs that address, and that of a small server of its metrics on
-loopback, whose `/ready` says whether it is connected.
+The program gets a new address at each start, and keeps it while it runs, even if its connection
+breaks. It logs that address, and that of its metrics server on loopback, whose `/ready` says
+whether it is connected.
 """
 
 import logging
@@ -34,7 +34,7 @@ _CONNECTED = "Registered tunnel connection"
 _ERROR = re.compile(r"\b(ERR|FTL)\b|^failed|error=", re.IGNORECASE)
 _REFUSED = re.compile(r"\b429 Too Many|error code: \d+", re.IGNORECASE)
 
-# Linux ends the program with its parent, however that ends; the parent may be killed outright.
+# Linux ends the program with its parent, also when the parent is killed.
 _TIED = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); os.execv(sys.argv[1], sys.argv[1:])"
 
 
@@ -63,8 +63,8 @@ class CloudflaredTunnel:
             raise
 
     def _start(self, port: int) -> "subprocess.Popen[str]":
-        # A configuration file of the user's own would forbid quick tunnels, so none is read.
-        # `auto` falls back to TCP where a network drops UDP; quick tunnels alone would not.
+        # A configuration file of the user would disable quick tunnels, so none is read.
+        # `auto` falls back to TCP if the network drops UDP; by default quick tunnels do not.
         options = ["tunnel", "--no-autoupdate", "--config", "/dev/null", "--protocol", "auto"]
         options += ["--metrics", "127.0.0.1:0", "--url", f"http://127.0.0.1:{port}"]
         command = [str(self._program), *options]
@@ -78,7 +78,7 @@ class CloudflaredTunnel:
                 stderr=subprocess.PIPE,
                 encoding="utf-8",
                 errors="replace",
-                start_new_session=True,  # Ctrl-C is for the server, which closes the tunnel last
+                start_new_session=True,  # Ctrl-C goes to the server, which closes the tunnel last
             )
         except OSError as error:
             raise TunnelNotSetUp(
@@ -96,7 +96,7 @@ class CloudflaredTunnel:
         raise self._failure()
 
     def _log(self) -> Iterator[str]:
-        """Yield the lines of its log until it ends or the time is up."""
+        """Yield the lines of its log until it ends or the time is over."""
         deadline = time.monotonic() + _OPEN_SECONDS
         while (left := deadline - time.monotonic()) > 0:
             try:
@@ -124,7 +124,7 @@ class CloudflaredTunnel:
         if self._process is None or self._process.poll() is not None:
             return "closed"
         if self._metrics is None:
-            return "open"  # an older program that does not say: it runs
+            return "open"  # an older program does not report it: it is running
         try:
             reply = httpx.get(f"http://{self._metrics}/ready", timeout=5, trust_env=False)
         except httpx.HTTPError:
@@ -145,7 +145,7 @@ class CloudflaredTunnel:
 
 
 def _read(process: "subprocess.Popen[str]", lines: "queue.SimpleQueue[str | None]") -> None:
-    """Read the log to its end, so that the program never waits for somebody to read it."""
+    """Read the log to its end, so that the program never blocks on its pipe."""
     assert process.stderr is not None
     with process.stderr as log:
         for line in log:

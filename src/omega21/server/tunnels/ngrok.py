@@ -1,7 +1,7 @@
-"""Tunnels of ngrok, by its official SDK: no program to fetch, an account's token.
+"""Tunnels of ngrok, by its official SDK: no program to download, but an account's token.
 
-The SDK keeps the connection and mends it by itself, with the same address where it gets it again.
-It tells of its life by a heartbeat every ten seconds.
+The SDK reconnects by itself, with the same address if possible. It sends a heartbeat every ten
+seconds.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 _OPEN_SECONDS: Final = 30.0
 _CLOSE_SECONDS: Final = 5.0
-_SILENCE_SECONDS: Final = 45.0  # a beat every 10 s, and 15 s in which it may be late
+_SILENCE_SECONDS: Final = 45.0  # a heartbeat every 10 s, with 15 s of tolerance
 _LETTING_GO_SECONDS: Final = 0.5
 _CODE = re.compile(r"ERR_NGROK_(\d+)")
 
@@ -46,7 +46,7 @@ class NgrokTunnel:
         self._stopped = False
         try:
             url: str = self._runner.run(asyncio.wait_for(self._open(sdk, port), _OPEN_SECONDS))
-        except (ValueError, OSError, TimeoutError) as error:  # the SDK raises plain ValueErrors
+        except (ValueError, OSError, TimeoutError) as error:  # the SDK raises ValueErrors
             self.close()
             raise self._named(error) from error
         return url
@@ -106,7 +106,7 @@ class NgrokTunnel:
         )
 
     def _line(self, text: str) -> str:
-        """Return the SDK's words on one line, without the token, which it quotes in some."""
+        """Return the SDK's message on one line, without the token, which some messages quote."""
         line = " ".join(text.replace(self._authtoken, "…").split())
         return line if len(line) <= 300 else line[:299] + "…"
 
@@ -116,12 +116,12 @@ async def _close(session: Any) -> None:
 
 
 def _load_sdk() -> Any:
-    # The SDK's threads let go of Python's objects some milliseconds after a call has returned. If
-    # the interpreter ends first, they abort it: 15 of 30 processes that ended right after a failed
+    # The SDK's threads release Python objects some milliseconds after a call has returned. If the
+    # interpreter ends first, they abort it: 15 of 30 processes that ended right after a failed
     # connection, none of 30 that waited 0.1 s.
     atexit.unregister(_let_go)
     atexit.register(_let_go)
-    for name in ("ngrok", "muxado", "rustls"):  # at DEBUG they tell more than a log should hold
+    for name in ("ngrok", "muxado", "rustls"):  # at DEBUG they log too much
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
         return importlib.import_module("ngrok")

@@ -1,4 +1,4 @@
-"""Requests to the outside, by the proxies and certificates that the environment names."""
+"""Requests to the internet, with proxies and certificates from environment variables."""
 
 from typing import Final
 
@@ -14,8 +14,8 @@ _HINT: Final = N_("check HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE and SSL
 def outside_client(*, seconds: float, follow_redirects: bool = False) -> httpx.Client:
     """Return a client; nothing is sent yet.
 
-    Raises TunnelNotSetUp for an environment that cannot be read: a proxy that is no address or of
-    a kind that is not installed, certificates that are not there.
+    Raises TunnelNotSetUp for invalid environment variables: a proxy that is not an address or needs
+    a missing package, certificates that do not exist.
     """
     try:
         return httpx.Client(timeout=seconds, follow_redirects=follow_redirects, trust_env=True)

@@ -1,7 +1,7 @@
-"""Where the program cloudflared comes from: PATH, a path, or a URL with its SHA-256.
+"""The program cloudflared: from PATH, a path, or a URL with its SHA-256.
 
-A downloaded program is executed only when its content is the one that was named, and that is
-looked at again each time, not only when it arrives.
+A downloaded program is executed only if its content matches the digest, which is checked at each
+start, not only after the download.
 """
 
 import hashlib
@@ -24,10 +24,10 @@ _URL = re.compile(r"(https?://[^#]+)#sha256=([0-9a-fA-F]{64})")
 
 
 def find_program(given: str | None, *, folder: Path) -> Path | None:
-    """Return the program, downloaded into `folder` where a URL is given; None where there is none.
+    """Return the program, downloaded into `folder` if a URL is given; None if there is none.
 
     `given` is a path or `URL#sha256=…`; without it, PATH is searched. Raises TunnelNotSetUp for
-    a path without a program, a URL without a digest, or another content than the digest says;
+    a path without a program, a URL without a digest, or content that does not match the digest;
     TunnelLost when the download fails.
     """
     if not given:
@@ -67,7 +67,7 @@ def _download(given: str, folder: Path) -> Path:
 
 
 def _checked(url: str, sha256: str) -> Iterator[bytes]:
-    """Yield what is at `url`; raises at its end unless it is what was named."""
+    """Yield the content of `url`; raises at its end unless it matches the digest."""
     hasher, size = hashlib.sha256(), 0
     with (
         outside_client(seconds=60, follow_redirects=True) as http,

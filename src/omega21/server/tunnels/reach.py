@@ -1,4 +1,4 @@
-"""Whether the server is reached from outside, and if not, who failed: the tunnel or the server."""
+"""Checks whether the server is reachable from the internet, and if not, what failed."""
 
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -16,10 +16,10 @@ _HEADERS: Final = {"ngrok-skip-browser-warning": "1", "user-agent": "omega21-ser
 
 @dataclass(frozen=True)
 class Reached:
-    """What came of a request.
+    """The result of a check.
 
-    `tunnel_lost`: a new tunnel may help; `quota`: none of ours does; `not_asked`: nothing was sent,
-    since this process's environment does not let it.
+    `tunnel_lost`: a new tunnel may help; `quota`: no new tunnel helps; `not_asked`: nothing was
+    sent, since the environment variables are invalid.
     """
 
     outcome: Literal["reached", "server_down", "quota", "tunnel_lost", "not_asked"]
@@ -27,7 +27,7 @@ class Reached:
 
 
 def check_reached(public: str, *, port: int) -> Reached:
-    """Ask for `/health` through the public address, after asking for it on loopback.
+    """Request `/health` through the public address, after requesting it on loopback.
 
     One request through the tunnel, which counts towards its quota.
     """
@@ -46,7 +46,7 @@ def check_reached(public: str, *, port: int) -> Reached:
 
 
 def _ask(http: httpx.Client, address: str) -> str | None:
-    """Return why `/health` was not answered by an omega21 server, None when it was."""
+    """Return why `/health` was not answered by an omega21 server, None if it was."""
     try:
         reply = http.get(f"{address}/health", headers=_HEADERS)
     except httpx.HTTPError as error:

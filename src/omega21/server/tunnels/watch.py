@@ -1,9 +1,9 @@
-"""Keeps a tunnel open: opens it, watches it, and opens it again.
+"""Keeps a tunnel open: opens it, monitors it, and opens it again.
 
-The provider's own word is asked for every few seconds, on this machine. A request through the
-public address costs quota (ngrok's free plan has 20,000 a month), so one is sent four times an
-hour, and some more only when one failed. A tunnel that mends itself keeps its address, so it gets
-two minutes for that; a new one may have another.
+The provider's state is read every few seconds, on this machine. A request through the public
+address uses quota (ngrok's free plan has 20,000 a month), so one is sent four times an hour, and
+more only after a failure. A tunnel that reconnects by itself keeps its address, so it gets two
+minutes for that; a new one may have another address.
 """
 
 import logging
@@ -25,7 +25,7 @@ _CLOSE_SECONDS: Final = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class Intervals:
-    """How often a tunnel is looked at, in seconds."""
+    """The intervals of the checks of a tunnel, in seconds."""
 
     state: float = 5.0
     reach: float = 900.0
@@ -35,15 +35,15 @@ class Intervals:
     longest_pause: float = 300.0
 
     failed_checks: int = 3
-    """Requests in a row that have to fail before the tunnel is given up."""
+    """Number of consecutive failed requests after which the tunnel is closed."""
 
 
 @dataclass
 class TunnelWatch:
-    """Holds one tunnel to `port` open, in a thread of its own, until `close`.
+    """Keeps one tunnel to `port` open, in a thread of its own, until `close`.
 
-    `on_address` is called, from that thread, with each address that is another than the one
-    before; not with the first, which `open` returns.
+    `on_address` is called from that thread with each changed address, but not with the first one,
+    which `open` returns.
     """
 
     tunnel: Tunnel
@@ -56,10 +56,10 @@ class TunnelWatch:
     _address: str = ""
 
     def open(self) -> str | None:
-        """Open the tunnel for the first time; return its address, None when told to stop meanwhile.
+        """Open the tunnel for the first time; return its address, None if it was stopped meanwhile.
 
-        Raises TunnelNotSetUp, TunnelRefused, TunnelLost: the first time nothing is tried again,
-        since somebody is there to mend it.
+        Raises TunnelNotSetUp, TunnelRefused, TunnelLost: the first time there is no retry, since
+        the user is present and can fix the cause.
         """
         self._thread = threading.Thread(target=self._run, name="omega21-tunnel", daemon=True)
         self._thread.start()
@@ -69,7 +69,7 @@ class TunnelWatch:
         return first
 
     def stop(self) -> None:
-        """Have the tunnel closed; for signal handlers and threads."""
+        """Request the end; for signal handlers and threads."""
         self._stop.set()
         self._first.put(None)
 
@@ -94,7 +94,7 @@ class TunnelWatch:
                 try:
                     self._hold()
                 except Exception:
-                    # Whatever it is, it is no reason to close a tunnel that may well be open.
+                    # An error of the check is no reason to close a tunnel that may be open.
                     logger.exception("looking after the tunnel failed; it is tried again")
                     self._stop.wait(pause)
                     pause = min(self.every.longest_pause, 2 * pause)
@@ -108,7 +108,7 @@ class TunnelWatch:
             self._open_again()
 
     def _watch(self) -> str | None:
-        """Return why the tunnel has to be opened again, None when told to stop."""
+        """Return why the tunnel has to be opened again, None when stopped."""
         well_at = time.monotonic()
         check_at, failed = well_at + self.every.reach, 0
         while not self._stop.wait(self.every.state):
@@ -128,7 +128,10 @@ class TunnelWatch:
         return None
 
     def _check(self, failed: int) -> tuple[int, str]:
-        """Send a request through the tunnel; return how many have failed in a row, and why."""
+        """Send a request through the tunnel.
+
+        Return the number of consecutive failures, and the reason.
+        """
         reached = check_reached(self._address, port=self.port)
         match reached.outcome:
             case "tunnel_lost":
@@ -151,7 +154,7 @@ class TunnelWatch:
         return 0, ""
 
     def _open_again(self) -> None:
-        """Try until it is open, with growing pauses, or told to stop."""
+        """Retry with a growing backoff until it is open or stopped."""
         self.tunnel.close()
         pause = self.every.first_pause
         while not self._stop.is_set():
