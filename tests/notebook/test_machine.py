@@ -12,7 +12,7 @@ import pytest
 from omega21.server.notebook import machine, requirements
 from omega21.server.notebook.cell import describe, prepare
 from omega21.server.notebook.problem import CannotServe
-from omega21.server.notebook.process import ServerProcess, ServerSettings
+from omega21.server.notebook.process import NotebookServer, ServerSettings
 from omega21.server.tunnels import authtoken
 
 
@@ -165,4 +165,4 @@ def test_the_status_line_tells_of_the_run_that_works(
 def test_a_choice_that_there_is_not_is_named(tmp_path: Path) -> None:
     settings = ServerSettings(data_dir=tmp_path, token="a-token", tunnel="tin-can")
     with pytest.raises(CannotServe, match="argument --tunnel: invalid choice: 'tin-can'"):
-        ServerProcess(settings)
+        NotebookServer(settings)

@@ -12,7 +12,9 @@ import httpx
 import pytest
 
 from omega21.protocol.errors import InvalidRequest, RunFolderConflict
-from omega21.server.main import ServeOptions, address, bind, serve
+from omega21.server.main import serve
+from omega21.server.options import ServeOptions
+from omega21.server.sockets import address, bind
 from tests.servers import RunningServer, start_server
 
 

@@ -25,7 +25,8 @@ from omega21.protocol.errors import (
     StorageFull,
 )
 from omega21.server.auth.token import TOKEN_FILE, server_token
-from omega21.server.main import ServeOptions, address, bind
+from omega21.server.options import ServeOptions
+from omega21.server.sockets import address, bind
 from omega21.server.startup import start_errors
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no child there")

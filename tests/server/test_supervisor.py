@@ -21,7 +21,7 @@ import pytest
 
 from omega21.protocol.errors import InvalidRequest
 from omega21.server import supervisor as supervising
-from omega21.server.main import bind
+from omega21.server.sockets import bind
 from omega21.server.supervisor import Supervisor
 from tests.client.runs import tiny
 from tests.servers import RunningServer, start_server

@@ -1,22 +1,19 @@
 """A server on this machine for the duration of a command, as a child process.
 
-It is never imported: the plain install has no torch. The child stops when its standard input ends,
-so it never outlives this process, on any platform, however this process ends.
+It is never imported: the plain install has no torch.
 """
 
-import os
-import subprocess
-import sys
-import threading
+import queue
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Final, Self
+from typing import Final, Self
 
 from omega21.data.durable import make_private_folder, open_private
-from omega21.language import _, current_locale
+from omega21.language import _
 from omega21.protocol.errors import NotOnThisServer, Unavailable
+from omega21.server_process import ServerProcess, server_command
 
 START_SECONDS: Final = 120.0
 """Start timeout: torch may be loaded from a cold disk."""
@@ -39,7 +36,8 @@ class LocalServer:
         self.log_path = data_dir / "server.log"
         self._data_dir = data_dir
         self._arguments = arguments
-        self._process: subprocess.Popen[str] | None = None
+        self._process: ServerProcess | None = None
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._address: str | None = None
 
     @property
@@ -65,21 +63,22 @@ class LocalServer:
                 ),
             )
         make_private_folder(self._data_dir)
-        command = [sys.executable, "-m", "omega21.server", "--data-dir", str(self._data_dir)]
-        command += ["--port", "0", "--stop-with-stdin", *self._arguments]
-        # It listens on loopback only; a token in the environment is for another server.
-        environment = {name: text for name, text in os.environ.items() if name != "OMEGA21_TOKEN"}
-        environment["LANGUAGE"] = current_locale()
         with open_private(self.log_path, "ab") as log:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                encoding="utf-8",
-                env=environment,
+            self._process = ServerProcess(
+                server_command(
+                    [
+                        *("--data-dir", str(self._data_dir), "--port", "0", "--stop-with-stdin"),
+                        *self._arguments,
+                    ]
+                ),
+                on_line=self._lines.put,
+                environment={},  # it listens on loopback only, without a token
+                log=log,
             )
-        line = self._first_line(self._process)
+        try:
+            line = self._lines.get(timeout=START_SECONDS) or ""
+        except queue.Empty:
+            line = ""
         if not line.startswith(_LISTENING):
             self.stop()
             raise Unavailable(
@@ -92,15 +91,8 @@ class LocalServer:
     def stop(self) -> None:
         """Stop it after its current step; everything it has trained is on disk on return."""
         process, self._process, self._address = self._process, None, None
-        if process is None:
-            return
-        assert process.stdin is not None
-        process.stdin.close()
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        if process is not None:
+            process.stop(STOP_SECONDS)
 
     def __enter__(self) -> Self:
         self.start()
@@ -114,20 +106,6 @@ class LocalServer:
     ) -> None:
         self.stop()
 
-    def _first_line(self, process: subprocess.Popen[str]) -> str:
-        """Wait for the line with its address; empty if there is none."""
-        assert process.stdout is not None
-        lines: list[str] = []
-        reader = threading.Thread(target=_read, args=(process.stdout, lines), daemon=True)
-        reader.start()
-        reader.join(START_SECONDS)
-        return lines[0] if lines else ""
-
     def _last_words(self) -> str:
         text = self.log_path.read_text(encoding="utf-8", errors="replace").strip()
-        return text.splitlines()[-1][:300] if text else _("it printed nothing")
-
-
-def _read(stdout: IO[str], lines: list[str]) -> None:
-    with stdout:
-        lines.append(stdout.readline())
+        return text.splitlines()[-1][:300] if text else _("it said nothing")

@@ -17,7 +17,9 @@ from omega21.protocol.errors import OmegaError
 from omega21.protocol.link.tunnels import TunnelAsked
 from omega21.protocol.printable import printable
 from omega21.protocol.runs import PrecisionAsked
-from omega21.server.main import LOG_LEVELS, ServeOptions, serve, serve_child
+from omega21.server.main import serve
+from omega21.server.options import LOG_LEVELS, ServeOptions
+from omega21.server.worker_process import serve_child
 
 
 def parse_arguments(arguments: list[str] | None = None) -> tuple[ServeOptions, int | None]:

@@ -23,7 +23,6 @@ from omega21.protocol.legacy import TrainLayer2
 from omega21.protocol.link.probe import LINK_MEDIA_TYPE
 from omega21.protocol.link.tunnels import TunnelKind
 from omega21.protocol.shards import SHARD_MEDIA_TYPE
-from omega21.server.auth import proof
 from omega21.server.auth.access import Access, AccessControl
 from omega21.server.http import errors as problems
 from omega21.server.http.bodies import BodyRoom, Lingering
@@ -41,6 +40,7 @@ from omega21.server.routes import (
     logs,
     plan,
     prometheus,
+    proof,
     runs,
     session,
     shards,

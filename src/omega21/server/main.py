@@ -1,111 +1,45 @@
-"""The server as processes: a parent that holds the socket, and a child that does the work.
+"""The parent of a server: holds the socket and the tunnel, and says where it listens.
 
-The parent is small and keeps a child running (`supervisor`); the child starts the engine and
-answers until it is told to stop. Windows cannot hand a socket on, so there one process does both.
-
-Nothing heavy is imported before it is needed, and how long OpenMP's threads spin while they wait is
-set before torch is: one that spins on takes a core from the loop that answers requests.
+It is small and keeps a process running that does the work (`supervisor`, `worker_process`). Windows
+cannot hand a socket on, so there one process does both.
 """
 
-import asyncio
-import logging
 import os
-import signal
 import socket
 import sys
-import threading
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from omega21.data.durable import keep_to_user
-from omega21.engine.options import EngineOptions
-from omega21.executors.malloc import keep_freed_memory
-from omega21.executors.openmp import bound_spinning
 from omega21.language import _
-from omega21.logs import SERVER_LOG, PlainLines, hide, log_to_file
-from omega21.protocol.auth.token import parse_token
+from omega21.logs import hide
 from omega21.protocol.errors import (
     InvalidRequest,
     NotOnThisServer,
     RunFolderConflict,
     ServerFailure,
 )
-from omega21.protocol.link.tunnels import TunnelAsked, TunnelKind
-from omega21.server.auth.access import Access, is_loopback_address
-from omega21.server.auth.strangers import quiet_strangers
+from omega21.server.auth.access import is_loopback_address
 from omega21.server.auth.token import server_token
+from omega21.server.options import ServeOptions
+from omega21.server.sockets import address, bind
 from omega21.server.startup import (
     make_data_dir,
     open_standard_files,
     start_errors,
+    start_logs,
 )
-from omega21.server.supervisor import (
-    Supervisor,
-    child_command,
-    describe,
-    die_with_parent,
-    start_reporting,
-)
+from omega21.server.stopping import stop_on_request
+from omega21.server.supervisor import Supervisor, describe
+from omega21.server.worker_process import serve_here
+from omega21.server_process import server_command
 
 if TYPE_CHECKING:
-    from omega21.engine.engine import Engine
     from omega21.server.tunnels.provider import Tunnel
     from omega21.server.tunnels.watch import TunnelWatch
-
-logger = logging.getLogger(__name__)
-
-LOG_LEVELS = ("debug", "info", "warning", "error")
-
-_STOP_SECONDS = 8.0  # for the step under way and the replies; the whole takes at most 10
-_BACKLOG = 2048
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServeOptions:
-    """Settings of one server. Port 0 chooses a free one.
-
-    Behind a tunnel there is always a token: without `token`, the one kept in the data folder.
-    `cloudflared` is the path or the URL of that program, where it is not on PATH.
-    """
-
-    data_dir: Path
-    host: str = "127.0.0.1"
-    port: int = 8000
-    token: str | None = field(default=None, repr=False)
-    engine: EngineOptions = field(default_factory=EngineOptions)
-    tunnel: TunnelAsked = "none"
-    cloudflared: str | None = None
-    log_level: str = "info"
-    stop_with_stdin: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse what is no token, whoever made the settings. Raises InvalidRequest."""
-        if self.token is not None:
-            parse_token(self.token, source="--token (OMEGA21_TOKEN)")
-
-    def child_arguments(self) -> list[str]:
-        """Return the command-line options that give a child these settings; never the token."""
-        engine = self.engine
-        options = {
-            "--host": self.host,
-            "--data-dir": self.data_dir,
-            "--device": engine.device,
-            "--precision": engine.precision,
-            "--threads": engine.threads,
-            "--disk-limit": engine.disk_limit,
-            "--max-runs": engine.max_runs,
-            "--checkpoint-seconds": engine.checkpoint_seconds,
-            "--checkpoint-steps": engine.checkpoint_steps,
-            "--mirror": engine.mirror,
-            "--tunnel": self.tunnel,
-            "--log-level": self.log_level,
-        }
-        return [str(word) for pair in options.items() if pair[1] is not None for word in pair]
 
 
 def serve(options: ServeOptions) -> None:
@@ -121,7 +55,7 @@ def serve(options: ServeOptions) -> None:
     """
     keep_to_user()
     open_standard_files()
-    _start_logs(options)
+    start_logs(options)
     if find_spec("torch") is None or find_spec("fastapi") is None:
         raise NotOnThisServer(
             _("a server needs torch and fastapi, which are not installed"),
@@ -176,7 +110,7 @@ def _kept_token(data_dir: Path) -> str:
 
 
 @dataclass
-class _LazyString:
+class _Announcement:
     """What a server says on standard output: where it listens, and the line to be copied."""
 
     sock: socket.socket
@@ -200,29 +134,11 @@ class _LazyString:
         print(f"omega21 {command}\ntoken: {self.token}", flush=True)  # noqa: T201
 
 
-def _start_logs(options: ServeOptions) -> None:
-    """Log to standard error for people, and as JSON lines to the data folder; never the token.
-
-    The parent and its child do this alike: they share the file.
-    """
-    hide(options.token)
-    shown = logging.StreamHandler(sys.stderr)
-    shown.setFormatter(PlainLines())
-    # What the command ends on, it says on standard error itself: one line, not two.
-    shown.addFilter(lambda record: record.name != "omega21.cli")
-    logging.basicConfig(level=options.log_level.upper(), handlers=[shown])
-    # It has a line for each request, and the tunnel's watch asks every few seconds.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    log_to_file(options.data_dir / SERVER_LOG, level=options.log_level)
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(quiet_strangers)
-
-
 def _supervise(options: ServeOptions, sock: socket.socket, tunnel: "Tunnel | None") -> None:
-    said = _LazyString(sock, options.token)
+    said = _Announcement(sock, options.token)
     environment = {"OMEGA21_TOKEN": options.token or ""}
     supervisor = Supervisor(
-        sock, child_command(options.child_arguments()), environment, on_ready=said.listening
+        sock, server_command(options.child_arguments()), environment, on_ready=said.listening
     )
     with ExitStack() as held:
         watch = _watched(tunnel, said, held)
@@ -232,7 +148,7 @@ def _supervise(options: ServeOptions, sock: socket.socket, tunnel: "Tunnel | Non
             if watch is not None:
                 watch.stop()
 
-        _stop_on_request(stop, with_stdin=options.stop_with_stdin)
+        stop_on_request(stop, with_stdin=options.stop_with_stdin)
         if watch is not None:
             said.public = watch.open()
             if said.public is None:
@@ -249,15 +165,15 @@ def _supervise(options: ServeOptions, sock: socket.socket, tunnel: "Tunnel | Non
 
 def _serve_alone(options: ServeOptions, sock: socket.socket, tunnel: "Tunnel | None") -> None:
     """Serve where a socket cannot be handed on: one process does both."""
-    said = _LazyString(sock, options.token)
+    said = _Announcement(sock, options.token)
     with ExitStack() as held:
         watch = _watched(tunnel, said, held)
         if watch is not None:
             said.public = watch.open()
-        _serve_here(options, sock, on_listening=said.listening)
+        serve_here(options, sock, on_listening=said.listening)
 
 
-def _watched(tunnel: "Tunnel | None", said: _LazyString, held: ExitStack) -> "TunnelWatch | None":
+def _watched(tunnel: "Tunnel | None", said: _Announcement, held: ExitStack) -> "TunnelWatch | None":
     """Make the watch of a tunnel, which closes it with `held`."""
     if tunnel is None:
         return None
@@ -267,191 +183,3 @@ def _watched(tunnel: "Tunnel | None", said: _LazyString, held: ExitStack) -> "Tu
     watch = TunnelWatch(tunnel, port, on_address=said.moved)
     held.callback(watch.close)
     return watch
-
-
-def serve_child(options: ServeOptions, descriptor: int) -> None:
-    """Do the work on the listening socket that a supervisor handed on."""
-    keep_to_user()
-    _start_logs(options)
-    die_with_parent()
-    with socket.socket(fileno=descriptor) as sock:
-        _serve_here(options, sock, report=True)
-
-
-def _serve_here(
-    options: ServeOptions,
-    sock: socket.socket,
-    *,
-    on_listening: Callable[[], None] = lambda: None,
-    report: bool = False,
-) -> None:
-    bound_spinning()
-    keep_freed_memory()
-    answers = threading.Event()
-    with start_errors(options.data_dir, is_over=answers.is_set):
-        engine = _engine_class()(options.data_dir, options.engine, fatal=_end_process)
-        engine.start()
-
-        def on_answering() -> None:
-            answers.set()
-            start_reporting(engine) if report else on_listening()
-
-        run_server(
-            sock,
-            engine,
-            Access(token=options.token),
-            tunnel=_kind(options),
-            stop_with_stdin=options.stop_with_stdin or report,
-            on_listening=on_answering,
-        )
-
-
-def _engine_class() -> "type[Engine]":
-    try:
-        from omega21.engine.engine import Engine  # noqa: PLC0415
-    except OSError as error:  # a library of torch's that this system cannot load
-        raise ImportError(str(error)) from error
-    return Engine
-
-
-def _kind(options: ServeOptions) -> TunnelKind:
-    assert options.tunnel != "auto", "the parent has chosen"
-    return options.tunnel
-
-
-def _end_process(reason: str) -> None:
-    """End a process that can compute no more; a supervisor starts another one."""
-    logger.critical("this process can compute no more: %s", reason)
-    os._exit(1)
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """Make a listening socket. Raises InvalidRequest when the address cannot be had."""
-    if not 0 <= port <= 65_535:
-        raise InvalidRequest(
-            _("{port} is not a port").format(port=port), hint=_("ports are 0 to 65535")
-        )
-    try:
-        # The protocol by its name and not 0, as `socket.create_server` has it: only then does
-        # asyncio set TCP_NODELAY, without which each reply waits 40 ms for the client's ACK.
-        family, kind, protocol, _name, place = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
-        )[0]
-    except (OSError, UnicodeError) as error:
-        raise InvalidRequest(
-            _("{host!r} is not an address of this machine: {error}").format(host=host, error=error)
-        ) from error
-    sock: socket.socket | None = None
-    try:
-        sock = socket.socket(family, kind, protocol)
-        if os.name == "posix":  # on Windows it would let two servers have one port
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(place)
-        sock.listen(_BACKLOG)
-    except OSError as error:
-        if sock is not None:
-            sock.close()
-        raise InvalidRequest(
-            _("cannot listen on {host}, port {port}: {error}").format(
-                host=host, port=port, error=error
-            ),
-            hint=_("choose another --port; 0 finds a free one"),
-        ) from error
-    return sock
-
-
-def address(sock: socket.socket) -> str:
-    """Return the URL by which a client on this machine reaches a listening socket.
-
-    0.0.0.0 is every address to a server and none to a client, which sends no token there.
-    """
-    host, port = sock.getsockname()[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - the other way
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def run_server(
-    sock: socket.socket,
-    engine: "Engine",
-    access: Access,
-    *,
-    tunnel: TunnelKind = "none",
-    stop_with_stdin: bool = False,
-    on_listening: Callable[[], None] = lambda: None,
-) -> None:
-    """Answer on `sock`, which may be someone else's, until told to stop; then stop the engine."""
-    try:
-        asyncio.run(
-            _serve(
-                sock,
-                engine,
-                access,
-                tunnel=tunnel,
-                stop_with_stdin=stop_with_stdin,
-                on_listening=on_listening,
-            )
-        )
-    finally:
-        if engine.stop(_STOP_SECONDS):
-            engine.close()
-        quiet_strangers.tell(at_last=True)
-        logger.info("stopped")
-
-
-async def _serve(
-    sock: socket.socket,
-    engine: "Engine",
-    access: Access,
-    *,
-    tunnel: TunnelKind,
-    stop_with_stdin: bool,
-    on_listening: Callable[[], None],
-) -> None:
-    # Together they take half a second: after the address is known to be good, and after torch.
-    from omega21.server.app import create_app  # noqa: PLC0415
-    from omega21.server.http.listener import Listener  # noqa: PLC0415
-
-    app = create_app(engine, access=access, tunnel=tunnel)
-    listener = Listener(app, on_listening=on_listening, stop_seconds=_STOP_SECONDS)
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-
-    def request_stop() -> None:
-        with suppress(RuntimeError):  # the loop has closed: it has stopped already
-            loop.call_soon_threadsafe(stop.set)
-
-    _stop_on_request(request_stop, with_stdin=stop_with_stdin)
-    serving = asyncio.create_task(listener.serve(sockets=[sock]))
-    stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    logger.info("stopping")
-    listener.should_exit = True
-    app.state.services.long_polls.close()
-    app.state.services.viewers.close()
-    # Requests that wait for the engine get their answer by its end, so it goes first.
-    await asyncio.to_thread(engine.stop, _STOP_SECONDS)
-    await serving
-    app.state.services.traffic.write()
-
-
-def _stop_on_request(request_stop: Callable[[], None], *, with_stdin: bool) -> None:
-    """Have `request_stop` called on a signal, or at the end of standard input."""
-
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        request_stop()
-
-    if threading.current_thread() is threading.main_thread():
-        # signal.signal and not the loop's own, which Windows does not have.
-        signal.signal(signal.SIGINT, on_signal)
-        signal.signal(signal.SIGTERM, on_signal)
-    if with_stdin:
-        threading.Thread(target=_read_to_end, args=(request_stop,), daemon=True).start()
-
-
-def _read_to_end(then: Callable[[], None]) -> None:
-    # Not sys.stdin: a thread that still holds its lock when the interpreter ends aborts it.
-    with suppress(OSError):
-        while os.read(0, 4096):
-            pass
-    then()

@@ -1,4 +1,4 @@
-"""What keeps a server from starting, each as one line that says what to do."""
+"""What a process of the server does first, and what keeps it from starting: one line each."""
 
 import logging
 import os
@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from omega21.data.durable import make_private_folder
 from omega21.data.failures import kind_of, storage_failure
 from omega21.language import N_, _
+from omega21.logs import SERVER_LOG, PlainLines, hide, log_to_file
 from omega21.protocol.errors import (
     DiskFull,
     NotOnThisServer,
@@ -24,6 +25,8 @@ from omega21.protocol.errors import (
     StorageFull,
 )
 from omega21.protocol.printable import printable
+from omega21.server.http.unauthenticated import unauthenticated_log_filter
+from omega21.server.options import ServeOptions
 
 _ELSEWHERE: Final = N_("choose another --data-dir")
 _LONGEST_REASON: Final = 300
@@ -41,6 +44,24 @@ def open_standard_files() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
             setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
+def start_logs(options: ServeOptions) -> None:
+    """Log to standard error for people, and as JSON lines to the data folder; never the token.
+
+    The parent and its child do this alike: they share the file.
+    """
+    hide(options.token)
+    shown = logging.StreamHandler(sys.stderr)
+    shown.setFormatter(PlainLines())
+    # What the command ends on, it says on standard error itself: one line, not two.
+    shown.addFilter(lambda record: record.name != "omega21.cli")
+    logging.basicConfig(level=options.log_level.upper(), handlers=[shown])
+    # It has a line for each request, and the tunnel's watch asks every few seconds.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    log_to_file(options.data_dir / SERVER_LOG, level=options.log_level)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(unauthenticated_log_filter)
 
 
 def make_data_dir(folder: Path) -> None:

@@ -17,48 +17,30 @@ The child reads its end of a pipe from the parent and stops when that closes, so
 its parent, however the parent ends.
 """
 
-import asyncio
-import contextlib
-import ctypes
 import logging
-import os
 import queue
 import signal
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from socket import socket
-from typing import TYPE_CHECKING
 
-from omega21.language import current_locale
+from omega21.server_process import ServerProcess
 
-if TYPE_CHECKING:
-    from omega21.engine.engine import Engine
-
-HEARTBEAT_SECONDS = 5.0
 _SILENCE_SECONDS = 60.0
 _START_SECONDS = 300.0
 _STOP_SECONDS = 10.0
 _LONGEST_PAUSE = 30.0
 _FIRST_PAUSE = 0.5
-_PR_SET_PDEATHSIG = 1
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _Ended:
-    status: int
 
 
 @dataclass
 class Supervisor:
     """Runs `command` with the socket's descriptor appended, until told to stop.
 
-    `environment` is added to this process's own: what does not belong into a command line.
+    `environment` is what does not belong into a command line: the token.
 
     `on_ready` is called when the first child answers.
     """
@@ -69,7 +51,7 @@ class Supervisor:
     on_ready: Callable[[], None]
     restarts: int = 0
     last_death: str | None = None
-    _events: "queue.SimpleQueue[str | _Ended]" = field(default_factory=queue.SimpleQueue)
+    _events: "queue.SimpleQueue[str | None]" = field(default_factory=queue.SimpleQueue)
     _stopping: bool = False
     _pause: float = 0.0
     _was_ready: bool = False
@@ -97,72 +79,51 @@ class Supervisor:
                 return 0
 
     def _run_child(self) -> int:
-        child = self._start()
-        assert child.stdin is not None
-        with child.stdin:
-            return self._watch(child)
+        """Run one child to its end; return its status."""
+        descriptor = self.sock.fileno()
+        child = ServerProcess(
+            [*self.command, "--socket-fd", str(descriptor)],
+            on_line=self._events.put,
+            environment={
+                **self.environment,
+                "OMEGA21_RESTARTS": str(self.restarts),
+                "OMEGA21_LAST_DEATH": self.last_death or "",
+            },
+            pass_fds=[descriptor],
+        )
+        logger.debug("server process %d started", child.pid)
+        self._watch(child)
+        child.stop(_STOP_SECONDS)  # it has ended; its standard input is closed
+        assert child.status is not None
+        return child.status
 
-    def _watch(self, child: "subprocess.Popen[bytes]") -> int:
+    def _watch(self, child: ServerProcess) -> None:
         silence = _START_SECONDS
         while True:
             try:
-                event = self._events.get(timeout=silence)
+                word = self._events.get(timeout=silence)
             except queue.Empty:
                 logger.warning("the server process said nothing for %d s and is killed", silence)
                 child.kill()
                 silence = _STOP_SECONDS
                 continue
-            if isinstance(event, _Ended):
-                return event.status
+            if word is None:
+                return
             silence = _SILENCE_SECONDS
-            if event == "stop":
-                return self._end(child)
-            self._handle_signals(event)
+            if word == "stop":
+                if not child.stop(_STOP_SECONDS, terminate=True):
+                    logger.warning(
+                        "the server process did not stop in %d s and was killed", _STOP_SECONDS
+                    )
+                return
+            self._handle(word)
 
-    def _handle_signals(self, word: str) -> None:
+    def _handle(self, word: str) -> None:
         if word == "step":
             self._pause = 0.0
         elif word == "ready" and not self._was_ready:
             self._was_ready = True
             self.on_ready()
-
-    def _start(self) -> "subprocess.Popen[bytes]":
-        descriptor = self.sock.fileno()
-        environment = {
-            **os.environ,
-            **self.environment,
-            "OMEGA21_RESTARTS": str(self.restarts),
-            "OMEGA21_LAST_DEATH": self.last_death or "",
-            "LANGUAGE": current_locale(),
-        }
-        child = subprocess.Popen(
-            [*self.command, "--socket-fd", str(descriptor)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            pass_fds=[descriptor],
-            env=environment,
-        )
-        logger.debug("server process %d started", child.pid)
-        threading.Thread(target=self._listen, args=(child,), daemon=True).start()
-        return child
-
-    def _listen(self, child: "subprocess.Popen[bytes]") -> None:
-        assert child.stdout is not None
-        with child.stdout as lines:
-            for line in lines:
-                self._events.put(line.decode().strip())
-        self._events.put(_Ended(child.wait()))
-
-    def _end(self, child: "subprocess.Popen[bytes]") -> int:
-        assert child.stdin is not None
-        child.stdin.close()
-        child.terminate()  # ends one that is still starting at once: it has done nothing yet
-        try:
-            return child.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            logger.warning("the server process did not stop in %d s and is killed", _STOP_SECONDS)
-            child.kill()
-            return child.wait()
 
     def _wait_before_restart(self) -> bool:
         """Pause, longer each time nothing was trained in between; False when told to stop."""
@@ -187,44 +148,3 @@ def describe(status: int) -> str:
         name = str(-status)
     hint = " (out of memory?)" if name == "SIGKILL" else ""
     return f"killed by {name}{hint}"
-
-
-def child_command(arguments: Sequence[str]) -> list[str]:
-    """Return the command that runs a server as a child, with the given options."""
-    return [sys.executable, "-m", "omega21.server", *arguments]
-
-
-# --- in the child ---
-
-
-def start_reporting(engine: "Engine") -> None:
-    """Tell the parent that this child answers, and from now on what it does."""
-    _say("ready")
-    loop = asyncio.get_running_loop()
-
-    def beat() -> None:
-        _say("alive")
-        loop.call_later(HEARTBEAT_SECONDS, beat)
-
-    def on_change(_run: str, _step: int | None = None) -> None:
-        if engine.worker.steps_done:
-            unsubscribe()
-            _say("step")
-
-    unsubscribe = engine.registry.subscribe(on_change)
-    beat()
-
-
-def _say(word: str) -> None:
-    with contextlib.suppress(OSError):  # the parent is gone, and this child is about to follow
-        os.write(1, f"{word}\n".encode())
-
-
-def die_with_parent() -> None:
-    """Have Linux end this process at once when its parent is killed.
-
-    The end of standard input stops it too, everywhere, but takes the time of a step; meanwhile
-    this process would hold the address and the data folder.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

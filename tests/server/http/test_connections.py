@@ -16,10 +16,9 @@ from typing import Any
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from omega21.server.auth.access import ADMITTED
-from omega21.server.http.connections import Limits
+from omega21.server.http.connections import ON_AUTHENTICATED, Limits
 from omega21.server.http.listener import Listener
-from omega21.server.main import bind
+from omega21.server.sockets import bind
 
 BLOCK = bytes(2**20)
 
@@ -34,7 +33,7 @@ class Application:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if any(name == b"cookie" for name, _ in scope["headers"]):
-            scope["extensions"][ADMITTED]()
+            scope["extensions"][ON_AUTHENTICATED]()
         match scope["path"]:
             case "/wait":
                 self.waiting.release()
@@ -226,22 +225,22 @@ def ask(connection: socket.socket, *headers: str) -> tuple[int, bytes]:
     return read_reply(connection)
 
 
-def test_strangers_are_sent_away_first_then_those_that_rest_and_none_that_work() -> None:
+def test_unauthenticated_connections_are_closed_first_then_idle_ones_and_none_at_work() -> None:
     with served(connections=3) as there, ExitStack() as opened:
 
         def keep(connection: socket.socket) -> socket.socket:
             return opened.enter_context(closing(connection))
 
         working = [keep(work_on(there))]
-        resting, stranger = keep(there.connect()), keep(there.connect())
-        assert ask(resting, KNOWN) == ask(stranger) == (200, b"ok")
+        idle, unknown = keep(there.connect()), keep(there.connect())
+        assert ask(idle, KNOWN) == ask(unknown) == (200, b"ok")
 
         working.append(keep(work_on(there)))
-        assert is_over(stranger)
-        assert ask(resting, KNOWN) == (200, b"ok")
+        assert is_over(unknown)
+        assert ask(idle, KNOWN) == (200, b"ok")
 
         working.append(keep(work_on(there)))
-        assert is_over(resting)
+        assert is_over(idle)
 
         status, body = read_reply(keep(there.connect()))
         assert (status, code(body)) == (429, "overloaded")

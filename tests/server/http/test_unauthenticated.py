@@ -1,11 +1,16 @@
-"""What strangers may put into the log."""
+"""What unauthenticated requests may add to the log."""
 
 import logging
 
 import pytest
 
 from omega21 import logs
-from omega21.server.auth.strangers import BURST, SECONDS_EACH, QuietStrangers, mark_stranger
+from omega21.server.http.unauthenticated import (
+    BURST,
+    SECONDS_EACH,
+    UnauthenticatedLogFilter,
+    mark_unauthenticated,
+)
 
 FLOOD = 2000
 
@@ -13,7 +18,7 @@ FLOOD = 2000
 class Written(logging.Handler):
     """Keeps what passes a filter."""
 
-    def __init__(self, quiet: QuietStrangers) -> None:
+    def __init__(self, quiet: UnauthenticatedLogFilter) -> None:
         super().__init__()
         self.lines: list[str] = []
         self.addFilter(quiet)
@@ -28,47 +33,49 @@ def clock() -> list[float]:
 
 
 @pytest.fixture
-def quiet(clock: list[float]) -> QuietStrangers:
-    return QuietStrangers(clock=lambda: clock[0])
+def quiet(clock: list[float]) -> UnauthenticatedLogFilter:
+    return UnauthenticatedLogFilter(clock=lambda: clock[0])
 
 
 @pytest.fixture
 def logger() -> logging.Logger:
-    return logging.Logger("strangers", logging.DEBUG)  # noqa: LOG001 - nobody else's
+    return logging.Logger("unauthenticated", logging.DEBUG)  # noqa: LOG001 - nobody else's
 
 
 def flood(logger: logging.Logger, level: int, times: int = FLOOD) -> None:
-    with logs.log_context(request="of a stranger"):
-        mark_stranger(is_one=True)
+    with logs.log_context(request="unauthenticated"):
+        mark_unauthenticated(is_one=True)
         for number in range(times):
-            logger.log(level, "stranger %d", number, extra={"status": 404})
+            logger.log(level, "unauthenticated %d", number, extra={"status": 404})
 
 
 @pytest.mark.parametrize("level", [logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR])
 def test_a_flood_is_a_few_lines_alike_for_every_handler(
-    quiet: QuietStrangers, logger: logging.Logger, level: int
+    quiet: UnauthenticatedLogFilter, logger: logging.Logger, level: int
 ) -> None:
     handlers = [Written(quiet), Written(quiet)]
     logger.handlers = list(handlers)
     flood(logger, level)
     logger.info("owner")
     for handler in handlers:
-        assert handler.lines == [*(f"stranger {n}" for n in range(BURST)), "owner"]
+        assert handler.lines == [*(f"unauthenticated {n}" for n in range(BURST)), "owner"]
 
 
-def test_the_owner_is_never_counted(quiet: QuietStrangers, logger: logging.Logger) -> None:
+def test_the_owner_is_never_counted(
+    quiet: UnauthenticatedLogFilter, logger: logging.Logger
+) -> None:
     written = Written(quiet)
     logger.handlers = [written]
     with logs.log_context(request="of the owner"):
-        mark_stranger(is_one=True)
-        mark_stranger(is_one=False)
+        mark_unauthenticated(is_one=True)
+        mark_unauthenticated(is_one=False)
         for number in range(FLOOD):
             logger.info("owner %d", number)
     assert len(written.lines) == FLOOD
 
 
 def test_warnings_are_heard_after_many_other_lines(
-    quiet: QuietStrangers, logger: logging.Logger
+    quiet: UnauthenticatedLogFilter, logger: logging.Logger
 ) -> None:
     written = Written(quiet)
     logger.handlers = [written]
@@ -78,7 +85,7 @@ def test_warnings_are_heard_after_many_other_lines(
 
 
 def test_what_was_not_logged_is_counted_and_told(
-    quiet: QuietStrangers,
+    quiet: UnauthenticatedLogFilter,
     clock: list[float],
     logger: logging.Logger,
     caplog: pytest.LogCaptureFixture,
@@ -100,7 +107,7 @@ def test_what_was_not_logged_is_counted_and_told(
 
 
 def test_in_a_day_of_floods_few_lines_are_written(
-    quiet: QuietStrangers, clock: list[float], logger: logging.Logger
+    quiet: UnauthenticatedLogFilter, clock: list[float], logger: logging.Logger
 ) -> None:
     written = Written(quiet)
     logger.handlers = [written]

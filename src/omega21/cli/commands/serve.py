@@ -153,8 +153,8 @@ def serve(
     limit = None if storage.disk_limit is None else size(storage.disk_limit, "--disk-limit")
     try:
         from omega21.engine.options import EngineOptions
-        from omega21.server.main import ServeOptions
         from omega21.server.main import serve as serve_until_stopped
+        from omega21.server.options import ServeOptions
     except ModuleNotFoundError as error:
         raise NotOnThisServer(
             _("a server needs {name}, which is not installed").format(name=error.name),

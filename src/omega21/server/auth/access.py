@@ -41,15 +41,13 @@ from omega21.protocol.auth.proof import PROOF_PATH, Prover
 from omega21.protocol.errors import ForeignOrigin, OmegaError, TooManyAttempts, Unauthorized
 from omega21.server.auth.origins import check_local, check_own_page, is_loopback_name
 from omega21.server.auth.sessions import SessionTokens
-from omega21.server.auth.strangers import mark_stranger
 from omega21.server.auth.throttle import Throttle
+from omega21.server.http.connections import ON_AUTHENTICATED
 from omega21.server.http.errors import problem_response
+from omega21.server.http.unauthenticated import mark_unauthenticated
 
 SESSION_COOKIE: Final = "omega21_session"
 SESSION_PATH: Final = "/session"
-
-ADMITTED: Final = "omega21.admitted"
-"""The extension of ASGI by which the listener is told that a request may go on."""
 
 _HEALTH: Final = "/health"
 _PAGE: Final = "/"
@@ -164,9 +162,9 @@ class AccessControl:
                 reply = problem_response(error, challenge(error, Headers(scope=scope)))
                 await reply(scope, receive, send)
                 return
-            mark_stranger(is_one=not self.access.is_owner(scope))
+            mark_unauthenticated(is_one=not self.access.is_owner(scope))
             if not is_open(scope):
-                scope.get("extensions", {}).get(ADMITTED, _no_listener)()
+                scope.get("extensions", {}).get(ON_AUTHENTICATED, _no_listener)()
         await self.app(scope, receive, send)
 
 

@@ -3,9 +3,9 @@
 uvicorn and h11 bound the size of a head that is still incomplete, stop reading while 64 KiB of a
 body wait, and close a connection that is idle between two requests. Not theirs, and added here:
 
-- how many connections there are. When there are too many, one of those go that no request was let
-  in on, the oldest first, then those that are idle; so whoever has the token gets in while others
-  open ten thousand connections. Only where every one has a request at work is a new one refused.
+- how many connections there are. When there are too many, unauthenticated ones are closed first,
+  the oldest before the others, then idle ones; so whoever has the token gets in while others open
+  ten thousand connections. Only where every one has a request at work is a new one refused.
 - how long a head may take, and how slowly a body may come or a reply may be read.
 - how much of unread replies is held, in all.
 - what is answered to a request that cannot be read: a problem document like any other, in place of
@@ -27,11 +27,13 @@ from uvicorn.server import ServerState
 from omega21.language import _
 from omega21.language.figures import decimal
 from omega21.protocol.errors import OmegaError, Overloaded, SlowRequest
-from omega21.server.auth.access import ADMITTED
-from omega21.server.auth.strangers import mark_stranger
 from omega21.server.http.errors import problem_response
 from omega21.server.http.headers import SECURITY_HEADERS
 from omega21.server.http.parser import HeadLimits, StrictParser
+from omega21.server.http.unauthenticated import mark_unauthenticated
+
+ON_AUTHENTICATED: Final = "omega21.on_authenticated"
+"""The ASGI extension that the access control calls when a request is authenticated."""
 
 _LINGER_SECONDS: Final = 2.0
 
@@ -54,43 +56,43 @@ class Limits:
 
 
 class ConnectionRegistry(ServerState):
-    """All connections of a listener: uvicorn's record of them, with who may be sent away.
+    """All connections of a listener: uvicorn's record of them, with those that may be closed.
 
-    `strangers` are those on which no request was let in yet, and `resting` those on which none is
-    at work, each in the order in which they became so.
+    `unauthenticated` are those on which no request was authenticated yet, and `idle` those without
+    a request at work, each in the order in which they became so.
     """
 
     def __init__(self, limits: Limits) -> None:
         super().__init__()
         self.limits = limits
-        self.strangers: dict[Connection, None] = {}
-        self.resting: dict[Connection, None] = {}
+        self.unauthenticated: dict[Connection, None] = {}
+        self.idle: dict[Connection, None] = {}
 
-    def join(self, connection: "Connection") -> bool:
-        """Take a connection in, sending another away where that makes room; False without room."""
-        others = next((those for those in (self.strangers, self.resting) if those), None)
+    def add(self, connection: "Connection") -> bool:
+        """Add a connection, closing another where that makes room; False without room."""
+        others = next((those for those in (self.unauthenticated, self.idle) if those), None)
         full = len(self.connections) > self.limits.connections  # this one is in it already
         if full and others is not None:
             next(iter(others)).end()
-        self.strangers[connection] = None
+        self.unauthenticated[connection] = None
         return not full or others is not None
 
-    def admit(self, connection: "Connection") -> None:
-        """A request on it was let in, and is at work."""
-        self.strangers.pop(connection, None)
-        self.resting.pop(connection, None)
+    def mark_authenticated(self, connection: "Connection") -> None:
+        """Record that a request on it was authenticated, and is at work."""
+        self.unauthenticated.pop(connection, None)
+        self.idle.pop(connection, None)
 
-    def rest(self, connection: "Connection") -> None:
-        """The request at work on it has ended."""
-        if connection in self.connections and connection not in self.strangers:
-            self.resting.pop(connection, None)
-            self.resting[connection] = None
+    def mark_idle(self, connection: "Connection") -> None:
+        """Record that the request at work on it has ended."""
+        if connection in self.connections and connection not in self.unauthenticated:
+            self.idle.pop(connection, None)
+            self.idle[connection] = None
 
-    def leave(self, connection: "Connection") -> None:
-        """It is no more."""
+    def remove(self, connection: "Connection") -> None:
+        """Remove a connection that was closed."""
         self.connections.discard(connection)
-        self.strangers.pop(connection, None)
-        self.resting.pop(connection, None)
+        self.unauthenticated.pop(connection, None)
+        self.idle.pop(connection, None)
 
     def sweep(self, now: float) -> None:
         """End the connections whose time is over."""
@@ -121,7 +123,7 @@ class Connection(H11Protocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         assert isinstance(server_state, ConnectionRegistry)
-        self.crowd = server_state
+        self.registry = server_state
         self.limits = server_state.limits
         self.conn = StrictParser(self.limits.head)
         self._application: ASGIApp = self.app
@@ -135,12 +137,12 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin, unless there is no room for one more."""
         super().connection_made(transport)
-        if not self.crowd.join(self):
+        if not self.registry.add(self):
             self._refuse(Overloaded(_("too many requests at once"), retry_after=5))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
-        self.crowd.leave(self)
+        self.registry.remove(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -148,7 +150,7 @@ class Connection(H11Protocol):
         if self._lingers_until is not None:
             return
         self._body_bytes += len(data)
-        mark_stranger(is_one=True)  # until a request is let in, which its own task notes
+        mark_unauthenticated(is_one=True)  # until a request is let in, which its own task notes
         super().data_received(data)
 
     def handle_events(self) -> None:
@@ -173,7 +175,7 @@ class Connection(H11Protocol):
     def on_response_complete(self) -> None:
         """Go on with the next request, unless this one has not even been sent to its end."""
         if self.conn.their_state is h11.SEND_BODY and not self.transport.is_closing():
-            self.crowd.total_requests += 1
+            self.registry.total_requests += 1
             self._linger()
         else:
             super().on_response_complete()
@@ -181,7 +183,7 @@ class Connection(H11Protocol):
     def pause_writing(self) -> None:
         """Note that a reply waits to be read."""
         super().pause_writing()
-        self.crowd.bound_unread()
+        self.registry.bound_unread()
 
     def resume_writing(self) -> None:
         """Note that a reply is being read."""
@@ -219,7 +221,7 @@ class Connection(H11Protocol):
 
     def end(self) -> None:
         """Cut the connection off at once, with whatever it holds."""
-        self.crowd.leave(self)
+        self.registry.remove(self)
         self.transport.abort()
 
     def _check_reading(self, now: float) -> None:
@@ -234,11 +236,11 @@ class Connection(H11Protocol):
             self._unread_since = now, unread
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope["extensions"] = {ADMITTED: partial(self.crowd.admit, self)}
+        scope["extensions"] = {ON_AUTHENTICATED: partial(self.registry.mark_authenticated, self)}
         try:
             await self._application(scope, receive, send)
         finally:
-            self.crowd.rest(self)
+            self.registry.mark_idle(self)
 
     def _refuse(self, error: OmegaError) -> None:
         if self.transport.is_closing():
@@ -257,8 +259,8 @@ class Connection(H11Protocol):
         """Say nothing more, and leave the peer some time to read: a close now would be a reset."""
         self._unset_keepalive_if_required()
         self._lingers_until = self.loop.time() + _LINGER_SECONDS
-        self.crowd.strangers[self] = None
-        self.crowd.resting.pop(self, None)
+        self.registry.unauthenticated[self] = None
+        self.registry.idle.pop(self, None)
         self.flow.resume_reading()
         with contextlib.suppress(OSError):  # the peer has gone, as we are about to be told
             self.transport.write_eof()

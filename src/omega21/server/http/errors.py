@@ -37,7 +37,7 @@ from omega21.protocol.errors import (
     to_problem,
 )
 from omega21.protocol.printable import printable
-from omega21.server.auth.strangers import is_strangers
+from omega21.server.http.unauthenticated import is_unauthenticated
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ _EVERYWHERE: tuple[type[OmegaError], ...] = (
     Unavailable,
 )
 _LONGEST_SHOWN = 300  # of a path in the log
-_LONGEST_OF_STRANGERS = 80
+_LONGEST_UNAUTHENTICATED = 80
 _CLIENT_CLOSED = 499  # nobody reads it: the client has left
 
 
@@ -203,13 +203,13 @@ class LastHandler:
 
 
 def _shown(scope: Scope) -> str:
-    """Return a request's method and path for the log; a stranger's is cut short.
+    """Return a request's method and path for the log; an unauthenticated request's is cut short.
 
     As they were sent: decoded, a path may hold line breaks. Without the query, which is the
     caller's and may hold what is not for a log.
     """
     call = f"{scope['method']} {scope['raw_path'].decode('ascii', 'backslashreplace')}"
-    most = _LONGEST_OF_STRANGERS if is_strangers() else _LONGEST_SHOWN
+    most = _LONGEST_UNAUTHENTICATED if is_unauthenticated() else _LONGEST_SHOWN
     return call if len(call) <= most else f"{call[:most]}…"
 
 

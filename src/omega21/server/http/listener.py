@@ -15,8 +15,8 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from omega21 import open_files
-from omega21.server.auth.strangers import quiet_strangers
 from omega21.server.http.connections import Connection, ConnectionRegistry, Limits
+from omega21.server.http.unauthenticated import unauthenticated_log_filter
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,9 @@ class Listener(uvicorn.Server):
                 timeout_graceful_shutdown=int(stop_seconds),
             )
         )
-        self.server_state = self.crowd = ConnectionRegistry(within_open_files(limits or Limits()))
+        self.server_state = self.registry = ConnectionRegistry(
+            within_open_files(limits or Limits())
+        )
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
         """Begin to answer, and say so."""
@@ -73,8 +75,8 @@ class Listener(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Look after the connections once a second, beside what uvicorn does."""
         if counter % 10 == 0:
-            self.crowd.sweep(asyncio.get_running_loop().time())
-            quiet_strangers.tell()
+            self.registry.sweep(asyncio.get_running_loop().time())
+            unauthenticated_log_filter.tell()
         return await super().on_tick(counter)
 
     @contextlib.contextmanager

@@ -1,10 +1,10 @@
-"""What strangers may put into the log: a few lines, and how many more there were.
+"""Bounds what unauthenticated requests add to the log: a few lines, and a count of the others.
 
 Anybody who reaches the port can make requests, as fast as the line is. A line for each would push
 the owner's lines out of the log, and fill the disk behind a standard error that is kept. So what is
-logged while a request is at work that nothing has let in yet is passed on a few times and counted
-from then on. `Connection` marks what it reads as a stranger's, `AccessControl` what it lets in as
-the owner's.
+logged while a request is at work that is not authenticated is passed on a few times and counted
+from then on. `Connection` marks what it reads as unauthenticated, `AccessControl` marks the owner's
+requests as authenticated.
 """
 
 import logging
@@ -18,7 +18,7 @@ from typing import Final
 from omega21 import logs
 
 BURST: Final = 8
-"""Lines of strangers that are logged at once; as many again of warnings and errors."""
+"""Lines that are logged at once; as many again of warnings and errors."""
 
 SECONDS_EACH: Final = 300.0
 """For each of them this much time has to pass, once the burst is used up; and between two counts
@@ -28,18 +28,18 @@ logger = logging.getLogger(__name__)
 _PASSES: Final = "omega21_passes"
 
 
-def mark_stranger(*, is_one: bool) -> None:
-    """Note for the rest of this task whether a stranger has caused what is logged."""
-    logs.remember(stranger=is_one)
+def mark_unauthenticated(*, is_one: bool) -> None:
+    """Record in this task's log context whether its request is unauthenticated."""
+    logs.remember(unauthenticated=is_one)
 
 
-def is_strangers() -> bool:
-    """Whether a stranger has caused what is being done."""
-    return logs.current().get("stranger") is True
+def is_unauthenticated() -> bool:
+    """Whether the request at work is unauthenticated."""
+    return logs.current().get("unauthenticated") is True
 
 
 @dataclass
-class QuietStrangers:
+class UnauthenticatedLogFilter:
     """A filter of log records, to be shared by all handlers. `clock` is in seconds. Thread-safe."""
 
     clock: Callable[[], float] = time.monotonic
@@ -52,7 +52,7 @@ class QuietStrangers:
         """Whether the record is logged; the same for each handler that asks."""
         passes: bool | None = getattr(record, _PASSES, None)
         if passes is None:
-            passes = not is_strangers() or self._take(record)
+            passes = not is_unauthenticated() or self._take(record)
             setattr(record, _PASSES, passes)
         return passes
 
@@ -83,5 +83,5 @@ class QuietStrangers:
         return False
 
 
-quiet_strangers: Final = QuietStrangers()
+unauthenticated_log_filter: Final = UnauthenticatedLogFilter()
 """That of this process, which logs to one place."""

@@ -15,7 +15,7 @@ from omega21.protocol.printable import printable
 from omega21.server.auth.token import server_token
 from omega21.server.notebook.machine import check_data_dir, default_data_dir, has_gpu
 from omega21.server.notebook.problem import CannotServe
-from omega21.server.notebook.process import ServerProcess, ServerSettings
+from omega21.server.notebook.process import NotebookServer, ServerSettings
 from omega21.server.notebook.requirements import install_lacking
 from omega21.server.tunnels.authtoken import ask_authtoken, find_authtoken, in_notebook
 
@@ -88,10 +88,10 @@ def _tokens(folder: Path, tunnel: str) -> tuple[str, str | None]:
     return token, authtoken
 
 
-def start(settings: ServerSettings) -> ServerProcess:
+def start(settings: ServerSettings) -> NotebookServer:
     """Start the server and print what to type elsewhere. Raises CannotServe."""
     _say(_("starting the server; this takes some seconds"))
-    server = ServerProcess(settings)
+    server = NotebookServer(settings)
     try:
         if settings.tunnel == "none":
             _say(f"omega21 train {server.address}")
@@ -105,7 +105,7 @@ def start(settings: ServerSettings) -> ServerProcess:
     return server
 
 
-def keep_running(server: ServerProcess) -> None:
+def keep_running(server: NotebookServer) -> None:
     """Show what the server says and does until it ends or the cell is interrupted; stop it then.
 
     Raises CannotServe with the line that it ended on, where it ended by itself.

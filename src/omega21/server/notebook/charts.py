@@ -14,7 +14,7 @@ from omega21.language import _
 from omega21.protocol.printable import printable
 from omega21.server.notebook.cell import StatusLine, describe
 from omega21.server.notebook.problem import CannotServe
-from omega21.server.notebook.process import ServerProcess
+from omega21.server.notebook.process import NotebookServer
 
 _WAIT_SECONDS: Final = 5
 
@@ -39,7 +39,7 @@ class Curves:
                 self.anomaly_prob.append(row["anomaly_prob"])
 
 
-def watch_run(server: ServerProcess) -> None:
+def watch_run(server: NotebookServer) -> None:
     """Draw the curves of the run that works, until interrupted or the server ends.
 
     Raises CannotServe without matplotlib.
@@ -61,13 +61,13 @@ def watch_run(server: ServerProcess) -> None:
         print(_("no longer watching; the server keeps running"))  # noqa: T201
 
 
-def _tell(server: ServerProcess, *, wait: float) -> None:
+def _tell(server: NotebookServer, *, wait: float) -> None:
     """Print what the server says, such as a new address, waiting so long for it."""
     for line in server.news(wait=wait):
         print(printable(line))  # noqa: T201
 
 
-def _busiest(server: ServerProcess, shown: str | None) -> str | None:
+def _busiest(server: NotebookServer, shown: str | None) -> str | None:
     """Return the run with the most steps before it; the one that is shown, where none has any."""
     reply = server.ask("/runs") or {"runs": []}
     left = {
@@ -79,7 +79,7 @@ def _busiest(server: ServerProcess, shown: str | None) -> str | None:
     return busiest if left[busiest] or shown not in left else shown
 
 
-def _follow(server: ServerProcess, curves: Curves, draw: Callable[[Curves, str], None]) -> None:
+def _follow(server: NotebookServer, curves: Curves, draw: Callable[[Curves, str], None]) -> None:
     """Fetch what is new, waiting some seconds for it, and draw it."""
     reply = server.ask(f"/runs/{curves.run}/steps?after={curves.cursor}&wait={_WAIT_SECONDS}")
     if reply is None:  # between two server processes

@@ -7,9 +7,6 @@ import json
 import os
 import queue
 import re
-import subprocess
-import sys
-import threading
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,9 +17,9 @@ from typing import Any, Final, Self
 from omega21.data.durable import open_private
 from omega21.language import _
 from omega21.server.notebook.problem import CannotServe
+from omega21.server_process import ServerProcess, server_command
 
 LISTENING: Final = "listening on "
-_SERVER: Final = ("-m", "omega21.server", "--stop-with-stdin")
 _ERROR: Final = re.compile(r"(?:python -m omega21\.server: )?error: (.+)")
 """A line on which a server ends; argparse's, for an option that it does not take, has its name."""
 
@@ -54,54 +51,44 @@ class ServerSettings:
         return [str(word) for pair in options.items() if pair[1] is not None for word in pair]
 
     def environment(self) -> dict[str, str]:
-        """Return the environment of the process: this package first, and the tokens."""
+        """Return what the process's environment has more: this package first, and the tokens."""
         package = str(Path(__file__).parents[3])
         path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
         given = {"PYTHONPATH": path, "OMEGA21_TOKEN": self.token}
         if self.authtoken:
             given["NGROK_AUTHTOKEN"] = self.authtoken
-        return {**os.environ, **given}
+        return given
 
 
-class ServerProcess:
+class NotebookServer:
     """A server that listens at `address`. Use it in a `with` block, or call `stop`."""
 
     def __init__(self, settings: ServerSettings) -> None:
         """Start it; return when it listens. Raises CannotServe with the line that it ended on."""
         self.settings = settings
         self.log = settings.data_dir / "notebook.log"
-        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         with open_private(self.log, "ab") as log:
             self._log_from = log.tell()
-            self._process = subprocess.Popen(
-                [sys.executable, *_SERVER, *settings.arguments()],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env=settings.environment(),
+            self._process = ServerProcess(
+                server_command(["--stop-with-stdin", *settings.arguments()]),
+                on_line=self._lines.put,
+                environment=settings.environment(),
+                log=log,
                 start_new_session=True,  # an interrupt of the notebook is for the notebook
             )
         self.address = self._first_line()
-        threading.Thread(target=self._listen, daemon=True).start()
 
     def _first_line(self) -> str:
-        assert self._process.stdout is not None
         try:
-            line = self._process.stdout.readline().decode().strip()
+            line = self._lines.get() or ""
         except KeyboardInterrupt:
             self.stop()
             raise
         if not line.startswith(LISTENING):
             self.stop()
-            self._process.stdout.close()
             raise CannotServe(self.last_error())
         return line.removeprefix(LISTENING)
-
-    def _listen(self) -> None:
-        assert self._process.stdout is not None
-        with self._process.stdout as lines:
-            for line in lines:
-                self._lines.put(line.decode().strip())
 
     def __enter__(self) -> Self:
         return self
@@ -117,14 +104,15 @@ class ServerProcess:
     @property
     def is_running(self) -> bool:
         """Whether the process lives."""
-        return self._process.poll() is None
+        return self._process.status is None
 
     def news(self, *, wait: float) -> Iterator[str]:
         """Yield the lines that it has said since, waiting for the first one so many seconds."""
         try:
-            yield self._lines.get(timeout=wait)
-            while True:
-                yield self._lines.get_nowait()
+            line = self._lines.get(timeout=wait)
+            while line is not None:
+                yield line
+                line = self._lines.get_nowait()
         except queue.Empty:
             return
 
@@ -141,13 +129,7 @@ class ServerProcess:
 
     def stop(self) -> None:
         """End it in an orderly way: the step under way and a checkpoint are finished."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        try:
-            self._process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._process.stop(_STOP_SECONDS)
 
     def last_error(self) -> str:
         """Return what the process ended on."""
@@ -158,5 +140,5 @@ class ServerProcess:
         if errors:
             return errors[-1]
         return _("the server ended with status {status}; its log is {log}").format(
-            status=self._process.returncode, log=self.log
+            status=self._process.status, log=self.log
         )

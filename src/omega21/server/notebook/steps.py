@@ -12,7 +12,7 @@ from omega21.protocol.printable import printable
 from omega21.server.notebook.cell import keep_running, prepare, start
 from omega21.server.notebook.charts import watch_run
 from omega21.server.notebook.problem import CannotServe
-from omega21.server.notebook.process import ServerProcess
+from omega21.server.notebook.process import NotebookServer
 
 DRIVE: Final = Path("/content/drive")
 _MIRROR_ON_DRIVE: Final = DRIVE / "MyDrive" / "omega21"
@@ -23,7 +23,7 @@ class Notebook:
 
     def __init__(self, **given: Any) -> None:
         """Prepare, `given` as for `omega21.server.notebook.cell.prepare`."""
-        self._server: ServerProcess | None = None
+        self._server: NotebookServer | None = None
         self._settings = _said(lambda: prepare(**given))
 
     def choose_mirror(self, folder: str) -> None:
@@ -58,7 +58,7 @@ class Notebook:
             server.stop()
             print(_("stopped"))  # noqa: T201
 
-    def _running(self) -> ServerProcess | None:
+    def _running(self) -> NotebookServer | None:
         if self._server is None or not self._server.is_running:
             print(_("the server is not running"))  # noqa: T201
             return None

@@ -1,0 +1,54 @@
+"""The settings of one server, as its parent and its worker process have them."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from omega21.engine.options import EngineOptions
+from omega21.protocol.auth.token import parse_token
+from omega21.protocol.link.tunnels import TunnelAsked
+
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeOptions:
+    """Settings of one server. Port 0 chooses a free one.
+
+    Behind a tunnel there is always a token: without `token`, the one kept in the data folder.
+    `cloudflared` is the path or the URL of that program, where it is not on PATH.
+    """
+
+    data_dir: Path
+    host: str = "127.0.0.1"
+    port: int = 8000
+    token: str | None = field(default=None, repr=False)
+    engine: EngineOptions = field(default_factory=EngineOptions)
+    tunnel: TunnelAsked = "none"
+    cloudflared: str | None = None
+    log_level: str = "info"
+    stop_with_stdin: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what is no token, whoever made the settings. Raises InvalidRequest."""
+        if self.token is not None:
+            parse_token(self.token, source="--token (OMEGA21_TOKEN)")
+
+    def child_arguments(self) -> list[str]:
+        """Return the command-line options that give a child these settings; never the token."""
+        engine = self.engine
+        options = {
+            "--host": self.host,
+            "--data-dir": self.data_dir,
+            "--device": engine.device,
+            "--precision": engine.precision,
+            "--threads": engine.threads,
+            "--disk-limit": engine.disk_limit,
+            "--max-runs": engine.max_runs,
+            "--checkpoint-seconds": engine.checkpoint_seconds,
+            "--checkpoint-steps": engine.checkpoint_steps,
+            "--mirror": engine.mirror,
+            "--tunnel": self.tunnel,
+            "--log-level": self.log_level,
+        }
+        return [str(word) for pair in options.items() if pair[1] is not None for word in pair]

@@ -1,0 +1,195 @@
+"""The process that does the work: the engine, and the HTTP server before it.
+
+Nothing heavy is imported before it is needed, and how long OpenMP's threads spin while they wait is
+set before torch is: one that spins on takes a core from the loop that answers requests.
+"""
+
+import asyncio
+import ctypes
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from omega21.data.durable import keep_to_user
+from omega21.executors.malloc import keep_freed_memory
+from omega21.executors.openmp import bound_spinning
+from omega21.protocol.link.tunnels import TunnelKind
+from omega21.server.auth.access import Access
+from omega21.server.http.unauthenticated import unauthenticated_log_filter
+from omega21.server.options import ServeOptions
+from omega21.server.startup import start_errors, start_logs
+from omega21.server.stopping import stop_on_request
+
+if TYPE_CHECKING:
+    from omega21.engine.engine import Engine
+
+HEARTBEAT_SECONDS: Final = 5.0
+
+_STOP_SECONDS: Final = 8.0  # for the step under way and the replies; the whole takes at most 10
+_PR_SET_PDEATHSIG: Final = 1
+
+logger = logging.getLogger(__name__)
+
+
+def serve_child(options: ServeOptions, descriptor: int) -> None:
+    """Do the work on the listening socket that a supervisor handed on."""
+    keep_to_user()
+    start_logs(options)
+    _end_with_parent()
+    with socket.socket(fileno=descriptor) as sock:
+        serve_here(options, sock, report=True)
+
+
+def serve_here(
+    options: ServeOptions,
+    sock: socket.socket,
+    *,
+    on_listening: Callable[[], None] = lambda: None,
+    report: bool = False,
+) -> None:
+    """Start the engine and answer on `sock`; with `report` a supervisor is told how it goes.
+
+    Raises what `start_errors` makes of what keeps it from starting.
+    """
+    bound_spinning()
+    keep_freed_memory()
+    answers = threading.Event()
+    with start_errors(options.data_dir, is_over=answers.is_set):
+        engine = _engine_class()(options.data_dir, options.engine, fatal=_end_process)
+        engine.start()
+
+        def on_answering() -> None:
+            answers.set()
+            _start_reporting(engine) if report else on_listening()
+
+        run_server(
+            sock,
+            engine,
+            Access(token=options.token),
+            tunnel=_kind(options),
+            stop_with_stdin=options.stop_with_stdin or report,
+            on_listening=on_answering,
+        )
+
+
+def _engine_class() -> "type[Engine]":
+    try:
+        from omega21.engine.engine import Engine  # noqa: PLC0415
+    except OSError as error:  # a library of torch's that this system cannot load
+        raise ImportError(str(error)) from error
+    return Engine
+
+
+def _kind(options: ServeOptions) -> TunnelKind:
+    assert options.tunnel != "auto", "the parent has chosen"
+    return options.tunnel
+
+
+def _end_process(reason: str) -> None:
+    """End a process that can compute no more; a supervisor starts another one."""
+    logger.critical("this process can compute no more: %s", reason)
+    os._exit(1)
+
+
+def run_server(
+    sock: socket.socket,
+    engine: "Engine",
+    access: Access,
+    *,
+    tunnel: TunnelKind = "none",
+    stop_with_stdin: bool = False,
+    on_listening: Callable[[], None] = lambda: None,
+) -> None:
+    """Answer on `sock`, which may be someone else's, until told to stop; then stop the engine."""
+    try:
+        asyncio.run(
+            _serve(
+                sock,
+                engine,
+                access,
+                tunnel=tunnel,
+                stop_with_stdin=stop_with_stdin,
+                on_listening=on_listening,
+            )
+        )
+    finally:
+        if engine.stop(_STOP_SECONDS):
+            engine.close()
+        unauthenticated_log_filter.tell(at_last=True)
+        logger.info("stopped")
+
+
+async def _serve(
+    sock: socket.socket,
+    engine: "Engine",
+    access: Access,
+    *,
+    tunnel: TunnelKind,
+    stop_with_stdin: bool,
+    on_listening: Callable[[], None],
+) -> None:
+    # Together they take half a second: after the address is known to be good, and after torch.
+    from omega21.server.app import create_app  # noqa: PLC0415
+    from omega21.server.http.listener import Listener  # noqa: PLC0415
+
+    app = create_app(engine, access=access, tunnel=tunnel)
+    listener = Listener(app, on_listening=on_listening, stop_seconds=_STOP_SECONDS)
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+
+    def request_stop() -> None:
+        with suppress(RuntimeError):  # the loop has closed: it has stopped already
+            loop.call_soon_threadsafe(stop.set)
+
+    stop_on_request(request_stop, with_stdin=stop_with_stdin)
+    serving = asyncio.create_task(listener.serve(sockets=[sock]))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    logger.info("stopping")
+    listener.should_exit = True
+    app.state.services.long_polls.close()
+    app.state.services.viewers.close()
+    # Requests that wait for the engine get their answer by its end, so it goes first.
+    await asyncio.to_thread(engine.stop, _STOP_SECONDS)
+    await serving
+    app.state.services.traffic.write()
+
+
+def _start_reporting(engine: "Engine") -> None:
+    """Tell the parent that this child answers, and from now on what it does."""
+    _say("ready")
+    loop = asyncio.get_running_loop()
+
+    def beat() -> None:
+        _say("alive")
+        loop.call_later(HEARTBEAT_SECONDS, beat)
+
+    def on_change(_run: str, _step: int | None = None) -> None:
+        if engine.worker.steps_done:
+            unsubscribe()
+            _say("step")
+
+    unsubscribe = engine.registry.subscribe(on_change)
+    beat()
+
+
+def _say(word: str) -> None:
+    with suppress(OSError):  # the parent is gone, and this child is about to follow
+        os.write(1, f"{word}\n".encode())
+
+
+def _end_with_parent() -> None:
+    """Have Linux end this process at once when its parent is killed.
+
+    The end of standard input stops it too, everywhere, but takes the time of a step; meanwhile
+    this process would hold the address and the data folder.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
