@@ -57,11 +57,13 @@ def serve_here(
 
     Raises what `start_errors` makes of what keeps it from starting.
     """
+    from omega21.engine.engine import Engine  # noqa: PLC0415 - numpy and SQLite's part of a second
+
     bound_spinning()
     keep_freed_memory()
     answers = threading.Event()
     with start_errors(options.data_dir, is_over=answers.is_set):
-        engine = _engine_class()(options.data_dir, options.engine, fatal=_end_process)
+        engine = Engine(options.data_dir, options.engine, fatal=_end_process)
         engine.start()
 
         def on_answering() -> None:
@@ -76,14 +78,6 @@ def serve_here(
             stop_with_stdin=options.stop_with_stdin or report,
             on_listening=on_answering,
         )
-
-
-def _engine_class() -> "type[Engine]":
-    try:
-        from omega21.engine.engine import Engine  # noqa: PLC0415
-    except OSError as error:  # a library of torch's that this system cannot load
-        raise ImportError(str(error)) from error
-    return Engine
 
 
 def _kind(options: ServeOptions) -> TunnelKind:
