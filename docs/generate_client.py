@@ -17,6 +17,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
+from pydantic import BaseModel
+
 from omega21 import AsyncClient, Client, colab
 from omega21.client import events
 from omega21.client.http.link import Link
@@ -29,7 +31,7 @@ from omega21.client.store.run_folder import (
     run_folder_path,
     server_data_path,
 )
-from omega21.client.store.summary import Evaluation, Summary
+from omega21.client.store.summary import Summary
 from omega21.client.training.options import TrainOptions
 from omega21.client.training.presets import PRESETS
 from omega21.client.training.request import TrainRequest
@@ -38,6 +40,7 @@ from omega21.data.samples import Samples, statistics
 from omega21.data.sources.files import open_data, write_data
 from omega21.data.sources.generators import generate
 from omega21.protocol.errors import OmegaError, error_classes
+from omega21.protocol.evaluations import Evaluation
 
 PAGE = Path(__file__).parent / "reference" / "client.md"
 
@@ -101,7 +104,7 @@ def _class(cls: type, *, level: int | None = 3, module: str | None = None) -> It
     if level is not None:
         yield f"{'#' * level} {cls.__name__}\n"
     where = module or cls.__module__
-    if dataclasses.is_dataclass(cls) or issubclass(cls, tuple):
+    if dataclasses.is_dataclass(cls) or issubclass(cls, (tuple, BaseModel)):
         yield _code(f"from {where} import {cls.__name__}", "", "", *_fields(cls))
     else:
         call = _signature(cls.__init__, name=cls.__name__, returns=False)
@@ -187,17 +190,20 @@ def _fields(cls: type) -> Iterator[str]:
         if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)):
             continue
         if not node.target.id.startswith("_"):
-            value = f" = {_default(node.value)}" if node.value is not None else ""
+            default = _default(node.value) if node.value is not None else ""
+            value = f" = {default}" if default else ""
             yield f"    {node.target.id}: {ast.unparse(node.annotation)}{value}"
 
 
 def _default(value: ast.expr) -> str:
-    """Show a default, and what makes it where it is made anew each time."""
+    """Show a default, and what makes it where it is made anew each time; "" for none."""
     if isinstance(value, ast.Call):
         for keyword in value.keywords:
             if keyword.arg == "default_factory":
                 return f"{ast.unparse(keyword.value)}()"
-        return f"{ast.unparse(value.func)}(…)"
+            if keyword.arg == "default":
+                return ast.unparse(keyword.value)
+        return ""
     return ast.unparse(value).replace("'", '"')
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from omega21 import Client
-from omega21.client.store.summary import Evaluation
+from omega21.protocol.evaluations import Evaluation
 from tests.attacks.harms import (
     NUMBERS,
     OTHERS,
@@ -108,6 +108,7 @@ FIELDS = {
     "/steps": ("steps", 0, "step"),
     "/status": ("estadisticas", "loss_promedio_global"),
     "/runs": ("runs", 0, "state"),
+    "/evaluations": ("evaluations", 0, "auroc"),
 }
 
 

@@ -22,7 +22,7 @@ from omega21.client.http.usage import Traffic
 from omega21.client.inference import Prediction, predict, score
 from omega21.client.remote_summary import remote_summary
 from omega21.client.store.checkpoints import HeldCheckpoint
-from omega21.client.store.summary import Evaluation, Summary
+from omega21.client.store.summary import Summary
 from omega21.client.training.checkpoint_download import pull_checkpoint
 from omega21.client.training.options import TrainOptions
 from omega21.client.training.request import TrainRequest
@@ -32,6 +32,7 @@ from omega21.client.verify import Verification, Verified
 from omega21.client.watch import Watching
 from omega21.client.weights import SavedWeights, download_weights
 from omega21.data.samples import Samples, as_features
+from omega21.protocol.evaluations import Evaluation
 from omega21.protocol.legacy import Diagnosis, FeedbackReceived, Info, Metrics, Status, Trained
 from omega21.protocol.logs import LogLines
 from omega21.protocol.names import DEFAULT_RUN

@@ -6,7 +6,8 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import TypeAdapter
 
-from omega21.client.store.summary import Evaluation, Summary
+from omega21.client.store.summary import Summary
+from omega21.protocol.evaluations import Evaluation
 from omega21.protocol.legacy import Info, Status
 from omega21.protocol.plan import Segment
 from omega21.protocol.runs import RunState, RunSummary

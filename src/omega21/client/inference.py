@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from omega21.client.api.api import Api
 from omega21.client.api.inference import MAX_OUTPUT_BYTES
 from omega21.client.http.decoding import step_of
-from omega21.client.store.summary import Evaluation, Scored
+from omega21.client.store.summary import Scored
 from omega21.data.samples import Samples, as_samples, as_type
 from omega21.data.scores import auroc, average_precision
 from omega21.language import _
@@ -28,6 +28,7 @@ from omega21.protocol.errors import (
     InvalidShard,
     PlanUnfinished,
 )
+from omega21.protocol.evaluations import Evaluation
 from omega21.protocol.inference import MAX_SHARDS_TO_COMPUTE
 from omega21.protocol.legacy import COHERENCE, DENDRITES
 from omega21.protocol.plan import SamplesType

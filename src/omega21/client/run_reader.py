@@ -16,11 +16,12 @@ from omega21.client.store.run_folder import (
     read_stored,
     run_folder_path,
 )
-from omega21.client.store.summary import Evaluation, Summary, summarise
+from omega21.client.store.summary import Summary, summarise
 from omega21.client.training.provenance import changed_at
 from omega21.language import _
 from omega21.protocol.digests import CHAIN_START
 from omega21.protocol.errors import UnknownRun
+from omega21.protocol.evaluations import Evaluation
 from omega21.protocol.plan import PlanIndex, Segment, plan_steps
 from omega21.protocol.runs import RunSummary
 from omega21.protocol.steps import StepRecord

@@ -5,7 +5,7 @@ included, and only what is newer is asked of the server. Nothing is written, her
 """
 
 from contextlib import ExitStack
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -26,11 +26,11 @@ from omega21.client.events import (
 from omega21.client.remote_summary import remote_summary
 from omega21.client.run_reader import StoredRun, open_stored_run
 from omega21.client.store.run_folder import run_folder_path
-from omega21.client.store.summary import Evaluation
 from omega21.client.training.results_poller import check_going
 from omega21.client.training.status_poller import StatusPoller
 from omega21.client.training.stream import EventStream
 from omega21.language import _
+from omega21.protocol.evaluations import Evaluation
 from omega21.protocol.plan import PlanIndex, Segment, plan_steps
 from omega21.protocol.runs import RunState
 from omega21.protocol.steps import MAX_WAIT_SECONDS
@@ -180,12 +180,11 @@ class Watching(EventStream):
 
     async def _tell_recorded(self, ready: RunReady) -> None:
         """Tell the newest evaluation that the training program recorded on the server."""
-        names = {field.name for field in fields(Evaluation)}
         newest, number = None, 0
         while rows := await self._api.evaluations.read(self._run_name, after=number):
             newest, number = rows[-1], rows[-1].number
         if newest is not None and newest.step >= ready.first_step:
-            self._evaluation = Evaluation(**newest.model_dump(include=names))
+            self._evaluation = Evaluation.model_validate(newest.model_dump())
             await self._emit(Evaluated(self._evaluation, ready.number, newest.at))
 
     async def _finish(self, ready: RunReady) -> None:

@@ -18,10 +18,14 @@ Count = Annotated[int, Field(ge=0, le=2**53)]
 Area = Annotated[float, Field(ge=0, le=1)]
 
 
-class RecordEvaluation(Request):
-    """Records an evaluation; one that is equal in every field is recorded once."""
+class Evaluation(Reply):
+    """How well a run scores samples that it was not trained on.
 
-    run_id: RunId
+    `found` anomalies and `false_alarms` have a probability over 0.5. `not_finite` samples score NaN
+    or infinite: the loss is None then, and AUROC and average precision are those of the others.
+    These two are None where the samples are all of one class, for which they do not exist.
+    """
+
     step: Count = Field(description="the step whose weights were used")
     samples: int = Field(ge=1, le=2**53)
     anomalies: Count
@@ -33,20 +37,17 @@ class RecordEvaluation(Request):
     average_precision: Area | None
 
 
-class EvaluationRow(Reply):
+class RecordEvaluation(Evaluation, Request):
+    """Records an evaluation; one that is equal in every field is recorded once."""
+
+    run_id: RunId
+
+
+class EvaluationRow(Evaluation):
     """An evaluation as it is stored."""
 
-    number: int = Field(description="ascending in the order of arrival: the cursor")
+    number: Count = Field(description="ascending in the order of arrival: the cursor")
     at: float = Field(description="when it was recorded, seconds since 1970, by the server's clock")
-    step: int
-    samples: int
-    anomalies: int
-    found: int
-    false_alarms: int
-    not_finite: int = 0
-    loss: float | None
-    auroc: float | None
-    average_precision: float | None
 
 
 class EvaluationsReply(Reply):

@@ -63,8 +63,8 @@ class EvaluateReply(Reply):
     """Scores of samples under a run's weights, in evaluation mode."""
 
     run: str
-    step: int = Field(description="the step whose weights were used")
-    samples: int
+    step: int = Field(ge=0, description="the step whose weights were used")
+    samples: int = Field(ge=1)
     loss: float | None = Field(description="mean over the samples; null if not finite")
     scores: str = Field(
         description="anomaly probabilities in the order of the shards and of their samples: "

@@ -29,7 +29,8 @@ from omega21.client.events import (
     UploadProgress,
 )
 from omega21.client.http.usage import Traffic
-from omega21.client.store.summary import Evaluation, Summary
+from omega21.client.store.summary import Summary
+from omega21.protocol.evaluations import Evaluation
 from omega21.protocol.legacy import (
     Architecture,
     FeedbackStatistics,

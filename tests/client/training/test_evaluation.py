@@ -12,10 +12,11 @@ from omega21 import AsyncClient
 from omega21.client.events import Evaluated, Notice, ServerSeen, as_dict
 from omega21.client.store.results import Results
 from omega21.client.store.run_folder import RunFolder
-from omega21.client.store.summary import Evaluation, Scored
+from omega21.client.store.summary import Scored
 from omega21.data.scores import auroc
 from omega21.protocol.digests import CHAIN_START, chain_result
 from omega21.protocol.errors import ReadOnlyStorage, RunFolderConflict, StorageFull
+from omega21.protocol.evaluations import Evaluation
 from omega21.protocol.steps import StepRecord
 from tests.client.runs import done, of_type, stored, tiny, train
 from tests.servers import RunningServer
@@ -143,6 +144,21 @@ async def test_an_evaluation_of_replaced_steps_goes_with_them(tmp_path: Path) ->
 
     assert kept == [1]
     assert len(scores) == 0
+
+
+@pytest.mark.parametrize("damage", ["samples = 0", "found = -1", "auroc = 7.0"])
+async def test_an_evaluation_that_nobody_made_is_a_damaged_file(
+    tmp_path: Path, damage: str
+) -> None:
+    with closing(Results(tmp_path / "r.sqlite")) as results:
+        results.put(rows([0.5]))
+        results.put_evaluation(scored(1), segment=0, ended_at=9.0)
+        (found,) = results.evaluations()
+        assert found.evaluation == scored(1).evaluation
+        with closing(sqlite3.connect(tmp_path / "r.sqlite")) as database, database:
+            database.execute(f"UPDATE evaluations SET {damage}")
+        with pytest.raises(RunFolderConflict, match="cannot be read"):
+            results.evaluations()
 
 
 async def test_any_sqlite_browser_shows_a_readable_view(tmp_path: Path) -> None:

@@ -19,9 +19,9 @@ from omega21.client.events import (
     StepsDone,
 )
 from omega21.client.http.usage import Traffic
-from omega21.client.store.summary import Evaluation
 from omega21.language import _
 from omega21.language.figures import clock, count, duration, number, score, size
+from omega21.protocol.evaluations import Evaluation
 from omega21.protocol.legacy import Status
 from omega21.protocol.runs import RunSummary
 from omega21.protocol.steps import StepRecord

@@ -4,9 +4,10 @@ from rich.text import Text
 
 from omega21.cli.ui.output import Output, key_values
 from omega21.client.events import Done
-from omega21.client.store.summary import Evaluation, Summary
+from omega21.client.store.summary import Summary
 from omega21.language import _, ngettext
 from omega21.language.figures import count, number, score
+from omega21.protocol.evaluations import Evaluation
 
 
 def show_outcome(done: Done, output: Output) -> None:

@@ -1,13 +1,16 @@
 """Evaluations of a run, recorded on the server for the dashboard and other clients."""
 
-from dataclasses import asdict
 from itertools import pairwise
 
 from omega21.client.api.endpoint import Endpoint, make_request, run_path
-from omega21.client.store.summary import Evaluation
 from omega21.language import _
 from omega21.protocol.errors import InvalidReply
-from omega21.protocol.evaluations import EvaluationRow, EvaluationsReply, RecordEvaluation
+from omega21.protocol.evaluations import (
+    Evaluation,
+    EvaluationRow,
+    EvaluationsReply,
+    RecordEvaluation,
+)
 
 
 class Evaluations(Endpoint):
@@ -18,7 +21,7 @@ class Evaluations(Endpoint):
 
         On the server's disk when it returns; repeating it changes nothing. Raises OtherRun.
         """
-        body = make_request(RecordEvaluation, run_id=run_id, **asdict(evaluation))
+        body = make_request(RecordEvaluation, run_id=run_id, **evaluation.model_dump())
         return (await self._send_json("POST", f"{run_path(run)}/evaluations", body)).read(
             EvaluationRow
         )

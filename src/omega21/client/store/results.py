@@ -14,7 +14,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,12 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from omega21.client.store.summary import Evaluation, Scored
+from omega21.client.store.summary import Scored
 from omega21.data.durable import make_private_file
 from omega21.data.failures import kind_of, storage_failure
 from omega21.language import _
 from omega21.protocol.digests import CHAIN_START
 from omega21.protocol.errors import OmegaError, RunFolderConflict
+from omega21.protocol.evaluations import Evaluation
 from omega21.protocol.runs import Environment
 from omega21.protocol.steps import StepRecord
 
@@ -78,8 +79,11 @@ _INSERT_ENVIRONMENT: Final = (
 _SELECT_ENVIRONMENTS: Final = (
     f"SELECT {', '.join(_ENVIRONMENT_COLUMNS)} FROM environments ORDER BY from_step"  # noqa: S608
 )
-_EVALUATION_COLUMNS: Final = tuple(field.name for field in fields(Evaluation))
-_INSERT_EVALUATION: Final = f"INSERT OR REPLACE INTO evaluations VALUES ({', '.join('?' * 11)})"  # noqa: S608
+_EVALUATION_COLUMNS: Final = tuple(Evaluation.model_fields)
+_INSERT_EVALUATION: Final = (
+    f"INSERT OR REPLACE INTO evaluations ({', '.join(_EVALUATION_COLUMNS)}, segment, ended_at) "  # noqa: S608
+    f"VALUES ({', '.join('?' * (len(_EVALUATION_COLUMNS) + 2))})"
+)
 _SELECT_EVALUATIONS: Final = (
     f"SELECT {', '.join(_EVALUATION_COLUMNS)}, segment, ended_at FROM evaluations "  # noqa: S608
     "WHERE step > ? ORDER BY step"
@@ -263,7 +267,9 @@ class Results:
         scores = zip(scored.labels.tolist(), scored.scores.tolist(), strict=True)
         values = [(sample, int(label), score, step) for sample, (label, score) in enumerate(scores)]
         with self._transaction() as cursor:
-            cursor.execute(_INSERT_EVALUATION, [*astuple(scored.evaluation), segment, ended_at])
+            cursor.execute(
+                _INSERT_EVALUATION, [*scored.evaluation.model_dump().values(), segment, ended_at]
+            )
             cursor.execute("DELETE FROM scores")
             cursor.executemany("INSERT INTO scores VALUES (?, ?, ?, ?)", values)
 
@@ -271,13 +277,13 @@ class Results:
         """Return the evaluations of steps after `after`, ascending."""
         with self._using():
             found = self._db.execute(_SELECT_EVALUATIONS, [after]).fetchall()
-        return [
-            StoredEvaluation(
-                Evaluation(**dict(zip(_EVALUATION_COLUMNS, values, strict=False))),
-                *values[len(_EVALUATION_COLUMNS) :],
-            )
-            for values in found
-        ]
+            return [
+                StoredEvaluation(
+                    Evaluation(**dict(zip(_EVALUATION_COLUMNS, values, strict=False))),
+                    *values[len(_EVALUATION_COLUMNS) :],
+                )
+                for values in found
+            ]
 
     def scores(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return (scores, labels), both [n], of the held-out samples in the newest evaluation.
@@ -356,7 +362,7 @@ class Results:
                 yield
             except (sqlite3.ProgrammingError, sqlite3.IntegrityError):
                 raise  # a bug, and no matter of the disk
-            except sqlite3.Error as error:
+            except (sqlite3.Error, ValidationError) as error:
                 raise _failure(self._path, error) from error
 
     def _newest(self) -> tuple[int, str]:

@@ -6,28 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from omega21.protocol.evaluations import Evaluation
 from omega21.protocol.plan import Segment
 from omega21.protocol.steps import StepRecord
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Evaluation:
-    """How well a run scores samples that it was not trained on.
-
-    `found` anomalies and `false_alarms` have a probability over 0.5. `not_finite` samples score NaN
-    or infinite: the loss is None then, and AUROC and average precision are those of the others.
-    These two are None where the samples are all of one class, for which they do not exist.
-    """
-
-    step: int
-    samples: int
-    anomalies: int
-    found: int
-    false_alarms: int
-    loss: float | None
-    auroc: float | None
-    average_precision: float | None
-    not_finite: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -35,7 +35,7 @@ from omega21.client.loggers import check_loggers
 from omega21.client.loggers.feeding import STOP_SECONDS, Feeds
 from omega21.client.store.locked_files import when_unlocked
 from omega21.client.store.run_folder import RunFolder, run_folder_path
-from omega21.client.store.summary import Evaluation, Scored, summarise
+from omega21.client.store.summary import Scored, summarise
 from omega21.client.training.budget import within_budget
 from omega21.client.training.checkpoint_download import CheckpointDownloads
 from omega21.client.training.checkpoint_restore import restore, samples_done
@@ -63,6 +63,7 @@ from omega21.protocol.errors import (
     UnknownSegment,
     UnknownShard,
 )
+from omega21.protocol.evaluations import Evaluation
 from omega21.protocol.legacy import Info
 from omega21.protocol.link.usage import MonthTraffic
 from omega21.protocol.plan import PlanIndex, Segment, plan_steps
