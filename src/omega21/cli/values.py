@@ -15,8 +15,8 @@ import typer
 from omega21.language import _
 
 if TYPE_CHECKING:
+    from omega21.client.store.run_folder import EvaluateEvery
     from omega21.client.training.options import Pull
-    from omega21.client.training.request import EvaluateEvery
 
 MOST_WHOLE: Final = 2**63 - 1
 """The largest whole number that the files and messages of omega21 hold."""

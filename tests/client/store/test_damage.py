@@ -20,7 +20,6 @@ from omega21.client.events import Event, Notice
 from omega21.client.store import results as results_module
 from omega21.client.store.archive import export_run, import_run
 from omega21.client.store.checkpoints import file_sha256, remove_others, seal
-from omega21.client.store.locked_files import when_unlocked
 from omega21.client.store.results import Results
 from omega21.client.store.run_folder import (
     check_removable,
@@ -28,6 +27,7 @@ from omega21.client.store.run_folder import (
     look_at_run_folders,
     remove_run_folder,
 )
+from omega21.client.training.locked_files import when_unlocked
 from omega21.client.training.options import TrainOptions
 from omega21.client.training.upload import is_shard
 from omega21.protocol.errors import (

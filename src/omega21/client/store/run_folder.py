@@ -26,14 +26,13 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Annotated, Any, Final, Literal, Self, TypeAlias, TypeVar
 
 import platformdirs
 from pydantic import Field, ValidationError
 
 from omega21.client.store.kept_paths import KeptPath
 from omega21.client.store.results import Results
-from omega21.client.training.request import EvaluateEvery
 from omega21.data.durable import (
     append_durably,
     make_private_folder,
@@ -66,6 +65,10 @@ _ENTRY: Final = re.compile(
 """The names that a run folder may contain."""
 
 _Stored = TypeVar("_Stored", bound=Document)
+
+EvaluateEvery: TypeAlias = Literal["epoch", "never"] | Annotated[int, Field(ge=1)]
+"""When held-out samples are scored on the way: at the ends of epochs, where that takes no more than
+a tenth of the time; every so many steps; never."""
 
 
 class RunRecord(Document):

@@ -11,8 +11,8 @@ from typing import Final
 from anyio.to_thread import run_sync
 
 from omega21.client.events import Event, Notice
-from omega21.client.store.locked_files import when_unlocked
 from omega21.client.store.run_folder import RunFolder
+from omega21.client.training.locked_files import when_unlocked
 from omega21.language import N_, _, speaking
 from omega21.protocol.runs import Environment
 

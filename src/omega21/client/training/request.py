@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
+from omega21.client.store.run_folder import EvaluateEvery
 from omega21.data.sources.generators import KINDS
 from omega21.language import _
 from omega21.language.borrowed import translated
@@ -25,10 +25,6 @@ from omega21.protocol.shards import SHARD_SAMPLES
 
 MAX_VALIDATION = 100_000
 """Most held-out samples: they go up as shards, and their scores are joined in memory."""
-
-EvaluateEvery: TypeAlias = Literal["epoch", "never"] | Annotated[int, Field(ge=1)]
-"""When held-out samples are scored on the way: at the ends of epochs, where that takes no more than
-a tenth of the time; every so many steps; never."""
 
 _MOST_AT_ONCE = MAX_SHARDS_PER_REQUEST * SHARD_SAMPLES
 

@@ -17,8 +17,8 @@ from anyio.to_thread import run_sync
 
 from omega21.client.api.api import Api
 from omega21.client.events import Event, Notice, StateChanged, StepsDone
-from omega21.client.store.locked_files import when_unlocked
 from omega21.client.store.run_folder import RunFolder
+from omega21.client.training.locked_files import when_unlocked
 from omega21.client.training.not_finite import name_rows_of_steps
 from omega21.client.training.provenance import note_environment
 from omega21.language import _

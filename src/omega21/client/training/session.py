@@ -33,7 +33,6 @@ from omega21.client.events import (
 from omega21.client.inference import score
 from omega21.client.loggers import check_loggers
 from omega21.client.loggers.feeding import STOP_SECONDS, Feeds
-from omega21.client.store.locked_files import when_unlocked
 from omega21.client.store.run_folder import RunFolder, run_folder_path
 from omega21.client.store.summary import Scored, summarise
 from omega21.client.training.budget import within_budget
@@ -41,6 +40,7 @@ from omega21.client.training.checkpoint_download import CheckpointDownloads
 from omega21.client.training.checkpoint_restore import restore, samples_done
 from omega21.client.training.estimate import Choice
 from omega21.client.training.evaluation import EvaluationMonitor, held_out_count, note_evaluation
+from omega21.client.training.locked_files import when_unlocked
 from omega21.client.training.monitors import Monitors
 from omega21.client.training.not_finite import name_held_out_rows, name_rows_of_steps
 from omega21.client.training.options import TrainOptions
