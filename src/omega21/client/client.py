@@ -1,7 +1,7 @@
-"""What a user does with a server: train, resume, watch, verify, predict, evaluate.
+"""The client: train, resume, watch, verify, predict, evaluate on a server.
 
-The single HTTP calls are in `AsyncClient.api`, by noun. What is on a disk when a method returns is
-said by each; where nothing is said, it changes nothing.
+The HTTP calls are in `AsyncClient.api`, by noun. Each method says what is on disk when it returns;
+a method that says nothing changes nothing.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -43,16 +43,16 @@ _DEFAULT: Final = TrainOptions()
 
 
 class AsyncClient:
-    """One server, asked asynchronously (asyncio or trio).
+    """The client of one server, for asyncio or trio.
 
-    `address` is where it is, `token` what it printed at its start, `ca` a PEM file of certificate
-    authorities to trust beside the usual ones. A request fails after `timeout` seconds without a
-    byte; one that may succeed later is tried `attempts` times. `on_connect` is called by `connect`,
-    with what the server says of itself. Raises InvalidAddress, also for a token that would go over
-    the network in the clear.
+    `address` is the server's, `token` the one that it printed at its start, `ca` a PEM file of
+    certificate authorities to trust besides the default ones. A request fails after `timeout`
+    seconds without a byte; a temporary failure is retried, up to `attempts` times in all.
+    `on_connect` is called by `connect`, with the server's description of itself. Raises
+    InvalidAddress, also for a token that would be sent unencrypted over a network.
 
-    With `proof_needed` the token is sent only after the server has proven that it knows it, which
-    takes one request more; a server that does not is Unauthorized.
+    With `proof_needed` the token is sent only after the server has proven that it knows the token,
+    which takes one more request; a server that does not is Unauthorized.
     """
 
     def __init__(
@@ -92,17 +92,17 @@ class AsyncClient:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the connections; runs on the server go on."""
+        """Close the connections; runs on the server continue."""
         await self.api.transport.aclose()
 
     @property
     def address(self) -> str:
-        """Where the server is."""
+        """The server's address."""
         return self.api.address
 
     @property
     def sends_token(self) -> bool:
-        """Whether the server gets the token: it does not before a proof that is needed."""
+        """Whether requests have the token: not before a required proof."""
         return self.api.transport.sends_token
 
     @property
@@ -112,13 +112,13 @@ class AsyncClient:
 
     @property
     def link(self) -> Link:
-        """Whether the server is reached."""
+        """The state of the link to the server."""
         return self.api.transport.link
 
     # --- the server -------------------------------------------------------------------------------
 
     async def connect(self) -> Info:
-        """Ask the server who it is, and check that both speak the same protocol.
+        """Request the server's identity, and check that both have the same protocol version.
 
         Raises OtherVersion, NotOmega21, Unauthorized, Unreachable.
         """
@@ -129,7 +129,7 @@ class AsyncClient:
         return await self.api.legacy.info(run)
 
     async def status(self, run: str = DEFAULT_RUN) -> Status:
-        """Return the state and the statistics of a run, and what this month's traffic leaves."""
+        """Return the state and the statistics of a run, and this month's traffic."""
         return await self.api.legacy.status(run)
 
     async def metrics(self, run: str = DEFAULT_RUN) -> Metrics:
@@ -137,7 +137,7 @@ class AsyncClient:
         return await self.api.legacy.metrics(run)
 
     async def diagnose(self, run: str = DEFAULT_RUN) -> Diagnosis:
-        """Let the server test itself on its device; no run is touched."""
+        """Run the server's self-test on its device; no run is changed."""
         return await self.api.legacy.diagnose(run)
 
     async def logs(self, lines: int = 1000) -> LogLines:
@@ -151,11 +151,11 @@ class AsyncClient:
         return await self.api.runs.all()
 
     async def pause(self, run: str) -> RunSummary:
-        """Stop a run after the step under way; on the server's disk when it returns."""
+        """Pause a run after the current step; on the server's disk when it returns."""
         return await self.api.runs.pause(run)
 
     async def unpause(self, run: str) -> RunSummary:
-        """Let a paused run go on; on the server's disk when it returns."""
+        """Resume a paused run; on the server's disk when it returns."""
         return await self.api.runs.unpause(run)
 
     async def remove(self, run: str, *, run_id: str | None = None) -> RunRemoved:
@@ -163,7 +163,7 @@ class AsyncClient:
         return await self.api.runs.remove(run, run_id=run_id)
 
     async def summary(self, run: str) -> Summary:
-        """Return the figures of a run's last segment, from the results that the server holds.
+        """Return the summary of a run's last segment, from the server's results.
 
         Its samples are evaluated by `evaluate` and `train` only. Raises UnknownSegment when the
         run has no plan or that segment has no results.
@@ -173,7 +173,7 @@ class AsyncClient:
     # --- training ---------------------------------------------------------------------------------
 
     def train(self, request: TrainRequest, options: TrainOptions = _DEFAULT) -> Training:
-        """Train a segment of a run, whatever happens on the way.
+        """Train a segment of a run, with retries and recovery.
 
         Use it as `async with client.train(request) as events: async for event in events: …`.
         Samples and plan are in the run folder before they are sent, and results before they are
@@ -182,20 +182,20 @@ class AsyncClient:
         return Training(self.api, request, options)
 
     def resume(self, run: str, options: TrainOptions = _DEFAULT) -> Training:
-        """Finish what was begun of a run, from its folder alone; else as `train`.
+        """Finish an unfinished run, from its folder alone; otherwise like `train`.
 
-        Onto a server that does not have the run, it is restored from the folder's checkpoint, or
-        computed again from its first step, whichever is the shorter way. Raises RunFolderConflict
+        On a server that does not have the run, it is restored from the folder's checkpoint, or
+        computed again from its first step, whichever takes less time. Raises RunFolderConflict
         when there is nothing to finish.
         """
         request = unfinished_request(checked_name(run), options.workdir)
         return Training(self.api, request, options, finishing_only=True)
 
     def watch(self, run: str, *, workdir: Path | None = None, patience: float = 600.0) -> Watching:
-        """Watch a run that another program trains, without touching it.
+        """Watch a run that another program trains, without changing it.
 
-        Use it as `train`. Results of before come first, from the run's folder where this machine
-        has it, else the newest ones of the server. Raises UnknownRun, and Diverged or Unavailable
+        Use it as `train`. Earlier results come first, from the run's folder if this machine has
+        it, else the newest ones of the server. Raises UnknownRun, and Diverged or Unavailable
         where the run stopped for good.
         """
         return Watching(self.api, checked_name(run), workdir=workdir, patience=patience)
@@ -211,8 +211,8 @@ class AsyncClient:
         """Execute a run of this machine again, under another name, and compare every result.
 
         From its first step, or with `from_step` from the folder's checkpoint, where that is of an
-        earlier step. The other run is removed at the end. `tell` is called with a line now and
-        then, from the event loop's thread. Raises NotReproduced, naming the first
+        earlier step. The other run is removed at the end. `tell` is called with progress
+        messages, in the event loop's thread. Raises NotReproduced, naming the first
         step that differs.
         """
         return await Verification(
@@ -235,11 +235,11 @@ class AsyncClient:
         run: str = DEFAULT_RUN,
         key: str | None = None,
     ) -> FeedbackReceived:
-        """Record what was done with the dendrites; see `api.legacy.feedback`."""
+        """Record adjustments of the dendrites; see `api.legacy.feedback`."""
         return await self.api.legacy.feedback(adjustments, validated=validated, run=run, key=key)
 
     async def predict(self, run: str, x: NDArray[np.float32]) -> Prediction:
-        """Compute the model's outputs for x [n, 1600], all under the weights of one step."""
+        """Compute the model's outputs for x [n, 1600], all with the weights of one step."""
         return await predict(self.api, checked_name(run), x=as_features(x))
 
     async def evaluate(
@@ -249,9 +249,9 @@ class AsyncClient:
         *,
         samples_type: SamplesType = "float32",
     ) -> Evaluation:
-        """Score samples, in blocks or at once, all under the weights of one step.
+        """Score samples, in blocks or at once, all with the weights of one step.
 
-        They go up as `samples_type`; float16 is about half the bytes, and rounds them.
+        They are uploaded as `samples_type`; float16 needs about half the bytes, and rounds.
         """
         blocks = [Samples(*samples)] if isinstance(samples, tuple) else samples
         return (

@@ -1,7 +1,7 @@
-"""Watching a run that another program trains: its results by cursor, and what its folder has.
+"""Watches a run that another program trains, from its folder and from the server.
 
-Where the run's folder is on this machine, what it has already is read from there, evaluations
-included, and only what is newer is asked of the server. Nothing is written, here or there.
+If the run's folder is on this machine, earlier results and evaluations are read from it, and only
+newer ones from the server. Nothing is written on either side.
 """
 
 from contextlib import ExitStack
@@ -36,16 +36,19 @@ from omega21.protocol.runs import RunState
 from omega21.protocol.steps import MAX_WAIT_SECONDS
 
 FIRST_ROWS: Final = 5000
-"""Most results of before that are asked of a server: five requests. A folder's are read whole."""
+"""Maximum number of earlier results from a server: five requests.
+
+A folder's are read completely.
+"""
 
 LAST_EVALUATION_SECONDS: Final = 30.0
-"""Longest wait for the evaluation at the end, which the program that trains makes."""
+"""Maximum wait for the final evaluation, which the training program records."""
 
 _LOOK_SECONDS: Final = 0.5
 
 
 class Watching(EventStream):
-    """Events of a run as it is and as it goes on, up to `Done`; nothing may be planned yet."""
+    """Events of a run from its present state up to `Done`; the plan may be empty at first."""
 
     def __init__(self, api: Api, run: str, *, workdir: Path | None, patience: float) -> None:
         super().__init__(api, patience=patience)
@@ -72,7 +75,7 @@ class Watching(EventStream):
         return _("the run keeps training in the background; look again with: omega21 watch")
 
     async def _planned(self) -> tuple[Segment, ...]:
-        """Wait until something is planned, and return the plan."""
+        """Wait for a plan, and return it."""
         while True:
             plan = await self._api.plans.get(self._run_name)
             if plan.segments:
@@ -80,7 +83,7 @@ class Watching(EventStream):
             await anyio.sleep(self._profile.poll_seconds)
 
     def _open_folder(self, state: RunState, held: ExitStack) -> StoredRun | None:
-        """Open the run's folder, if this machine has it, and it is of this very run."""
+        """Open the run's folder, if this machine has it with the same run id."""
         if not (run_folder_path(self._run_name, self._workdir) / "run.json").exists():
             return None
         stored = held.enter_context(open_stored_run(self._run_name, self._workdir))
@@ -114,7 +117,7 @@ class Watching(EventStream):
         await self._finish(ready)
 
     async def _tell_stored(self, ready: RunReady) -> int:
-        """Tell the results that the folder has; return the step after which to ask the server."""
+        """Emit the folder's results; return the step after which to ask the server."""
         if self._stored is None:
             return max(ready.first_step - 1, ready.position.step - FIRST_ROWS)
         for rows in self._stored.chunks(ready.first_step):
@@ -123,7 +126,7 @@ class Watching(EventStream):
         return max(self._stored.results.last_step, ready.first_step - 1)
 
     async def _follow(self, ready: RunReady, *, after: int) -> None:
-        """Tell results until the run is at its end. Raises when it stopped for good before."""
+        """Emit results until the run is finished. Raises when it stopped for good before."""
         state = ""
         while True:
             reply = await self._api.steps.read(
@@ -143,10 +146,12 @@ class Watching(EventStream):
                 return
             check_going(reply)
             if not reply.steps and reply.state in {"idle", "paused"}:
-                await anyio.sleep(self._profile.poll_seconds)  # such a run answers at once
+                await anyio.sleep(
+                    self._profile.poll_seconds
+                )  # for such a run the server answers at once
 
     async def _tell_upload(self, segment: Segment, over: anyio.Event) -> None:
-        """Tell how much of the segment's samples the server has, until it has all of them."""
+        """Emit the number of samples that the server has, until it has all of them."""
         number = None
         while not over.is_set():
             state = await self._api.runs.state(self._run_name)
@@ -179,7 +184,7 @@ class Watching(EventStream):
             await self._emit(Evaluated(found.evaluation, found.segment, found.ended_at))
 
     async def _tell_recorded(self, ready: RunReady) -> None:
-        """Tell the newest evaluation that the training program recorded on the server."""
+        """Emit the newest evaluation that the training program recorded on the server."""
         newest, number = None, 0
         while rows := await self._api.evaluations.read(self._run_name, after=number):
             newest, number = rows[-1], rows[-1].number
@@ -188,7 +193,7 @@ class Watching(EventStream):
             await self._emit(Evaluated(self._evaluation, ready.number, newest.at))
 
     async def _finish(self, ready: RunReady) -> None:
-        """Wait a little for the last evaluation, where one is to come, and tell the figures."""
+        """Wait briefly for the last evaluation, if one is due, and emit the summary."""
         if self._stored is not None and self._stored.record.validation:
             with anyio.move_on_after(LAST_EVALUATION_SECONDS):
                 while self._evaluation is None or self._evaluation.step < ready.last_step:

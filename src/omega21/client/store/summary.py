@@ -1,4 +1,4 @@
-"""The figures of a trained segment, and how they follow from its results."""
+"""The summary of a trained segment, computed from its results."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,7 +13,7 @@ from omega21.protocol.steps import StepRecord
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scored:
-    """An evaluation with what it is made of: float32 scores [n] and labels [n], in their order."""
+    """An evaluation with its float32 scores [n] and labels [n], in their order."""
 
     evaluation: Evaluation
     scores: NDArray[np.float32]
@@ -22,7 +22,7 @@ class Scored:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Summary:
-    """What was trained in one segment and what came of it.
+    """The configuration and the results of one segment.
 
     Losses are None for a step that did not count; `non_finite_steps` is how many had a loss or
     gradient that was not finite, and trained nothing. Of a segment that is not at its end, `steps`,
@@ -55,12 +55,12 @@ class Summary:
     evaluation_step: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the figures by name, as `--json` prints them."""
+        """Return the summary by name, as `--json` prints it."""
         return asdict(self)
 
 
 def samples_per_second(segment: Segment, first: StepRecord, last: StepRecord) -> float:
-    """Rate of a segment, given its first and last result."""
+    """Return the rate of a segment, given its first and last result."""
     elapsed = last.ended_at - (first.ended_at - first.seconds)
     steps = last.step - first.step + 1
     epochs, steps = divmod(steps, segment.steps_per_epoch)
@@ -81,9 +81,9 @@ def summarise(
     deterministic: bool,
     environment_changed_at: tuple[int, ...] = (),
 ) -> Summary:
-    """Put the figures of a segment together; `ends` are its first and last result so far.
+    """Compose the summary of a segment; `ends` are its first and last result so far.
 
-    `held_out` is how many samples were to be scored, where none were yet.
+    `held_out` is the number of samples to score, if none were scored yet.
     """
     first, last = ends
     steps = last.step - first.step + 1
