@@ -29,10 +29,10 @@ AT_ONCE = 8
 SECONDS = 60.0
 RUNS = ("race-a", "race-b", "race-c", "default")
 
-_PIECES = 5
+_PARTS = 5
 _STEPS = 4
 _ORIGIN = "0" * 31 + "1"
-_PIECE_MEDIA_TYPE = "application/octet-stream"
+_PART_MEDIA_TYPE = "application/octet-stream"
 _READS = (
     "/runs", "/runs/{run}", "/runs/{run}/plan", "/runs/{run}/plan/0", "/runs/{run}/steps",
     "/runs/{run}/steps?vectors=true&after=1", "/runs/{run}/steps?wait=0.2&gather=0.1&after=9",
@@ -145,31 +145,31 @@ class Races:
         if known.is_success:
             self._ask(http, "DELETE", f"/runs/{run}?run_id={known.json()['id']}")
 
-    def _pieces(self, run_id: str) -> Iterator[tuple[str, bytes]]:
+    def _parts(self, run_id: str) -> Iterator[tuple[str, bytes]]:
         # Ids have one length and stand in the header.
         whole = self._checkpoint.replace(_ORIGIN.encode(), run_id.encode())
-        size = -(-len(whole) // _PIECES)
+        size = -(-len(whole) // _PARTS)
         for start in range(0, len(whole), size):
-            piece = whole[start : start + size]
-            yield hashlib.sha256(piece).hexdigest(), piece
+            part = whole[start : start + size]
+            yield hashlib.sha256(part).hexdigest(), part
 
     def _put_pieces(self, http: httpx.Client, run: str, rng: random.Random) -> None:
-        pieces = list(self._pieces(self._id(run)))
-        for sha256, piece in rng.sample(pieces, len(pieces)):
-            path = f"/runs/{run}/checkpoint/pieces/{sha256}"
-            headers = {"Content-Type": _PIECE_MEDIA_TYPE}
-            self._ask(http, "PUT", path, content=piece, headers=headers)
+        parts = list(self._parts(self._id(run)))
+        for sha256, part in rng.sample(parts, len(parts)):
+            path = f"/runs/{run}/checkpoint/parts/{sha256}"
+            headers = {"Content-Type": _PART_MEDIA_TYPE}
+            self._ask(http, "PUT", path, content=part, headers=headers)
 
     def _restore(self, http: httpx.Client, run: str, rng: random.Random) -> None:
         run_id = self._id(run)
         self._put_pieces(http, run, rng)
-        pieces = dict(self._pieces(run_id))
-        whole = b"".join(pieces.values())
+        parts = dict(self._parts(run_id))
+        whole = b"".join(parts.values())
         body = {
             "run_id": run_id,
             "sha256": hashlib.sha256(whole).hexdigest(),
             "bytes": len(whole),
-            "pieces": list(pieces),
+            "parts": list(parts),
         }
         self._ask(http, "PUT", f"/runs/{run}/checkpoint", json=body)
 
@@ -186,7 +186,7 @@ class Races:
 
     def _steer(self, http: httpx.Client, run: str, rng: random.Random) -> None:
         run_id = self._id(run)
-        control = {"run_id": run_id, "generation": rng.randrange(9), "paused": rng.random() < 0.3}
+        control = {"run_id": run_id, "revision": rng.randrange(9), "paused": rng.random() < 0.3}
         self._ask(http, "PUT", f"/runs/{run}/control", json=control)
         to = {"run_id": run_id, "to": rng.randrange(60)}
         self._ask(http, "POST", f"/runs/{run}/advance", json=to)

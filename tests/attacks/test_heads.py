@@ -45,7 +45,7 @@ PATHS = (
     "/runs/%f0%9f%92%a9",
     "/shards/..%2f" + "0" * 61,
     "/shards/" + "0" * 64 + "%0a",
-    f"/runs/{RUN}/checkpoint/pieces/..%2f..%2fx",
+    f"/runs/{RUN}/checkpoint/parts/..%2f..%2fx",
     f"/runs/{RUN}/plan/-1",
     f"/runs/{RUN}/plan/99999999999999999999999",
     f"/runs/{RUN}/plan/1e3",

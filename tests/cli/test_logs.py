@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from omega21.logs import CLIENT_LOG, SERVER_LOG
+from omega21.protocol import PROTOCOL_VERSION
 from tests.cli.conftest import TOKEN, Omega21
 from tests.servers import RunningServer
 
@@ -64,7 +65,7 @@ def test_the_doctor_writes_a_bundle_that_holds_what_it_found(
     assert said in done.stderr
     with zipfile.ZipFile(tmp_path / "omega21-bundle.zip") as archive:
         found = json.loads(archive.read("doctor.json"))
-        assert json.loads(archive.read("server/info.json"))[0]["protocol"] == 1
+        assert json.loads(archive.read("server/info.json"))[0]["protocol"] == PROTOCOL_VERSION
         assert TOKEN.encode() not in b"".join(map(archive.read, archive.namelist()))
     assert found["ok"] is True
     assert "address" in [check["name"] for check in found["checks"]]

@@ -144,7 +144,9 @@ def test_a_refused_step_is_an_event(
     put_segment(http, "spoilt", segment(tensors, samples=20))
     train(http, "spoilt", 5)
     page = open_page(f"{server.address}/#spoilt").page
-    expect(page.locator('#events [data-kind="refused"]')).to_contain_text("Step 2 was not finite")
+    expect(page.locator('#events [data-kind="non_finite"]')).to_contain_text(
+        "Step 2 was not finite"
+    )
 
 
 def test_a_server_that_is_gone_is_said_to_be_and_found_again(

@@ -120,7 +120,7 @@ class Row(NamedTuple):
     anomaly_prob: float | None
     samples: int
     digest: str
-    refused: bool
+    non_finite: bool
     micro_batch_size: int | None
     dendrites: tuple[float, ...]
     coherence: tuple[float, ...]
@@ -162,9 +162,9 @@ class DrivenRun:
         """Raise the target."""
         return self.engine.plans.advance(self.name, self.id, to)
 
-    def control(self, generation: int, *, paused: bool) -> RunSummary:
+    def control(self, revision: int, *, paused: bool) -> RunSummary:
         """Pause or resume."""
-        return self.engine.plans.control(self.name, self.id, generation=generation, paused=paused)
+        return self.engine.plans.control(self.name, self.id, revision=revision, paused=paused)
 
     def wait(self, holds: Callable[[RunSummary], bool]) -> RunSummary:
         """Wait until something holds."""
@@ -213,8 +213,8 @@ def read_rows(engine: Engine, run: str) -> list[Row]:
     while page := engine.step_records.page(run, after=len(rows), limit=250, vectors=True).steps:
         rows += [
             Row(
-                row.step, row.loss, row.anomaly_prob, row.samples, row.digest, row.refused,
-                row.micro_batch_size, *((), ()) if row.refused else _vectors(row),
+                row.step, row.loss, row.anomaly_prob, row.samples, row.digest, row.non_finite,
+                row.micro_batch_size, *((), ()) if row.non_finite else _vectors(row),
             )
             for row in page
         ]  # fmt: skip

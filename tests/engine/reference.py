@@ -104,7 +104,7 @@ def _step(
         anomaly_prob=float32_as_json(probability) if counts else None,
         samples=len(batch.y),
         digest=chain_result(digest, number, value),
-        refused=not counts,
+        non_finite=not counts,
         micro_batch_size=None,
         dendrites=_means(outputs.dendrites_BD) if counts else (),
         coherence=_means(outputs.coherence_BC) if counts else (),

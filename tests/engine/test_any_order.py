@@ -84,7 +84,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.uploaded: set[str] = set()
         self.target = 0
         self.paused = False
-        self.generation = 0
+        self.revision = 0
         self.spoiled = 0
 
     @initialize(
@@ -145,7 +145,7 @@ class AnyOrder(RuleBasedStateMachine):
         summary = self.summary()
         assert summary.plan_steps == self.plan_steps
         assert summary.target == self.target
-        assert (summary.paused, summary.generation) == (self.paused, self.generation)
+        assert (summary.paused, summary.revision) == (self.paused, self.revision)
         assert summary.durable_step <= summary.step <= self.reachable
         assert summary.reason is None
 
@@ -234,11 +234,11 @@ class AnyOrder(RuleBasedStateMachine):
         self.target = max(self.target, min(to, self.plan_steps))
         assert self.call("plans.advance", RUN, RUN_ID, to).target == self.target
 
-    @rule(generation=st.integers(0, 12), paused=st.booleans())
-    def control(self, generation: int, paused: bool) -> None:
-        if generation > self.generation:
-            self.generation, self.paused = generation, paused
-        self.call("plans.control", RUN, RUN_ID, generation=generation, paused=paused)
+    @rule(revision=st.integers(0, 12), paused=st.booleans())
+    def control(self, revision: int, paused: bool) -> None:
+        if revision > self.revision:
+            self.revision, self.paused = revision, paused
+        self.call("plans.control", RUN, RUN_ID, revision=revision, paused=paused)
 
     @precondition(lambda self: not self.paused)
     @rule()
@@ -350,7 +350,7 @@ class AnyOrder(RuleBasedStateMachine):
         plain = train_plainly(CONFIG, [planned.environment for planned in self.plan])
         assert self.outcome(RUN) == plain
         assert self.outcome(NEIGHBOUR) == train_plainly(CONFIG, NEIGHBOURS_PLAN)
-        counted = [row for row in plain.rows if not row.refused]
+        counted = [row for row in plain.rows if not row.non_finite]
         totals = self.call("statistics.status", RUN).estadisticas
         assert totals.total_batches == len(counted)
         assert totals.total_muestras == sum(row.samples for row in counted)

@@ -67,7 +67,7 @@ def writes(engine: Engine, name: str, run_id: str) -> list[Callable[[], object]]
         lambda: engine.plans.put_segment(name, 1, run_id=run_id, segment=SEGMENT),
         lambda: engine.plans.put_segment(name, 0, run_id=run_id, segment=SEGMENT),
         lambda: engine.plans.advance(name, run_id, 99),
-        lambda: engine.plans.control(name, run_id, generation=9, paused=True),
+        lambda: engine.plans.control(name, run_id, revision=9, paused=True),
         lambda: engine.runs.remove(name, run_id),
     ]
 

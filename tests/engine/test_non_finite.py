@@ -36,7 +36,7 @@ class TestInAPlan:
     def test_a_step_that_is_not_finite_changes_nothing(self, run: DrivenRun, value: float) -> None:
         samples = spoil(make_samples(12), 5, value=value)
         run.train(cut(samples, 5), make_segment(cut(samples, 5), batch_size=4, epochs=2))
-        refused = [row for row in run.rows() if row.refused]
+        refused = [row for row in run.rows() if row.non_finite]
         assert 2 in [row.step for row in refused]
         assert all((row.loss, row.anomaly_prob) == (None, None) for row in refused)
         assert run.outcome == train_plainly(CONFIG, [Environment(samples, 4, epochs=2)])
@@ -56,7 +56,7 @@ class TestInAPlan:
         run.train(cut(samples, 4), make_segment(cut(samples, 4), batch_size=4))
         reply = engine.step_records.page(run.name, after=0, limit=10, vectors=True)
         got = StepsReply.model_validate_json(reply.model_dump_json())
-        assert got.steps[0].refused
+        assert got.steps[0].non_finite
         assert got.steps[0].digest == run.summary.digest
 
 
@@ -80,7 +80,7 @@ class TestTenInARow:
             shards = cut(samples, 10)
             run.train(shards, make_segment(shards, batch_size=4))
         assert run.summary.state == "idle"
-        assert sum(row.refused for row in run.rows()) == 18
+        assert sum(row.non_finite for row in run.rows()) == 18
 
     def test_they_are_counted_over_the_segments_they_span(self, run: DrivenRun) -> None:
         for samples in (make_samples(4), spoil(make_samples(16), *range(1, 16, 4))):

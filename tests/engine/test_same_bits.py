@@ -92,8 +92,8 @@ def with_a_target_raised_step_by_step(run: DrivenRun) -> None:
 def with_pauses(run: DrivenRun) -> None:
     run.plan_whole(cut(SAMPLES, 5), WHOLE)
     run.advance(STEPS)
-    for generation in range(1, 13):
-        run.control(generation, paused=generation % 2 == 1)
+    for revision in range(1, 13):
+        run.control(revision, paused=revision % 2 == 1)
     run.wait_for_step(STEPS)
 
 

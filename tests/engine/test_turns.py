@@ -83,9 +83,9 @@ class TestPause:
 
     def test_the_highest_generation_wins(self, run: DrivenRun) -> None:
         run.control(5, paused=True)
-        for generation in (5, 4, 0):
-            summary = run.control(generation, paused=False)
-            assert (summary.paused, summary.generation) == (True, 5)
+        for revision in (5, 4, 0):
+            summary = run.control(revision, paused=False)
+            assert (summary.paused, summary.revision) == (True, 5)
         assert run.control(6, paused=False).paused is False
 
     def test_a_pause_takes_effect_between_two_steps(self, run: DrivenRun) -> None:

@@ -76,7 +76,7 @@ class TestTheScaler:
         run.train(shards, make_segment(shards, batch_size=4, epochs=12))
         rows = engine.step_records.page(run.name, after=0, limit=99, vectors=True).steps
         assert sum(row.skipped for row in rows) > 10
-        assert not any(row.refused for row in rows)
+        assert not any(row.non_finite for row in rows)
         assert all(row.loss is None for row in rows if row.skipped)
         assert run.summary.state == "idle"
 

@@ -34,7 +34,7 @@ MESSAGES = sorted(set(messages()), key=lambda cls: cls.__qualname__)
 SENT = [
     CreateRun(id=RUN_ID),
     Advance(run_id=RUN_ID, to=3),
-    Control(run_id=RUN_ID, generation=1, paused=True),
+    Control(run_id=RUN_ID, revision=1, paused=True),
     PutSegment(run_id=RUN_ID, segment=Segment(samples=1, batch_size=1, source=Source(kind="file"))),
 ]
 

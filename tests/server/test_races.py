@@ -35,7 +35,7 @@ def test_eight_clients_at_once_break_nothing(tmp_path: Path) -> None:
         assert "Traceback" not in server.log
 
 
-# --- pieces ---
+# --- parts ---
 
 
 def test_pieces_that_come_at_once_are_all_stored(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_pieces_that_come_at_once_are_all_stored(tmp_path: Path) -> None:
     assert [one.sha256 for one in stored] == names + names
     again = UploadPartStore(tmp_path / "incoming")
     for kept in (store, again):
-        request = RestoreCheckpoint(run_id="a" * 32, sha256="0" * 64, bytes=1, pieces=names)
+        request = RestoreCheckpoint(run_id="a" * 32, sha256="0" * 64, bytes=1, parts=names)
         assert list(kept.chunks(request)) == bodies
 
 
@@ -136,7 +136,7 @@ def test_restores_of_one_checkpoint_at_once_leave_it_whole(
     body = engine.checkpoints.newest(trained.name).path.read_bytes()
     plan = engine.plans.get(trained.name)
     sha256 = hashlib.sha256(body).hexdigest()
-    request = RestoreCheckpoint(run_id=trained.id, sha256=sha256, bytes=len(body), pieces=[sha256])
+    request = RestoreCheckpoint(run_id=trained.id, sha256=sha256, bytes=len(body), parts=[sha256])
     with running(tmp_path / "other") as other:
         other.runs.create(trained.name, trained.id, CONFIG)
         for number, segment in enumerate(plan.segments):

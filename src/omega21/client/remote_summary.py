@@ -21,7 +21,7 @@ async def remote_summary(api: Api, run: str) -> Summary:
             _("run {run!r} has no results yet").format(run=run), hint=_("train it first")
         )
     last = (await api.steps.read(run, after=state.step - 1, limit=1)).steps
-    non_finite = sum([row.refused async for row in api.steps.history(run, after=first - 1)])
+    non_finite = sum([row.non_finite async for row in api.steps.history(run, after=first - 1)])
     return summarise(
         run,
         plan.segments[-1],

@@ -102,7 +102,7 @@ class StoredRun:
             plan_steps=steps,
             durable_step=held_step(self.path) or 0,
             paused=False,
-            generation=0,
+            revision=0,
             digest=self.results.digest(self.results.last_step) or CHAIN_START,
         )
 

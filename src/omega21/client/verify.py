@@ -124,8 +124,8 @@ class Verification:
                 await upload.announce()
                 uploads.append(upload)
         if held is not None:
-            pieces = held.pieces(run_id=record.id)
-            state = await send_checkpoint(api, record.run, run_id=record.id, pieces=pieces)
+            parts = held.parts(run_id=record.id)
+            state = await send_checkpoint(api, record.run, run_id=record.id, parts=parts)
         await api.runs.advance(record.run, run_id=record.id, to=last)
 
         async def compare(event: Event) -> None:

@@ -101,12 +101,12 @@ class Plans:
                 self._registry.changed(name)
             return run.summary()
 
-    def control(self, name: str, run_id: str, *, generation: int, paused: bool) -> RunSummary:
-        """Pause or resume a run; the highest generation wins. Durable."""
+    def control(self, name: str, run_id: str, *, revision: int, paused: bool) -> RunSummary:
+        """Pause or resume a run; the highest revision wins. Durable."""
         with self._registry.locked():
             run = self._registry.get(name, run_id)
-            if generation > run.generation:
-                self._ledger.runs.set_control(run.key, revision=generation, paused=paused)
-                run.generation, run.paused = generation, paused
+            if revision > run.revision:
+                self._ledger.runs.set_control(run.key, revision=revision, paused=paused)
+                run.revision, run.paused = revision, paused
                 self._registry.changed(name)
             return run.summary()

@@ -17,7 +17,7 @@ from omega21.executors.base import Executor, StepOutcome
 from omega21.protocol.digests import CHAIN_START, chain_result
 from omega21.protocol.plan import PlanIndex, Segment
 from omega21.protocol.runs import Environment, RunStatus, RunSummary
-from omega21.protocol.steps import MOST_REFUSED_IN_A_ROW, float32_as_json
+from omega21.protocol.steps import MOST_NON_FINITE_IN_A_ROW, float32_as_json
 
 MOST_WAITING_LISTED = 1000
 """Maximum number of missing shards in one reply."""
@@ -36,15 +36,15 @@ class Position:
 
     def after(self, outcome: StepOutcome) -> "Position":
         """Return the position after one more step."""
-        refused = self.non_finite_in_a_row
+        non_finite = self.non_finite_in_a_row
         if outcome.applied:
-            refused = 0
+            non_finite = 0
         elif not outcome.skipped_by_scaler:
-            refused += 1
+            non_finite += 1
         return Position(
             self.step + 1,
             chain_result(self.digest, self.step + 1, outcome.loss if outcome.applied else None),
-            refused,
+            non_finite,
         )
 
 
@@ -84,7 +84,7 @@ class Run:
         self.config = stored.config
         self.created_at = stored.created_at
         self.target = stored.target
-        self.generation = stored.revision
+        self.revision = stored.revision
         self.paused = stored.paused
         self.readers = [SegmentReader(segment, shards) for segment in segments]
         self.index = PlanIndex(segments)
@@ -163,7 +163,7 @@ class Run:
             plan_steps=self.index.steps,
             durable_step=self.durable_step,
             paused=self.paused,
-            generation=self.generation,
+            revision=self.revision,
             digest=self.position.digest,
             reason=self.failure or self.diverged,
         )
@@ -209,9 +209,9 @@ class Run:
 
     def check_divergence(self) -> None:
         """Stop the run after ten steps in a row that were not finite."""
-        if self.position.non_finite_in_a_row < MOST_REFUSED_IN_A_ROW or self.diverged:
+        if self.position.non_finite_in_a_row < MOST_NON_FINITE_IN_A_ROW or self.diverged:
             return
-        steps = range(self.step - MOST_REFUSED_IN_A_ROW + 1, self.step + 1)
+        steps = range(self.step - MOST_NON_FINITE_IN_A_ROW + 1, self.step + 1)
         self.diverged = f"the loss or gradient of steps {steps[0]} to {steps[-1]} was not finite"
 
 

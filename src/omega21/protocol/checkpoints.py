@@ -62,7 +62,7 @@ class RestoreCheckpoint(Request):
     run_id: RunId
     sha256: Sha256 = Field(description="of the whole file")
     bytes: int = Field(gt=0, le=MAX_CHECKPOINT_BYTES)
-    pieces: list[Sha256] = Field(min_length=1, max_length=MAX_CHECKPOINT_BYTES // UPLOAD_PART_BYTES)
+    parts: list[Sha256] = Field(min_length=1, max_length=MAX_CHECKPOINT_BYTES // UPLOAD_PART_BYTES)
 
 
 def trained_plan_sha256(segments: Sequence[Segment], step: int) -> str:

@@ -19,17 +19,18 @@ EventKind = Literal[
     "started",
     "restarted",
     "restored",
-    "conditions",
-    "parts",
-    "refused",
+    "environment",
+    "micro_batch_size",
+    "non_finite",
     "replay_differs",
     "diverged",
     "failed",
     "warning",
 ]
 """started: the server, by a person; restarted: by its supervisor, after a crash. restored: from an
-uploaded checkpoint. conditions: later steps were computed on another device or version.
-parts: batches are computed in micro-batches, since they do not fit. refused: a step was not finite.
+uploaded checkpoint. environment: later steps were computed on another device or version.
+micro_batch_size: batches are computed in micro-batches, since they do not fit. non_finite: the loss
+or gradient of a step was NaN or infinite.
 replay_differs: a step came out differently when it was computed again. diverged, failed: the run
 stopped. warning: from the server's log, such as a full disk."""
 
@@ -57,7 +58,7 @@ class Points(Reply):
     samples: list[int]
     seconds: list[float] = Field(description="time that the steps took")
     ended_at: list[float] = Field(description="when the last of them ended, seconds since 1970")
-    refused: list[int] = Field(description="steps that were not finite")
+    non_finite: list[int] = Field(description="steps that were not finite")
     dendrites: str | None = Field(
         default=None,
         description="of the step itself, 16 values for each point, each a signed byte that is to "

@@ -43,10 +43,10 @@ class Advance(Request):
 
 
 class Control(Request):
-    """Pauses or resumes a run; the highest generation wins, older ones change nothing."""
+    """Pauses or resumes a run; the highest revision wins, older ones change nothing."""
 
     run_id: RunId
-    generation: int = Field(ge=0, le=2**53)
+    revision: int = Field(ge=0, le=2**53)
     paused: bool
 
 
@@ -77,7 +77,7 @@ class RunSummary(Reply):
     plan_steps: int
     durable_step: int = Field(description="last step whose state is safe on disk")
     paused: bool
-    generation: int = Field(description="of the control request in force")
+    revision: int = Field(description="of the control request in force")
     digest: str = Field(description="chained over the results up to `step`")
     reason: str | None = Field(default=None, description="why the run diverged or failed")
 

@@ -15,7 +15,7 @@ MAX_WAIT_SECONDS = 25.0
 MAX_ROWS = 1000
 MAX_ROWS_WITH_VECTORS = 250
 
-MOST_REFUSED_IN_A_ROW = 10
+MOST_NON_FINITE_IN_A_ROW = 10
 """Number of consecutive non-finite steps after which a run has diverged and stops."""
 
 
@@ -34,7 +34,7 @@ class StepRecord(Reply):
     digest: str
     ended_at: float = Field(description="seconds since 1970, by the server's clock")
     seconds: float = Field(description="time this step took")
-    refused: bool = Field(
+    non_finite: bool = Field(
         default=False, description="loss or gradient was not finite: weights untouched"
     )
     skipped: bool = Field(

@@ -51,7 +51,7 @@ FIGURES: dict[str, Any] = {
     "plan_steps": 12,
     "durable_step": 0,
     "paused": False,
-    "generation": 0,
+    "revision": 0,
     "digest": DIGEST,
 }
 

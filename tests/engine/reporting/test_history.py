@@ -154,8 +154,8 @@ class TestEvents:
     def test_tell_of_refused_steps_in_a_row_as_one(self, run: DrivenRun) -> None:
         shards = cut(spoil(make_samples(8), 2, 3, 4, 5, 7), 8)
         run.train(shards, make_segment(shards, batch_size=2))
-        refused = [e for e in run.engine.events.newest(run.name) if e.kind == "refused"]
-        assert [(event.step, event.count) for event in refused] == [(2, 3)]
+        non_finite = [e for e in run.engine.events.newest(run.name) if e.kind == "non_finite"]
+        assert [(event.step, event.count) for event in non_finite] == [(2, 3)]
 
     def test_tell_that_a_run_diverged(self, run: DrivenRun) -> None:
         shards = cut(spoil(make_samples(10), *range(10)), 10)
@@ -169,7 +169,7 @@ class TestEvents:
         other = DrivenRun(trained.engine, "another")
         events = trained.engine.events.newest(trained.name)
         assert [(e.kind, e.run, e.step) for e in events] == [
-            ("conditions", trained.name, 1), ("started", None, None)
+            ("environment", trained.name, 1), ("started", None, None)
         ]  # fmt: skip
         assert {e.run for e in trained.engine.events.newest(other.name)} == {None}
         with pytest.raises(UnknownRun):

@@ -60,7 +60,7 @@ class TestTotals:
         samples.x[6, 3] = np.nan
         shards = cut(samples, 8)
         run.train(shards, make_segment(shards, batch_size=4, epochs=20))
-        rows = [row for row in run.rows() if not row.refused]
+        rows = [row for row in run.rows() if not row.non_finite]
         losses = [row.loss for row in rows if row.loss is not None]
         assert len(rows) < 120
         figures = engine.statistics.status(run.name).estadisticas

@@ -248,21 +248,21 @@ def is_durable(step: int, summary: RunSummary) -> bool:
     return summary.durable_step == step
 
 
-def pieces_of(content: bytes, size: int = 300_000) -> list[bytes]:
+def parts_of(content: bytes, size: int = 300_000) -> list[bytes]:
     return [content[start : start + size] for start in range(0, len(content), size)]
 
 
 def send(engine: Engine, run: DrivenRun, content: bytes, **changes: object) -> RestoreCheckpoint:
-    """Upload a checkpoint's pieces, and describe what they make."""
-    pieces = pieces_of(content)
-    names = [hashlib.sha256(piece).hexdigest() for piece in pieces]
-    for name, piece in zip(names, pieces, strict=True):
-        assert engine.checkpoints.put_upload_part(name, piece).bytes == len(piece)
+    """Upload a checkpoint's parts, and describe what they make."""
+    parts = parts_of(content)
+    names = [hashlib.sha256(part).hexdigest() for part in parts]
+    for name, part in zip(names, parts, strict=True):
+        assert engine.checkpoints.put_upload_part(name, part).bytes == len(part)
     fields = {
         "run_id": run.id,
         "sha256": hashlib.sha256(content).hexdigest(),
         "bytes": len(content),
-        "pieces": names,
+        "parts": names,
     }
     return RestoreCheckpoint.model_validate(fields | changes)
 
@@ -340,8 +340,8 @@ class TestOnAnotherServer:
             refused(OtherRun, send(engine, run, content, run_id=other.id))
             refused(InvalidCheckpoint, send(engine, run, content[:-1], sha256=good.sha256))
             refused(InvalidCheckpoint, send(engine, run, content, bytes=5))
-            refused(InvalidCheckpoint, send(engine, run, content, pieces=good.pieces[::-1]))
-            refused(InvalidCheckpoint, send(engine, run, content, pieces=["0" * 64]))
+            refused(InvalidCheckpoint, send(engine, run, content, parts=good.parts[::-1]))
+            refused(InvalidCheckpoint, send(engine, run, content, parts=["0" * 64]))
             refused(InvalidCheckpoint, send(engine, run, b"nonsense" * 100))
 
     def test_one_that_does_not_go_past_the_run_is_refused(
@@ -359,7 +359,7 @@ class TestOnAnotherServer:
 
     def test_a_piece_is_what_its_name_says_and_small(self, engine: Engine) -> None:
         with pytest.raises(InvalidCheckpoint, match="not match its digest"):
-            engine.checkpoints.put_upload_part("0" * 64, b"piece")
+            engine.checkpoints.put_upload_part("0" * 64, b"part")
         large = bytes(UPLOAD_PART_BYTES + 1)
         with pytest.raises(BodyTooLarge):
             engine.checkpoints.put_upload_part(hashlib.sha256(large).hexdigest(), large)

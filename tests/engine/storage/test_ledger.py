@@ -263,4 +263,4 @@ def test_an_engine_goes_on_where_its_ledger_stands(tmp_path: Path) -> None:
         run = run.on(engine)
         assert engine.folder.server_id == server_id
         assert engine.plans.get(run.name) == plan
-        assert (run.summary.target, run.summary.generation, run.summary.paused) == (9, 4, True)
+        assert (run.summary.target, run.summary.revision, run.summary.paused) == (9, 4, True)

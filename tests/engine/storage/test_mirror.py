@@ -95,7 +95,7 @@ async def test_a_new_machine_goes_on_from_the_mirror_with_the_same_bits(
                 seen = [event async for event in events]
             assert not [n for n in of_type(seen, Notice) if "checkpoint" in n.text]
             state = done(seen).state
-        assert "/checkpoint/pieces/" not in second.log
+        assert "/checkpoint/parts/" not in second.log
     assert state.weights_sha256 == undisturbed.weights_sha256
     assert state.digest == undisturbed.digest
 

@@ -55,7 +55,7 @@ def test_every_call_of_the_contract_is_described(document: dict[str, Any]) -> No
         "GET /runs/{run}/checkpoint", "PUT /runs/{run}/checkpoint",
         "GET /session", "POST /session", "DELETE /session",
         "POST /proof",
-        "PUT /runs/{run}/checkpoint/pieces/{sha256}", "POST /runs/{run}/evaluations",
+        "PUT /runs/{run}/checkpoint/parts/{sha256}", "POST /runs/{run}/evaluations",
         "GET /runs/{run}/evaluations", "GET /runs/{run}/series", "GET /runs/{run}/feedback",
         "GET /events", "GET /memory", "GET /logs", "POST /link",
     }  # fmt: skip

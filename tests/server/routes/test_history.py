@@ -84,7 +84,7 @@ def test_whatever_is_new_ends_the_wait(
             body = {"ajustes_aplicados": [0.5] * 16, "validacion": True}
             assert http.post("/feedback_dendritas", params={"run": run}, json=body).is_success
         else:
-            control = {"run_id": id_of(run), "generation": 1, "paused": True}
+            control = {"run_id": id_of(run), "revision": 1, "paused": True}
             assert http.put(f"/runs/{run}/control", json=control).is_success
         assert watching.result().mark != known
 

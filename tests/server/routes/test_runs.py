@@ -115,7 +115,7 @@ def test_another_runs_owner_changes_nothing(http: httpx.Client) -> None:
         http.put("/runs/owned", json={"id": other, "config": CONFIG}),
         put_segment(http, "owned", segment(tensors, samples=8), run_id=other),
         advance(http, "owned", 1, run_id=other),
-        http.put("/runs/owned/control", json={"run_id": other, "generation": 1, "paused": True}),
+        http.put("/runs/owned/control", json={"run_id": other, "revision": 1, "paused": True}),
         http.delete("/runs/owned", params={"run_id": other}),
     ]
     assert {(reply.status_code, reply.json()["code"]) for reply in replies} == {(409, "other_run")}
@@ -142,12 +142,12 @@ def test_a_paused_run_waits(http: httpx.Client) -> None:
     tensors = shard(7)
     put_shard(http, tensors)
     put_segment(http, "paused", segment(tensors, samples=8))
-    control = {"run_id": id_of("paused"), "generation": 2, "paused": True}
+    control = {"run_id": id_of("paused"), "revision": 2, "paused": True}
     assert http.put("/runs/paused/control", json=control).json()["state"] == "paused"
-    older = {"run_id": id_of("paused"), "generation": 1, "paused": False}
+    older = {"run_id": id_of("paused"), "revision": 1, "paused": False}
     assert http.put("/runs/paused/control", json=older).json()["paused"] is True
     assert advance(http, "paused", 2).json()["step"] == 0
-    http.put("/runs/paused/control", json=control | {"generation": 3, "paused": False})
+    http.put("/runs/paused/control", json=control | {"revision": 3, "paused": False})
     assert read_steps(http, "paused", wait=20, gather=20).step == 2
 
 

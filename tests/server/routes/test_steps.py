@@ -74,11 +74,11 @@ def test_a_change_of_state_ends_the_wait(server: RunningServer, http: httpx.Clie
 
     with ThreadPoolExecutor(1) as pool:
         watching = pool.submit(watch)
-        generation = 0
+        revision = 0
         while not watching.done():  # whenever it begins to watch, the next change ends it
-            generation += 1
-            control = {"run_id": id_of("change"), "generation": generation}
-            control["paused"] = generation % 2 == 1
+            revision += 1
+            control = {"run_id": id_of("change"), "revision": revision}
+            control["paused"] = revision % 2 == 1
             http.put("/runs/change/control", json=control).raise_for_status()
         assert watching.result().steps == []
 
@@ -104,7 +104,7 @@ def test_a_run_that_is_removed_ends_the_wait(server: RunningServer, http: httpx.
 def summary(step: int) -> RunSummary:
     return RunSummary(
         run="a", id="0" * 32, state="training", step=step, target=9, plan_steps=9, durable_step=0,
-        paused=False, generation=0, digest="0" * 32,
+        paused=False, revision=0, digest="0" * 32,
     )  # fmt: skip
 
 

@@ -29,7 +29,7 @@ from omega21.language.borrowed import translated
 from omega21.language.figures import count, dated, duration, number, percent, score
 from omega21.protocol.errors import ExtraMissing
 from omega21.protocol.plan import plan_sha256, plan_steps
-from omega21.protocol.steps import MOST_REFUSED_IN_A_ROW
+from omega21.protocol.steps import MOST_NON_FINITE_IN_A_ROW
 
 _SHOWN: Final = 10
 """Maximum number of samples in a list."""
@@ -100,14 +100,14 @@ def _ended(stored: StoredRun) -> Section:
     """Describe a divergence, its first step and what to do; None for a run without one."""
     title = _("Failure")
     last = stored.results.last_step
-    first = last - MOST_REFUSED_IN_A_ROW + 1
-    if first < 1 or not all(row.refused for row in stored.results.rows(first=first, last=last)):
+    first = last - MOST_NON_FINITE_IN_A_ROW + 1
+    if first < 1 or not all(row.non_finite for row in stored.results.rows(first=first, last=last)):
         return Section(title, [])
     text = _(
         "The run diverged: the results of its last {count} steps, from step {step} on, were not "
         "finite and changed nothing. Look for values out of range in the samples of those steps; "
         "then scale the data and train another run with --run."
-    ).format(count=count(MOST_REFUSED_IN_A_ROW), step=count(first))
+    ).format(count=count(MOST_NON_FINITE_IN_A_ROW), step=count(first))
     return Section(title, [Text(text)])
 
 

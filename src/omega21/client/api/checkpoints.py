@@ -55,7 +55,7 @@ class Checkpoints(Endpoint):
 
         Raises InvalidCheckpoint, StorageFull.
         """
-        path = f"{run_path(run)}/checkpoint/pieces/{sha256}"
+        path = f"{run_path(run)}/checkpoint/parts/{sha256}"
         headers = {"Content-Type": "application/octet-stream"}
         request = Request(method="PUT", path=path, headers=headers, body=body)
         return (await self._transport.send(request)).read(CheckpointStored)

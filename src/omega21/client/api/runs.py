@@ -64,5 +64,5 @@ class Runs(Endpoint):
 
     async def _control(self, run: str, *, paused: bool) -> RunSummary:
         state = await self.state(run)
-        body = Control(run_id=state.id, generation=state.generation + 1, paused=paused)
+        body = Control(run_id=state.id, revision=state.revision + 1, paused=paused)
         return (await self._send_json("PUT", f"{run_path(run)}/control", body)).read(RunSummary)

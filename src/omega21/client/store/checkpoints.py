@@ -50,18 +50,18 @@ class HeldCheckpoint:
         """The last step it holds."""
         return self.record.step
 
-    def pieces(self, *, run_id: str | None = None) -> Iterator[bytes]:
-        """Read the file in pieces of at most 8 MB; for the run of another id where one is given.
+    def parts(self, *, run_id: str | None = None) -> Iterator[bytes]:
+        """Read the file in parts of at most 8 MB; for the run of another id where one is given.
 
-        Ids have one length and stand in the header, which is in the first piece.
+        Ids have one length and stand in the header, which is in the first part.
         """
         with self.path.open("rb") as file:
             first = file.read(UPLOAD_PART_BYTES)
             if run_id is not None:
                 first = first.replace(self.record.run_id.encode(), run_id.encode(), 1)
             yield first
-            while piece := file.read(UPLOAD_PART_BYTES):
-                yield piece
+            while part := file.read(UPLOAD_PART_BYTES):
+                yield part
 
 
 def checkpoint_folder(run_folder: Path) -> Path:

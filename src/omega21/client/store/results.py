@@ -32,18 +32,18 @@ from omega21.protocol.evaluations import Evaluation
 from omega21.protocol.runs import Environment
 from omega21.protocol.steps import StepRecord
 
-RESULTS_FORMAT: Final = 4
+RESULTS_FORMAT: Final = 5
 
 _COLUMNS: Final = (
     *("step", "loss", "anomaly_prob", "samples", "digest"),
-    *("ended_at", "seconds", "refused", "skipped", "micro_batch_size"),
+    *("ended_at", "seconds", "non_finite", "skipped", "micro_batch_size"),
 )
 _ENVIRONMENT_COLUMNS: Final = tuple(Environment.model_fields)
 _CREATE: Final = """
 CREATE TABLE steps (
     step INTEGER PRIMARY KEY, loss REAL, anomaly_prob REAL, samples INTEGER NOT NULL,
     digest TEXT NOT NULL, ended_at REAL NOT NULL, seconds REAL NOT NULL,
-    refused INTEGER NOT NULL, skipped INTEGER NOT NULL, micro_batch_size INTEGER
+    non_finite INTEGER NOT NULL, skipped INTEGER NOT NULL, micro_batch_size INTEGER
 ) STRICT;
 CREATE TABLE environments (
     from_step INTEGER PRIMARY KEY, device TEXT NOT NULL, precision TEXT NOT NULL,
@@ -65,7 +65,8 @@ SELECT
     steps.step, steps.loss, steps.anomaly_prob, steps.samples, steps.seconds,
     steps.samples / nullif(steps.seconds, 0) AS samples_per_second,
     datetime(steps.ended_at, 'unixepoch') AS ended_at_utc,
-    CASE WHEN refused THEN 'refused' WHEN skipped THEN 'skipped' ELSE 'applied' END AS outcome,
+    CASE WHEN non_finite THEN 'non-finite' WHEN skipped THEN 'skipped' ELSE 'applied' END
+        AS outcome,
     auroc, average_precision
 FROM steps LEFT JOIN evaluations USING (step);
 """
@@ -218,7 +219,7 @@ class Results:
         """Return the steps from `first` to `last` whose loss or gradient was not finite."""
         with self._using():
             found = self._db.execute(
-                "SELECT step FROM steps WHERE refused AND step BETWEEN ? AND ?", [first, last]
+                "SELECT step FROM steps WHERE non_finite AND step BETWEEN ? AND ?", [first, last]
             ).fetchall()
         return [step for (step,) in found]
 

@@ -94,7 +94,7 @@ async def restore(api: Api, folder: RunFolder, *, state: RunState, emit: Emit) -
     )
     try:
         restored = await send_checkpoint(
-            api, folder.record.run, run_id=folder.record.id, pieces=held.pieces()
+            api, folder.record.run, run_id=folder.record.id, parts=held.parts()
         )
     except (OtherRun, RunDeleted):
         raise
@@ -129,19 +129,19 @@ async def _find(folder: RunFolder, state: RunState, emit: Emit) -> HeldCheckpoin
         return None
 
 
-async def send_checkpoint(api: Api, run: str, *, run_id: str, pieces: Iterator[bytes]) -> RunState:
-    """Send a checkpoint in pieces, then the list of them; in force when it returns.
+async def send_checkpoint(api: Api, run: str, *, run_id: str, parts: Iterator[bytes]) -> RunState:
+    """Send a checkpoint in parts, then the list of them; in force when it returns.
 
     Raises InvalidCheckpoint, Conflict when the run is past its step, StorageFull.
     """
     whole, size, names = hashlib.sha256(), 0, []
-    while piece := await run_sync(next, pieces, b""):
-        name = hashlib.sha256(piece).hexdigest()
-        await api.checkpoints.put_part(run, name, piece)
-        whole.update(piece)
-        size += len(piece)
+    while part := await run_sync(next, parts, b""):
+        name = hashlib.sha256(part).hexdigest()
+        await api.checkpoints.put_part(run, name, part)
+        whole.update(part)
+        size += len(part)
         names.append(name)
-    request = RestoreCheckpoint(run_id=run_id, sha256=whole.hexdigest(), bytes=size, pieces=names)
+    request = RestoreCheckpoint(run_id=run_id, sha256=whole.hexdigest(), bytes=size, parts=names)
     return await api.checkpoints.restore(run, request)
 
 

@@ -209,7 +209,7 @@ def check_going(reply: StepsReply) -> None:
 
 def _continues(digest: str | None, row: StepRecord) -> bool:
     """Whether a row's digest follows from the one before it."""
-    counted = None if row.refused or row.skipped else row.loss
+    counted = None if row.non_finite or row.skipped else row.loss
     try:
         return digest is not None and chain_result(digest, row.step, counted) == row.digest
     except (ValueError, OverflowError, struct.error):

@@ -137,16 +137,16 @@ class Events:
             environments, micro_batch_sizes = list(run.environments), dict(run.micro_batch_sizes)
             reasons = (("diverged", run.diverged), ("failed", run.failure))
         derived: list[tuple[EventKind, int, str]] = [
-            ("parts", step, str(size)) for step, size in micro_batch_sizes.items()
+            ("micro_batch_size", step, str(size)) for step, size in micro_batch_sizes.items()
         ]
-        derived += [("conditions", s.from_step, _conditions(s)) for s in environments]
+        derived += [("environment", s.from_step, _conditions(s)) for s in environments]
         times = self._ledger.steps.times(run.key, [step for _, step, _ in derived])
         events = [
             Event(at=times.get(step), kind=kind, run=run.name, step=step, detail=detail)
             for kind, step, detail in derived
             if step in times
         ]
-        events += self._stored(run.key, run.name, limit) + self._refused(run, limit)
+        events += self._stored(run.key, run.name, limit) + self._non_finite(run, limit)
         return events + [
             Event.model_validate({"at": None, "kind": kind, "run": run.name, "detail": reason})
             for kind, reason in reasons
@@ -162,7 +162,7 @@ class Events:
             if kind in _SHOWN
         ]
 
-    def _refused(self, run: Run, limit: int) -> list[Event]:
+    def _non_finite(self, run: Run, limit: int) -> list[Event]:
         """Return non-finite steps, consecutive ones as one event."""
         events: list[Event] = []
         for step, at in self._ledger.steps.non_finite(run.key, limit):
@@ -170,7 +170,7 @@ class Events:
             if newest is not None and newest.step == step + 1:
                 events[-1] = newest.model_copy(update={"step": step, "count": newest.count + 1})
             else:
-                events.append(Event(at=at, kind="refused", run=run.name, step=step))
+                events.append(Event(at=at, kind="non_finite", run=run.name, step=step))
         return events
 
 

@@ -90,7 +90,6 @@ class History:
             run.key, after=after // width * width, until=summary.step, width=width
         )
         fields: dict[str, Any] = {name: _shorten(name, column) for name, column in columns.items()}
-        fields["refused"] = fields.pop("non_finite")
         if vectors:
             fields |= self._vectors(run, fields["step"])
         return SeriesReply(

@@ -67,7 +67,7 @@ def to_message(record: StoredStep, dendrites: int | None) -> StepRecord:
         digest=record.digest,
         ended_at=round(record.ended_at, 3),
         seconds=round(record.seconds, 6),
-        refused=record.non_finite,
+        non_finite=record.non_finite,
         skipped=record.skipped,
         micro_batch_size=record.micro_batch_size,
         **vectors,

@@ -81,9 +81,9 @@ class CheckpointStore:
         metadata = {RECORD_KEY: record.model_dump_json()}
         return self._seal(record, _Digesting(pack_chunks(state, metadata)))
 
-    def adopt(self, record: CheckpointRecord, pieces: Iterable[bytes]) -> Checkpoint:
+    def adopt(self, record: CheckpointRecord, parts: Iterable[bytes]) -> Checkpoint:
         """Write an uploaded checkpoint, from the bytes of its file. Raises OSError."""
-        return self._seal(record, _Digesting(pieces))
+        return self._seal(record, _Digesting(parts))
 
     def _seal(self, record: CheckpointRecord, chunks: "_Digesting") -> Checkpoint:
         folder = self.folder / record.run_id

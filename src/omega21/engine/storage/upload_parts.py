@@ -100,7 +100,7 @@ class UploadPartStore:
 
     def chunks(self, request: RestoreCheckpoint) -> Iterator[bytes]:
         """Read the parts in order. Raises InvalidCheckpoint for a missing one."""
-        for sha256 in request.pieces:
+        for sha256 in request.parts:
             try:
                 yield (self.folder / sha256).read_bytes()
             except FileNotFoundError as error:
@@ -111,7 +111,7 @@ class UploadPartStore:
 
     def forget(self, request: RestoreCheckpoint) -> None:
         """Remove the parts of a checkpoint that was restored."""
-        for sha256 in request.pieces:
+        for sha256 in request.parts:
             self._drop(sha256)
 
     def _drop(self, sha256: str) -> None:

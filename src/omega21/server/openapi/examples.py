@@ -131,7 +131,7 @@ RUN_SUMMARY = {
     "plan_steps": 8,
     "durable_step": 0,
     "paused": False,
-    "generation": 0,
+    "revision": 0,
     "digest": _DIGEST,
 }
 RUN_LIST = {"runs": [RUN_SUMMARY | {"loss": 0.0123, "auroc": 0.9871}]}
@@ -161,7 +161,7 @@ TOKEN_PROOF = {"token_needed": True, "share": "a3" * 256, "proof": "c4" * 32}
 SESSION_STATE = {"login_needed": True, "logged_in": False}
 RUN_REMOVED = {"run": "mi-ejecucion", "id": _RUN_ID}
 ADVANCE = {"run_id": _RUN_ID, "to": 8}
-CONTROL = {"run_id": _RUN_ID, "generation": 1, "paused": True}
+CONTROL = {"run_id": _RUN_ID, "revision": 1, "paused": True}
 
 _SEGMENT = {
     "samples": 500,
@@ -235,7 +235,7 @@ SERIES_REPLY = RUN_SUMMARY | {
         "samples": [128, 64],
         "seconds": [0.375, 0.1875],
         "ended_at": [1738324799.5, 1738324800.125],
-        "refused": [0, 0],
+        "non_finite": [0, 0],
     },
 }
 FEEDBACK_HISTORY = {
@@ -245,7 +245,7 @@ FEEDBACK_HISTORY = {
 }
 EVENTS_REPLY = {
     "events": [
-        {"at": 1738324800.0, "kind": "refused", "run": "mi-ejecucion", "step": 3, "count": 1},
+        {"at": 1738324800.0, "kind": "non_finite", "run": "mi-ejecucion", "step": 3, "count": 1},
         {"at": 1738324700.0, "kind": "restarted", "detail": "killed by SIGKILL (out of memory?)"},
     ]
 }
@@ -259,13 +259,13 @@ LOG_LINES = {
     ]
 }
 
-PIECE_STORED = {"sha256": "9f" * 32, "bytes": 8_388_608}
+PART_STORED = {"sha256": "9f" * 32, "bytes": 8_388_608}
 
 RESTORE_CHECKPOINT = {
     "run_id": "4f1c6e0a9b2d48d7a3e5f60718293a4b",
     "sha256": "1e" * 32,
     "bytes": 12_582_912,
-    "pieces": ["9f" * 32, "a0" * 32],
+    "parts": ["9f" * 32, "a0" * 32],
 }
 
 

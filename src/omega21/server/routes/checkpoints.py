@@ -114,7 +114,7 @@ class OpenFile(FileResponse):
 
 
 @router.put(
-    "/runs/{run}/checkpoint/pieces/{sha256}",
+    "/runs/{run}/checkpoint/parts/{sha256}",
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -123,7 +123,7 @@ class OpenFile(FileResponse):
             },
         }
     },
-    responses=reply(examples.PIECE_STORED)
+    responses=reply(examples.PART_STORED)
     | problems(UnknownRun, InvalidCheckpoint, BodyTooLarge, UnsupportedEncoding, StorageFull),
 )
 async def put_upload_part(
@@ -131,15 +131,15 @@ async def put_upload_part(
     services: ServicesHere,
     *,
     run: RunName,
-    sha256: Annotated[Sha256, Path(description="SHA-256 of the piece's bytes")],
+    sha256: Annotated[Sha256, Path(description="SHA-256 of the part's bytes")],
 ) -> CheckpointStored:
-    """Store a piece of a checkpoint's file, at most 8 MB; the same again changes nothing."""
+    """Store a part of a checkpoint's file, at most 8 MB; the same again changes nothing."""
     services.uploads.check_room()
     services.engine.runs.summary(run)
     media_type(request, UPLOAD_PART_MEDIA_TYPE)
     is_compressed(request, allowed=False)
-    piece = await read_body(request, limit=UPLOAD_PART_BYTES)
-    return await services.uploads.run(services.engine.checkpoints.put_upload_part, sha256, piece)
+    part = await read_body(request, limit=UPLOAD_PART_BYTES)
+    return await services.uploads.run(services.engine.checkpoints.put_upload_part, sha256, part)
 
 
 @router.put(
@@ -154,5 +154,5 @@ async def restore_checkpoint(
     run: RunName,
     restore: Annotated[RestoreCheckpoint, body(examples.RESTORE_CHECKPOINT)],
 ) -> RunState:
-    """Go on from a checkpoint whose pieces are here; only where it goes past the run's step."""
+    """Go on from a checkpoint whose parts are here; only where it goes past the run's step."""
     return await services.compute.run(services.engine.checkpoints.restore, run, restore)

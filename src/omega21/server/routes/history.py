@@ -118,7 +118,7 @@ def get_events(
     ] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_EVENTS, description="most events")] = 100,
 ) -> EventsReply:
-    """Return what happened, newest first: restarts, restores, refused steps, a full disk."""
+    """Return what happened, newest first: restarts, restores, non-finite steps, a full disk."""
     return EventsReply(events=services.engine.events.newest(run, limit=limit))
 
 

@@ -111,7 +111,7 @@ def advance_run(
 def control_run(
     services: ServicesHere, run: RunName, control: Annotated[Control, body(examples.CONTROL)]
 ) -> RunSummary:
-    """Pause or resume a run; the highest generation wins, older ones change nothing."""
+    """Pause or resume a run; the highest revision wins, older ones change nothing."""
     return services.engine.plans.control(
-        run, control.run_id, generation=control.generation, paused=control.paused
+        run, control.run_id, revision=control.revision, paused=control.paused
     )

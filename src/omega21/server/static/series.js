@@ -6,7 +6,7 @@ const PACE_SECONDS = 60;
 const WIDE = 200;
 const PLAIN = [
   "step", "loss", "loss_min", "loss_max", "anomaly_prob", "samples", "seconds", "ended_at",
-  "refused",
+  "non_finite",
 ];
 const VECTORS = ["dendrites", "coherence"];
 

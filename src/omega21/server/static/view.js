@@ -5,10 +5,10 @@ import { setState, setText } from "./runlist.js";
 import { bytes, clock, count, duration, number, score, share, text } from "./texts.js";
 
 const WEIGHTS = {
-  restarted: "warn", parts: "warn", refused: "warn", warning: "warn",
+  restarted: "warn", micro_batch_size: "warn", non_finite: "warn", warning: "warn",
   replay_differs: "bad", diverged: "bad", failed: "bad",
 };
-const WITH_DETAIL = new Set(["restarted", "conditions", "diverged", "failed", "warning"]);
+const WITH_DETAIL = new Set(["restarted", "environment", "diverged", "failed", "warning"]);
 const STRIP = 80;
 
 export function showHead(view) {
@@ -99,7 +99,7 @@ function eventItem(event) {
     detail: event.detail,
     count: count(event.count),
   };
-  const many = event.count > 1 && ["refused", "warning"].includes(event.kind) ? "_many" : "";
+  const many = event.count > 1 && ["non_finite", "warning"].includes(event.kind) ? "_many" : "";
   const lines = [make("p", { text: text(`event_${event.kind}${many}`, values) })];
   if (event.detail && WITH_DETAIL.has(event.kind)) {
     const detail = event.detail.replace(/\b(\d+) threads\b/, (_, n) => text("threads", { count: n }));
