@@ -15,6 +15,7 @@ always has its records.
 import logging
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import KW_ONLY, dataclass, field
 
 from omega21.engine.options import EngineOptions
 from omega21.engine.registry import Registry
@@ -35,24 +36,18 @@ _WRITE_SHARE = 4
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
 class Checkpointer:
     """Checkpoints the runs of an engine."""
 
-    def __init__(
-        self,
-        registry: Registry,
-        folder: DataFolder,
-        *,
-        step_writer: StepWriter,
-        options: EngineOptions,
-    ) -> None:
-        self._registry = registry
-        self._store = folder.checkpoints
-        self._ledger = folder.ledger
-        self._mirror = folder.mirror
-        self._step_writer = step_writer
-        self._options = options
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="omega21-checkpoint")
+    registry: Registry
+    folder: DataFolder
+    _: KW_ONLY
+    step_writer: StepWriter
+    options: EngineOptions
+    _writer: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="omega21-checkpoint")
+    )
 
     def close(self) -> None:
         """Wait for the checkpoint that is being written."""
@@ -65,14 +60,14 @@ class Checkpointer:
             return None
         if saves.step == run.step:
             return None
-        due = saves.at + self._options.checkpoint_seconds
-        if run.step - saves.step >= self._options.checkpoint_steps:
+        due = saves.at + self.options.checkpoint_seconds
+        if run.step - saves.step >= self.options.checkpoint_steps:
             pause = max(_STALL_SHARE * saves.stall_seconds, _WRITE_SHARE * saves.write_seconds)
             due = min(due, saves.at + pause)
         if not run.can_train():
             # A run of a few steps should not wait for its first; a series of inline batches rests
             # after each of them.
-            between = min(_SECONDS_BETWEEN_AT_REST, self._options.checkpoint_seconds)
+            between = min(_SECONDS_BETWEEN_AT_REST, self.options.checkpoint_seconds)
             between = between if saves.taken else 0.0
             due = min(due, max(saves.at + between, run.stepped_at + REST_SECONDS))
         return due
@@ -112,19 +107,19 @@ class Checkpointer:
                 extra={"run": run.name, "step": record.step},
             )
         finally:
-            with self._registry.locked():
+            with self.registry.locked():
                 run.saves.writing = False
                 run.saves.step = run.durable_step = durable_step
                 run.saves.write_seconds = time.monotonic() - started
-            self._registry.changed(run.name)
+            self.registry.changed(run.name)
 
     def _write(self, run: Run, record: CheckpointRecord, state: Arrays) -> None:
-        self._step_writer.flush(run)
-        self._ledger.events.add(run.key, "checkpoint", f"step {record.step}", durable=True)
+        self.step_writer.flush(run)
+        self.folder.ledger.events.add(run.key, "checkpoint", f"step {record.step}", durable=True)
         weights = tensors_sha256(weights_of(state))
-        self._store.write(record.model_copy(update={"weights_sha256": weights}), state)
-        self._store.tidy(run.id)
+        self.folder.checkpoints.write(record.model_copy(update={"weights_sha256": weights}), state)
+        self.folder.checkpoints.tidy(run.id)
         if run.removed:
-            self._store.remove(run.id)
-        if self._mirror is not None:
-            self._mirror.wake()
+            self.folder.checkpoints.remove(run.id)
+        if self.folder.mirror is not None:
+            self.folder.mirror.wake()

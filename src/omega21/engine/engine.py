@@ -66,13 +66,13 @@ class Engine:
         )
         self.worker = worker = Worker(
             registry,
-            ledger,
+            folder,
             step_writer=writer,
             executor_cache=cache,
             checkpointer=self.checkpointer,
             fatal=fatal,
         )
-        self.inference = Inference(registry, folder.shards, worker=worker, device=device)
+        self.inference = Inference(registry, folder, worker=worker, device=device)
         self.runs = Runs(
             registry,
             folder,
@@ -81,14 +81,14 @@ class Engine:
             most=options.max_runs,
         )
         self.plans = Plans(registry, folder)
-        self.shards = Shards(registry, folder.shards)
+        self.shards = Shards(registry, folder)
         self.inline = InlineBatches(registry, folder, worker=worker)
         self.checkpoints = Checkpoints(
             registry, folder, runs=self.runs, executor_cache=cache, worker=worker
         )
-        self.step_records = StepRecords(registry, ledger)
-        self.events = Events(registry, ledger, step_writer=writer, options=options)
-        self.history = History(registry, ledger, step_writer=writer, events=self.events)
+        self.step_records = StepRecords(registry, folder)
+        self.events = Events(registry, folder, step_writer=writer, options=options)
+        self.history = History(registry, folder, step_writer=writer, events=self.events)
         self.statistics = Statistics(
             registry, folder, step_writer=writer, device=device, options=options
         )

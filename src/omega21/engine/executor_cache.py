@@ -4,6 +4,7 @@ Worker thread only.
 """
 
 import logging
+from dataclasses import KW_ONLY, dataclass, field
 
 from omega21.engine import evaluation
 from omega21.engine.checkpointing import Checkpointer
@@ -20,25 +21,17 @@ from omega21.protocol.runs import RunConfig
 logger = logging.getLogger(__name__)
 
 
+@dataclass
 class ExecutorCache:
     """Creates executors, restores them from checkpoints, and evicts the least recently used."""
 
-    def __init__(
-        self,
-        registry: Registry,
-        folder: DataFolder,
-        *,
-        device: Device,
-        checkpointer: Checkpointer,
-        most: int,
-    ) -> None:
-        self.device = device
-        self._registry = registry
-        self._store = folder.checkpoints
-        self._ledger = folder.ledger
-        self._checkpointer = checkpointer
-        self._most = most
-        self._loaded: list[Run] = []  # least recently used first
+    registry: Registry
+    folder: DataFolder
+    _: KW_ONLY
+    device: Device
+    checkpointer: Checkpointer
+    most: int
+    _loaded: list[Run] = field(default_factory=list)  # least recently used first
 
     def warm_up(self) -> None:
         """Compute a step of a small model, so that no request waits for torch to load."""
@@ -69,7 +62,7 @@ class ExecutorCache:
 
         Before the start.
         """
-        for checkpoint in self._store.newest(run.id):
+        for checkpoint in self.folder.checkpoints.newest(run.id):
             if self._fits(run, checkpoint):
                 run.move_to(_position(checkpoint))
                 return
@@ -80,7 +73,7 @@ class ExecutorCache:
         Raises OSError when it cannot be written; the run stays in memory then.
         """
         if run.executor is not None and run.step != run.durable_step:
-            self._checkpointer.save(run, run.executor).result()
+            self.checkpointer.save(run, run.executor).result()
             if run.step != run.durable_step:
                 raise OSError(f"run {run.name} could not be put away")
         run.executor = None
@@ -95,7 +88,7 @@ class ExecutorCache:
                     logger.warning("%s; its last steps will be computed again", error)
 
     def _make_room(self) -> None:
-        while len(self._loaded) >= self._most:
+        while len(self._loaded) >= self.most:
             oldest = self._loaded.pop(0)
             try:
                 self.evict(oldest)
@@ -106,11 +99,11 @@ class ExecutorCache:
 
     def _restore(self, run: Run) -> Executor:
         executor = self.device.make_executor(run.config)
-        for checkpoint in self._store.newest(run.id):
+        for checkpoint in self.folder.checkpoints.newest(run.id):
             if not self._fits(run, checkpoint):
                 continue
             try:
-                executor.restore(self._store.read(checkpoint))
+                executor.restore(self.folder.checkpoints.read(checkpoint))
             except (InvalidCheckpoint, KeyError, RuntimeError) as error:
                 self._warn(run, checkpoint, error)
                 executor = self.device.make_executor(run.config)
@@ -123,7 +116,7 @@ class ExecutorCache:
     def _move(self, run: Run, position: Position) -> None:
         if position == run.position:
             return
-        with self._registry.locked():
+        with self.registry.locked():
             run.move_to(position)
 
     def _fits(self, run: Run, checkpoint: Checkpoint) -> bool:
@@ -152,8 +145,10 @@ class ExecutorCache:
             reason,
             extra={"run": run.name, "step": checkpoint.step},
         )
-        self._ledger.events.add(run.key, "damaged_checkpoint", f"step {checkpoint.step}: {reason}")
-        self._store.discard(checkpoint)
+        self.folder.ledger.events.add(
+            run.key, "damaged_checkpoint", f"step {checkpoint.step}: {reason}"
+        )
+        self.folder.checkpoints.discard(checkpoint)
 
 
 def _position(checkpoint: Checkpoint) -> Position:

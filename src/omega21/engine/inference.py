@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Generic, TypeVar
 
 from omega21.engine import evaluation
 from omega21.engine.registry import Registry
 from omega21.engine.samples import check_labels, check_shape
-from omega21.engine.storage.shards import ShardStore
+from omega21.engine.storage.data_folder import DataFolder
 from omega21.engine.worker import Worker
 from omega21.executors.base import Arrays, Device, Executor, FloatArray
 from omega21.language import _
@@ -28,24 +28,23 @@ class AtStep(Generic[T]):
     value: T
 
 
+@dataclass(frozen=True)
 class Inference:
     """Computes with the weights of runs, changing nothing. Each call raises UnknownRun."""
 
-    def __init__(
-        self, registry: Registry, shards: ShardStore, *, worker: Worker, device: Device
-    ) -> None:
-        self._registry = registry
-        self._shards = shards
-        self._worker = worker
-        self._device = device
+    registry: Registry
+    folder: DataFolder
+    _: KW_ONLY
+    worker: Worker
+    device: Device
 
     def compute(self, name: str, function: Callable[[Executor], T]) -> AtStep[T]:
         """Call `function` with a run's executor between two steps.
 
         Return the result with its step.
         """
-        run = self._registry.get(name)
-        return self._worker.submit(
+        run = self.registry.get(name)
+        return self.worker.submit(
             run, lambda executor: AtStep(run.step, function(executor))
         ).result()
 
@@ -57,13 +56,13 @@ class Inference:
     def predict(self, name: str, shards: Sequence[str]) -> tuple[int, dict[str, FloatArray]]:
         """Compute outputs for the samples of `shards`; (step, named outputs [n, …])."""
         self._check_shards(name, shards, labelled=False)
-        found = self.compute(name, lambda ex: evaluation.predict(ex, self._shards, shards))
+        found = self.compute(name, lambda ex: evaluation.predict(ex, self.folder.shards, shards))
         return found.step, found.value
 
     def evaluate(self, name: str, shards: Sequence[str]) -> EvaluateReply:
         """Compute the scores of the samples of `shards`, and their mean loss."""
         self._check_shards(name, shards, labelled=True)
-        found = self.compute(name, lambda ex: evaluation.evaluate(ex, self._shards, shards))
+        found = self.compute(name, lambda ex: evaluation.evaluate(ex, self.folder.shards, shards))
         loss, scores = found.value
         return EvaluateReply(
             run=name,
@@ -74,9 +73,9 @@ class Inference:
         )
 
     def _check_shards(self, name: str, shards: Sequence[str], *, labelled: bool) -> None:
-        width = self._registry.get(name).config.model.features
+        width = self.registry.get(name).config.model.features
         for sha256 in shards:
-            shard = self._shards.open(sha256)
+            shard = self.folder.shards.open(sha256)
             missing = ({"x", "y"} if labelled else {"x"}) - set(shard.spans)
             if missing:
                 raise InvalidSamples(
@@ -90,5 +89,5 @@ class Inference:
 
     def diagnose(self, name: str) -> Diagnosis:
         """Run a forward and a backward pass on the real device, changing no run."""
-        config = self._registry.get(name).config
-        return self.compute(name, lambda _: evaluation.diagnose(config, self._device)).value
+        config = self.registry.get(name).config
+        return self.compute(name, lambda _: evaluation.diagnose(config, self.device)).value

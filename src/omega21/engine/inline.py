@@ -1,5 +1,7 @@
 """Inline batches: accepted on disk, trained at the end of the plan, answered by their result."""
 
+from dataclasses import KW_ONLY, dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,14 +31,14 @@ from omega21.protocol.plan import Segment, ShardRef, Source
 FloatArray = NDArray[np.float32]
 
 
+@dataclass(frozen=True)
 class InlineBatches:
     """Takes inline batches in, and answers those that come again."""
 
-    def __init__(self, registry: Registry, folder: DataFolder, *, worker: Worker) -> None:
-        self._registry = registry
-        self._ledger = folder.ledger
-        self._shards = folder.shards
-        self._worker = worker
+    registry: Registry
+    folder: DataFolder
+    _: KW_ONLY
+    worker: Worker
 
     def train(
         self, name: str, x: FloatArray, y: FloatArray, *, epochs: int, key: str | None
@@ -47,14 +49,14 @@ class InlineBatches:
         the same reply. Raises InvalidSamples, PlanUnfinished, StillRunning, KeyReused, RunPaused,
         Diverged, NonFinite, OutOfDeviceMemory: then nothing entered the plan.
         """
-        run = self._registry.get(name)
+        run = self.registry.get(name)
         check_inline(x, y, width=run.config.model.features)
         tensors = {"x": x.astype(np.float32), "y": y.astype(np.float32)}
         sha256 = tensors_sha256(tensors)
         body = documents_sha256([sha256, str(epochs)])
         if (known := self._admit(run, key, body)) is not None:
             return known
-        self._shards.put(sha256, tensors, pinned=self._registry.pinned_shards)
+        self.folder.shards.put(sha256, tensors, pinned=self.registry.pinned_shards)
         segment = Segment(
             samples=len(y),
             batch_size=len(y),
@@ -62,27 +64,27 @@ class InlineBatches:
             source=Source(kind="inline"),
             shards=(ShardRef(sha256=sha256, samples=len(y)),),
         )
-        with self._registry.locked():
-            run = self._registry.get(name, run.id)
+        with self.registry.locked():
+            run = self.registry.get(name, run.id)
             if (known := self._admit(run, key, body)) is not None:  # it came twice at once
                 return known
-            batch = self._ledger.inline.add(run.key, key, body=body, segment=segment)
-            task = InlineTask(batch, SegmentReader(segment, self._shards))
+            batch = self.folder.ledger.inline.add(run.key, key, body=body, segment=segment)
+            task = InlineTask(batch, SegmentReader(segment, self.folder.shards))
             run.inline.append(task)
-            self._registry.changed(name)
+            self.registry.changed(name)
         return inline_reply(run, task.done.result())
 
     def _admit(self, run: Run, key: str | None, body: str) -> Trained | None:
         """Return the reply of a batch that came before, None for one that may be trained."""
-        with self._registry.locked():
-            known = self._ledger.inline.by_key(run.key, key) if key is not None else None
+        with self.registry.locked():
+            known = self.folder.ledger.inline.by_key(run.key, key) if key is not None else None
             if known is not None:
                 return self._repeat(run, known, body)
             self._check_may_train(run)
             return None
 
     def _check_may_train(self, run: Run) -> None:
-        self._worker.check_open()
+        self.worker.check_open()
         if run.diverged or run.failure:
             raise Diverged(
                 _("run {name!r} has stopped: {why}").format(
@@ -108,5 +110,5 @@ class InlineBatches:
         last = known.last_step
         if last is None or run.step < last:
             raise StillRunning(_("this batch is being trained"), retry_after=1)
-        (record,) = self._ledger.steps.page(run.key, after=last - 1, until=last, limit=1)
+        (record,) = self.folder.ledger.steps.page(run.key, after=last - 1, until=last, limit=1)
         return inline_reply(run, record)

@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
 
 from omega21.engine.executor_cache import ExecutorCache
 from omega21.engine.registry import Registry
 from omega21.engine.run import InlineTask, Position, Run
 from omega21.engine.step_runner import StepRunner
 from omega21.engine.step_writer import StepWriter
-from omega21.engine.storage.ledger import Ledger
+from omega21.engine.storage.data_folder import DataFolder
 from omega21.engine.storage.steps import StoredStep
 from omega21.executors.base import Executor
 from omega21.language import _
@@ -24,6 +25,7 @@ from omega21.protocol.errors import (
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
 class InlineTrainer:
     """Trains inline batches; worker thread only.
 
@@ -31,31 +33,21 @@ class InlineTrainer:
     be trusted.
     """
 
-    def __init__(
-        self,
-        registry: Registry,
-        ledger: Ledger,
-        *,
-        step_writer: StepWriter,
-        executor_cache: ExecutorCache,
-        runner: StepRunner,
-        is_stopping: Callable[[], bool],
-        fail: Callable[[Run, Exception], None],
-    ) -> None:
-        self._registry = registry
-        self._ledger = ledger
-        self._step_writer = step_writer
-        self._executor_cache = executor_cache
-        self._runner = runner
-        self._is_stopping = is_stopping
-        self._fail = fail
+    registry: Registry
+    folder: DataFolder
+    _: KW_ONLY
+    step_writer: StepWriter
+    executor_cache: ExecutorCache
+    runner: StepRunner
+    is_stopping: Callable[[], bool]
+    fail: Callable[[Run, Exception], None]
 
     def train(self, run: Run, task: InlineTask) -> None:
         """Train all epochs of an inline batch, or leave everything as it was."""
         try:
-            self._step_writer.flush(run)
+            self.step_writer.flush(run)
             trained = self._try(run, task)
-            with self._registry.locked():
+            with self.registry.locked():
                 _check_not_removed(run)  # else nobody would come back to the task
                 if trained is None:
                     task.begun = False
@@ -66,10 +58,10 @@ class InlineTrainer:
             self._give_up(run, task, error)
         else:
             task.done.set_result(records[-1])
-        self._registry.notify(run.name)
+        self.registry.notify(run.name)
 
     def _try(self, run: Run, task: InlineTask) -> tuple[Position, list[StoredStep]] | None:
-        executor = self._executor_cache.executor_of(run)
+        executor = self.executor_cache.executor_of(run)
         if not run.can_train_inline():  # restoring it moved it
             return None
         before = executor.state() if task.reader.segment.steps > 1 else None
@@ -86,9 +78,9 @@ class InlineTrainer:
         segment = task.reader.segment
         position, records = run.position, list[StoredStep]()
         for index in range(segment.steps):
-            if index and self._is_stopping():
+            if index and self.is_stopping():
                 raise Unavailable(_("the server is stopping"), retry_after=5)
-            position, record = self._runner.compute(
+            position, record = self.runner.compute(
                 run, executor, before=position, batch=task.reader.read(index)
             )
             if record.non_finite:
@@ -105,7 +97,7 @@ class InlineTrainer:
         self, run: Run, task: InlineTask, *, position: Position, records: list[StoredStep]
     ) -> None:
         """Make a trained inline batch part of the plan, on disk and here; the lock is held."""
-        self._ledger.inline.finish(
+        self.folder.ledger.inline.finish(
             run.key,
             task.batch,
             number=len(run.readers),
@@ -115,21 +107,23 @@ class InlineTrainer:
         run.inline.remove(task)
         run.add_segment(task.reader)
         run.target = run.index.steps
-        self._runner.accept(run, position, [])
+        self.runner.accept(run, position, [])
 
     def _give_up(self, run: Run, task: InlineTask, error: Exception) -> None:
         """Tell whoever waits for an inline batch why it was not trained."""
         try:
-            with self._registry.locked():
+            with self.registry.locked():
                 run.inline.remove(task)
                 run.micro_batch_sizes = {
                     f: size for f, size in run.micro_batch_sizes.items() if f <= run.step
                 }
             if isinstance(error, NonFinite | OutOfDeviceMemory):
                 problem = to_problem(error).model_dump_json()
-                self._ledger.inline.refuse(run.key, task.batch, problem=problem, step=run.step)
+                self.folder.ledger.inline.refuse(
+                    run.key, task.batch, problem=problem, step=run.step
+                )
             elif not isinstance(error, Unavailable | RunDeleted):
-                self._fail(run, error)
+                self.fail(run, error)
         except StorageFull as full:
             logger.warning("that an inline batch was refused is not on disk: %s", full)
         finally:

@@ -1,5 +1,7 @@
 """Plans and targets."""
 
+from dataclasses import dataclass
+
 from omega21.engine.batches import SegmentReader
 from omega21.engine.registry import Registry
 from omega21.engine.run import MOST_WAITING_LISTED, Run
@@ -11,13 +13,12 @@ from omega21.protocol.plan import Plan, Segment, SegmentStored, ShardRef
 from omega21.protocol.runs import RunSummary
 
 
+@dataclass(frozen=True)
 class Plans:
     """Extends plans and raises targets."""
 
-    def __init__(self, registry: Registry, folder: DataFolder) -> None:
-        self._registry = registry
-        self._ledger = folder.ledger
-        self._shards = folder.shards
+    registry: Registry
+    folder: DataFolder
 
     def put_segment(
         self, name: str, number: int, *, run_id: str, segment: Segment
@@ -27,8 +28,8 @@ class Plans:
         Raises PlanConflict unless it equals the stored segment, is a prefix of it, or extends it;
         InvalidSamples for a listed shard that does not fit the model.
         """
-        with self._registry.locked():
-            run = self._registry.get(name, run_id)
+        with self.registry.locked():
+            run = self.registry.get(name, run_id)
             if number == len(run.readers) and run.inline:
                 raise StillRunning(_("an inline batch is being trained"), retry_after=1)
             if number > len(run.readers):
@@ -50,36 +51,36 @@ class Plans:
                     )
                 self._extend_plan(run, number, segment)
             missing = run.readers[number].missing(MOST_WAITING_LISTED)
-            self._registry.changed(name)
+            self.registry.changed(name)
             return SegmentStored(**run.summary().model_dump(), missing=missing)
 
     def _extend_plan(self, run: Run, number: int, segment: Segment) -> None:
         is_new = number == len(run.readers)
         known_shards = 0 if is_new else len(run.readers[number].segment.shards)
         for ref in segment.shards[known_shards:]:
-            if ref.sha256 in self._shards:
+            if ref.sha256 in self.folder.shards:
                 self._check_fits(run, ref)
-        self._ledger.segments.put(run.key, number, segment=segment, known_shards=known_shards)
+        self.folder.ledger.segments.put(run.key, number, segment=segment, known_shards=known_shards)
         if is_new:
-            run.add_segment(SegmentReader(segment, self._shards))
+            run.add_segment(SegmentReader(segment, self.folder.shards))
         else:
             run.readers[number].extend(segment)
 
     def _check_fits(self, run: Run, ref: ShardRef) -> None:
-        shard = self._shards.open(ref.sha256)
+        shard = self.folder.shards.open(ref.sha256)
         tensors = {name: shard.read(name) for name in {"x", "y"} & set(shard.spans)}
         check_listed(tensors, ref, run=run.name, width=run.config.model.features)
 
     def get(self, name: str) -> Plan:
         """Return a run's plan. Raises UnknownRun."""
-        with self._registry.locked():
-            run = self._registry.get(name)
+        with self.registry.locked():
+            run = self.registry.get(name)
             return Plan(run=run.name, id=run.id, segments=tuple(run.segments))
 
     def segment(self, name: str, number: int) -> Segment:
         """Return one segment of a run's plan. Raises UnknownRun, UnknownSegment."""
-        with self._registry.locked():
-            run = self._registry.get(name)
+        with self.registry.locked():
+            run = self.registry.get(name)
             if not 0 <= number < len(run.readers):
                 raise UnknownSegment(
                     ngettext(
@@ -92,21 +93,21 @@ class Plans:
 
     def advance(self, name: str, run_id: str, to: int) -> RunSummary:
         """Raise a run's target to `to`; never lowers it, nor beyond its plan. Durable."""
-        with self._registry.locked():
-            run = self._registry.get(name, run_id)
+        with self.registry.locked():
+            run = self.registry.get(name, run_id)
             target = min(to, run.index.steps)
             if target > run.target:
-                self._ledger.runs.set_target(run.key, target)
+                self.folder.ledger.runs.set_target(run.key, target)
                 run.target = target
-                self._registry.changed(name)
+                self.registry.changed(name)
             return run.summary()
 
     def control(self, name: str, run_id: str, *, revision: int, paused: bool) -> RunSummary:
         """Pause or resume a run; the highest revision wins. Durable."""
-        with self._registry.locked():
-            run = self._registry.get(name, run_id)
+        with self.registry.locked():
+            run = self.registry.get(name, run_id)
             if revision > run.revision:
-                self._ledger.runs.set_control(run.key, revision=revision, paused=paused)
+                self.folder.ledger.runs.set_control(run.key, revision=revision, paused=paused)
                 run.revision, run.paused = revision, paused
-                self._registry.changed(name)
+                self.registry.changed(name)
             return run.summary()

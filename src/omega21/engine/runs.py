@@ -1,6 +1,7 @@
 """Creation, removal and description of runs."""
 
 import uuid
+from dataclasses import KW_ONLY, dataclass
 
 from omega21.engine.batches import SegmentReader
 from omega21.engine.executor_cache import ExecutorCache
@@ -16,44 +17,37 @@ from omega21.protocol.plan import plan_sha256
 from omega21.protocol.runs import RunConfig, RunState, RunSummary
 
 
+@dataclass(frozen=True)
 class Runs:
     """The runs of an engine, at most `most` of them; the run `default` always exists."""
 
-    def __init__(
-        self,
-        registry: Registry,
-        folder: DataFolder,
-        *,
-        executor_cache: ExecutorCache,
-        inference: Inference,
-        most: int,
-    ) -> None:
-        self._registry = registry
-        self._ledger = folder.ledger
-        self._shards = folder.shards
-        self._checkpoints = folder.checkpoints
-        self._executor_cache = executor_cache
-        self._inference = inference
-        self._most = most
+    registry: Registry
+    folder: DataFolder
+    _: KW_ONLY
+    executor_cache: ExecutorCache
+    inference: Inference
+    most: int
 
     def load(self) -> None:
         """Load the runs from disk; before the worker starts."""
-        for stored in self._ledger.runs.all():
-            self._registry.add(self._load(stored))
-        if self._registry.find(DEFAULT_RUN) is None:
+        for stored in self.folder.ledger.runs.all():
+            self.registry.add(self._load(stored))
+        if self.registry.find(DEFAULT_RUN) is None:
             self._add(DEFAULT_RUN, uuid.uuid4().hex, RunConfig())
-        known = {run.id for run in self._registry.all()}
-        for run_id in set(self._checkpoints.run_ids()) - known:
-            self._checkpoints.remove(run_id)  # of a run that was removed just before a kill
+        known = {run.id for run in self.registry.all()}
+        for run_id in set(self.folder.checkpoints.run_ids()) - known:
+            self.folder.checkpoints.remove(run_id)  # of a run that was removed just before a kill
 
     def _load(self, stored: StoredRun) -> Run:
-        run = Run(stored, self._ledger.segments.of(stored.key), self._shards)
-        run.replay_until = self._ledger.steps.range(stored.key)[1]
-        run.environments = self._ledger.environments.of(stored.key)
-        run.micro_batch_sizes = self._ledger.environments.micro_batch_sizes(stored.key)
-        for batch in self._ledger.inline.pending(stored.key):
-            run.inline.append(InlineTask(batch.batch, SegmentReader(batch.segment, self._shards)))
-        self._executor_cache.place(run)
+        run = Run(stored, self.folder.ledger.segments.of(stored.key), self.folder.shards)
+        run.replay_until = self.folder.ledger.steps.range(stored.key)[1]
+        run.environments = self.folder.ledger.environments.of(stored.key)
+        run.micro_batch_sizes = self.folder.ledger.environments.micro_batch_sizes(stored.key)
+        for batch in self.folder.ledger.inline.pending(stored.key):
+            run.inline.append(
+                InlineTask(batch.batch, SegmentReader(batch.segment, self.folder.shards))
+            )
+        self.executor_cache.place(run)
         return run
 
     def create(self, name: str, run_id: str, config: RunConfig) -> bool:
@@ -62,18 +56,18 @@ class Runs:
         Raises OtherRun, OtherConfig, RunDeleted, TooManyRuns.
         """
         check_run_name(name)
-        with self._registry.locked():
-            if self._ledger.runs.is_dead(run_id):
+        with self.registry.locked():
+            if self.folder.ledger.runs.is_dead(run_id):
                 raise RunDeleted(_("the run with id {run_id} was removed").format(run_id=run_id))
-            if self._registry.find(name) is not None:
-                _check_same(self._registry.get(name, run_id), config)
+            if self.registry.find(name) is not None:
+                _check_same(self.registry.get(name, run_id), config)
                 return False
-            runs = self._registry.all()
+            runs = self.registry.all()
             if any(run.id == run_id for run in runs):
                 raise OtherRun(
                     _("id {run_id} belongs to another run on this server").format(run_id=run_id)
                 )
-            if len(runs) >= self._most:
+            if len(runs) >= self.most:
                 raise TooManyRuns(
                     _("this server has {count} runs, its maximum").format(count=len(runs))
                 )
@@ -81,22 +75,24 @@ class Runs:
             return True
 
     def _add(self, name: str, run_id: str, config: RunConfig) -> None:
-        self._registry.add(Run(self._ledger.runs.add(name, run_id, config), [], self._shards))
+        self.registry.add(
+            Run(self.folder.ledger.runs.add(name, run_id, config), [], self.folder.shards)
+        )
 
     def remove(self, name: str, run_id: str) -> None:
         """Remove a run; its id is not used again. Durable. Raises UnknownRun, RunDeleted, OtherRun.
 
         The run `default` is created again at once, empty, since it always exists.
         """
-        with self._registry.locked():
-            run = self._registry.get(name, run_id)
-            self._ledger.runs.remove(run.key, run.id)
-            self._registry.remove(run)
+        with self.registry.locked():
+            run = self.registry.get(name, run_id)
+            self.folder.ledger.runs.remove(run.key, run.id)
+            self.registry.remove(run)
             if name == DEFAULT_RUN:
                 self._add(DEFAULT_RUN, uuid.uuid4().hex, RunConfig())
             waiting = run.take_waiting_inline()
-            self._registry.changed(name)
-        self._checkpoints.remove(run.id)
+            self.registry.changed(name)
+        self.folder.checkpoints.remove(run.id)
         for task in waiting:  # the worker completes one that has started
             task.done.set_exception(
                 RunDeleted(_("the run with id {run_id} was removed").format(run_id=run_id))
@@ -104,26 +100,26 @@ class Runs:
 
     def summary(self, name: str) -> RunSummary:
         """Return a run's position. Raises UnknownRun."""
-        with self._registry.locked():
-            return self._registry.get(name).summary()
+        with self.registry.locked():
+            return self.registry.get(name).summary()
 
     def summaries(self) -> list[RunSummary]:
         """Return the positions of all runs, by name."""
-        with self._registry.locked():
+        with self.registry.locked():
             return sorted(
-                (run.summary() for run in self._registry.all()), key=lambda summary: summary.run
+                (run.summary() for run in self.registry.all()), key=lambda summary: summary.run
             )
 
     def state(self, name: str) -> RunState:
         """Return everything about a run; waits for the step under way. Raises UnknownRun."""
         while True:
-            with self._registry.locked():
-                run = self._registry.get(name)
+            with self.registry.locked():
+                run = self.registry.get(name)
                 known = run.weights_sha256
                 if known is not None and known[0] == run.step:
                     return self._describe(run, known[1])
-            step, _weights, sha256 = self._inference.weights(name)
-            with self._registry.locked():
+            step, _weights, sha256 = self.inference.weights(name)
+            with self.registry.locked():
                 run.weights_sha256 = (step, sha256)
                 if run.step != step:  # it trained on while the weights were digested
                     return self._describe(run, sha256, at=step)
@@ -148,7 +144,7 @@ class Runs:
         for record in run.pending:
             if record.step == step:
                 return record.digest
-        return self._ledger.steps.digest_at(run.key, step) or run.position.digest
+        return self.folder.ledger.steps.digest_at(run.key, step) or run.position.digest
 
 
 def _check_same(run: Run, config: RunConfig) -> None:

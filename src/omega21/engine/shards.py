@@ -1,19 +1,20 @@
 """Uploaded shards: checked against the plans that list them, and stored."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from omega21.engine.registry import Registry
 from omega21.engine.samples import check_listed
-from omega21.engine.storage.shards import ShardStore
+from omega21.engine.storage.data_folder import DataFolder
 from omega21.protocol.shards import ShardStored, decode_shard, shard_samples
 
 
+@dataclass(frozen=True)
 class Shards:
     """Stores shards. Asking for a shard counts as use."""
 
-    def __init__(self, registry: Registry, store: ShardStore) -> None:
-        self._registry = registry
-        self._store = store
+    registry: Registry
+    folder: DataFolder
 
     def put(self, sha256: str, body: bytes, *, compressed: bool) -> ShardStored:
         """Store a shard; the same again changes nothing. Durable.
@@ -22,24 +23,24 @@ class Shards:
         StorageFull.
         """
         tensors = decode_shard(body, compressed=compressed)
-        with self._registry.locked():
+        with self.registry.locked():
             listings = [
                 (run, ref)
-                for run in self._registry.all()
+                for run in self.registry.all()
                 for segment in run.segments
                 for ref in segment.shards
                 if ref.sha256 == sha256
             ]
         for run, ref in listings:
             check_listed(tensors, ref, run=run.name, width=run.config.model.features)
-        stored = self._store.put(sha256, tensors, pinned=self._registry.pinned_shards)
+        stored = self.folder.shards.put(sha256, tensors, pinned=self.registry.pinned_shards)
         for run, _ref in listings:
-            self._registry.changed(run.name)
+            self.registry.changed(run.name)
         size = sum(array.nbytes for array in tensors.values())
         return ShardStored(sha256=sha256, samples=shard_samples(tensors), bytes=size, stored=stored)
 
     def __contains__(self, sha256: str) -> bool:
-        return sha256 in self._store
+        return sha256 in self.folder.shards
 
     def missing(self, names: Sequence[str]) -> list[str]:
         """Return the shards in `names` that are missing."""

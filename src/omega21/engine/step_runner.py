@@ -3,10 +3,11 @@
 import logging
 import math
 import time
+from dataclasses import KW_ONLY, dataclass, field
 
 from omega21.engine.registry import Registry
 from omega21.engine.run import Clock, Position, Run, make_record
-from omega21.engine.storage.ledger import Ledger
+from omega21.engine.storage.data_folder import DataFolder
 from omega21.engine.storage.steps import StoredStep
 from omega21.executors.base import Batch, Device, DeviceMemoryExhausted, Executor, StepOutcome
 from omega21.language import _
@@ -16,19 +17,22 @@ from omega21.protocol.runs import Environment
 logger = logging.getLogger(__name__)
 
 
+@dataclass
 class StepRunner:
     """Runs steps; worker thread only. What decides a step's bits is on disk before it is computed.
 
     `steps_done` counts planned steps and inline batches.
     """
 
-    def __init__(self, registry: Registry, ledger: Ledger, *, device: Device) -> None:
-        self._registry = registry
-        self._ledger = ledger
-        self._device = device
-        self._clock = Clock()
-        self._in_force: dict[int, Environment] = {}  # by run: those compared by this process
-        self.steps_done = 0
+    registry: Registry
+    folder: DataFolder
+    _: KW_ONLY
+    device: Device
+    _clock: Clock = field(default_factory=Clock)
+    _in_force: dict[int, Environment] = field(
+        default_factory=dict
+    )  # by run, as compared by this process
+    steps_done: int = 0
 
     def compute(
         self, run: Run, executor: Executor, *, before: Position, batch: Batch
@@ -71,10 +75,10 @@ class StepRunner:
                     ) from error
                 smaller = math.ceil(size / 2)
                 logger.warning("step %d does not fit; %d samples at a time", number, smaller)
-                self._ledger.environments.add_micro_batch_size(
+                self.folder.ledger.environments.add_micro_batch_size(
                     run.key, from_step=number, size=smaller
                 )
-                with self._registry.locked():
+                with self.registry.locked():
                     run.micro_batch_sizes[number] = smaller
                 continue
             return outcome, size if size < samples else None
@@ -83,13 +87,13 @@ class StepRunner:
         last = run.environments[-1] if run.environments else None
         if last is not None and last is self._in_force.get(run.key) and number >= last.from_step:
             return  # compared before: what this process computes on does not change
-        environment = self._device.environment(run.config, from_step=number)
+        environment = self.device.environment(run.config, from_step=number)
         known = run.environment_at(number)
         if known is not None and known.same_bits(environment):
             self._in_force[run.key] = known
             return
-        self._ledger.environments.add(run.key, environment)
-        with self._registry.locked():
+        self.folder.ledger.environments.add(run.key, environment)
+        with self.registry.locked():
             earlier = [known for known in run.environments if known.from_step < number]
             run.environments = [*earlier, environment]
         self._in_force[run.key] = environment
@@ -106,9 +110,11 @@ class StepRunner:
 
     def _differs(self, run: Run, record: StoredStep) -> bool:
         """Compare a replayed step with the record it had."""
-        stored = self._ledger.steps.digest_at(run.key, record.step)
+        stored = self.folder.ledger.steps.digest_at(run.key, record.step)
         if stored in (None, record.digest):
             return stored is None
         logger.warning("run %s: step %d came out differently in a replay", run.name, record.step)
-        self._ledger.events.add(run.key, "replay_differs", f"step {record.step}, was {stored}")
+        self.folder.ledger.events.add(
+            run.key, "replay_differs", f"step {record.step}, was {stored}"
+        )
         return True

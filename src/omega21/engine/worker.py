@@ -20,7 +20,7 @@ from omega21.engine.run import Run
 from omega21.engine.scheduler import Scheduler, Work
 from omega21.engine.step_runner import StepRunner
 from omega21.engine.step_writer import StepWriter
-from omega21.engine.storage.ledger import Ledger
+from omega21.engine.storage.data_folder import DataFolder
 from omega21.executors.base import DeviceFailed, Executor
 from omega21.language import _
 from omega21.protocol.errors import OmegaError, Unavailable, UnknownShard
@@ -54,7 +54,7 @@ class Worker:
     def __init__(
         self,
         registry: Registry,
-        ledger: Ledger,
+        folder: DataFolder,
         *,
         step_writer: StepWriter,
         executor_cache: ExecutorCache,
@@ -67,10 +67,10 @@ class Worker:
         self._checkpointer = checkpointer
         self._fatal = fatal
         self._scheduler = Scheduler(checkpointer.due_at)
-        self._runner = StepRunner(registry, ledger, device=executor_cache.device)
+        self._runner = StepRunner(registry, folder, device=executor_cache.device)
         self._inline = InlineTrainer(
             registry,
-            ledger,
+            folder,
             step_writer=step_writer,
             executor_cache=executor_cache,
             runner=self._runner,

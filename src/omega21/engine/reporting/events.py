@@ -10,13 +10,14 @@ import re
 import threading
 import time
 from collections import deque
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Final, get_args
 
 from omega21.engine.options import EngineOptions
 from omega21.engine.registry import Registry
 from omega21.engine.run import Run
 from omega21.engine.step_writer import StepWriter
-from omega21.engine.storage.ledger import Ledger
+from omega21.engine.storage.data_folder import DataFolder
 from omega21.protocol.errors import StorageFailure, StorageFull
 from omega21.protocol.history import MAX_EVENTS, Event, EventKind
 from omega21.protocol.runs import Environment
@@ -74,29 +75,23 @@ class Warnings(logging.Handler):
             logging.getLogger(name).removeHandler(self)
 
 
+@dataclass(frozen=True)
 class Events:
     """Returns the events. Thread-safe."""
 
-    def __init__(
-        self,
-        registry: Registry,
-        ledger: Ledger,
-        *,
-        step_writer: StepWriter,
-        options: EngineOptions,
-    ) -> None:
-        self._registry = registry
-        self._ledger = ledger
-        self._step_writer = step_writer
-        self._options = options
-        self._warnings = Warnings()
+    registry: Registry
+    folder: DataFolder
+    _: KW_ONLY
+    step_writer: StepWriter
+    options: EngineOptions
+    _warnings: Warnings = field(default_factory=Warnings)
 
     def start(self) -> None:
         """Record the start of this process and its reason, and start listening to the log."""
         self._warnings.attach()
-        kind: EventKind = "restarted" if self._options.restarts else "started"
+        kind: EventKind = "restarted" if self.options.restarts else "started"
         try:
-            self._ledger.events.add(SERVER, kind, self._options.last_death or "")
+            self.folder.ledger.events.add(SERVER, kind, self.options.last_death or "")
         except (StorageFull, StorageFailure) as error:
             logger.warning("that the server started is not on disk: %s", error)
 
@@ -106,9 +101,9 @@ class Events:
 
     def mark(self, run: Run) -> int:
         """Return a number that changes whenever the events of a run change."""
-        events = self._ledger.events
+        events = self.folder.ledger.events
         stored = events.count(SERVER) + events.count(run.key)
-        stored += self._ledger.steps.count_non_finite(run.key)
+        stored += self.folder.ledger.steps.count_non_finite(run.key)
         stopped = bool(run.diverged) + bool(run.failure)
         return (
             stored
@@ -123,8 +118,8 @@ class Events:
 
         Raises UnknownRun.
         """
-        known = self._registry.all() if name is None else [self._registry.get(name)]
-        self._step_writer.flush_all(known)
+        known = self.registry.all() if name is None else [self.registry.get(name)]
+        self.step_writer.flush_all(known)
         events = self._stored(SERVER, None, limit) + self._warnings.newest()
         for run in known:
             events += self._of_run(run, limit)
@@ -133,14 +128,14 @@ class Events:
         return events[:limit]
 
     def _of_run(self, run: Run, limit: int) -> list[Event]:
-        with self._registry.locked():
+        with self.registry.locked():
             environments, micro_batch_sizes = list(run.environments), dict(run.micro_batch_sizes)
             reasons = (("diverged", run.diverged), ("failed", run.failure))
         derived: list[tuple[EventKind, int, str]] = [
             ("micro_batch_size", step, str(size)) for step, size in micro_batch_sizes.items()
         ]
         derived += [("environment", s.from_step, _conditions(s)) for s in environments]
-        times = self._ledger.steps.times(run.key, [step for _, step, _ in derived])
+        times = self.folder.ledger.steps.times(run.key, [step for _, step, _ in derived])
         events = [
             Event(at=times.get(step), kind=kind, run=run.name, step=step, detail=detail)
             for kind, step, detail in derived
@@ -158,14 +153,14 @@ class Events:
             Event.model_validate(
                 {"at": at, "kind": kind, "run": run, "step": _step(detail), "detail": detail}
             )
-            for at, kind, detail in self._ledger.events.newest(key, limit)
+            for at, kind, detail in self.folder.ledger.events.newest(key, limit)
             if kind in _SHOWN
         ]
 
     def _non_finite(self, run: Run, limit: int) -> list[Event]:
         """Return non-finite steps, consecutive ones as one event."""
         events: list[Event] = []
-        for step, at in self._ledger.steps.non_finite(run.key, limit):
+        for step, at in self.folder.ledger.steps.non_finite(run.key, limit):
             newest = events[-1] if events else None
             if newest is not None and newest.step == step + 1:
                 events[-1] = newest.model_copy(update={"step": step, "count": newest.count + 1})

@@ -9,7 +9,7 @@ import json
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from omega21.engine.reporting.statistics import feedback_statistics
 from omega21.engine.reporting.step_records import iso_time
 from omega21.engine.run import MOST_WAITING_LISTED, Run
 from omega21.engine.step_writer import StepWriter
-from omega21.engine.storage.ledger import Ledger
+from omega21.engine.storage.data_folder import DataFolder
 from omega21.engine.storage.steps import StepTotals
 from omega21.language import _
 from omega21.protocol.digests import documents_sha256
@@ -54,24 +54,23 @@ class _Known:
     totals: StepTotals
 
 
+@dataclass(frozen=True)
 class History:
     """Reads the past of the runs in a ledger. Thread-safe."""
 
-    def __init__(
-        self, registry: Registry, ledger: Ledger, *, step_writer: StepWriter, events: Events
-    ) -> None:
-        self._registry = registry
-        self._ledger = ledger
-        self._step_writer = step_writer
-        self._events = events
-        self._known: dict[int, _Known] = {}
+    registry: Registry
+    folder: DataFolder
+    _: KW_ONLY
+    step_writer: StepWriter
+    events: Events
+    _known: dict[int, _Known] = field(default_factory=dict)
 
     # --- series ---
 
     def position(self, name: str) -> RunPosition:
         """Return a run's position, with the numbers of what else there is. Raises UnknownRun."""
-        with self._registry.locked():
-            run = self._registry.get(name)
+        with self.registry.locked():
+            run = self.registry.get(name)
             summary = run.summary()
         return RunPosition(**self._position(run, summary))
 
@@ -80,13 +79,13 @@ class History:
 
         Those that cover steps up to `after` alone are left out.
         """
-        with self._registry.locked():
-            run = self._registry.get(name)
+        with self.registry.locked():
+            run = self.registry.get(name)
             summary = run.summary()
             missing = len(run.missing_shards(MOST_WAITING_LISTED))
-        self._step_writer.flush_all([run])
+        self.step_writer.flush_all([run])
         width = self._width(run.key, summary.step, points)
-        columns = self._ledger.steps.points(
+        columns = self.folder.ledger.steps.points(
             run.key, after=after // width * width, until=summary.step, width=width
         )
         fields: dict[str, Any] = {name: _shorten(name, column) for name, column in columns.items()}
@@ -101,14 +100,14 @@ class History:
 
     def _width(self, key: int, last: int, points: int) -> int:
         """Return the least power of two by which the stored results make at most `points`."""
-        first, _last = self._ledger.steps.range(key)
+        first, _last = self.folder.ledger.steps.range(key)
         steps = max(1, last - first + 1)
         return 1 << max(0, math.ceil(steps / points) - 1).bit_length()
 
     def _vectors(self, run: Run, steps: Sequence[int]) -> dict[str, str]:
         if not steps:
             return {"dendrites": "", "coherence": ""}
-        values = self._ledger.steps.vectors(run.key, steps)
+        values = self.folder.ledger.steps.vectors(run.key, steps)
         first = run.config.model.dendrites
         second = first + run.config.model.coherence
         return {
@@ -117,10 +116,10 @@ class History:
         }
 
     def _position(self, run: Run, summary: RunSummary) -> dict[str, Any]:
-        newest = self._ledger.evaluations.newest(run.key)
+        newest = self.folder.ledger.evaluations.newest(run.key)
         evaluations = newest[0] if newest else 0
-        feedback, _validated = self._ledger.feedback.counts(run.key)
-        events = self._events.mark(run)
+        feedback, _validated = self.folder.ledger.feedback.counts(run.key)
+        events = self.events.mark(run)
         seen = (
             summary.id[:8], summary.state, summary.step, summary.target, summary.durable_step,
             evaluations, feedback, events,
@@ -134,30 +133,30 @@ class History:
 
     def totals(self, name: str) -> StepTotals:
         """Sum up a run's steps; again only when there are more. Raises UnknownRun."""
-        with self._registry.locked():
-            run = self._registry.get(name)
+        with self.registry.locked():
+            run = self.registry.get(name)
             of = (run.step, run.position.digest)
-        self._step_writer.flush_all([run])
+        self.step_writer.flush_all([run])
         known = self._known.get(run.key)
         if known is None or known.of != of:
-            known = self._known[run.key] = _Known(of, self._ledger.steps.totals(run.key))
+            known = self._known[run.key] = _Known(of, self.folder.ledger.steps.totals(run.key))
         return known.totals
 
     # --- feedback and evaluations ---
 
     def feedback_statistics(self, name: str) -> FeedbackStatistics:
         """Count a run's feedback. Raises UnknownRun."""
-        return feedback_statistics(*self._ledger.feedback.counts(self._registry.get(name).key))
+        return feedback_statistics(*self.folder.ledger.feedback.counts(self.registry.get(name).key))
 
     def feedback(self, name: str, *, limit: int = MAX_FEEDBACK) -> FeedbackHistory:
         """Return a run's newest feedback, oldest first. Raises UnknownRun."""
-        run = self._registry.get(name)
+        run = self.registry.get(name)
         return FeedbackHistory(
             run=name,
             statistics=self.feedback_statistics(name),
             feedback=[
                 FeedbackRow(at=at, validated=validated, adjustments=adjustments)
-                for at, validated, adjustments in self._ledger.feedback.newest(run.key, limit)
+                for at, validated, adjustments in self.folder.ledger.feedback.newest(run.key, limit)
             ],
         )
 
@@ -166,14 +165,14 @@ class History:
     ) -> FeedbackReceived:
         """Record what the client did with the dendrites. Durable. Raises UnknownRun, KeyReused."""
         body = documents_sha256([feedback.model_dump_json()])
-        with self._registry.locked():
-            run = self._registry.get(name)
-            known = self._ledger.feedback.by_key(run.key, key) if key is not None else None
+        with self.registry.locked():
+            run = self.registry.get(name)
+            known = self.folder.ledger.feedback.by_key(run.key, key) if key is not None else None
             if known is not None and known[0] != body:
                 raise KeyReused(_("this Idempotency-Key was used with other feedback"))
             at = time.time() if known is None else known[1]
             if known is None:
-                self._ledger.feedback.add(
+                self.folder.ledger.feedback.add(
                     run.key,
                     key,
                     body=body,
@@ -190,28 +189,28 @@ class History:
     def record_evaluation(self, name: str, evaluation: RecordEvaluation) -> EvaluationRow:
         """Record an evaluation, once. Durable. Raises UnknownRun, OtherRun, RunDeleted."""
         body = evaluation.model_dump_json(exclude={"run_id"})
-        with self._registry.locked():
-            run = self._registry.get(name, evaluation.run_id)
-            number, at = self._ledger.evaluations.add(run.key, body=body)
-        self._registry.notify(name)
+        with self.registry.locked():
+            run = self.registry.get(name, evaluation.run_id)
+            number, at = self.folder.ledger.evaluations.add(run.key, body=body)
+        self.registry.notify(name)
         return _evaluation((number, at, body))
 
     def evaluations(self, name: str, *, after: int) -> EvaluationsReply:
         """Return a run's evaluations after number `after`, ascending. Raises UnknownRun."""
-        run = self._registry.get(name)
-        rows = self._ledger.evaluations.page(run.key, after=after, limit=MAX_EVALUATIONS)
+        run = self.registry.get(name)
+        rows = self.folder.ledger.evaluations.page(run.key, after=after, limit=MAX_EVALUATIONS)
         return EvaluationsReply(run=name, evaluations=[_evaluation(row) for row in rows])
 
     def newest_evaluation(self, name: str) -> EvaluationRow | None:
         """Return a run's newest evaluation, if it has one. Raises UnknownRun."""
-        run = self._registry.get(name)
-        row = self._ledger.evaluations.newest(run.key)
+        run = self.registry.get(name)
+        row = self.folder.ledger.evaluations.newest(run.key)
         return _evaluation(row) if row else None
 
     def newest_loss(self, name: str) -> float | None:
         """Return the loss of the newest step that counted. Raises UnknownRun."""
-        run = self._registry.get(name)
-        losses = self._ledger.steps.recent_losses(run.key, 1)
+        run = self.registry.get(name)
+        losses = self.folder.ledger.steps.recent_losses(run.key, 1)
         return losses[0] if losses else None
 
 

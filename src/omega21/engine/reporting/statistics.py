@@ -1,6 +1,7 @@
 """Statistics for people, all derived from stored results and feedback."""
 
 import time
+from dataclasses import KW_ONLY, dataclass, field
 from importlib.metadata import version
 from typing import Literal
 
@@ -28,25 +29,17 @@ _RECENT_LOSSES = 100
 _TREND_LOSSES = 20
 
 
+@dataclass(frozen=True)
 class Statistics:
     """Describes the server and its runs. Thread-safe."""
 
-    def __init__(
-        self,
-        registry: Registry,
-        folder: DataFolder,
-        *,
-        step_writer: StepWriter,
-        device: Device,
-        options: EngineOptions,
-    ) -> None:
-        self._registry = registry
-        self._folder = folder
-        self._ledger = folder.ledger
-        self._step_writer = step_writer
-        self._device = device
-        self._options = options
-        self._started = time.monotonic()
+    registry: Registry
+    folder: DataFolder
+    _: KW_ONLY
+    step_writer: StepWriter
+    device: Device
+    options: EngineOptions
+    _started: float = field(default_factory=time.monotonic)
 
     def uptime_seconds(self) -> float:
         """Seconds since the start, by the monotonic clock."""
@@ -57,13 +50,13 @@ class Statistics:
 
         Raises UnknownRun.
         """
-        with self._registry.locked():
-            run = self._registry.get(name)
+        with self.registry.locked():
+            run = self.registry.get(name)
             summary = run.summary()
-        self._step_writer.flush(run)
-        totals = self._ledger.steps.totals(run.key)
-        recent = self._ledger.steps.recent_losses(run.key, _RECENT_LOSSES)
-        device = self._device
+        self.step_writer.flush(run)
+        totals = self.folder.ledger.steps.totals(run.key)
+        recent = self.folder.ledger.steps.recent_losses(run.key, _RECENT_LOSSES)
+        device = self.device
         return Status(
             modelo=MODEL_NAME,
             estadisticas=StatisticsReply(
@@ -75,7 +68,7 @@ class Statistics:
                 tiempo_transcurrido_seg=self.uptime_seconds(),
                 dispositivo=device.name,
                 gpu_memoria_mb=device.memory_mb(),
-                feedback=feedback_statistics(*self._ledger.feedback.counts(run.key)),
+                feedback=feedback_statistics(*self.folder.ledger.feedback.counts(run.key)),
             ),
             torch_version=device.torch_version,
             cuda_available=device.cuda_available,
@@ -84,9 +77,9 @@ class Statistics:
             step=summary.step,
             target=summary.target,
             durable_step=summary.durable_step,
-            restarts=self._options.restarts,
-            last_death=self._options.last_death,
-            machine=device.machine(self._folder.path),
+            restarts=self.options.restarts,
+            last_death=self.options.last_death,
+            machine=device.machine(self.folder.path),
         )
 
     def metrics(self, name: str) -> Metrics:
@@ -94,23 +87,23 @@ class Statistics:
 
         Raises UnknownRun.
         """
-        run = self._registry.get(name)
-        self._step_writer.flush(run)
-        totals = self._ledger.steps.totals(run.key)
-        losses = self._ledger.steps.recent_losses(run.key, _TREND_LOSSES)
+        run = self.registry.get(name)
+        self.step_writer.flush(run)
+        totals = self.folder.ledger.steps.totals(run.key)
+        losses = self.folder.ledger.steps.recent_losses(run.key, _TREND_LOSSES)
         return Metrics(
             ultimos_20_losses=losses,
             tendencia=trend(losses),
             anomalias_detectadas=totals.anomalies,
             feedback_tasa_exito=feedback_statistics(
-                *self._ledger.feedback.counts(run.key)
+                *self.folder.ledger.feedback.counts(run.key)
             ).tasa_exito,
         )
 
     def info(self, name: str) -> Info:
         """Describe the architecture of a run's model, and this server. Raises UnknownRun."""
-        config = self._registry.get(name).config
-        total, trainable = self._device.parameters(config)
+        config = self.registry.get(name).config
+        total, trainable = self.device.parameters(config)
         return Info(
             nombre=MODEL_NAME,
             version=version("omega21"),
@@ -126,7 +119,7 @@ class Statistics:
                 f"{config.model.coherence} coherencias en [-1, 1]",
             ),
             protocol=PROTOCOL_VERSION,
-            server_id=self._folder.server_id,
+            server_id=self.folder.server_id,
             run=name,
         )
 

@@ -1,10 +1,11 @@
 """Step records as a client reads them."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from omega21.engine.registry import Registry
 from omega21.engine.run import LAYER_NAMES, MOST_WAITING_LISTED, Run
-from omega21.engine.storage.ledger import Ledger
+from omega21.engine.storage.data_folder import DataFolder
 from omega21.engine.storage.steps import StoredStep
 from omega21.protocol.legacy import LayerActivations, LayerOutputs, Trained
 from omega21.protocol.steps import StepRecord, StepsReply, float32_as_json
@@ -24,25 +25,25 @@ def split_vectors(
     return values[:dendrites], values[dendrites:-layers], values[-layers:]
 
 
+@dataclass(frozen=True)
 class StepRecords:
     """Reads the step records of runs. Thread-safe."""
 
-    def __init__(self, registry: Registry, ledger: Ledger) -> None:
-        self._registry = registry
-        self._ledger = ledger
+    registry: Registry
+    folder: DataFolder
 
     def page(self, name: str, *, after: int, limit: int, vectors: bool) -> StepsReply:
         """Return the records after step `after` that there are now. Raises UnknownRun.
 
         Those beyond the run's position, which a crash left and a replay will confirm, wait.
         """
-        with self._registry.locked():
-            run = self._registry.get(name)
+        with self.registry.locked():
+            run = self.registry.get(name)
             summary, until = run.summary(), run.step
             # Taken before the ledger is read: what leaves here in between is there.
             pending = [record for record in run.pending if after < record.step <= until]
             missing = len(run.missing_shards(MOST_WAITING_LISTED))
-        stored = self._ledger.steps.page(run.key, after=after, until=until, limit=limit)
+        stored = self.folder.ledger.steps.page(run.key, after=after, until=until, limit=limit)
         # Pending records are newer than stored ones of the same step: a replay that differed.
         merged = {record.step: record for record in (*stored, *pending)}
         dendrites = run.config.model.dendrites if vectors else None
