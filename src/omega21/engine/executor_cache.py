@@ -75,7 +75,7 @@ class ExecutorCache:
         if run.executor is not None and run.step != run.durable_step:
             self.checkpointer.save(run, run.executor).result()
             if run.step != run.durable_step:
-                raise OSError(f"run {run.name} could not be put away")
+                raise OSError(f"run {run.name} could not be evicted")
         run.executor = None
 
     def save_all(self) -> None:

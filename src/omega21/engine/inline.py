@@ -1,4 +1,4 @@
-"""Inline batches: accepted on disk, trained at the end of the plan, answered by their result."""
+"""Inline batches: accepted on disk, trained at the end of the plan, answered by their last step."""
 
 from dataclasses import KW_ONLY, dataclass
 

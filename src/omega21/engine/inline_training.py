@@ -29,8 +29,8 @@ logger = logging.getLogger(__name__)
 class InlineTrainer:
     """Trains inline batches; worker thread only.
 
-    `is_stopping` ends a batch between two epochs; `fail` stops a run whose state is no longer to
-    be trusted.
+    `check_open` raises Unavailable when a batch must end between two epochs; `fail` stops a run
+    whose state in memory may be wrong.
     """
 
     registry: Registry
@@ -39,7 +39,7 @@ class InlineTrainer:
     step_writer: StepWriter
     executor_cache: ExecutorCache
     runner: StepRunner
-    is_stopping: Callable[[], bool]
+    check_open: Callable[[], None]
     fail: Callable[[Run, Exception], None]
 
     def train(self, run: Run, task: InlineTask) -> None:
@@ -78,8 +78,8 @@ class InlineTrainer:
         segment = task.reader.segment
         position, records = run.position, list[StoredStep]()
         for index in range(segment.steps):
-            if index and self.is_stopping():
-                raise Unavailable(_("the server is stopping"), retry_after=5)
+            if index:
+                self.check_open()
             position, record = self.runner.compute(
                 run, executor, before=position, batch=task.reader.read(index)
             )

@@ -60,8 +60,8 @@ class Registry:
             run = self._runs.get(name)
             if run is not None and run_id in (None, run.id):
                 return run
-            if run_id is not None and self._ledger.runs.is_dead(run_id):
-                raise RunDeleted(_("the run with id {run_id} was removed").format(run_id=run_id))
+            if run_id is not None:
+                self.check_not_removed(run_id)
             if run is None:
                 raise UnknownRun(_("no run {name!r} on this server").format(name=name))
             raise OtherRun(
@@ -69,6 +69,11 @@ class Registry:
                     name=name, id=run.id, run_id=run_id
                 )
             )
+
+    def check_not_removed(self, run_id: str) -> None:
+        """Raise RunDeleted when a run of this id was removed."""
+        if self._ledger.runs.is_dead(run_id):
+            raise RunDeleted(_("the run with id {run_id} was removed").format(run_id=run_id))
 
     def add(self, run: Run) -> None:
         """Add a run."""

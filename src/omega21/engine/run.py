@@ -6,9 +6,6 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
 from omega21.engine.batches import SegmentReader
 from omega21.engine.storage.runs import StoredRun
 from omega21.engine.storage.shards import ShardStore
@@ -17,13 +14,12 @@ from omega21.executors.base import Executor, StepOutcome
 from omega21.protocol.digests import CHAIN_START, chain_result
 from omega21.protocol.plan import PlanIndex, Segment
 from omega21.protocol.runs import Environment, RunStatus, RunSummary
-from omega21.protocol.steps import MOST_NON_FINITE_IN_A_ROW, float32_as_json
+from omega21.protocol.steps import MOST_NON_FINITE_IN_A_ROW
 
 MOST_WAITING_LISTED = 1000
 """Maximum number of missing shards in one reply."""
 
 LAYER_NAMES = ("capa2_activations", "capa3_activations", "capa4_activations")
-_VECTOR_NAMES = ("dendrites", "coherence", *LAYER_NAMES)
 
 
 @dataclass(frozen=True)
@@ -213,43 +209,3 @@ class Run:
             return
         steps = range(self.step - MOST_NON_FINITE_IN_A_ROW + 1, self.step + 1)
         self.diverged = f"the loss or gradient of steps {steps[0]} to {steps[-1]} was not finite"
-
-
-class Clock:
-    """The wall clock at the start, plus the monotonic time since.
-
-    Setting the system's clock during a training changes neither times nor speeds.
-    """
-
-    def __init__(self) -> None:
-        self._wall = time.time() - time.monotonic()
-
-    def now(self) -> float:
-        """Seconds since 1970."""
-        return self._wall + time.monotonic()
-
-
-def make_record(
-    position: Position, outcome: StepOutcome, *, samples: int, ended_at: float, seconds: float,
-    micro_batch_size: int | None,
-) -> StoredStep:  # fmt: skip
-    """Return the record of the step that led to `position`."""
-    summary = outcome.summary
-    counted = outcome.applied
-    share: NDArray[np.float32] = summary["anomalies"]
-    vectors = np.concatenate([summary[name].reshape(-1) for name in _VECTOR_NAMES])
-    return StoredStep(
-        step=position.step,
-        samples=samples,
-        loss=float32_as_json(outcome.loss) if counted else None,
-        anomaly_prob=float32_as_json(float(summary["anomaly_prob"])) if counted else None,
-        anomalies=round(float(share) * samples) if counted else 0,
-        digest=position.digest,
-        ended_at=ended_at,
-        seconds=seconds,
-        non_finite=not outcome.applied and not outcome.skipped_by_scaler,
-        skipped=outcome.skipped_by_scaler,
-        micro_batch_size=micro_batch_size,
-        # Zeros for a non-finite step: its values may be NaN, which JSON does not have.
-        vectors=vectors if counted else np.zeros_like(vectors),
-    )

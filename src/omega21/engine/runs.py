@@ -57,8 +57,7 @@ class Runs:
         """
         check_run_name(name)
         with self.registry.locked():
-            if self.folder.ledger.runs.is_dead(run_id):
-                raise RunDeleted(_("the run with id {run_id} was removed").format(run_id=run_id))
+            self.registry.check_not_removed(run_id)
             if self.registry.find(name) is not None:
                 _check_same(self.registry.get(name, run_id), config)
                 return False

@@ -5,14 +5,20 @@ import math
 import time
 from dataclasses import KW_ONLY, dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from omega21.engine.registry import Registry
-from omega21.engine.run import Clock, Position, Run, make_record
+from omega21.engine.run import LAYER_NAMES, Position, Run
 from omega21.engine.storage.data_folder import DataFolder
 from omega21.engine.storage.steps import StoredStep
 from omega21.executors.base import Batch, Device, DeviceMemoryExhausted, Executor, StepOutcome
 from omega21.language import _
 from omega21.protocol.errors import OutOfDeviceMemory
 from omega21.protocol.runs import Environment
+from omega21.protocol.steps import float32_as_json
+
+_VECTOR_NAMES = ("dendrites", "coherence", *LAYER_NAMES)
 
 logger = logging.getLogger(__name__)
 
@@ -28,11 +34,10 @@ class StepRunner:
     folder: DataFolder
     _: KW_ONLY
     device: Device
-    _clock: Clock = field(default_factory=Clock)
-    _in_force: dict[int, Environment] = field(
-        default_factory=dict
-    )  # by run, as compared by this process
     steps_done: int = 0
+    _in_force: dict[int, Environment] = field(default_factory=dict)  # by run: already compared
+    # Added to monotonic times: setting the system's clock moves neither times nor speeds.
+    _clock_offset: float = field(default_factory=lambda: time.time() - time.monotonic())
 
     def compute(
         self, run: Run, executor: Executor, *, before: Position, batch: Batch
@@ -45,13 +50,14 @@ class StepRunner:
         self._record_environment(run, number)
         started = time.monotonic()
         outcome, micro_batch_size = self._fit(run, executor, number=number, batch=batch)
+        ended = time.monotonic()
         position = before.after(outcome)
-        record = make_record(
+        record = _make_record(
             position,
             outcome,
             samples=len(batch.y),
-            ended_at=self._clock.now(),
-            seconds=time.monotonic() - started,
+            ended_at=self._clock_offset + ended,
+            seconds=ended - started,
             micro_batch_size=micro_batch_size,
         )
         return position, record
@@ -118,3 +124,29 @@ class StepRunner:
             run.key, "replay_differs", f"step {record.step}, was {stored}"
         )
         return True
+
+
+def _make_record(
+    position: Position, outcome: StepOutcome, *, samples: int, ended_at: float, seconds: float,
+    micro_batch_size: int | None,
+) -> StoredStep:  # fmt: skip
+    """Return the record of the step that led to `position`."""
+    summary = outcome.summary
+    counted = outcome.applied
+    share: NDArray[np.float32] = summary["anomalies"]
+    vectors = np.concatenate([summary[name].reshape(-1) for name in _VECTOR_NAMES])
+    return StoredStep(
+        step=position.step,
+        samples=samples,
+        loss=float32_as_json(outcome.loss) if counted else None,
+        anomaly_prob=float32_as_json(float(summary["anomaly_prob"])) if counted else None,
+        anomalies=round(float(share) * samples) if counted else 0,
+        digest=position.digest,
+        ended_at=ended_at,
+        seconds=seconds,
+        non_finite=not outcome.applied and not outcome.skipped_by_scaler,
+        skipped=outcome.skipped_by_scaler,
+        micro_batch_size=micro_batch_size,
+        # Zeros for a non-finite step: its values may be NaN, which JSON does not have.
+        vectors=vectors if counted else np.zeros_like(vectors),
+    )

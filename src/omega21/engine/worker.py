@@ -74,7 +74,7 @@ class Worker:
             step_writer=step_writer,
             executor_cache=executor_cache,
             runner=self._runner,
-            is_stopping=lambda: self._stopping,
+            check_open=self.check_open,
             fail=self._fail,
         )
         self._feed = BatchFeed(executor_cache.device.stage)
@@ -101,7 +101,7 @@ class Worker:
         return not self._thread.is_alive()
 
     def check_open(self) -> None:
-        """Raise Unavailable when nothing will be computed any more; the lock is held."""
+        """Raise Unavailable when nothing more will be computed."""
         if self._stopping:
             raise Unavailable(_("the server is stopping"), retry_after=5)
 

@@ -134,7 +134,7 @@ class Events:
         derived: list[tuple[EventKind, int, str]] = [
             ("micro_batch_size", step, str(size)) for step, size in micro_batch_sizes.items()
         ]
-        derived += [("environment", s.from_step, _conditions(s)) for s in environments]
+        derived += [("environment", s.from_step, _environment_text(s)) for s in environments]
         times = self.folder.ledger.steps.times(run.key, [step for _, step, _ in derived])
         events = [
             Event(at=times.get(step), kind=kind, run=run.name, step=step, detail=detail)
@@ -169,7 +169,7 @@ class Events:
         return events
 
 
-def _conditions(environment: Environment) -> str:
+def _environment_text(environment: Environment) -> str:
     return (
         f"{environment.device}, {environment.precision}, {environment.threads} threads, "
         f"torch {environment.torch_version}, omega21 {environment.omega21_version}"

@@ -75,7 +75,7 @@ class History:
         return RunPosition(**self._position(run, summary))
 
     def series(self, name: str, *, after: int, points: int, vectors: bool) -> SeriesReply:
-        """Return at most `points` + 1 points that cover a run's results. Raises UnknownRun.
+        """Return at most `points` + 1 points that cover a run's steps. Raises UnknownRun.
 
         Those that cover steps up to `after` alone are left out.
         """
@@ -99,7 +99,7 @@ class History:
         )
 
     def _width(self, key: int, last: int, points: int) -> int:
-        """Return the least power of two by which the stored results make at most `points`."""
+        """Return the least power of two by which the step records make at most `points`."""
         first, _last = self.folder.ledger.steps.range(key)
         steps = max(1, last - first + 1)
         return 1 << max(0, math.ceil(steps / points) - 1).bit_length()

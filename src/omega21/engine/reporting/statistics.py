@@ -1,4 +1,4 @@
-"""Statistics for people, all derived from stored results and feedback."""
+"""Statistics for people, all derived from step records and feedback."""
 
 import time
 from dataclasses import KW_ONLY, dataclass, field

@@ -78,7 +78,7 @@ def to_message(record: StoredStep, dendrites: int | None) -> StepRecord:
 def inline_reply(run: Run, record: StoredStep) -> Trained:
     """Answer an inline batch by the record of its last epoch."""
     dendrites, coherence, layers = split_vectors(record, run.config.model.dendrites)
-    # A step that the scaler skipped has no result that counts; zeros, as clients expect.
+    # A step that the scaler skipped has no values that count; zeros, as clients expect.
     loss, probability = record.loss or 0.0, record.anomaly_prob or 0.0
     return Trained(
         loss=loss,
