@@ -18,7 +18,7 @@ from omega21.engine.registry import Registry
 from omega21.engine.reporting.events import Events
 from omega21.engine.reporting.statistics import feedback_statistics
 from omega21.engine.reporting.step_records import iso_time
-from omega21.engine.run import MOST_WAITING_LISTED, Run
+from omega21.engine.run import MOST_WAITING_LISTED, Position, Run
 from omega21.engine.step_writer import StepWriter
 from omega21.engine.storage.data_folder import DataFolder
 from omega21.engine.storage.steps import StepTotals
@@ -47,14 +47,6 @@ VECTOR_SCALE = 127
 
 
 @dataclass(frozen=True)
-class _Known:
-    """Totals, and what they were summed up from."""
-
-    of: tuple[int, str]
-    totals: StepTotals
-
-
-@dataclass(frozen=True)
 class History:
     """Reads the past of the runs in a ledger. Thread-safe."""
 
@@ -63,7 +55,8 @@ class History:
     _: KW_ONLY
     step_writer: StepWriter
     events: Events
-    _known: dict[int, _Known] = field(default_factory=dict)
+    # By run: totals, and the position that they were summed up at.
+    _totals: dict[int, tuple[Position, StepTotals]] = field(default_factory=dict)
 
     # --- series ---
 
@@ -135,12 +128,12 @@ class History:
         """Sum up a run's steps; again only when there are more. Raises UnknownRun."""
         with self.registry.locked():
             run = self.registry.get(name)
-            of = (run.step, run.position.digest)
+            position = run.position
         self.step_writer.flush_all([run])
-        known = self._known.get(run.key)
-        if known is None or known.of != of:
-            known = self._known[run.key] = _Known(of, self.folder.ledger.steps.totals(run.key))
-        return known.totals
+        known = self._totals.get(run.key)
+        if known is None or known[0] != position:
+            known = self._totals[run.key] = position, self.folder.ledger.steps.totals(run.key)
+        return known[1]
 
     # --- feedback and evaluations ---
 

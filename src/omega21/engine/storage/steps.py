@@ -133,7 +133,7 @@ class StepTable:
     def vectors(self, key: int, steps: Sequence[int]) -> NDArray[np.float32]:
         """Return the vectors [n, width] of steps that have a record, ascending."""
         rows = self.db.rows(_SELECT_VECTORS, (key, json.dumps(steps)))
-        return np.frombuffer(b"".join(row[0] for row in rows), "<f4").reshape(len(rows), -1)
+        return np.frombuffer(b"".join(row[0] for row in rows), "<f4").reshape(len(steps), -1)
 
     def times(self, key: int, steps: Sequence[int]) -> dict[int, float]:
         """Return when steps ended, of those that have a record."""
