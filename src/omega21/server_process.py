@@ -1,7 +1,7 @@
 """A server as a child process: `python -m omega21.server`, which ends with standard input.
 
-So it never outlives the process that started it, on any platform, however that one ends. The client
-starts one for the length of a command, the notebook another, and a server's parent its own.
+It never outlives the process that started it, on any platform, however that one ends. The client
+starts one for the duration of a command; so do the notebook and a server's parent.
 """
 
 import os
@@ -24,7 +24,7 @@ class ServerProcess:
 
     `on_line` is called from a thread of its own with each line of the child's standard output, and
     with None when it has ended. `environment` is added to this process's, without the token:
-    where the child needs one, it is among them. `log` takes its standard error.
+    if the child needs the token, `environment` has it. `log` takes its standard error.
     """
 
     def __init__(
@@ -61,10 +61,10 @@ class ServerProcess:
         return self._process.poll()
 
     def stop(self, seconds: float, *, terminate: bool = False) -> bool:
-        """Ask it to end, and wait; one that takes longer is killed, and False returned.
+        """Request its end, and wait; one that takes longer is killed, and False returned.
 
-        By the end of its standard input it ends after the step under way; with `terminate` also
-        while it is still starting.
+        At the end of its standard input it ends after the current step; with `terminate` also while
+        it is starting.
         """
         assert self._process.stdin is not None
         self._process.stdin.close()
@@ -79,7 +79,7 @@ class ServerProcess:
         return True
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill it."""
         self._process.kill()
 
     def _read_lines(self) -> None:

@@ -1,7 +1,7 @@
-"""`python -m omega21.server`: the server as a process, as an embedding program starts it.
+"""`python -m omega21.server`: the server as a child process of another program.
 
-People use `omega21 serve`. The token is read from OMEGA21_TOKEN, since the arguments of a process
-can be read by everyone on its machine.
+People use `omega21 serve`. The token is read from OMEGA21_TOKEN, since every user of a machine can
+read the arguments of its processes.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from omega21.server.worker_process import serve_child
 
 
 def parse_arguments(arguments: list[str] | None = None) -> tuple[ServeOptions, int | None]:
-    """Read the command line: the settings, and the socket that a supervisor hands on, if any.
+    """Parse the command line: the settings, and the supervisor's socket, if any.
 
     An unknown or impossible option exits with status 2.
     """
@@ -74,7 +74,7 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[ServeOptions, i
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve until told to stop; return the exit status."""
-    with speaking(language_of_locale()):  # whoever starts it, not whoever calls it
+    with speaking(language_of_locale()):  # the language of the user who starts it, not of a caller
         try:
             options, descriptor = parse_arguments(arguments)
             if descriptor is None:

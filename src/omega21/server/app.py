@@ -1,8 +1,8 @@
-"""The web application: every router, behind the layers that all requests pass.
+"""The web application: the routes, behind the middleware that all requests pass.
 
-From the outside in: the caller's language; the count of what passes; headers for browsers; a name
-for each request and the last handler; the rest of a refused body; who may call; room for its body;
-compression; then the router.
+From the outside in: the caller's language; traffic counts; security headers; request ids and the
+last exception handler; the rest of a refused body; access control; the limit on bodies in memory;
+compression; then the route.
 """
 
 from importlib.metadata import version
@@ -66,12 +66,12 @@ ROUTERS: tuple[APIRouter, ...] = (
     link.router,
 )
 
-_GZIP_FROM = 500  # bytes: below, the header costs what is saved
+_GZIP_FROM = 500  # bytes: a smaller reply saves less than the header costs
 _GZIP_LEVEL = 4  # 1000 rows of results: 30 % of their size in 3 ms; level 9: 28 % in 20 ms
 
 
 def create_app(engine: Engine, *, access: Access, tunnel: TunnelKind = "none") -> FastAPI:
-    """Make the application that serves `engine`, which the caller starts and stops."""
+    """Create the application for `engine`, which the caller starts and stops."""
     long_polls, viewers = LongPolls(engine.runs.summary), LongPolls(engine.history.position)
     memory = MemoryHistory(engine.device.memory_mb)
     for heed in (long_polls.notify, viewers.notify, memory.look):
@@ -80,7 +80,7 @@ def create_app(engine: Engine, *, access: Access, tunnel: TunnelKind = "none") -
         title="omega21",
         version=version("omega21"),
         summary="Train on a remote, disposable GPU; the caller owns the run.",
-        openapi_url=None,  # FastAPI's own pages come from a CDN; ours are below
+        openapi_url=None,  # FastAPI's own pages use a CDN; ours are below
         generate_unique_id_function=lambda route: route.name,
         redirect_slashes=False,
     )
@@ -121,10 +121,10 @@ def create_app(engine: Engine, *, access: Access, tunnel: TunnelKind = "none") -
 
 
 class Application(FastAPI):
-    """FastAPI, whose description also has the messages that it does not read itself."""
+    """FastAPI, with an OpenAPI document that includes the messages that routes parse themselves."""
 
     def openapi(self) -> dict[str, Any]:
-        """Return the OpenAPI document, made at the first call."""
+        """Return the OpenAPI document, created at the first call."""
         with _describing:
             if self.openapi_schema is None:
                 document = super().openapi()
@@ -141,7 +141,7 @@ class Application(FastAPI):
             return super().openapi()
 
 
-_describing = Lock()  # making it takes a quarter of a second, on whichever thread asks first
+_describing = Lock()  # creating it takes a quarter of a second, in the first thread that calls this
 _docs = APIRouter(include_in_schema=False)
 
 
@@ -153,11 +153,14 @@ def openapi(request: Request) -> JSONResponse:
 
 @_docs.get("/docs")
 def docs(request: Request) -> HTMLResponse:
-    """Show the OpenAPI document as a page that loads nothing from elsewhere."""
+    """Show the OpenAPI document as a page without external resources."""
     return HTMLResponse(render_page(request.app.openapi()))
 
 
 @_docs.get("/docs/style.css")
 def docs_style() -> Response:
-    """Return the page's style; a file of its own, so that a content policy can forbid the rest."""
+    """Return the page's style sheet.
+
+    A separate file, so that the content policy can forbid inline styles.
+    """
     return Response(STYLE, media_type="text/css")

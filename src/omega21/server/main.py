@@ -1,7 +1,7 @@
-"""The parent of a server: holds the socket and the tunnel, and says where it listens.
+"""The parent process of a server: holds the socket and the tunnel, and prints the address.
 
-It is small and keeps a process running that does the work (`supervisor`, `worker_process`). Windows
-cannot hand a socket on, so there one process does both.
+It is small and keeps the worker process running (`supervisor`, `worker_process`). Windows cannot
+pass a socket to a child, so there one process does both.
 """
 
 import os
@@ -43,15 +43,14 @@ if TYPE_CHECKING:
 
 
 def serve(options: ServeOptions) -> None:
-    """Serve until SIGTERM, SIGINT or, where asked for, the end of standard input.
+    """Serve until SIGTERM, SIGINT or, if requested, the end of standard input.
 
-    Prints one line on standard output when it listens, and behind a tunnel another one, which
-    trains from elsewhere when it is copied; logs go to standard error and to the data folder.
-    Raises InvalidRequest for an address that cannot be bound or is open to others without a token,
-    NotOnThisServer without the `server` extra, RunFolderConflict or StorageFull for a data folder
-    that cannot be one, TunnelNotSetUp, TunnelRefused, TunnelLost, SystemExit with a child's status
-    when it has ended before it answered, having said why, and, without a supervisor, what
-    `start_errors` makes of that.
+    Prints one line on standard output when it listens, and behind a tunnel the command to run on
+    the PC; logs go to standard error and to the data folder. Raises InvalidRequest for an address
+    that cannot be bound or is open to others without a token, NotOnThisServer without the `server`
+    extra, RunFolderConflict or StorageFull for an unusable data folder, TunnelNotSetUp,
+    TunnelRefused, TunnelLost, SystemExit with a child's status when it ended before it answered,
+    and, without a supervisor, the errors of `start_errors`.
     """
     keep_to_user()
     open_standard_files()
@@ -78,7 +77,7 @@ def serve(options: ServeOptions) -> None:
 
 
 def _behind_tunnel(options: ServeOptions) -> "tuple[Tunnel, ServeOptions]":
-    """Choose the tunnel; return it with the settings that a server behind it has."""
+    """Choose the tunnel; return it with the settings of a server behind it."""
     from omega21.server.tunnels.choosing import choose_tunnel  # noqa: PLC0415
 
     if not is_loopback_address(options.host):
@@ -100,7 +99,7 @@ def _behind_tunnel(options: ServeOptions) -> "tuple[Tunnel, ServeOptions]":
 
 
 def _kept_token(data_dir: Path) -> str:
-    """Return the token of the data folder. Raises RunFolderConflict where its file holds none."""
+    """Return the token of the data folder. Raises RunFolderConflict when its file has none."""
     try:
         return server_token(data_dir)
     except ValueError as error:
@@ -111,26 +110,26 @@ def _kept_token(data_dir: Path) -> str:
 
 @dataclass
 class _Announcement:
-    """What a server says on standard output: where it listens, and the line to be copied."""
+    """A server's output on standard output: its address, and the command to copy."""
 
     sock: socket.socket
     token: str | None
     public: str | None = None
 
     def listening(self) -> None:
-        """Say where it listens and, behind a tunnel, what to type elsewhere."""
+        """Print the address and, behind a tunnel, the command to copy."""
         print(f"listening on {address(self.sock)}", flush=True)  # noqa: T201
         if self.public is not None:
             self._line(f"train {self.public}")
 
     def moved(self, public: str) -> None:
-        """Say what to type elsewhere now that the tunnel has another address."""
+        """Print the command to copy after the tunnel's address has changed."""
         self.public = public
         self._line(f"resume --url {public}")
 
     def _line(self, command: str) -> None:
-        # The only place that shows the token, whole. Not among the command's arguments, which
-        # every user of a machine can read and a shell keeps: the command asks for it.
+        # The only place that prints the token. It is not an argument of the command, which every
+        # user of a machine can read and a shell stores in its history: the command prompts for it.
         print(f"omega21 {command}\ntoken: {self.token}", flush=True)  # noqa: T201
 
 
@@ -164,7 +163,7 @@ def _supervise(options: ServeOptions, sock: socket.socket, tunnel: "Tunnel | Non
 
 
 def _serve_alone(options: ServeOptions, sock: socket.socket, tunnel: "Tunnel | None") -> None:
-    """Serve where a socket cannot be handed on: one process does both."""
+    """Serve in one process, where a socket cannot be passed to a child."""
     said = _Announcement(sock, options.token)
     with ExitStack() as held:
         watch = _watched(tunnel, said, held)
@@ -174,7 +173,7 @@ def _serve_alone(options: ServeOptions, sock: socket.socket, tunnel: "Tunnel | N
 
 
 def _watched(tunnel: "Tunnel | None", said: _Announcement, held: ExitStack) -> "TunnelWatch | None":
-    """Make the watch of a tunnel, which closes it with `held`."""
+    """Create the watch of a tunnel, which closes it with `held`."""
     if tunnel is None:
         return None
     from omega21.server.tunnels.watch import TunnelWatch  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""The settings of one server, as its parent and its worker process have them."""
+"""The settings of one server, for its parent and its worker process."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +15,8 @@ LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 class ServeOptions:
     """Settings of one server. Port 0 chooses a free one.
 
-    Behind a tunnel there is always a token: without `token`, the one kept in the data folder.
-    `cloudflared` is the path or the URL of that program, where it is not on PATH.
+    Behind a tunnel there is always a token: without `token`, the one stored in the data folder.
+    `cloudflared` is the path or the URL of that program, if it is not on PATH.
     """
 
     data_dir: Path
@@ -30,12 +30,12 @@ class ServeOptions:
     stop_with_stdin: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what is no token, whoever made the settings. Raises InvalidRequest."""
+        """Check the token. Raises InvalidRequest."""
         if self.token is not None:
             parse_token(self.token, source="--token (OMEGA21_TOKEN)")
 
     def child_arguments(self) -> list[str]:
-        """Return the command-line options that give a child these settings; never the token."""
+        """Return these settings as command-line options for a child, without the token."""
         engine = self.engine
         options = {
             "--host": self.host,

@@ -1,4 +1,4 @@
-"""Listening sockets: made, and named for a client."""
+"""Listening sockets and their addresses for a client."""
 
 import os
 import socket
@@ -11,14 +11,14 @@ _BACKLOG: Final = 2048
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Make a listening socket. Raises InvalidRequest when the address cannot be had."""
+    """Create a listening socket. Raises InvalidRequest when the address cannot be bound."""
     if not 0 <= port <= 65_535:
         raise InvalidRequest(
             _("{port} is not a port").format(port=port), hint=_("ports are 0 to 65535")
         )
     try:
-        # The protocol by its name and not 0, as `socket.create_server` has it: only then does
-        # asyncio set TCP_NODELAY, without which each reply waits 40 ms for the client's ACK.
+        # An explicit protocol instead of the 0 of `socket.create_server`: only then does asyncio
+        # set TCP_NODELAY, without which each reply waits 40 ms for the client's ACK.
         family, kind, protocol, _name, place = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
         )[0]
@@ -29,7 +29,7 @@ def bind(host: str, port: int) -> socket.socket:
     sock: socket.socket | None = None
     try:
         sock = socket.socket(family, kind, protocol)
-        if os.name == "posix":  # on Windows it would let two servers have one port
+        if os.name == "posix":  # on Windows it would allow two servers on one port
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(place)
         sock.listen(_BACKLOG)
@@ -48,7 +48,8 @@ def bind(host: str, port: int) -> socket.socket:
 def address(sock: socket.socket) -> str:
     """Return the URL by which a client on this machine reaches a listening socket.
 
-    0.0.0.0 is every address to a server and none to a client, which sends no token there.
+    0.0.0.0 means every address for a server but is not one for a client, which sends no token
+    there.
     """
     host, port = sock.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - the other way

@@ -1,4 +1,4 @@
-"""What a process of the server does first, and what keeps it from starting: one line each."""
+"""The start of a server process, and the errors that prevent it, one line each."""
 
 import logging
 import os
@@ -33,31 +33,31 @@ _LONGEST_REASON: Final = 300
 
 
 def open_standard_files() -> None:
-    """Open those of the three standard files that are closed, as empty ones.
+    """Open closed standard files as empty ones.
 
-    The next file to be opened would take their numbers: a listening socket that is number 0 is
-    what a child would then read as its standard input.
+    Otherwise the next opened file gets their number: a child would read a listening socket with the
+    number 0 as its standard input.
     """
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
             setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def start_logs(options: ServeOptions) -> None:
     """Log to standard error for people, and as JSON lines to the data folder; never the token.
 
-    The parent and its child do this alike: they share the file.
+    The parent and its child share the file.
     """
     hide(options.token)
     shown = logging.StreamHandler(sys.stderr)
     shown.setFormatter(PlainLines())
-    # What the command ends on, it says on standard error itself: one line, not two.
+    # The command prints its final error on standard error itself: one line, not two.
     shown.addFilter(lambda record: record.name != "omega21.cli")
     logging.basicConfig(level=options.log_level.upper(), handlers=[shown])
-    # It has a line for each request, and the tunnel's watch asks every few seconds.
+    # It logs each request, and the tunnel's watch sends one every few seconds.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     log_to_file(options.data_dir / SERVER_LOG, level=options.log_level)
     for handler in logging.getLogger().handlers:
@@ -65,7 +65,7 @@ def start_logs(options: ServeOptions) -> None:
 
 
 def make_data_dir(folder: Path) -> None:
-    """Make the data folder, and try whether it can be written to.
+    """Create the data folder, and check that it is writable.
 
     Raises RunFolderConflict, StorageFull.
     """
@@ -77,7 +77,7 @@ def make_data_dir(folder: Path) -> None:
 
 @contextmanager
 def start_errors(data_dir: Path, *, is_over: Callable[[], bool] = lambda: False) -> Iterator[None]:
-    """Raise what keeps a server from starting as an OmegaError, until the start `is_over`."""
+    """Convert exceptions during the start to OmegaErrors, until the start `is_over`."""
     try:
         yield
     except OmegaError:
@@ -115,7 +115,7 @@ def _in_a_line(data_dir: Path, error: Exception) -> OmegaError:
                 _("{folder} is damaged: {reason}").format(folder=data_dir, reason=reason),
                 hint=_("restore it, or use another --data-dir"),
             )
-    # The trace goes to the log's file alone, as of all that a command ends on.
+    # The traceback goes to the log file only, as with every final error of a command.
     logging.getLogger("omega21.cli").error("the server does not start", exc_info=error)
     return ServerFailure(
         _("the server does not start: {kind}: {reason}").format(

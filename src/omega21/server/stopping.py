@@ -1,4 +1,4 @@
-"""Stops a process of the server on a signal, or at the end of its standard input."""
+"""Stops a server process on a signal, or at the end of its standard input."""
 
 import os
 import signal
@@ -9,13 +9,13 @@ from types import FrameType
 
 
 def stop_on_request(request_stop: Callable[[], None], *, with_stdin: bool) -> None:
-    """Have `request_stop` called on a signal, or at the end of standard input."""
+    """Call `request_stop` on a signal, or at the end of standard input."""
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
         request_stop()
 
     if threading.current_thread() is threading.main_thread():
-        # signal.signal and not the loop's own, which Windows does not have.
+        # signal.signal instead of the loop's handler, which Windows does not have.
         signal.signal(signal.SIGINT, on_signal)
         signal.signal(signal.SIGTERM, on_signal)
     if with_stdin:
@@ -23,7 +23,7 @@ def stop_on_request(request_stop: Callable[[], None], *, with_stdin: bool) -> No
 
 
 def _read_to_end(then: Callable[[], None]) -> None:
-    # Not sys.stdin: a thread that still holds its lock when the interpreter ends aborts it.
+    # Not sys.stdin: a thread that holds its lock when the interpreter ends aborts it.
     with suppress(OSError):
         while os.read(0, 4096):
             pass

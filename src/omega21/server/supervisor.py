@@ -1,17 +1,17 @@
 """The parent of the server process: holds the listening socket, and replaces a child that dies.
 
-The socket belongs to the parent, so while a child is replaced connections are accepted by the
-system and wait; none is refused. The child reports on a pipe, one word a line:
+The parent holds the socket, so while a child is replaced the system accepts connections, which
+wait; none is refused. The child reports on a pipe, one word a line:
 
     ready    it answers
     step     it has trained a step: a crash after this is a new one
     alive    every few seconds, from the loop that answers requests
 
-A child that says nothing for a while hangs and is killed. A child that ends is started again,
-after a pause that grows while children die without training a step, to at most 30 s. Only where no
-child has ever answered is none started again: somebody is there who started the server and can mend
-what keeps it from starting, and it would keep the next child from it too. Later, what does so (a
-full disk, a device that is gone) may pass, and nobody may be there.
+A child without a heartbeat for a while is killed. A child that ends is restarted, with a backoff
+that grows to at most 30 s while children die without training a step. Only if no child has ever
+answered is none restarted: the user who started the server is present and can fix the cause, which
+would prevent the next start too. Later, a cause such as a full disk or a missing device may be
+temporary, and nobody may be present.
 
 The child reads its end of a pipe from the parent and stops when that closes, so it never outlives
 its parent, however the parent ends.
@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 class Supervisor:
     """Runs `command` with the socket's descriptor appended, until told to stop.
 
-    `environment` is what does not belong into a command line: the token.
+    `environment` has what must not be in a command line: the token.
 
     `on_ready` is called when the first child answers.
     """
@@ -57,14 +57,14 @@ class Supervisor:
     _was_ready: bool = False
 
     def stop(self) -> None:
-        """End the child in an orderly way, and then `run`; for signal handlers and threads."""
+        """Stop the child cleanly, and then `run`; for signal handlers and threads."""
         self._stopping = True
         self._events.put("stop")
 
     def run(self) -> int:
         """Keep a child running until told to stop; return 0 then.
 
-        Return the first one's status if it has never answered: negative where a signal ended it.
+        Return the first child's status if it has never answered: negative if a signal ended it.
         """
         while True:
             status = self._run_child()
@@ -126,7 +126,7 @@ class Supervisor:
             self.on_ready()
 
     def _wait_before_restart(self) -> bool:
-        """Pause, longer each time nothing was trained in between; False when told to stop."""
+        """Wait, longer each time without a trained step; False when stopped."""
         deadline = time.monotonic() + self._pause
         while (left := deadline - time.monotonic()) > 0:
             try:
@@ -139,7 +139,7 @@ class Supervisor:
 
 
 def describe(status: int) -> str:
-    """Say how a process ended, by its status."""
+    """Describe how a process ended, by its status."""
     if status >= 0:
         return f"exit status {status}"
     try:

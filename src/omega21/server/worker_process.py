@@ -1,7 +1,7 @@
-"""The process that does the work: the engine, and the HTTP server before it.
+"""The worker process: the engine and its HTTP server.
 
-Nothing heavy is imported before it is needed, and how long OpenMP's threads spin while they wait is
-set before torch is: one that spins on takes a core from the loop that answers requests.
+Heavy packages are imported only when needed, and the spin time of OpenMP's threads is set before
+torch is imported: a spinning thread takes a core from the event loop.
 """
 
 import asyncio
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 
 HEARTBEAT_SECONDS: Final = 5.0
 
-_STOP_SECONDS: Final = 8.0  # for the step under way and the replies; the whole takes at most 10
+_STOP_SECONDS: Final = 8.0  # for the current step and the replies; the whole stop takes at most 10
 _PR_SET_PDEATHSIG: Final = 1
 
 logger = logging.getLogger(__name__)
 
 
 def serve_child(options: ServeOptions, descriptor: int) -> None:
-    """Do the work on the listening socket that a supervisor handed on."""
+    """Serve on the supervisor's listening socket."""
     keep_to_user()
     start_logs(options)
     _end_with_parent()
@@ -53,9 +53,9 @@ def serve_here(
     on_listening: Callable[[], None] = lambda: None,
     report: bool = False,
 ) -> None:
-    """Start the engine and answer on `sock`; with `report` a supervisor is told how it goes.
+    """Start the engine and serve on `sock`; with `report`, report to the supervisor.
 
-    Raises what `start_errors` makes of what keeps it from starting.
+    Raises the errors of `start_errors`.
     """
     from omega21.engine.engine import Engine  # noqa: PLC0415 - numpy and SQLite's part of a second
 
@@ -86,7 +86,7 @@ def _kind(options: ServeOptions) -> TunnelKind:
 
 
 def _end_process(reason: str) -> None:
-    """End a process that can compute no more; a supervisor starts another one."""
+    """End a process that cannot compute any more; the supervisor starts another one."""
     logger.critical("this process can compute no more: %s", reason)
     os._exit(1)
 
@@ -100,7 +100,7 @@ def run_server(
     stop_with_stdin: bool = False,
     on_listening: Callable[[], None] = lambda: None,
 ) -> None:
-    """Answer on `sock`, which may be someone else's, until told to stop; then stop the engine."""
+    """Serve on `sock`, which may be another process's, until stopped; then stop the engine."""
     try:
         asyncio.run(
             _serve(
@@ -128,7 +128,7 @@ async def _serve(
     stop_with_stdin: bool,
     on_listening: Callable[[], None],
 ) -> None:
-    # Together they take half a second: after the address is known to be good, and after torch.
+    # These imports take half a second: after the address is known to be valid, and after torch.
     from omega21.server.app import create_app  # noqa: PLC0415
     from omega21.server.http.listener import Listener  # noqa: PLC0415
 
@@ -138,7 +138,7 @@ async def _serve(
     stop = asyncio.Event()
 
     def request_stop() -> None:
-        with suppress(RuntimeError):  # the loop has closed: it has stopped already
+        with suppress(RuntimeError):  # the loop has closed: the server has already stopped
             loop.call_soon_threadsafe(stop.set)
 
     stop_on_request(request_stop, with_stdin=stop_with_stdin)
@@ -150,14 +150,14 @@ async def _serve(
     listener.should_exit = True
     app.state.services.long_polls.close()
     app.state.services.viewers.close()
-    # Requests that wait for the engine get their answer by its end, so it goes first.
+    # Requests that wait for the engine are answered when it stops, so it stops first.
     await asyncio.to_thread(engine.stop, _STOP_SECONDS)
     await serving
     app.state.services.traffic.write()
 
 
 def _start_reporting(engine: "Engine") -> None:
-    """Tell the parent that this child answers, and from now on what it does."""
+    """Report to the parent that this child answers, and then its steps and heartbeats."""
     _say("ready")
     loop = asyncio.get_running_loop()
 
@@ -175,15 +175,15 @@ def _start_reporting(engine: "Engine") -> None:
 
 
 def _say(word: str) -> None:
-    with suppress(OSError):  # the parent is gone, and this child is about to follow
+    with suppress(OSError):  # the parent is gone, and this child is about to end
         os.write(1, f"{word}\n".encode())
 
 
 def _end_with_parent() -> None:
-    """Have Linux end this process at once when its parent is killed.
+    """On Linux, end this process at once when its parent is killed.
 
-    The end of standard input stops it too, everywhere, but takes the time of a step; meanwhile
-    this process would hold the address and the data folder.
+    The end of standard input stops it too, on every platform, but after the current step; until
+    then this process would hold the address and the data folder.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

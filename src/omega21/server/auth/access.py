@@ -1,27 +1,27 @@
-"""Who may call: whoever shows the token or a session made with it; without a token, this machine.
+"""Access control: by the token or a session; without a token, requests from this machine only.
 
 Covered here
 - With a token, a request needs it as `Authorization: Bearer TOKEN`, as the password of basic
-  authentication (older clients, browsers), or as a session's cookie (`sessions`). The token
-  is compared in constant time, whatever its length. Open are only `GET /health`, the calls
-  of `/session`, `POST /proof` (`proof`), and the dashboard's page and static files, which hold no
-  data.
-- Guessing: after twenty wrong tokens a peer is answered 429 until a while has passed (`attempts`).
-  The right token is looked at first, so that nobody is locked out by somebody else's guesses.
-- Pages of other sites: what a browser sends along by itself, a cookie or a basic password, changes
-  something only where the request comes from one of the server's own pages (`origins`).
+  authentication (older clients, browsers), or a session's cookie (`sessions`). The token is
+  compared in constant time, whatever its length. Only `GET /health`, the calls of `/session`, `POST
+  /proof` (`proof`), and the dashboard's page and static files are open; they have no data.
+- Guessing: after twenty wrong tokens a peer gets 429 for a while (`throttle`). A valid token is
+  always accepted, so that guessing locks nobody out.
+- Pages of other sites: with credentials that a browser adds by itself, a cookie or a basic
+  password, a request may change something only if it comes from one of the server's own pages
+  (`origins`).
 - Without a token: the Host must be a loopback one, so that a name which an attacker points at
-  127.0.0.1 is refused (DNS rebinding); what browsers send along, an Origin or a Sec-Fetch-Site,
-  must tell of the server's own page; and nothing that a proxy or a tunnel passed on is answered.
-- What is refused is refused before a byte of the body is read, and says nothing of the server.
+  127.0.0.1 is refused (DNS rebinding); an Origin or a Sec-Fetch-Site must be that of the server's
+  own page; and requests forwarded by a proxy or a tunnel are refused.
+- A refusal comes before a byte of the body is read, and reveals nothing about the server.
 
 Not covered
 - Encryption: the server speaks plain HTTP; a tunnel or a proxy has to add TLS.
-- A token that somebody chose and others can guess: the rate of guesses has no hard bound.
-- Several users: whoever has the token may do everything.
-- A session's cookie that leaks opens until it ends, a day at most, and longer than a logout if the
-  server was started again in between; it does not give the token away.
-- A flood of connections beyond what the machine takes in (`connections` bounds what it costs).
+- A weak token that a user chose: the rate of guesses has no hard limit.
+- Several users: the token gives access to everything.
+- A leaked session cookie is valid until it expires, a day at most, and after a logout too if the
+  server was restarted in between; it does not reveal the token.
+- A flood of connections beyond the machine's capacity (`connections` limits its cost).
 """
 
 import base64
@@ -56,12 +56,12 @@ _READING: Final = frozenset({"GET", "HEAD"})
 _CHALLENGE: Final = 'Bearer realm="omega21"'
 
 Means = Literal["bearer", "basic", "cookie"]
-"""What a request was let in by; the last two a browser sends by itself."""
+"""The credentials of a request; the last two are added by a browser itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Access:
-    """What a request has to show; without a token, that it comes from this machine."""
+    """The access rules: the token, or without one a request from this machine."""
 
     token: str | None = field(default=None, repr=False)
     attempts: Throttle = field(default_factory=Throttle, repr=False)
@@ -74,18 +74,18 @@ class Access:
 
     @cached_property
     def session_tokens(self) -> SessionTokens:
-        """The session tokens of browsers; only where there is a token."""
+        """The session tokens of browsers; only with a token."""
         assert self.token is not None
         return SessionTokens(self.token)
 
     @cached_property
     def prover(self) -> Prover:
-        """What proves that the token is known here; only where there is one."""
+        """The prover that this server knows the token; only with a token."""
         assert self.token is not None
         return Prover(self.token)
 
     def check(self, scope: Scope) -> None:
-        """Raise Unauthorized, TooManyAttempts or ForeignOrigin unless the request may go on."""
+        """Raise Unauthorized, TooManyAttempts or ForeignOrigin unless the request is allowed."""
         headers = Headers(scope=scope)
         if self.token is None:
             if scope["path"] != _HEALTH:
@@ -98,7 +98,7 @@ class Access:
                 check_own_page(headers, certainly_browser=means == "cookie")
 
     def is_owner(self, scope: Scope) -> bool:
-        """Whether a request that may go on shows what `check` asks for where it does ask."""
+        """Whether an allowed request has credentials, or needs none."""
         if self.token is not None:
             return self.means(Headers(scope=scope)) is not None
         try:
@@ -108,7 +108,7 @@ class Access:
         return True
 
     def means(self, headers: Headers) -> Means | None:
-        """Tell by what the request is let in, whatever else it carries; None for nothing."""
+        """Return the valid credentials of the request; None if it has none."""
         scheme, given = _credentials(headers)
         if given is not None and self.is_token(given):
             return scheme
@@ -116,11 +116,11 @@ class Access:
         return "cookie" if ticket is not None and self.session_tokens.opens(ticket) else None
 
     def is_token(self, given: bytes) -> bool:
-        """Whether `given` is the token: in the same time for any that is not."""
+        """Whether `given` is the token; in constant time for any that is not."""
         return hmac.compare_digest(_digest(given), self._token_digest)
 
     def refusal(self, scope: Scope) -> Unauthorized:
-        """Return why the request is refused, and count it where something wrong was tried."""
+        """Return why the request is refused, and count a wrong token."""
         headers = Headers(scope=scope)
         ticket = session_token(headers)
         if "authorization" not in headers:
@@ -133,7 +133,7 @@ class Access:
         return self.wrong_token(scope)
 
     def wrong_token(self, scope: Scope) -> Unauthorized:
-        """Count a wrong token, and return what to answer: TooManyAttempts after many of them."""
+        """Count a wrong token, and return the error: TooManyAttempts after many of them."""
         client = scope.get("client")
         wait = self.attempts.fail(client[0] if client else "")
         if wait is None:
@@ -147,14 +147,14 @@ class Access:
 
 
 class AccessControl:
-    """ASGI middleware that refuses what `Access` refuses, before a byte of the body is read."""
+    """ASGI middleware that applies `Access` before a byte of the body is read."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self.app = app
         self.access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer it with the problem."""
+        """Forward the request, or answer it with the error."""
         if scope["type"] == "http":
             try:
                 self.access.check(scope)
@@ -169,7 +169,7 @@ class AccessControl:
 
 
 def _no_listener() -> None:
-    """Called where the application is called without one."""
+    """Used when the application is called without a listener."""
 
 
 def is_open(scope: Scope) -> bool:
@@ -182,10 +182,10 @@ def is_open(scope: Scope) -> bool:
 
 
 def challenge(error: OmegaError, headers: Headers) -> dict[str, str]:
-    """Return the header that says how to show a token, where that is what is missing.
+    """Return the WWW-Authenticate header, if a token is missing.
 
-    Basic is not offered to a page's own script: the browser would ask for a password over the
-    page's way of doing so. Browsers name their scripts' requests by `Sec-Fetch-Mode`.
+    Basic is not offered to a page's own script: the browser would show a password prompt over the
+    page's login. Browsers name their scripts' requests by `Sec-Fetch-Mode`.
     """
     if not isinstance(error, Unauthorized):
         return {}
@@ -194,12 +194,12 @@ def challenge(error: OmegaError, headers: Headers) -> dict[str, str]:
 
 
 def session_token(headers: Headers) -> str | None:
-    """Return the ticket in the session's cookie, as it was sent."""
+    """Return the session token of the cookie, as it was sent."""
     return cookie_parser(headers.get("cookie", "")).get(SESSION_COOKIE)
 
 
 def is_loopback_address(host: str) -> bool:
-    """Whether binding to `host` keeps other machines out."""
+    """Whether `host` is a loopback address."""
     return is_loopback_name(host)
 
 
@@ -209,7 +209,7 @@ def _digest(secret: bytes) -> bytes:
 
 def _credentials(headers: Headers) -> tuple[Literal["bearer", "basic"] | None, bytes | None]:
     scheme, _, credentials = headers.get("authorization", "").partition(" ")
-    # Headers are read as Latin-1, which gives back the bytes that were sent: UTF-8, as a rule.
+    # Headers are decoded as Latin-1, which preserves the bytes: usually UTF-8.
     given = credentials.strip().encode("latin-1")
     match scheme.lower():
         case "bearer":

@@ -1,15 +1,15 @@
-"""Connections, bounded in number, in time and in what they hold: each costs at most itself.
+"""Connections, limited in number, time and memory.
 
-uvicorn and h11 bound the size of a head that is still incomplete, stop reading while 64 KiB of a
-body wait, and close a connection that is idle between two requests. Not theirs, and added here:
+uvicorn and h11 limit the size of an incomplete head, stop reading while 64 KiB of a body are
+pending, and close a connection that is idle between two requests. Added here:
 
-- how many connections there are. When there are too many, unauthenticated ones are closed first,
-  the oldest before the others, then idle ones; so whoever has the token gets in while others open
-  ten thousand connections. Only where every one has a request at work is a new one refused.
-- how long a head may take, and how slowly a body may come or a reply may be read.
-- how much of unread replies is held, in all.
-- what is answered to a request that cannot be read: a problem document like any other, in place of
-  plain text (and of an exception where a reply is under way), without a line in the log for each.
+- the number of connections. When there are too many, unauthenticated ones are closed first, the
+  oldest before the others, then idle ones; so a client with the token is served while others open
+  ten thousand connections. A new one is refused only if every one has an active request.
+- the time of a head, and the minimum rate of a body and of reading a reply.
+- the total size of unread replies.
+- the reply to a malformed request: a problem document like any other, instead of plain text (or of
+  an exception during a reply), without a log line for each.
 """
 
 import asyncio
@@ -40,11 +40,11 @@ _LINGER_SECONDS: Final = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What one listener's connections may take. Times in seconds, sizes in bytes.
+    """Limits of one listener's connections. Times in seconds, sizes in bytes.
 
-    A head has `head_seconds` from the connection's start, or from its own first byte. A body may
-    come, and a reply be read, at `rate` bytes a second after a delay of `grace_seconds`: a stall
-    that a phone's network recovers from is none. Unread replies hold at most `unread` in all.
+    A head has `head_seconds` from the connection's start, or from its own first byte. A body has to
+    arrive, and a reply to be read, at `rate` bytes a second after a delay of `grace_seconds`, which
+    allows the stalls of a mobile network. Unread replies have at most `unread` bytes in total.
     """
 
     connections: int = 512
@@ -95,12 +95,12 @@ class ConnectionRegistry(ServerState):
         self.idle.pop(connection, None)
 
     def sweep(self, now: float) -> None:
-        """End the connections whose time is over."""
+        """Close the connections that exceed their time limits."""
         for connection in self._all():
             connection.check_times(now)
 
     def bound_unread(self) -> None:
-        """End those that hold most, while unread replies hold too much in all."""
+        """Close those with the largest unread replies, while their total is over the limit."""
         unread = {c: c.transport.get_write_buffer_size() for c in self._all()}
         while sum(unread.values()) > self.limits.unread:
             largest = max(unread, key=unread.__getitem__)
@@ -112,7 +112,7 @@ class ConnectionRegistry(ServerState):
 
 
 class Connection(H11Protocol):
-    """One connection. It is refused, lingers and is ended by itself alone."""
+    """One connection, which enforces its own limits."""
 
     def __init__(
         self,
@@ -135,26 +135,28 @@ class Connection(H11Protocol):
         self._lingers_until: float | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin, unless there is no room for one more."""
+        """Register the connection, or refuse it if there are too many."""
         super().connection_made(transport)
         if not self.registry.add(self):
             self._refuse(Overloaded(_("too many requests at once"), retry_after=5))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End."""
+        """Unregister the connection."""
         self.registry.remove(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Read; what comes after a refusal is thrown away unread."""
+        """Parse the data; after a refusal it is discarded."""
         if self._lingers_until is not None:
             return
         self._body_bytes += len(data)
-        mark_unauthenticated(is_one=True)  # until a request is let in, which its own task notes
+        mark_unauthenticated(
+            is_one=True
+        )  # until a request is authenticated, which its own task records
         super().data_received(data)
 
     def handle_events(self) -> None:
-        """Act on what was read, or refuse it."""
+        """Handle the parsed events, or refuse the request."""
         try:
             super().handle_events()
         except OmegaError as error:
@@ -170,10 +172,10 @@ class Connection(H11Protocol):
             self._body_since, self._body_bytes = self.loop.time(), 0
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Log nothing: who asks for a WebSocket is answered like anybody else."""
+        """Log nothing: a request for a WebSocket is answered like any other."""
 
     def on_response_complete(self) -> None:
-        """Go on with the next request, unless this one has not even been sent to its end."""
+        """Continue with the next request, unless this one is incomplete."""
         if self.conn.their_state is h11.SEND_BODY and not self.transport.is_closing():
             self.registry.total_requests += 1
             self._linger()
@@ -181,24 +183,24 @@ class Connection(H11Protocol):
             super().on_response_complete()
 
     def pause_writing(self) -> None:
-        """Note that a reply waits to be read."""
+        """Record that a reply is waiting to be read."""
         super().pause_writing()
         self.registry.bound_unread()
 
     def resume_writing(self) -> None:
-        """Note that a reply is being read."""
+        """Record that a reply is being read."""
         self._unread_since = None
         super().resume_writing()
 
     def shutdown(self) -> None:
-        """End when the server stops, after the request at work."""
+        """Close when the server stops, after the active request."""
         if self._lingers_until is not None:
             self.end()
         else:
             super().shutdown()
 
     def check_times(self, now: float) -> None:
-        """End what takes too long; called about once a second."""
+        """Close the connection if it takes too long; called about once a second."""
         self._check_reading(now)
         limits = self.limits
         if self._lingers_until is not None:
@@ -214,13 +216,13 @@ class Connection(H11Protocol):
                     )
                 )
         elif self._body_since is not None:
-            if self.flow.read_paused:  # it is the server that does not take it
+            if self.flow.read_paused:  # the server itself is not reading it
                 self._body_since, self._body_bytes = now, 0
             elif now > self._body_since + limits.grace_seconds + self._body_bytes / limits.rate:
                 self._refuse(SlowRequest(_("the rest of the body did not arrive")))
 
     def end(self) -> None:
-        """Cut the connection off at once, with whatever it holds."""
+        """Abort the connection at once."""
         self.registry.remove(self)
         self.transport.abort()
 
@@ -251,18 +253,18 @@ class Connection(H11Protocol):
         else:
             if not cycle.response_started:
                 self.transport.write(_as_bytes(error))
-            cycle.disconnected = True  # to the application it is as if the client had left
+            cycle.disconnected = True  # the application sees a client disconnect
             cycle.message_event.set()
         self._linger()
 
     def _linger(self) -> None:
-        """Say nothing more, and leave the peer some time to read: a close now would be a reset."""
+        """Send nothing more, and give the peer time to read: closing now would be a reset."""
         self._unset_keepalive_if_required()
         self._lingers_until = self.loop.time() + _LINGER_SECONDS
         self.registry.unauthenticated[self] = None
         self.registry.idle.pop(self, None)
         self.flow.resume_reading()
-        with contextlib.suppress(OSError):  # the peer has gone, as we are about to be told
+        with contextlib.suppress(OSError):  # the peer has gone, as the next event reports
             self.transport.write_eof()
 
 

@@ -1,4 +1,4 @@
-"""From exception to reply, in one place: always a problem document, never a trace, never 200."""
+"""Conversion of exceptions to replies: always a problem document, never a traceback or a 200."""
 
 import logging
 import secrets
@@ -56,11 +56,11 @@ _EVERYWHERE: tuple[type[OmegaError], ...] = (
 )
 _LONGEST_SHOWN = 300  # of a path in the log
 _LONGEST_UNAUTHENTICATED = 80
-_CLIENT_CLOSED = 499  # nobody reads it: the client has left
+_CLIENT_CLOSED = 499  # nobody reads it: the client has disconnected
 
 
 def problem_response(error: OmegaError, headers: Mapping[str, str] | None = None) -> Response:
-    """Describe `error` as a reply, with the headers that its kind asks for."""
+    """Return the reply for `error`, with the headers of its kind."""
     sent = {**(headers or {}), "Content-Language": current_language()}
     if error.retry_after is not None:
         sent["Retry-After"] = str(max(1, round(error.retry_after)))
@@ -73,7 +73,7 @@ def problem_response(error: OmegaError, headers: Mapping[str, str] | None = None
 
 
 def problems(*classes: type[OmegaError]) -> dict[int | str, dict[str, Any]]:
-    """Declare the problems that a call can answer with, beside those of every call."""
+    """Declare the errors of a call, in addition to those of every call."""
     by_status: dict[int | str, list[type[OmegaError]]] = {}
     for cls in dict.fromkeys((*classes, *_EVERYWHERE)):
         by_status.setdefault(cls.http_status, []).append(cls)
@@ -82,7 +82,7 @@ def problems(*classes: type[OmegaError]) -> dict[int | str, dict[str, Any]]:
 
 def _describe(classes: Sequence[type[OmegaError]]) -> dict[str, Any]:
     meanings = [f"`{cls.code}`: {(cls.__doc__ or '').partition(chr(10))[0]}" for cls in classes]
-    with speaking("en"):  # the description is the same, whoever starts the server
+    with speaking("en"):  # the OpenAPI document is the same in every locale
         examples = {
             cls.code: {"value": to_problem(cls("what is wrong, and where")).model_dump()}
             for cls in classes
@@ -95,14 +95,14 @@ def _describe(classes: Sequence[type[OmegaError]]) -> dict[str, Any]:
 
 
 def describe_invalid(errors: Sequence[Any]) -> str:
-    """Name the first wrong field and what is wrong with it, in one line.
+    """Describe the first invalid field in one line.
 
     `errors` are pydantic's: dictionaries with `type`, `loc`, `msg`, `input` and perhaps `ctx`.
     """
     first = errors[0]
     place = [str(part) for part in first["loc"]]
     if first["type"] == "json_invalid":
-        # FastAPI gives the character where the JSON breaks as the place.
+        # FastAPI's location is the position of the JSON error.
         where = _(" (character {number})").format(number=place[-1]) if len(place) > 1 else ""
         error = first.get("ctx", {}).get("error")
         return _("the body is not valid JSON: {error}").format(error=f"{error}{where}")
@@ -148,7 +148,7 @@ async def _answer_nobody(_request: Request, _error: Exception) -> Response:
 
 
 def install(app: FastAPI) -> None:
-    """Make `app` answer with problem documents for everything that is foreseen."""
+    """Install exception handlers in `app` that answer with problem documents."""
     app.add_exception_handler(OmegaError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)
@@ -156,9 +156,9 @@ def install(app: FastAPI) -> None:
 
 
 class LastHandler:
-    """ASGI middleware: names and logs each request, and answers for what nobody foresaw.
+    """ASGI middleware: assigns ids, logs each request, and handles unexpected exceptions.
 
-    Whatever is logged meanwhile carries the request's id and run. A trace goes to the log; the
+    Lines that are logged meanwhile have the request's id and run. A traceback goes to the log; the
     client gets the id and a stable code.
     """
 
@@ -166,7 +166,7 @@ class LastHandler:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, and answer where that fails."""
+        """Forward the request, and answer if that fails."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -191,7 +191,7 @@ class LastHandler:
         except Exception:
             logger.exception("request %s, %s", request_id, _shown(scope))
             if started:
-                raise  # too late for another answer: the server cuts the connection
+                raise  # too late for another reply: the server closes the connection
             reply = problem_response(
                 InternalError(_("request {request_id} failed").format(request_id=request_id))
             )
@@ -203,10 +203,10 @@ class LastHandler:
 
 
 def _shown(scope: Scope) -> str:
-    """Return a request's method and path for the log; an unauthenticated request's is cut short.
+    """Return a request's method and path for the log; an unauthenticated request's is truncated.
 
-    As they were sent: decoded, a path may hold line breaks. Without the query, which is the
-    caller's and may hold what is not for a log.
+    As sent: decoded, a path may contain line breaks. Without the query, which may contain private
+    data.
     """
     call = f"{scope['method']} {scope['raw_path'].decode('ascii', 'backslashreplace')}"
     most = _LONGEST_UNAUTHENTICATED if is_unauthenticated() else _LONGEST_SHOWN
@@ -214,7 +214,7 @@ def _shown(scope: Scope) -> str:
 
 
 def _run_of(scope: Scope) -> str | None:
-    """Return the run that a request is about, as it names it; None where it names none."""
+    """Return the run in a request's path or query; None if it has none."""
     first, _, rest = scope["path"].removeprefix("/").partition("/")
     if first == "runs":
         return printable(rest.partition("/")[0], most=80) or None

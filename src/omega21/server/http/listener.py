@@ -1,6 +1,6 @@
-"""uvicorn, with the settings that tunnels and long polls need, and without its signal handling.
+"""uvicorn with settings for tunnels and long polls, and without its signal handling.
 
-Its connections are ours (`connections`), which bounds what each of them may take.
+Its connections are those of `connections`, with limits.
 """
 
 import asyncio
@@ -21,20 +21,20 @@ from omega21.server.http.unauthenticated import unauthenticated_log_filter
 logger = logging.getLogger(__name__)
 
 KEEP_ALIVE_SECONDS: Final = 120
-"""Longer than tunnels and clients keep an idle connection to use it again (cloudflared: 90 s): the
-one who opened it closes it, so no request meets a connection that is just being closed."""
+"""Longer than tunnels and clients keep an idle connection for reuse (cloudflared: 90 s): its opener
+closes it, so that no request is sent on a connection that is being closed."""
 
 _WAITING: Final = 2048
 _TAKEN_AT_ONCE: Final = 64
-"""Connections taken in between two looks at those that are there: those that have said something
-are heard before a flood of others can push them out."""
+"""Connections accepted between two checks of the existing ones: those that have sent data are read
+before a flood of others can push them out."""
 
 _OTHER_FILES: Final = 384
-"""Files that may be open beside connections and shards: SQLite's, and room to spare."""
+"""Open files besides connections and shards: SQLite's, with a margin."""
 
 
 class Listener(uvicorn.Server):
-    """Answers on given sockets until `should_exit` is set, and leaves signals to its caller."""
+    """Serves on given sockets until `should_exit` is set; the caller handles signals."""
 
     def __init__(
         self,
@@ -66,14 +66,16 @@ class Listener(uvicorn.Server):
         )
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
-        """Begin to answer, and say so."""
+        """Start serving, and report it."""
         await super().startup(sockets)
         for sock in sockets or ():
-            sock.listen(_WAITING)  # asyncio has one number for how many wait and how many it takes
+            sock.listen(
+                _WAITING
+            )  # asyncio uses one number for the backlog and for accepts at a time
         self._on_listening()
 
     async def on_tick(self, counter: int) -> bool:
-        """Look after the connections once a second, beside what uvicorn does."""
+        """Check the connections once a second, in addition to uvicorn's tick."""
         if counter % 10 == 0:
             self.registry.sweep(asyncio.get_running_loop().time())
             unauthenticated_log_filter.tell()
@@ -81,12 +83,12 @@ class Listener(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Change nothing: uvicorn's own way ends the process by the signal, with its status."""
+        """Change nothing: uvicorn would end the process by the signal, with its status."""
         yield
 
 
 def within_open_files(limits: Limits) -> Limits:
-    """Raise this process's limit of open files for them, or lower them to what it allows."""
+    """Raise this process's limit on open files for them, or lower them to it."""
     others = _OTHER_FILES + open_files.for_shards()
     allowed = open_files.raise_limit(limits.connections + others)
     room = max(16, allowed - others)

@@ -1,10 +1,9 @@
-"""Bounds what unauthenticated requests add to the log: a few lines, and a count of the others.
+"""Limits the log lines of unauthenticated requests: a few lines, then a count of the others.
 
-Anybody who reaches the port can make requests, as fast as the line is. A line for each would push
-the owner's lines out of the log, and fill the disk behind a standard error that is kept. So what is
-logged while a request is at work that is not authenticated is passed on a few times and counted
-from then on. `Connection` marks what it reads as unauthenticated, `AccessControl` marks the owner's
-requests as authenticated.
+Anybody who reaches the port can send requests. A line for each would rotate the owner's lines out
+of the log, and fill the disk if standard error is stored. So lines of unauthenticated requests are
+logged a few times and counted after that. `Connection` marks what it reads as unauthenticated,
+`AccessControl` marks the owner's requests as authenticated.
 """
 
 import logging
@@ -18,11 +17,10 @@ from typing import Final
 from omega21 import logs
 
 BURST: Final = 8
-"""Lines that are logged at once; as many again of warnings and errors."""
+"""Number of lines in a burst; as many again of warnings and errors."""
 
 SECONDS_EACH: Final = 300.0
-"""For each of them this much time has to pass, once the burst is used up; and between two counts
-of those that were not logged."""
+"""Time for each further line after the burst, and between two counts of the others."""
 
 logger = logging.getLogger(__name__)
 _PASSES: Final = "omega21_passes"
@@ -40,7 +38,7 @@ def is_unauthenticated() -> bool:
 
 @dataclass
 class UnauthenticatedLogFilter:
-    """A filter of log records, to be shared by all handlers. `clock` is in seconds. Thread-safe."""
+    """A filter of log records, shared by all handlers. `clock` is in seconds. Thread-safe."""
 
     clock: Callable[[], float] = time.monotonic
     _paid_off_at: dict[bool, float] = field(default_factory=dict)  # by whether it is a warning
@@ -49,7 +47,7 @@ class UnauthenticatedLogFilter:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record is logged; the same for each handler that asks."""
+        """Whether the record is logged; the same for each handler."""
         passes: bool | None = getattr(record, _PASSES, None)
         if passes is None:
             passes = not is_unauthenticated() or self._take(record)
@@ -57,7 +55,7 @@ class UnauthenticatedLogFilter:
         return passes
 
     def tell(self, *, at_last: bool = False) -> None:
-        """Log how many records were not, if it is time for that; `at_last`, however new they are.
+        """Log the count of suppressed records, if it is due; with `at_last` in any case.
 
         Called about once a second, and at the end.
         """
@@ -84,4 +82,4 @@ class UnauthenticatedLogFilter:
 
 
 unauthenticated_log_filter: Final = UnauthenticatedLogFilter()
-"""That of this process, which logs to one place."""
+"""The filter of this process."""

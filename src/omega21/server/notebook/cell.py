@@ -1,6 +1,6 @@
 """One cell: a server with its tunnel, a line to copy, and a status line while it runs.
 
-A cell that is busy keeps the runtime. Interrupting it stops the server in an orderly way.
+A running cell keeps the runtime. Interrupting it stops the server cleanly.
 """
 
 import os
@@ -25,8 +25,8 @@ _STATUS_SECONDS: Final = 5.0
 def run_cell(**given: Any) -> None:
     """Serve until the cell is interrupted; `given` as for `prepare`.
 
-    What keeps it from serving is said in one line; outside a notebook the process then ends with
-    status 1.
+    An error that prevents serving is printed in one line; outside a notebook the process then ends
+    with status 1.
     """
     try:
         with start(prepare(**given)) as server:
@@ -48,9 +48,9 @@ def prepare(
     port: int = 0,
     language: str = "",
 ) -> ServerSettings:
-    """Look at the machine, install what is lacking, and decide how to serve. Raises CannotServe.
+    """Check the machine, install missing packages, and choose the settings. Raises CannotServe.
 
-    What is not given comes from OMEGA21_TUNNEL (auto), OMEGA21_DATA_DIR, OMEGA21_MIRROR,
+    Missing values are read from OMEGA21_TUNNEL (auto), OMEGA21_DATA_DIR, OMEGA21_MIRROR,
     OMEGA21_CLOUDFLARED and OMEGA21_TOKEN.
     """
     choose_language(language or None)
@@ -76,7 +76,7 @@ def prepare(
 
 
 def _tokens(folder: Path, tunnel: str) -> tuple[str, str | None]:
-    """Return the server's token and ngrok's, if any. Raises CannotServe for what is no token."""
+    """Return the server's token and ngrok's, if any. Raises CannotServe for an invalid one."""
     try:
         given = os.environ.get("OMEGA21_TOKEN")
         token = check_token(given, source="OMEGA21_TOKEN") if given else server_token(folder)
@@ -89,13 +89,15 @@ def _tokens(folder: Path, tunnel: str) -> tuple[str, str | None]:
 
 
 def start(settings: ServerSettings) -> NotebookServer:
-    """Start the server and print what to type elsewhere. Raises CannotServe."""
+    """Start the server and print the command to copy. Raises CannotServe."""
     _say(_("starting the server; this takes some seconds"))
     server = NotebookServer(settings)
     try:
         if settings.tunnel == "none":
             _say(f"omega21 train {server.address}")
-            _say(f"token: {settings.token}")  # not in the line: others see a program's arguments
+            _say(
+                f"token: {settings.token}"
+            )  # not in the command: other users can read a program's arguments
             _say(f"dashboard: {server.address}")
         for line in server.news(wait=0 if settings.tunnel == "none" else 10):
             _say(line)
@@ -106,9 +108,9 @@ def start(settings: ServerSettings) -> NotebookServer:
 
 
 def keep_running(server: NotebookServer) -> None:
-    """Show what the server says and does until it ends or the cell is interrupted; stop it then.
+    """Show the server's output and status until it ends or the cell is interrupted; stop it then.
 
-    Raises CannotServe with the line that it ended on, where it ended by itself.
+    Raises CannotServe with the server's last line if it ended by itself.
     """
     status = StatusLine(sys.stdout.write)
     try:
@@ -144,14 +146,14 @@ def describe(runs: Any) -> str:
 
 
 class StatusLine:
-    """A line that is written over itself; at most 79 characters, and only when it changes."""
+    """A status line that overwrites itself; at most 79 characters, and only when it changes."""
 
     def __init__(self, write: Callable[[str], object]) -> None:
         self._write = write
         self._shown = ""
 
     def show(self, text: str) -> None:
-        """Put `text` in the place of what is shown."""
+        """Show `text` in place of the current one."""
         text = printable(text, most=79)
         if text != self._shown:
             self._write("\r" + text.ljust(len(self._shown)))
@@ -159,7 +161,7 @@ class StatusLine:
             self._shown = text
 
     def clear(self) -> None:
-        """Leave an empty line."""
+        """Clear the line."""
         if self._shown:
             self._write("\r" + " " * len(self._shown) + "\r")
             self._shown = ""

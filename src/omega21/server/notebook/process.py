@@ -1,4 +1,4 @@
-"""The server as a child process of a notebook: started, listened to, asked, stopped.
+"""The server as a child process of a notebook.
 
 It stops when its standard input ends, so it never outlives the notebook's process.
 """
@@ -21,7 +21,7 @@ from omega21.server_process import ServerProcess, server_command
 
 LISTENING: Final = "listening on "
 _ERROR: Final = re.compile(r"(?:python -m omega21\.server: )?error: (.+)")
-"""A line on which a server ends; argparse's, for an option that it does not take, has its name."""
+"""Patterns of a server's last line; argparse's, for an invalid option, has the program's name."""
 
 _STOP_SECONDS: Final = 20.0
 _ASK_SECONDS: Final = 30.0
@@ -29,7 +29,7 @@ _ASK_SECONDS: Final = 30.0
 
 @dataclass(frozen=True, kw_only=True)
 class ServerSettings:
-    """What a notebook decides of its server."""
+    """The settings of a notebook's server."""
 
     data_dir: Path
     token: str
@@ -64,7 +64,7 @@ class NotebookServer:
     """A server that listens at `address`. Use it in a `with` block, or call `stop`."""
 
     def __init__(self, settings: ServerSettings) -> None:
-        """Start it; return when it listens. Raises CannotServe with the line that it ended on."""
+        """Start it; return when it listens. Raises CannotServe with its last line."""
         self.settings = settings
         self.log = settings.data_dir / "notebook.log"
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -75,7 +75,7 @@ class NotebookServer:
                 on_line=self._lines.put,
                 environment=settings.environment(),
                 log=log,
-                start_new_session=True,  # an interrupt of the notebook is for the notebook
+                start_new_session=True,  # an interrupt of the notebook must not reach the server
             )
         self.address = self._first_line()
 
@@ -103,11 +103,11 @@ class NotebookServer:
 
     @property
     def is_running(self) -> bool:
-        """Whether the process lives."""
+        """Whether the process is running."""
         return self._process.status is None
 
     def news(self, *, wait: float) -> Iterator[str]:
-        """Yield the lines that it has said since, waiting for the first one so many seconds."""
+        """Yield its new lines, waiting for the first one for some seconds."""
         try:
             line = self._lines.get(timeout=wait)
             while line is not None:
@@ -117,7 +117,7 @@ class NotebookServer:
             return
 
     def ask(self, path: str) -> Any:
-        """Return what it answers to a GET, None while it does not answer."""
+        """Return the reply to a GET, None while it does not answer."""
         headers = {"Authorization": f"Bearer {self.settings.token}"}
         request = urllib.request.Request(f"{self.address}{path}", headers=headers)  # noqa: S310
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -128,11 +128,11 @@ class NotebookServer:
             return None
 
     def stop(self) -> None:
-        """End it in an orderly way: the step under way and a checkpoint are finished."""
+        """Stop it cleanly, after the current step and a checkpoint."""
         self._process.stop(_STOP_SECONDS)
 
     def last_error(self) -> str:
-        """Return what the process ended on."""
+        """Return the process's last line."""
         with self.log.open("rb") as log:
             log.seek(self._log_from)
             lines = log.read().decode(errors="replace").splitlines()

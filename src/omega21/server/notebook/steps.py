@@ -1,4 +1,4 @@
-"""The same as the one cell, in steps: prepare, choose a mirror, start, watch, stop."""
+"""The server of the cell, in steps: prepare, choose a mirror, start, watch, stop."""
 
 import importlib
 import sys
@@ -19,7 +19,7 @@ _MIRROR_ON_DRIVE: Final = DRIVE / "MyDrive" / "omega21"
 
 
 class Notebook:
-    """A server that a notebook starts, watches and stops, a cell each; problems are one line."""
+    """A server that a notebook starts, watches and stops, in a cell each; errors are one line."""
 
     def __init__(self, **given: Any) -> None:
         """Prepare, `given` as for `omega21.server.notebook.cell.prepare`."""
@@ -36,14 +36,14 @@ class Notebook:
             print(_("checkpoints are copied to {folder}").format(folder=place))  # noqa: T201
 
     def start(self) -> None:
-        """Start the server and print the line to copy; one that runs already is left alone."""
+        """Start the server and print the command to copy; a running one is not changed."""
         if self._server is not None and self._server.is_running:
             print(_("the server is already running"))  # noqa: T201
         elif (settings := self._settings) is not None:
             self._server = _said(lambda: start(settings))
 
     def watch(self) -> None:
-        """Draw the curves of the run that trains until interrupted; the server goes on then."""
+        """Draw the curves of the training run until interrupted; the server keeps running."""
         if (server := self._running()) is not None:
             _said(lambda: watch_run(server))
 
@@ -53,7 +53,7 @@ class Notebook:
             _said(lambda: keep_running(server))
 
     def stop(self) -> None:
-        """Stop the server in an orderly way."""
+        """Stop the server cleanly."""
         if (server := self._running()) is not None:
             server.stop()
             print(_("stopped"))  # noqa: T201
@@ -66,7 +66,7 @@ class Notebook:
 
 
 def _said(work: "Callable[[], Any]") -> Any:
-    """Return what `work` returns; None, and its one line, where it cannot be done."""
+    """Return the result of `work`; on an error print one line and return None."""
     try:
         return work()
     except CannotServe as problem:
