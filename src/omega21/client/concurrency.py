@@ -1,4 +1,4 @@
-"""Groups of tasks that fail together."""
+"""Groups of tasks that fail run_all."""
 
 import sqlite3
 from collections.abc import Awaitable, Callable
@@ -15,7 +15,7 @@ EXPECTED: Final = (OmegaError, OSError, sqlite3.Error)
 """Expected failures: of the server, of the link, of this machine's disk."""
 
 
-async def together(*tasks: Callable[[], Awaitable[None]]) -> None:
+async def run_all(*tasks: Callable[[], Awaitable[None]]) -> None:
     """Run tasks concurrently; the first expected failure cancels the others and is raised.
 
     (A task group would wrap it, and every caller would have to unwrap it.)
@@ -37,10 +37,10 @@ async def together(*tasks: Callable[[], Awaitable[None]]) -> None:
         raise failures[0]
 
 
-async def both(
+async def gather(
     first: Callable[[], Awaitable[_First]], second: Callable[[], Awaitable[_Second]]
 ) -> tuple[_First, _Second]:
-    """Run two calls concurrently and return both results; fails as `together` does."""
+    """Run two calls concurrently and return both results; fails as `run_all` does."""
     firsts: list[_First] = []
     seconds: list[_Second] = []
 
@@ -50,5 +50,5 @@ async def both(
     async def ask_second() -> None:
         seconds.append(await second())
 
-    await together(ask_first, ask_second)
+    await run_all(ask_first, ask_second)
     return firsts[0], seconds[0]

@@ -16,7 +16,7 @@ import anyio
 from anyio.to_thread import run_sync
 
 from omega21.client.api.api import Api
-from omega21.client.concurrency import together
+from omega21.client.concurrency import run_all
 from omega21.client.events import Event, StepsDone
 from omega21.client.http.link import LOCAL
 from omega21.client.store.checkpoints import HeldCheckpoint, find_checkpoint
@@ -145,7 +145,7 @@ class Verification:
                     await upload.run()
             following.uploaded = True
 
-        await together(upload_all, following.run)
+        await run_all(upload_all, following.run)
         return await api.runs.state(record.run)
 
     def _tell_tenth(self, step: int, last: int) -> None:
@@ -237,8 +237,8 @@ def _copy(original: RunFolder, place: Path, known: int) -> RunFolder:
 
 
 def _say_nothing(_: str) -> None:
-    """Nobody wants to know."""
+    """Discard progress messages."""
 
 
 async def _ignore(_: Event) -> None:
-    """Nobody watches the copy's uploads."""
+    """Discard events of the copy's uploads."""

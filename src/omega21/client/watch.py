@@ -13,7 +13,7 @@ import anyio
 from anyio.to_thread import run_sync
 
 from omega21.client.api.api import Api
-from omega21.client.concurrency import together
+from omega21.client.concurrency import run_all
 from omega21.client.events import (
     Connected,
     Done,
@@ -104,16 +104,16 @@ class Watching(EventStream):
             position=state,
         )
         await self._emit(ready)
-        pulse = StatusPoller(api, run, emit=self._emit)
-        pulse.begin()
+        status_poller = StatusPoller(api, run, emit=self._emit)
+        status_poller.begin()
         over = anyio.Event()
 
         async def follow() -> None:
             await self._follow(ready, after=await self._tell_stored(ready))
             over.set()
-            pulse.stop()
+            status_poller.stop()
 
-        await together(follow, lambda: self._tell_upload(segments[-1], over), pulse.run)
+        await run_all(follow, lambda: self._tell_upload(segments[-1], over), status_poller.run)
         await self._finish(ready)
 
     async def _tell_stored(self, ready: RunReady) -> int:

@@ -65,10 +65,10 @@ def loss(series: NDArray[np.float64], evaluations: Sequence[StoredEvaluation]) -
     """Loss by step, smoothed loss, and the loss of the held-out samples."""
     figure, axes = _axes(_("step"), _("loss"))
     steps, values = series[:, 0], np.maximum(series[:, 1], _LEAST_LOSS)
-    axes.plot(*_thinned(steps, values), color=FAINT, linewidth=0.9, label=_("each step"))
+    axes.plot(*_averaged(steps, values), color=FAINT, linewidth=0.9, label=_("each step"))
     is_wide = np.nanmax(values, initial=0) > 100 * np.nanmin(values, initial=np.inf)
     smoothed = np.exp(_smooth(np.log(values))) if is_wide else _smooth(values)
-    axes.plot(*_thinned(steps, smoothed), color=FIRST, label=_("smoothed"))
+    axes.plot(*_averaged(steps, smoothed), color=FIRST, label=_("smoothed"))
     if evaluations:
         places = [found.evaluation.step for found in evaluations]
         losses = np.array([found.evaluation.loss for found in evaluations], np.float64)
@@ -83,8 +83,8 @@ def loss(series: NDArray[np.float64], evaluations: Sequence[StoredEvaluation]) -
 def anomaly_probability(series: NDArray[np.float64]) -> "Figure":
     """Mean anomaly probability of each batch."""
     figure, axes = _axes(_("step"), _("anomaly probability"))
-    axes.plot(*_thinned(series[:, 0], series[:, 2]), color=FAINT, linewidth=0.9)
-    axes.plot(*_thinned(series[:, 0], _smooth(series[:, 2])), color=FIRST)
+    axes.plot(*_averaged(series[:, 0], series[:, 2]), color=FAINT, linewidth=0.9)
+    axes.plot(*_averaged(series[:, 0], _smooth(series[:, 2])), color=FIRST)
     axes.set_ylim(bottom=0)
     return figure
 
@@ -93,7 +93,7 @@ def throughput(series: NDArray[np.float64]) -> "Figure":
     """Samples per second of each step, by the server's clock."""
     figure, axes = _axes(_("step"), _("samples per second"))
     seconds = np.where(series[:, 4] > 0, series[:, 4], np.nan)
-    axes.plot(*_thinned(series[:, 0], series[:, 3] / seconds), color=FIRST)
+    axes.plot(*_averaged(series[:, 0], series[:, 3] / seconds), color=FIRST)
     axes.set_ylim(bottom=0)
     return figure
 
@@ -204,7 +204,7 @@ def _logarithmic(axes: "Axes") -> None:
     axes.yaxis.set_minor_formatter("")
 
 
-def _thinned(
+def _averaged(
     steps: NDArray[np.float64], values: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Average a curve down to a visible number of points."""

@@ -58,14 +58,14 @@ def write_bundle(
     `client` is connected to the server to ask, `run` names a run on this machine, `findings` are
     added as JSON. If the server cannot be reached, the bundle says so. Raises OSError.
     """
-    scrubber = Redactor.of_this_machine(*([client.address] if client else []))
+    redactor = Redactor.of_this_machine(*([client.address] if client else []))
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, text in _parts(client, run=run, workdir=workdir, findings=findings):
             if isinstance(text, str):
-                archive.writestr(name, scrubber.text(text))
+                archive.writestr(name, redactor.text(text))
             else:
-                archive.writestr(name, json.dumps(scrubber.document(text), indent=1, default=str))
+                archive.writestr(name, json.dumps(redactor.document(text), indent=1, default=str))
     write_durably(path, buffer.getvalue())
 
 
@@ -121,9 +121,9 @@ def _run_parts(run: str, workdir: Path | None) -> Iterator[tuple[str, Any]]:
             for path in sorted(folder.iterdir())
         }
         yield "run/files.json", sizes
-    embedded = server_data_path(run, workdir)
-    if embedded.is_dir():
-        yield "run/server.jsonl", _log(embedded / SERVER_LOG)
+    local_data = server_data_path(run, workdir)
+    if local_data.is_dir():
+        yield "run/server.jsonl", _log(local_data / SERVER_LOG)
 
 
 def _without_lists(document: Any) -> Any:

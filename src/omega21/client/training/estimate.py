@@ -23,7 +23,7 @@ _REQUEST_BYTES: Final = 1100  # headers of a request and its reply, a token amon
 _ROW_BYTES: Final = 50  # of one step's result, in gzip among others
 _LIST_BYTES: Final = 200  # of a shard in the lists of a segment, which go up a few times
 _SCORE_BYTES: Final = 4
-_PULSE_BYTES: Final = 400  # of a status, beside its headers
+_STATUS_BYTES: Final = 400  # of a status, beside its headers
 _PARAMETER_BYTES: Final = 12  # in a checkpoint: the weight and its two moments, in float32
 _FIXED_REQUESTS: Final = 15
 _PULL_REQUESTS: Final = 4
@@ -89,11 +89,14 @@ class Workload:
         some = min(self.validation, MAX_SHARDS_TO_COMPUTE * SHARD_SAMPLES)
         scores = self.validation + on_the_way * some
         pulls = _pulls(choice.pull, seconds)
-        pulses = math.ceil(seconds / REMOTE.poll_seconds)
+        status_polls = math.ceil(seconds / REMOTE.poll_seconds)
         lists = _LIST_BYTES * shards
         return Needed(
             samples=samples,
-            results=self.steps * _ROW_BYTES + scores * _SCORE_BYTES + lists + pulses * _PULSE_BYTES,
+            results=self.steps * _ROW_BYTES
+            + scores * _SCORE_BYTES
+            + lists
+            + status_polls * _STATUS_BYTES,
             checkpoints=pulls * self.parameters * _PARAMETER_BYTES,
             requests=sum(
                 (
@@ -102,7 +105,7 @@ class Workload:
                     held_out,
                     questions,
                     polls,
-                    pulses,
+                    status_polls,
                     pulls * _PULL_REQUESTS,
                 )
             ),

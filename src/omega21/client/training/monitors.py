@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
-from omega21.client.concurrency import together
+from omega21.client.concurrency import run_all
 from omega21.client.events import Event, Notice, StepsDone
 from omega21.client.loggers.feeding import Feeds
 from omega21.client.training.checkpoint_download import CheckpointDownloads
@@ -16,15 +16,15 @@ class Monitors:
     def __init__(
         self,
         *,
-        evaluating: EvaluationMonitor,
-        pulse: StatusPoller,
-        pulling: CheckpointDownloads,
+        evaluations: EvaluationMonitor,
+        status_poller: StatusPoller,
+        downloads: CheckpointDownloads,
         feeds: Feeds,
         emit: Callable[[Event], Awaitable[None]],
     ) -> None:
-        self._evaluating = evaluating
-        self._pulse = pulse
-        self._pulling = pulling
+        self._evaluations = evaluations
+        self._status_poller = status_poller
+        self._downloads = downloads
         self._feeds = feeds
         self._emit = emit
 
@@ -32,18 +32,20 @@ class Monitors:
         """Emit an event of the results poller, and act on new results."""
         await self._emit(event)
         if isinstance(event, StepsDone):
-            self._pulse.begin()
-            self._evaluating.reached(event.rows[-1].step)
+            self._status_poller.begin()
+            self._evaluations.reached(event.rows[-1].step)
             self._feeds.wake()
             for failure in self._feeds.failures():
                 await self._emit(Notice(failure))
 
     async def run(self) -> None:
         """Run all monitors until `stop`."""
-        await together(self._pulling.from_time_to_time, self._evaluating.run, self._pulse.run)
+        await run_all(
+            self._downloads.from_time_to_time, self._evaluations.run, self._status_poller.run
+        )
 
     def stop(self) -> None:
         """Stop the monitors."""
-        self._pulling.stop()
-        self._evaluating.stop()
-        self._pulse.stop()
+        self._downloads.stop()
+        self._evaluations.stop()
+        self._status_poller.stop()

@@ -65,7 +65,7 @@ async def find_run(api: Api, run: str) -> RunState | None:
         return None
 
 
-async def meet(api: Api, folder: RunFolder, *, state: RunState | None, emit: Emit) -> RunState:
+async def reconcile(api: Api, folder: RunFolder, *, state: RunState | None, emit: Emit) -> RunState:
     """Ensure that the server has the run, and that the folder has the server's whole plan.
 
     `state` is the server's state of the run, None if it does not have it. On disk on both sides

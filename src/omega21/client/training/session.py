@@ -20,7 +20,7 @@ import anyio
 from anyio.to_thread import run_sync
 
 from omega21.client.api.api import Api
-from omega21.client.concurrency import both, together
+from omega21.client.concurrency import gather, run_all
 from omega21.client.events import (
     Connected,
     Done,
@@ -45,7 +45,7 @@ from omega21.client.training.monitors import Monitors
 from omega21.client.training.not_finite import name_held_out_rows, name_rows_of_steps
 from omega21.client.training.options import TrainOptions
 from omega21.client.training.provenance import changed_at, note_environment
-from omega21.client.training.reconcile import find_run, meet, open_folder
+from omega21.client.training.reconcile import find_run, reconcile, open_folder
 from omega21.client.training.request import FileFacts, TrainRequest, next_segment
 from omega21.client.training.results_poller import ResultsPoller
 from omega21.client.training.resume import was_local
@@ -127,14 +127,14 @@ class TrainingFlow:
         info = await (patient if self._finishing_only else first).connect()
         await self._emit(Connected(self._api.address, info))
         self._api = patient
-        state, traffic = await both(lambda: find_run(patient, request.run), self._traffic)
+        state, traffic = await gather(lambda: find_run(patient, request.run), self._traffic)
         await self._choose_within_budget(info, traffic=traffic, state=state, file=file)
         folder = await open_folder(
             self._path, run=request.run, config=config, state=state, emit=self._emit
         )
         with folder:
             await self._note_server(folder, info.server_id)
-            state = await meet(patient, folder, state=state, emit=self._emit)
+            state = await reconcile(patient, folder, state=state, emit=self._emit)
             if state.paused:
                 await self._look_at_pause(patient)
             chosen = await self._choose(folder, file)
@@ -271,7 +271,7 @@ class TrainingFlow:
                     )
                 )
                 found = await find_run(self._api, folder.record.run)
-                state = await meet(self._api, folder, state=found, emit=self._emit)
+                state = await reconcile(self._api, folder, state=found, emit=self._emit)
             else:
                 return
 
@@ -298,9 +298,9 @@ class TrainingFlow:
         state = await restore(self._api, folder, state=state, emit=self._emit)
         for upload in uploads:
             upload.skip(samples_done(segments, upload.number, step=state.durable_step))
-        alongside = self._monitors(folder, chosen, first_step=first_steps[-1], feeds=feeds)
+        monitors = self._monitors(folder, chosen, first_step=first_steps[-1], feeds=feeds)
         following = ResultsPoller(
-            self._api, folder, last_step=end, gather=self._gather, emit=alongside.tell
+            self._api, folder, last_step=end, gather=self._gather, emit=monitors.tell
         )
 
         async def bring_up() -> None:
@@ -309,14 +309,14 @@ class TrainingFlow:
 
         async def follow() -> None:
             await following.run()
-            alongside.stop()
+            monitors.stop()
 
         async def train() -> None:
             await self._raise_target(folder, chosen, first_step=first_steps[-1], to=end)
             is_ready.set()
-            await together(follow, alongside.run)
+            await run_all(follow, monitors.run)
 
-        await together(bring_up, train)
+        await run_all(bring_up, train)
 
     async def _raise_target(
         self, folder: RunFolder, chosen: _Chosen, *, first_step: int, to: int
@@ -355,7 +355,7 @@ class TrainingFlow:
     ) -> Monitors:
         request, segment = self._request, folder.segments[chosen.number]
         return Monitors(
-            evaluating=EvaluationMonitor(
+            evaluations=EvaluationMonitor(
                 self._api,
                 folder,
                 number=chosen.number,
@@ -364,8 +364,8 @@ class TrainingFlow:
                 every=request.evaluate_every,
                 emit=self._emit,
             ),
-            pulse=StatusPoller(self._api, request.run, emit=self._emit),
-            pulling=CheckpointDownloads(
+            status_poller=StatusPoller(self._api, request.run, emit=self._emit),
+            downloads=CheckpointDownloads(
                 self._api, folder, policy=self._options.pull, emit=self._emit
             ),
             feeds=feeds,

@@ -20,7 +20,7 @@ import anyio
 from anyio.to_thread import run_sync
 
 from omega21.client.api.api import Api
-from omega21.client.concurrency import together
+from omega21.client.concurrency import run_all
 from omega21.client.events import Event, Notice, UploadProgress
 from omega21.client.http.retry import asked_wait
 from omega21.client.store.run_folder import RunFolder
@@ -110,7 +110,7 @@ class SegmentUpload:
         self._emit = emit
         self._source: SampleSource | None = None
         self._made: list[ShardRef] = []  # in the folder, not listed yet
-        self._made_samples = self.segment.listed_samples
+        self._encoded_samples = self.segment.listed_samples
         self._announced = 0  # shards whose state on the server is known
         self._waiting: deque[tuple[int, ShardRef]] = (
             deque()
@@ -138,7 +138,7 @@ class SegmentUpload:
     async def prepare(self) -> None:
         """Encode the first shard if there is none, so that the first list is not empty."""
         if not self.segment.shards:
-            await self._make_one()
+            await self._encode_one()
 
     async def announce(self) -> None:
         """List all encoded shards, here and then on the server, and record which ones it lacks.
@@ -172,7 +172,7 @@ class SegmentUpload:
         """
         if not self._announced:
             await self.announce()
-        await together(self._make, *[self._carry] * MOST)
+        await run_all(self._make, *[self._carry] * MOST)
 
     def skip(self, samples: int) -> None:
         """Skip the shards of the segment's first samples, which no step needs any more."""
@@ -198,18 +198,18 @@ class SegmentUpload:
 
     async def _make(self) -> None:
         await self._tell()
-        while self._made_samples < self.segment.samples:
-            await self._make_one()
+        while self._encoded_samples < self.segment.samples:
+            await self._encode_one()
             await self._tell()
 
-    async def _make_one(self) -> None:
-        start = self._made_samples
+    async def _encode_one(self) -> None:
+        start = self._encoded_samples
         stop = min(start + SHARD_SAMPLES, self.segment.samples)
         level = self._pace.level(len(self._made) + len(self._waiting))
         name, body = await run_sync(lambda: self._encode(start, stop, level=level))
         await run_sync(self._folder.put_shard, name, body)
         self._made.append(ShardRef(sha256=name, samples=stop - start))
-        self._made_samples = stop
+        self._encoded_samples = stop
         self._more.set()
 
     def _encode(self, start: int, stop: int, *, level: int) -> tuple[str, bytes]:
@@ -254,7 +254,7 @@ class SegmentUpload:
             return self._waiting.popleft()
 
     def _is_list_due(self) -> bool:
-        everything = self._made_samples == self.segment.samples
+        everything = self._encoded_samples == self.segment.samples
         return everything or (self._is_list_long() and time.monotonic() >= self._next_list_at)
 
     def _is_list_long(self) -> bool:
@@ -309,7 +309,7 @@ class SegmentUpload:
     async def _tell(self) -> None:
         await self._emit(
             UploadProgress(
-                generated=self._made_samples,
+                generated=self._encoded_samples,
                 uploaded=self._uploaded_samples,
                 samples=self.segment.samples,
                 bytes_sent=self._bytes_sent,

@@ -112,8 +112,8 @@ class Access:
         scheme, given = _credentials(headers)
         if given is not None and self.is_token(given):
             return scheme
-        ticket = session_token(headers)
-        return "cookie" if ticket is not None and self.session_tokens.opens(ticket) else None
+        cookie = session_token(headers)
+        return "cookie" if cookie is not None and self.session_tokens.opens(cookie) else None
 
     def is_token(self, given: bytes) -> bool:
         """Whether `given` is the token; in constant time for any that is not."""
@@ -122,11 +122,11 @@ class Access:
     def refusal(self, scope: Scope) -> Unauthorized:
         """Return why the request is refused, and count a wrong token."""
         headers = Headers(scope=scope)
-        ticket = session_token(headers)
+        cookie = session_token(headers)
         if "authorization" not in headers:
-            if ticket is None:
+            if cookie is None:
                 return Unauthorized(_("this server needs a token"))
-            if self.session_tokens.is_ours(ticket):
+            if self.session_tokens.is_ours(cookie):
                 return Unauthorized(
                     _("the session has ended"), hint=_("log in again with the token")
                 )

@@ -40,13 +40,13 @@ class SessionTokens:
         name, expiry = secrets.token_hex(16), int(self.clock()) + MAX_AGE_SECONDS
         return f"{name}.{expiry}.{self._seal(name, expiry)}"
 
-    def is_ours(self, ticket: str) -> bool:
+    def is_ours(self, session_token: str) -> bool:
         """Whether this server's token signed it, valid or not."""
-        return self._read(ticket) is not None
+        return self._read(session_token) is not None
 
-    def opens(self, ticket: str) -> bool:
+    def opens(self, session_token: str) -> bool:
         """Whether it is valid: signed by this server, not expired, not revoked."""
-        read = self._read(ticket)
+        read = self._read(session_token)
         if read is None:
             return False
         name, expiry = read
@@ -54,9 +54,9 @@ class SessionTokens:
         left = expiry - self.clock()
         return 0 < left <= MAX_AGE_SECONDS and name not in self._revoked
 
-    def revoke(self, ticket: str) -> None:
+    def revoke(self, session_token: str) -> None:
         """Revoke it; one of another server changes nothing."""
-        read = self._read(ticket)
+        read = self._read(session_token)
         if read is None:
             return
         now = self.clock()
@@ -65,8 +65,8 @@ class SessionTokens:
             del self._revoked[next(iter(self._revoked))]
         self._revoked[read[0]] = read[1]
 
-    def _read(self, ticket: str) -> tuple[str, int] | None:
-        match = _FORM.fullmatch(ticket)
+    def _read(self, session_token: str) -> tuple[str, int] | None:
+        match = _FORM.fullmatch(session_token)
         if match is None:
             return None
         name, expiry, seal = match[1], int(match[2]), match[3]

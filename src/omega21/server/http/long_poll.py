@@ -56,7 +56,7 @@ class LongPolls(Generic[_Summary]):
 
     def __init__(self, read: Callable[[str], _Summary]) -> None:
         self._read = read
-        self._watchers: dict[str, set[_LongPoll[_Summary]]] = {}
+        self._waiting: dict[str, set[_LongPoll[_Summary]]] = {}
         self._changed: set[str] = set()
         self._due: dict[str, int] = {}
         self._read_at: dict[str, float] = {}
@@ -71,7 +71,7 @@ class LongPolls(Generic[_Summary]):
         """
         loop = self._loop
         # A run in `_changed` will be read, and that read includes this change.
-        if loop is None or run not in self._watchers or run in self._changed:
+        if loop is None or run not in self._waiting or run in self._changed:
             return
         if step is not None and step < self._due.get(run, 0):
             return
@@ -92,39 +92,39 @@ class LongPolls(Generic[_Summary]):
         if self.closed:
             return
         self._loop = asyncio.get_running_loop()
-        watcher = _LongPoll(due_after)
-        self._watchers.setdefault(run, set()).add(watcher)
+        long_poll = _LongPoll(due_after)
+        self._waiting.setdefault(run, set()).add(long_poll)
         self._due[run] = 0
         self.notify(run)  # changes before this long poll
         try:
             async with asyncio.timeout(seconds):
-                await watcher.over
+                await long_poll.over
         except TimeoutError:
             pass
         finally:
-            self._remove(run, watcher)
+            self._remove(run, long_poll)
 
     def close(self) -> None:
         """End every long poll, now and later."""
         self.closed = True
-        for run in self._watchers:
+        for run in self._waiting:
             self._end(run)
 
-    def _remove(self, run: str, watcher: _LongPoll[_Summary]) -> None:
-        self._watchers[run].discard(watcher)
-        if not self._watchers[run]:
-            del self._watchers[run]
+    def _remove(self, run: str, long_poll: _LongPoll[_Summary]) -> None:
+        self._waiting[run].discard(long_poll)
+        if not self._waiting[run]:
+            del self._waiting[run]
             self._read_at.pop(run, None)
             self._due.pop(run, None)
 
     def _set_due(self, run: str) -> None:
         # Only a state change can make a long poll due earlier.
-        if long_polls := self._watchers.get(run):
-            self._due[run] = min(watcher.due for watcher in long_polls)
+        if long_polls := self._waiting.get(run):
+            self._due[run] = min(long_poll.due for long_poll in long_polls)
 
     def _end(self, run: str) -> None:
-        for watcher in self._watchers.get(run, ()):
-            watcher.end()
+        for long_poll in self._waiting.get(run, ()):
+            long_poll.end()
 
     def _read_soon(self, run: str) -> None:
         loop = asyncio.get_running_loop()
@@ -138,7 +138,7 @@ class LongPolls(Generic[_Summary]):
 
     async def _show(self, run: str) -> None:
         self._changed.discard(run)  # before the read: later changes are new ones
-        if run not in self._watchers:
+        if run not in self._waiting:
             return
         self._read_at[run] = asyncio.get_running_loop().time()
         try:
@@ -147,6 +147,6 @@ class LongPolls(Generic[_Summary]):
             logger.debug("long_polls of %s end: %s", run, error)
             self._end(run)
             return
-        for watcher in tuple(self._watchers.get(run, ())):
-            watcher.show(summary)
+        for long_poll in tuple(self._waiting.get(run, ())):
+            long_poll.show(summary)
         self._set_due(run)

@@ -93,11 +93,11 @@ async def log_in(request: Request, access: AccessHere) -> Response:
 )
 async def log_out(request: Request, access: AccessHere) -> Response:
     """Log a browser out: its cookie becomes invalid."""
-    ticket = session_token(request.headers)
+    session = session_token(request.headers)
     done = Response(status_code=204)
-    if access.token is not None and ticket is not None:
+    if access.token is not None and session is not None:
         check_own_page(request.headers, certainly_browser=True)
-        access.session_tokens.revoke(ticket)
+        access.session_tokens.revoke(session)
         done.delete_cookie(SESSION_COOKIE, **_attributes(request.headers))
     return done
 
