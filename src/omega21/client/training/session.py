@@ -45,7 +45,7 @@ from omega21.client.training.monitors import Monitors
 from omega21.client.training.not_finite import name_held_out_rows, name_rows_of_steps
 from omega21.client.training.options import TrainOptions
 from omega21.client.training.provenance import changed_at, note_environment
-from omega21.client.training.reconcile import find_run, reconcile, open_folder
+from omega21.client.training.reconcile import find_run, open_folder, reconcile
 from omega21.client.training.request import FileFacts, TrainRequest, next_segment
 from omega21.client.training.results_poller import ResultsPoller
 from omega21.client.training.resume import was_local
