@@ -14,7 +14,7 @@ from omega21.client.events import StepsDone
 from omega21.client.store.run_folder import read_run_folder, run_folder_path
 from omega21.client.training.options import TrainOptions
 from omega21.client.training.resume import is_unfinished
-from omega21.client.training.training import Training
+from omega21.client.training.session import Training
 
 
 async def main(arguments: Sequence[str]) -> None:

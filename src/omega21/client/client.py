@@ -27,7 +27,7 @@ from omega21.client.training.checkpoint_download import pull_checkpoint
 from omega21.client.training.options import TrainOptions
 from omega21.client.training.request import TrainRequest
 from omega21.client.training.resume import unfinished_request
-from omega21.client.training.training import Training
+from omega21.client.training.session import Training
 from omega21.client.verify import Verification, Verified
 from omega21.client.watch import Watching
 from omega21.client.weights import SavedWeights, download_weights

@@ -1,4 +1,4 @@
-"""Groups of tasks that fail run_all."""
+"""Groups of tasks that fail together."""
 
 import sqlite3
 from collections.abc import Awaitable, Callable

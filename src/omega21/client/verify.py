@@ -133,7 +133,7 @@ class Verification:
                 await self._compare(original, event.rows)
                 self._tell_tenth(event.rows[-1].step, last)
 
-        following = ResultsPoller(
+        poller = ResultsPoller(
             api, copy, last_step=last, gather=LOCAL.gather_seconds, emit=compare
         )
 
@@ -143,9 +143,9 @@ class Verification:
                 upload.skip(done)
                 if done < copy.segments[upload.number].samples:
                     await upload.run()
-            following.uploaded = True
+            poller.uploaded = True
 
-        await run_all(upload_all, following.run)
+        await run_all(upload_all, poller.run)
         return await api.runs.state(record.run)
 
     def _tell_tenth(self, step: int, last: int) -> None:

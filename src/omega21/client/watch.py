@@ -105,7 +105,7 @@ class Watching(EventStream):
         )
         await self._emit(ready)
         status_poller = StatusPoller(api, run, emit=self._emit)
-        status_poller.begin()
+        status_poller.reached(state.step)
         over = anyio.Event()
 
         async def follow() -> None:

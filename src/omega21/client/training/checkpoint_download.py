@@ -227,10 +227,13 @@ class CheckpointDownloads:
         self._scope = anyio.CancelScope()
 
     def stop(self) -> None:
-        """End `from_time_to_time`."""
+        """End `run`."""
         self._scope.cancel()
 
-    async def from_time_to_time(self) -> None:
+    def reached(self, _step: int) -> None:
+        """Do nothing: checkpoints are pulled by the clock."""
+
+    async def run(self) -> None:
         """Pull every so many seconds, until `stop`; return at once where that is not wanted."""
         if not isinstance(self._policy, float):
             return

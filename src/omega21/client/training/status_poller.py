@@ -18,7 +18,7 @@ class StatusPoller:
         self._begun = anyio.Event()
         self._stopped = anyio.Event()
 
-    def begin(self) -> None:
+    def reached(self, _step: int) -> None:
         """Record that there are results: the device has been used."""
         self._begun.set()
 
