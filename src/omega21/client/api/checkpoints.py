@@ -57,8 +57,7 @@ class Checkpoints(Endpoint):
         """
         path = f"{run_path(run)}/checkpoint/parts/{sha256}"
         headers = {"Content-Type": "application/octet-stream"}
-        request = Request(method="PUT", path=path, headers=headers, body=body)
-        return (await self._transport.send(request)).read(CheckpointStored)
+        return await self._call(CheckpointStored, "PUT", path, headers=headers, body=body)
 
     async def restore(self, run: str, request: RestoreCheckpoint) -> RunState:
         """Continue a run from a checkpoint whose parts are on the server.
@@ -66,4 +65,4 @@ class Checkpoints(Endpoint):
         On the server's disk when it returns. Raises InvalidCheckpoint, Conflict when the run is
         beyond its step, OtherRun.
         """
-        return (await self._send_json("PUT", f"{run_path(run)}/checkpoint", request)).read(RunState)
+        return await self._call(RunState, "PUT", f"{run_path(run)}/checkpoint", body=request)

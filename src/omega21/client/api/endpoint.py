@@ -1,15 +1,17 @@
 """The base of all calls: send a request, return a checked message."""
 
 import secrets
-from typing import TypeVar
+from collections.abc import Mapping
+from typing import Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from omega21.client.http.transport import Request, Response, Transport
+from omega21.client.http.transport import Request, Transport
 from omega21.protocol.errors import InvalidRequest
 from omega21.protocol.names import check_run_name
 
 _Message = TypeVar("_Message", bound=BaseModel)
+_NONE: Final[Mapping[str, str]] = {}
 
 
 class Endpoint:
@@ -18,36 +20,25 @@ class Endpoint:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    async def _get(
+    async def _call(
         self,
-        path: str,
-        message: type[_Message],
-        *,
-        query: dict[str, str | int | float] | None = None,
-        max_bytes: int | None = None,
-    ) -> _Message:
-        request = Request(method="GET", path=path, query=query or {}, most=max_bytes)
-        return (await self._transport.send(request)).read(message)
-
-    async def _send_json(
-        self,
+        reply: type[_Message],
         method: str,
         path: str,
-        body: BaseModel,
         *,
-        query: dict[str, str] | None = None,
-        headers: dict[str, str] | None = None,
+        query: Mapping[str, str | int | float] = _NONE,
+        headers: Mapping[str, str] = _NONE,
+        body: BaseModel | bytes | None = None,
         max_bytes: int | None = None,
-    ) -> Response:
+    ) -> _Message:
+        """Send a request, a message as JSON, and read the reply."""
+        if isinstance(body, BaseModel):
+            headers = {"Content-Type": "application/json", **headers}
+            body = body.model_dump_json().encode()
         request = Request(
-            method=method,
-            path=path,
-            query=query or {},
-            headers={"Content-Type": "application/json", **(headers or {})},
-            body=body.model_dump_json().encode(),
-            most=max_bytes,
+            method=method, path=path, query=query, headers=headers, body=body, most=max_bytes
         )
-        return await self._transport.send(request)
+        return (await self._transport.send(request)).read(reply)
 
 
 def run_path(run: str) -> str:

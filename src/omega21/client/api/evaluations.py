@@ -22,14 +22,12 @@ class Evaluations(Endpoint):
         On the server's disk when it returns; repeating it changes nothing. Raises OtherRun.
         """
         body = make_request(RecordEvaluation, run_id=run_id, **evaluation.model_dump())
-        return (await self._send_json("POST", f"{run_path(run)}/evaluations", body)).read(
-            EvaluationRow
-        )
+        return await self._call(EvaluationRow, "POST", f"{run_path(run)}/evaluations", body=body)
 
     async def read(self, run: str, *, after: int = 0) -> tuple[EvaluationRow, ...]:
         """Return the evaluations recorded of a run after number `after`, at most 1000."""
         path = f"{run_path(run)}/evaluations"
-        rows = (await self._get(path, EvaluationsReply, query={"after": after})).evaluations
+        rows = (await self._call(EvaluationsReply, "GET", path, query={"after": after})).evaluations
         numbers = [after, *(row.number for row in rows)]
         if any(later <= earlier for earlier, later in pairwise(numbers)):
             raise InvalidReply(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from omega21.client.api.endpoint import Endpoint, run_path
-from omega21.client.http.transport import Response
+from omega21.client.http.transport import Request, Response
 from omega21.protocol.inference import ComputeRequest
 from omega21.protocol.steps import EvaluateReply
 
@@ -16,13 +16,16 @@ class Inference(Endpoint):
 
     async def predict(self, run: str, shards: Sequence[str]) -> Response:
         """Return the outputs for at most 8 shards, as a safetensors body."""
-        body = ComputeRequest(shards=list(shards))
-        path = f"{run_path(run)}/predict"
-        return await self._send_json("POST", path, body, max_bytes=MAX_OUTPUT_BYTES)
+        request = Request(
+            method="POST",
+            path=f"{run_path(run)}/predict",
+            headers={"Content-Type": "application/json"},
+            body=ComputeRequest(shards=list(shards)).model_dump_json().encode(),
+            most=MAX_OUTPUT_BYTES,
+        )
+        return await self._transport.send(request)
 
     async def evaluate(self, run: str, shards: Sequence[str]) -> EvaluateReply:
         """Return scores and loss for at most 8 shards."""
         body = ComputeRequest(shards=list(shards))
-        return (await self._send_json("POST", f"{run_path(run)}/evaluate", body)).read(
-            EvaluateReply
-        )
+        return await self._call(EvaluateReply, "POST", f"{run_path(run)}/evaluate", body=body)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from omega21.client.api.endpoint import Endpoint, checked_name, idempotency_key, make_request
 from omega21.client.api.shards import SHARD_HEADERS
-from omega21.client.http.transport import Request
 from omega21.client.http.usage import joined
 from omega21.data.samples import Samples, as_samples
 from omega21.protocol.legacy import (
@@ -26,18 +25,18 @@ class Legacy(Endpoint):
 
     async def health(self) -> Health:
         """Return whether the server is alive."""
-        return await self._get("/health", Health)
+        return await self._call(Health, "GET", "/health")
 
     async def info(self, run: str = DEFAULT_RUN) -> Info:
         """Return the model's architecture, and the server's version and identity."""
-        return await self._get("/info", Info, query={"run": checked_name(run)})
+        return await self._call(Info, "GET", "/info", query={"run": checked_name(run)})
 
     async def status(self, run: str = DEFAULT_RUN) -> Status:
         """Return the state and the statistics of a run, and this month's traffic.
 
         The traffic is the larger of two counts: the server's and this machine's.
         """
-        found = await self._get("/status", Status, query={"run": checked_name(run)})
+        found = await self._call(Status, "GET", "/status", query={"run": checked_name(run)})
         book = self._transport.book
         if found.traffic is None or book is None:
             return found
@@ -46,13 +45,11 @@ class Legacy(Endpoint):
 
     async def metrics(self, run: str = DEFAULT_RUN) -> Metrics:
         """Return a run's recent losses and their trend."""
-        return await self._get("/metricas", Metrics, query={"run": checked_name(run)})
+        return await self._call(Metrics, "GET", "/metricas", query={"run": checked_name(run)})
 
     async def diagnose(self, run: str = DEFAULT_RUN) -> Diagnosis:
         """Run the server's self-test on its device; no run is changed."""
-        query = {"run": checked_name(run)}
-        request = Request(method="POST", path="/diagnostico", query=query)
-        return (await self._transport.send(request)).read(Diagnosis)
+        return await self._call(Diagnosis, "POST", "/diagnostico", query={"run": checked_name(run)})
 
     async def train_batch(
         self, samples: Samples, *, run: str = DEFAULT_RUN, epochs: int = 1, key: str | None = None
@@ -63,14 +60,14 @@ class Legacy(Endpoint):
         the request is sent: `key` identifies it (random by default).
         """
         samples = as_samples(samples)
-        request = Request(
-            method="POST",
-            path="/train_layer2",
+        return await self._call(
+            Trained,
+            "POST",
+            "/train_layer2",
             query={"run": checked_name(run), "epochs": epochs},
             headers={**SHARD_HEADERS, **idempotency_key(key)},
             body=encode_shard({"x": samples.x, "y": samples.y}),
         )
-        return (await self._transport.send(request)).read(Trained)
 
     async def feedback(
         self,
@@ -88,7 +85,7 @@ class Legacy(Endpoint):
             FeedbackDendritas, ajustes_aplicados=list(adjustments), validacion=validated
         )
         query, headers = {"run": checked_name(run)}, idempotency_key(key)
-        response = await self._send_json(
-            "POST", "/feedback_dendritas", body, query=query, headers=headers
+        path = "/feedback_dendritas"
+        return await self._call(
+            FeedbackReceived, "POST", path, query=query, headers=headers, body=body
         )
-        return response.read(FeedbackReceived)

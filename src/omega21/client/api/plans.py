@@ -14,7 +14,7 @@ class Plans(Endpoint):
 
     async def get(self, run: str) -> Plan:
         """Return a run's plan."""
-        return await self._get(f"{run_path(run)}/plan", Plan, max_bytes=_MAX_PLAN_REPLY)
+        return await self._call(Plan, "GET", f"{run_path(run)}/plan", max_bytes=_MAX_PLAN_REPLY)
 
     async def put_segment(
         self, run: str, number: int, *, run_id: str, segment: Segment
@@ -24,5 +24,4 @@ class Plans(Endpoint):
         On the server's disk when it returns. Raises PlanConflict, OtherRun.
         """
         body = PutSegment(run_id=run_id, segment=segment)
-        response = await self._send_json("PUT", f"{run_path(run)}/plan/{number}", body)
-        return response.read(SegmentStored)
+        return await self._call(SegmentStored, "PUT", f"{run_path(run)}/plan/{number}", body=body)

@@ -15,7 +15,9 @@ class Server(Endpoint):
 
     async def logs(self, lines: int = 1000) -> LogLines:
         """Return the newest lines of the server's log, each a JSON object, oldest first."""
-        return await self._get("/logs", LogLines, query={"lines": lines}, max_bytes=_MAX_LOG_REPLY)
+        return await self._call(
+            LogLines, "GET", "/logs", query={"lines": lines}, max_bytes=_MAX_LOG_REPLY
+        )
 
     async def probe_link(self, *, body: bytes = b"", down: int = 0) -> None:
         """Send `body` and receive `down` bytes, to measure the link. Raises NotFound."""

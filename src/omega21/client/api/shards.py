@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Final
 
 from omega21.client.api.endpoint import Endpoint
-from omega21.client.http.transport import Request
 from omega21.protocol.shards import (
     ENCODING,
     SHARD_MEDIA_TYPE,
@@ -26,14 +25,13 @@ class Shards(Endpoint):
         Raises InvalidShard, StorageFull.
         """
         path = f"/shards/{sha256}"
-        request = Request(method="PUT", path=path, headers=SHARD_HEADERS, body=body)
-        return (await self._transport.send(request)).read(ShardStored)
+        return await self._call(ShardStored, "PUT", path, headers=SHARD_HEADERS, body=body)
 
     async def missing(self, shards: Sequence[str]) -> list[str]:
         """Return which of these shards the server lacks, in order."""
         missing: list[str] = []
         for start in range(0, len(shards), _MISSING_AT_ONCE):
             body = MissingRequest(shards=list(shards[start : start + _MISSING_AT_ONCE]))
-            response = await self._send_json("POST", "/shards/missing", body)
-            missing += response.read(MissingReply).missing
+            reply = await self._call(MissingReply, "POST", "/shards/missing", body=body)
+            missing += reply.missing
         return missing

@@ -32,7 +32,7 @@ class Steps(Endpoint):
             "limit": limit,
             "vectors": int(vectors),
         }
-        reply = await self._get(f"{run_path(run)}/steps", StepsReply, query=query)
+        reply = await self._call(StepsReply, "GET", f"{run_path(run)}/steps", query=query)
         _check_order(reply, after=after, limit=limit)
         return reply
 

@@ -153,12 +153,6 @@ class Results:
                 hint=_("use the version of omega21 that wrote it, or train another run"),
             )
 
-    def refresh(self) -> int:
-        """Look at what another program has written since; return the last step."""
-        with self._using():
-            self.last_step, self.last_digest = self._newest()
-        return self.last_step
-
     def check(self) -> None:
         """Read everything once. Raises RunFolderConflict for a damaged file."""
         with self._using():
