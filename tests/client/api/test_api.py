@@ -38,7 +38,7 @@ ARGUMENTS: dict[str, Any] = {
     "part": "full",
     "sha256": "0" * 64,
     "body": b"",
-    "request": RestoreCheckpoint(run_id="1" * 32, sha256="0" * 64, bytes=1, pieces=["0" * 64]),
+    "request": RestoreCheckpoint(run_id="1" * 32, sha256="0" * 64, bytes=1, parts=["0" * 64]),
     "shards": ["0" * 64],
     "evaluation": Evaluation(
         step=1,

@@ -81,7 +81,7 @@ class TestOnAServer:
         third, unchanged = await more(two_threads)
 
         assert "another environment" not in first + third
-        assert second.count("from step 4 on computed under another environment") == 1
+        assert second.count("computed in another environment from step 4 on") == 1
         assert "threads 2 (before: 1)" in second
         assert (changed, unchanged) == ((4,), ())
         with closing(sqlite3.connect(tmp_path / "conditions" / "results.sqlite")) as db:
