@@ -133,9 +133,7 @@ class Verification:
                 await self._compare(original, event.rows)
                 self._tell_tenth(event.rows[-1].step, last)
 
-        poller = ResultsPoller(
-            api, copy, last_step=last, gather=LOCAL.gather_seconds, emit=compare
-        )
+        poller = ResultsPoller(api, copy, last_step=last, gather=LOCAL.gather_seconds, emit=compare)
 
         async def upload_all() -> None:
             for upload in uploads:
