@@ -23,6 +23,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOG := $(VENV)/install.log
 # Tests mostly wait for servers to start; more of them at once than this would starve each other.
 WORKERS := 3
+# A file's tests share a server; the files come in the order of tests/conftest.py.
+SPREAD := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 SOURCES := src $(wildcard tests benchmarks chaos examples translations) $(wildcard tools/*.py)
 
 # The first Python here that is new enough; a name on PATH need not run (pyenv's shims).
@@ -43,15 +45,15 @@ demo: $(VENV)/.installed
 quick: code
 	@echo "tests of what changed"
 	@tests=$$($(BIN)/python tools/changed_tests.py) && $(BIN)/python -m pytest --quiet --exitfirst \
-		--numprocesses $(WORKERS) --dist loadfile $$tests
+		$(SPREAD) $$tests
 
 test: $(VENV)/.tools
-	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
+	@$(BIN)/python -m pytest $(SPREAD)
 
 # A third slower than `test`: server and commands are processes of their own, and measured too.
 coverage: $(VENV)/.tools
 	@rm -rf build/coverage && mkdir -p build/coverage
-	@$(BIN)/coverage run -m pytest --numprocesses $(WORKERS) --dist loadfile
+	@$(BIN)/coverage run -m pytest $(SPREAD)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --sort=cover >build/coverage/report.txt
 	@sed -n '1,30p;$$p' build/coverage/report.txt

@@ -26,6 +26,14 @@ os.environ["LANGUAGE"] = "en"
 settings.register_profile("omega21", deadline=None, print_blob=True)
 settings.load_profile("omega21")
 
+LONGEST = {"attacks", "chaos", "docs", "examples", "notebook"}
+"""Folders of few tests that take minutes: first, else one worker is left with them at the end."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Order the files of tests; those within a file stay as they are."""
+    items.sort(key=lambda item: item.path.relative_to(config.rootpath).parts[1] not in LONGEST)
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_user_data() -> Iterator[None]:
