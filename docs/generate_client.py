@@ -196,7 +196,7 @@ def _fields(cls: type) -> Iterator[str]:
 
 
 def _default(value: ast.expr) -> str:
-    """Show a default, and what makes it where it is made anew each time; "" for none."""
+    """Show a default, or its factory; "" for none."""
     if isinstance(value, ast.Call):
         for keyword in value.keywords:
             if keyword.arg == "default_factory":

@@ -1,4 +1,4 @@
-"""What a run's folder holds, read beside whatever program works on it; nothing is written."""
+"""Reads a run's folder while another program may work on it; nothing is written."""
 
 import json
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ ROWS_AT_ONCE = 1000
 
 @dataclass(frozen=True, slots=True)
 class StoredRun:
-    """A run as its folder had it when it was opened; results go on as they are written."""
+    """A run as of the opening of its folder; new results are visible as they are written."""
 
     path: Path
     record: RunRecord
@@ -40,7 +40,7 @@ class StoredRun:
 
     @property
     def is_finished(self) -> bool:
-        """Whether everything that was planned is trained and evaluated."""
+        """Whether the whole plan is trained and evaluated."""
         return 0 < len(self.segments) <= self.record.finished_segments
 
     @property
@@ -49,7 +49,7 @@ class StoredRun:
         return PlanIndex(self.segments).first_steps[-1]
 
     def log(self) -> list[dict[str, Any]]:
-        """Return what log.jsonl holds; a line that a crash cut short is left out."""
+        """Return the events of log.jsonl, without a line that a crash truncated."""
         path = self.path / "log.jsonl"
         text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
         return [found for line in text.splitlines() if (found := _object(line)) is not None]
@@ -63,7 +63,7 @@ class StoredRun:
         return newest.evaluation
 
     def summary(self) -> Summary | None:
-        """Return the last segment's figures; None without results of it."""
+        """Return the last segment's summary; None without results."""
         finished = [line for line in self.log() if line.get("what") == "finished"]
         names = {field.name for field in fields(Summary)}
         needed = {field.name for field in fields(Summary) if field.default is MISSING}
@@ -91,7 +91,10 @@ class StoredRun:
         )
 
     def position(self) -> RunSummary:
-        """Return where the run stands as this folder knows it; durable is the checkpoint here."""
+        """Return the run's position according to this folder.
+
+        Its durable step is that of the checkpoint here.
+        """
         steps = plan_steps(self.segments)
         return RunSummary(
             run=self.record.run,
@@ -107,7 +110,7 @@ class StoredRun:
         )
 
     def events(self) -> Iterator[Event]:
-        """Yield what happened in the last segment, as far as it is here."""
+        """Yield the events of the last segment, as far as they are here."""
         position = self.position()
         yield RunReady(
             how="stored",
@@ -136,7 +139,7 @@ class StoredRun:
 def open_stored_run(run: str, workdir: Path | None = None) -> Iterator[StoredRun]:
     """Open a run of this machine to read it.
 
-    Raises UnknownRun when it is not here, RunFolderConflict when it cannot be read.
+    Raises UnknownRun when it does not exist, RunFolderConflict when it cannot be read.
     """
     path = run_folder_path(run, workdir)
     if not (path / "run.json").exists():
@@ -150,7 +153,7 @@ def open_stored_run(run: str, workdir: Path | None = None) -> Iterator[StoredRun
 
 
 def newest_run(workdir: Path | None = None) -> str:
-    """Return the name of the run that was made last on this machine. Raises UnknownRun."""
+    """Return the name of the newest run on this machine. Raises UnknownRun."""
     records = list_run_folders(workdir)
     if not records:
         raise UnknownRun(

@@ -1,8 +1,8 @@
-"""The engine: puts together the parts that hold and train the runs of one data folder.
+"""The engine: composes the parts that store and train the runs of one data folder.
 
-What a part offers is called on the part, from any thread. What changes a promise to a client (a
-run, a segment, a target, a batch, feedback) is on disk before the call returns; nothing is changed
-by a call that raises. Knows no HTTP and no torch.
+Callers use the parts directly, from any thread. What a client relies on (a run, a segment, a
+target, a batch, feedback) is on disk before the call returns; a call that raises changes nothing.
+Imports neither HTTP nor torch.
 """
 
 import logging
@@ -35,8 +35,8 @@ class Engine:
     """Trains the runs of one data folder.
 
     Raises RunFolderConflict when another engine has the folder or another version wrote it,
-    InvalidRequest for a device that is not there. `fatal(reason)` is called when this process can
-    compute no more and must be replaced; by default that is logged.
+    InvalidRequest for a missing device. `fatal(reason)` is called when this process cannot compute
+    any more and has to be replaced; by default that is logged.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Engine:
         )
 
     def start(self) -> None:
-        """Take up the runs that are on disk and go on with them."""
+        """Load the runs from disk and continue them."""
         self.events.start()
         self.runs.load()
         self.worker.start()
@@ -102,14 +102,14 @@ class Engine:
             self.folder.mirror.start()
 
     def stop(self, timeout: float = 10.0) -> bool:
-        """Finish the step under way, write, and compute no more; False if `timeout` was too short.
+        """Stop after the current step and write everything; False if `timeout` was too short.
 
-        What needs no computing is still answered, until `close`.
+        Calls that need no computation are answered until `close`.
         """
         return self.worker.stop(timeout)
 
     def close(self) -> None:
-        """Leave the folder to others, after `stop`; nothing may use the engine any more."""
+        """Release the folder, after `stop`; nothing may use the engine any more."""
         self.checkpointer.close()
         self.events.close()
         self.folder.close()

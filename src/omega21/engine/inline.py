@@ -1,4 +1,4 @@
-"""Inline batches: accepted on disk, trained at the end of the plan, answered by their last step."""
+"""Inline batches: stored, trained at the end of the plan, answered by their last step."""
 
 from dataclasses import KW_ONLY, dataclass
 
@@ -33,7 +33,7 @@ FloatArray = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class InlineBatches:
-    """Takes inline batches in, and answers those that come again."""
+    """Accepts inline batches, and answers repeated ones."""
 
     registry: Registry
     folder: DataFolder
@@ -66,7 +66,7 @@ class InlineBatches:
         )
         with self.registry.locked():
             run = self.registry.get(name, run.id)
-            if (known := self._admit(run, key, body)) is not None:  # it came twice at once
+            if (known := self._admit(run, key, body)) is not None:  # the same request twice at once
                 return known
             batch = self.folder.ledger.inline.add(run.key, key, body=body, segment=segment)
             task = InlineTask(batch, SegmentReader(segment, self.folder.shards))
@@ -75,7 +75,7 @@ class InlineBatches:
         return inline_reply(run, task.done.result())
 
     def _admit(self, run: Run, key: str | None, body: str) -> Trained | None:
-        """Return the reply of a batch that came before, None for one that may be trained."""
+        """Return the reply of a repeated batch, None for one that may be trained."""
         with self.registry.locked():
             known = self.folder.ledger.inline.by_key(run.key, key) if key is not None else None
             if known is not None:

@@ -1,4 +1,4 @@
-"""Trains inline batches: all epochs of one, or none."""
+"""Trains inline batches, each with all of its epochs or not at all."""
 
 import logging
 from collections.abc import Callable
@@ -43,12 +43,12 @@ class InlineTrainer:
     fail: Callable[[Run, Exception], None]
 
     def train(self, run: Run, task: InlineTask) -> None:
-        """Train all epochs of an inline batch, or leave everything as it was."""
+        """Train all epochs of an inline batch, or change nothing."""
         try:
             self.step_writer.flush(run)
             trained = self._try(run, task)
             with self.registry.locked():
-                _check_not_removed(run)  # else nobody would come back to the task
+                _check_not_removed(run)  # otherwise the task would be lost
                 if trained is None:
                     task.begun = False
                     return
@@ -62,7 +62,7 @@ class InlineTrainer:
 
     def _try(self, run: Run, task: InlineTask) -> tuple[Position, list[StoredStep]] | None:
         executor = self.executor_cache.executor_of(run)
-        if not run.can_train_inline():  # restoring it moved it
+        if not run.can_train_inline():  # the restore has moved it
             return None
         before = executor.state() if task.reader.segment.steps > 1 else None
         try:
@@ -96,7 +96,7 @@ class InlineTrainer:
     def _append(
         self, run: Run, task: InlineTask, *, position: Position, records: list[StoredStep]
     ) -> None:
-        """Make a trained inline batch part of the plan, on disk and here; the lock is held."""
+        """Append a trained inline batch to the plan, on disk and in memory; the lock is held."""
         self.folder.ledger.inline.finish(
             run.key,
             task.batch,
@@ -110,7 +110,7 @@ class InlineTrainer:
         self.runner.accept(run, position, [])
 
     def _give_up(self, run: Run, task: InlineTask, error: Exception) -> None:
-        """Tell whoever waits for an inline batch why it was not trained."""
+        """Fail an inline batch with the reason why it was not trained."""
         try:
             with self.registry.locked():
                 run.inline.remove(task)

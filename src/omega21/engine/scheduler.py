@@ -1,10 +1,10 @@
-"""What the worker thread does next. Pure: it asks runs what they can do, and is told the time.
+"""Chooses the next work of the worker thread, without side effects and without a clock.
 
-1. What is due to be written goes first: a checkpoint, then the step records that wait.
-2. A request (`predict`, `evaluate`, weights) goes between any two steps; two requests in a row
-   only where nothing can be trained.
-3. An inline batch whose plan is done goes before planned steps, whosever they are.
-4. Runs with work take turns of a second, in the order in which they were made.
+1. Due writes come first: a checkpoint, then pending step records.
+2. A request (`predict`, `evaluate`, weights) comes between any two steps; two requests in a row
+   only if nothing can be trained.
+3. An inline batch of a finished plan comes before planned steps of any run.
+4. Runs with work take turns of a second, in the order of their creation.
 """
 
 from collections.abc import Callable, Sequence, Sized
@@ -14,11 +14,11 @@ from typing import Generic, Literal, Protocol, TypeVar
 TURN_SECONDS = 1.0
 FLUSH_SECONDS = 0.5
 MOST_PENDING = 20_000
-"""Step records of a run that may wait for the disk; a run with more of them is not trained."""
+"""Maximum number of pending step records; a run with more is not trained."""
 
 
 class Candidate(Protocol):
-    """What decides whether a run is next."""
+    """The properties of a run that the scheduler uses."""
 
     @property
     def pending(self) -> Sized:
@@ -36,7 +36,7 @@ R = TypeVar("R", bound=Candidate)
 
 @dataclass(frozen=True)
 class Work(Generic[R]):
-    """What is to be done, and for which run; a flush is for all, a request knows its own."""
+    """The kind of work and its run; a flush is for all runs, a request has its own."""
 
     kind: Literal["checkpoint", "flush", "request", "inline", "step"]
     run: R | None = None
@@ -53,11 +53,11 @@ class Scheduler(Generic[R]):
         self._turn_ends = 0.0
 
     def choose(self, runs: Sequence[R], now: float, *, requested: bool) -> Work[R] | None:
-        """Return what to do now, None for nothing; `requested` says that requests wait."""
+        """Return the next work, None for nothing; `requested` says whether requests are pending."""
         return self._due(runs, now) or self._compute(runs, now, requested=requested)
 
     def idle_seconds(self, runs: Sequence[R], now: float) -> float | None:
-        """Return for how long nothing will be due, None for ever."""
+        """Return the time until something is due, None for never."""
         dues = [due for run in runs if (due := self._checkpoint_due(run)) is not None]
         if any(run.pending for run in runs):
             dues.append(self._flush_due)
@@ -79,7 +79,7 @@ class Scheduler(Generic[R]):
             work = Work("request")
         self._request_was_last = work is not None and work.kind == "request"
         if work is not None and work.kind == "step" and not self._is_in_turn(work.run, now):
-            # Not before: a turn that a request took would be over before it was used.
+            # Not earlier: a turn would otherwise be used up by a request.
             self._turn, self._turn_ends = work.run, now + TURN_SECONDS
         return work
 

@@ -1,4 +1,4 @@
-"""Computes one step of a run, in parts where the batch does not fit, and takes its result over."""
+"""Computes one step of a run, in micro-batches if needed, and applies its result."""
 
 import logging
 import math
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class StepRunner:
-    """Runs steps; worker thread only. What decides a step's bits is on disk before it is computed.
+    """Runs steps; worker thread only. What decides a step's bits is on disk before the step.
 
     `steps_done` counts planned steps and inline batches.
     """
@@ -42,9 +42,9 @@ class StepRunner:
     def compute(
         self, run: Run, executor: Executor, *, before: Position, batch: Batch
     ) -> tuple[Position, StoredStep]:
-        """Compute the step after `before`; the position after it, and its record.
+        """Compute the step after `before`; return the position after it, and its record.
 
-        Raises OutOfDeviceMemory where not even one sample fits.
+        Raises OutOfDeviceMemory when not even one sample fits.
         """
         number = before.step + 1
         self._record_environment(run, number)
@@ -65,7 +65,7 @@ class StepRunner:
     def _fit(
         self, run: Run, executor: Executor, *, number: int, batch: Batch
     ) -> tuple[StepOutcome, int | None]:
-        """Try the step in ever smaller parts; each size is on disk before it is tried."""
+        """Halve the micro-batch until the step fits; each size is on disk before it is tried."""
         samples = len(batch.y)
         while True:
             recorded = run.micro_batch_size_at(number)
@@ -92,7 +92,7 @@ class StepRunner:
     def _record_environment(self, run: Run, number: int) -> None:
         last = run.environments[-1] if run.environments else None
         if last is not None and last is self._in_force.get(run.key) and number >= last.from_step:
-            return  # compared before: what this process computes on does not change
+            return  # compared before: the environment of this process does not change
         environment = self.device.environment(run.config, from_step=number)
         known = run.environment_at(number)
         if known is not None and known.same_bits(environment):
@@ -105,7 +105,7 @@ class StepRunner:
         self._in_force[run.key] = environment
 
     def accept(self, run: Run, position: Position, records: list[StoredStep]) -> None:
-        """Take over applied steps; the caller holds the lock."""
+        """Apply the results of steps; the caller holds the lock."""
         run.position = position
         run.stepped_at = time.monotonic()
         self.steps_done += 1

@@ -46,7 +46,7 @@ class _Request:
 
 
 class Worker:
-    """Computes for all runs of an engine, what `Scheduler` chooses.
+    """Computes what `Scheduler` chooses, for all runs of an engine.
 
     `fatal(reason)` is called when this process can compute no more.
     """
@@ -88,11 +88,11 @@ class Worker:
         return self._runner.steps_done
 
     def start(self) -> None:
-        """Begin to work."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self, timeout: float) -> bool:
-        """Finish the step under way and leave; False if that took longer than `timeout`."""
+        """Stop after the current step; False if that took longer than `timeout`."""
         with self._registry.locked():
             self._stopping = True
             self._registry.wake()
@@ -106,7 +106,7 @@ class Worker:
             raise Unavailable(_("the server is stopping"), retry_after=5)
 
     def submit(self, run: Run, function: Callable[[Executor], T]) -> "Future[T]":
-        """Have `function` called with the run's executor between two steps."""
+        """Call `function` with the run's executor between two steps."""
         result: Future[T] = Future()
         with self._registry.locked():
             self.check_open()
@@ -135,7 +135,7 @@ class Worker:
             self._refuse_rest()
 
     def _next(self) -> tuple[Mapping[str, object], Callable[[], None]] | None:
-        """Wait for work; return the names that its log lines belong to, and how to do it."""
+        """Wait for work; return its log context and a function that does it."""
         with self._registry.locked():
             while not self._stopping:
                 now, runs = time.monotonic(), self._registry.all()
@@ -146,7 +146,7 @@ class Worker:
             return None
 
     def _take(self, work: Work[Run]) -> tuple[Mapping[str, object], Callable[[], None]]:
-        """Take over work that was chosen; the lock is held."""
+        """Prepare the chosen work; the lock is held."""
         if work.kind == "flush":
             return {}, partial(self._step_writer.begin_flush, self._registry.all())
         if work.kind == "request":
@@ -161,7 +161,7 @@ class Worker:
         if work.kind == "step":
             return names, partial(self._train_planned, run)
         task = run.inline[0]
-        task.begun = True  # only where it is trained now: from here on it is settled by this thread
+        task.begun = True  # removed when its training starts: from now on this thread completes it
         return names, partial(self._inline.train, run, task)
 
     def _save(self, run: Run) -> None:
@@ -172,7 +172,7 @@ class Worker:
         step = None  # where the run goes on, and nothing is to be told but its step
         try:
             executor = self._executor_cache.executor_of(run)
-            if not run.can_train():  # restoring it moved it
+            if not run.can_train():  # the restore has moved it
                 return
             number, index = run.index.locate(run.step + 1)
             batch = self._feed.take(run.readers[number], index)
@@ -193,10 +193,10 @@ class Worker:
         self._registry.notify(run.name, step)
 
     def _prepare_next(self, run: Run) -> None:
-        """Have the batch after the next step read while a GPU computes that one.
+        """Prefetch the batch after the next step while a GPU computes that step.
 
-        On a CPU the thread that reads would take a core from those that compute, which wait for
-        each other hundreds of times a step: 14 ms a step of the tiny model, and not 10.
+        On a CPU the reading thread would take a core from the compute threads, which wait for each
+        other hundreds of times in a step: 14 ms for a step of the tiny model instead of 10.
         """
         if self._executor_cache.device.shares_cores:
             return
@@ -208,7 +208,7 @@ class Worker:
             self._feed.prepare(reader, index)
 
     def _fail(self, run: Run, error: Exception) -> None:
-        """Stop a run whose step broke; its state in memory is no longer to be trusted."""
+        """Stop a run whose step failed; its state in memory is no longer reliable."""
         reason = str(error) if isinstance(error, OmegaError) else f"{type(error).__name__}: {error}"
         logger.error("run %s stopped at step %d", run.name, run.step + 1, exc_info=error)
         with self._registry.locked():
@@ -219,7 +219,7 @@ class Worker:
             task.done.set_exception(error)
         self._registry.notify(run.name)
         if isinstance(error, DeviceFailed):
-            # Such an error sticks: every later call of this process would fail alike.
+            # Such an error is permanent: every later call of this process would fail too.
             self._fatal(reason)
 
     def _refuse_rest(self) -> None:

@@ -1,11 +1,11 @@
-"""Checkpoints of a run in its folder: the newest one that was pulled, whole or none.
+"""The downloaded checkpoint in a run folder.
 
     checkpoint/STEP.safetensors         the file as the server had it
     checkpoint/STEP.sha256              its digest, as sha256sum writes and checks it
-    checkpoint/STEP.DIGEST.part         one on its way
+    checkpoint/STEP.DIGEST.part         an incomplete download
 
-A file without its digest beside it is none. What a checkpoint may be used for is decided by the
-record in its own metadata, never by its name.
+A file without its digest is ignored. The use of a checkpoint is decided by the record in its own
+metadata, never by its name.
 """
 
 import hashlib
@@ -47,7 +47,7 @@ class HeldCheckpoint:
 
     @property
     def step(self) -> int:
-        """The last step it holds."""
+        """The last step that it includes."""
         return self.record.step
 
     def parts(self, *, run_id: str | None = None) -> Iterator[bytes]:
@@ -65,18 +65,18 @@ class HeldCheckpoint:
 
 
 def checkpoint_folder(run_folder: Path) -> Path:
-    """Return where a run folder keeps its checkpoint."""
+    """Return the checkpoint folder of a run folder."""
     return run_folder / "checkpoint"
 
 
 def held_step(run_folder: Path) -> int | None:
-    """Return the step of the checkpoint held, by its name alone; None where there is none."""
+    """Return the step of the stored checkpoint, from its name only; None if there is none."""
     path = _newest(run_folder)
     return None if path is None else int(path.stem)
 
 
 def find_checkpoint(folder: RunFolder) -> HeldCheckpoint | None:
-    """Return the checkpoint that a run's folder holds, checked that it is whole and this run's.
+    """Return the checkpoint in a run's folder, after checking that it is complete and this run's.
 
     Raises InvalidCheckpoint, naming the file.
     """
@@ -108,13 +108,13 @@ def read_checkpoint(path: Path) -> HeldCheckpoint:
 
 
 def seal(path: Path, sha256: str) -> None:
-    """Write the digest of a checkpoint beside it; on disk when it returns."""
+    """Write a checkpoint's digest file; on disk when it returns."""
     line = f"{sha256}  {path.name}\n"
     write_durably(path.with_suffix(".sha256"), line.encode())
 
 
 def sealed_sha256(path: Path) -> str:
-    """Read the digest beside a checkpoint. Raises InvalidCheckpoint."""
+    """Read a checkpoint's digest file. Raises InvalidCheckpoint."""
     try:
         return path.with_suffix(".sha256").read_text(encoding="ascii").split()[0]
     except (OSError, ValueError, IndexError) as error:
@@ -125,9 +125,9 @@ def sealed_sha256(path: Path) -> str:
 
 
 def remove_others(path: Path) -> None:
-    """Remove the other checkpoints in a checkpoint's folder, and parts of them.
+    """Remove the other checkpoints in a checkpoint's folder, and incomplete downloads.
 
-    Those alone that were pulled, by name and by seal: whatever else is there is its user's.
+    Only downloaded ones, recognised by name and digest file: other files are the user's.
     """
     for part in pulled_parts(path.parent):
         part.unlink()
@@ -139,7 +139,7 @@ def remove_others(path: Path) -> None:
 
 
 def is_pulled(path: Path) -> bool:
-    """Whether a checkpoint's name is one that a pull may take: sealed, or of nothing yet."""
+    """Whether a download may use this name: it is free, or that of a downloaded checkpoint."""
     if not os.path.lexists(path):
         return True
     try:
@@ -149,7 +149,7 @@ def is_pulled(path: Path) -> bool:
 
 
 def pulled_parts(folder: Path) -> list[Path]:
-    """Return what earlier attempts to pull left, the newest first."""
+    """Return incomplete downloads, the newest first."""
     found = (path for path in folder.glob("*.part") if _PART.fullmatch(path.name))
     return sorted((path for path in found if _is_file(path)), reverse=True)
 
@@ -170,7 +170,7 @@ def _newest(run_folder: Path) -> Path | None:
 
 
 def _check_belongs(folder: RunFolder, held: HeldCheckpoint) -> None:
-    """Raise InvalidCheckpoint unless a checkpoint is of this run, its configuration and plan."""
+    """Raise InvalidCheckpoint unless a checkpoint matches this run, its configuration and plan."""
     record, run = held.record, folder.record
     hint = _("nothing was sent; move it out of the run folder")
     if record.run_id != run.id:

@@ -1,4 +1,4 @@
-"""Keeping a training within what the link may carry: told before it starts, chosen, or refused."""
+"""The traffic budget of a training: estimated, reduced, or refused before it starts."""
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -22,16 +22,16 @@ from omega21.protocol.plan import PlanIndex, Segment, plan_steps
 from omega21.protocol.runs import RunState
 
 LONGEST_GATHER: Final = 20.0
-"""Seconds for which a reply collects results where requests are scarce."""
+"""Seconds for which a reply collects results when requests are limited."""
 
 
 def choose(
     workload: Workload, wanted: Choice, *, budget: int | None, may_change_type: bool
 ) -> tuple[Choice, Needed]:
-    """Return the first choice that fits the budget, what is wanted first.
+    """Return the first choice that fits the budget, starting with the requested one.
 
-    Then what costs least: longer polls, checkpoints only at the end, samples as float16, no
-    checkpoints. Raises BudgetExceeded when even that does not fit.
+    Then in order of increasing cost: longer polls, checkpoints only at the end, samples as float16,
+    no checkpoints. Raises BudgetExceeded when even that does not fit.
     """
     least: Needed | None = None
     for choice in _thriftier(wanted, may_change_type=may_change_type):
@@ -65,7 +65,7 @@ def _thriftier(wanted: Choice, *, may_change_type: bool) -> Iterator[Choice]:
 
 
 def describe(needed: Needed) -> str:
-    """Say what a training needs, in one line."""
+    """Describe the traffic of a training, in one line."""
     return _(
         "this training needs about {all} MB and {requests} requests: samples {samples} MB, "
         "results {results} MB, checkpoints {checkpoints} MB"
@@ -79,7 +79,7 @@ def describe(needed: Needed) -> str:
 
 
 def what_was_chosen(wanted: Choice, choice: Choice, *, budget: int) -> str:
-    """Say what differs from what was wanted, in one line."""
+    """Describe what differs from the request, in one line."""
     changes = []
     if choice.samples_type != wanted.samples_type:
         changes.append(_("samples are sent as {type}").format(type=choice.samples_type))
@@ -99,7 +99,7 @@ def what_was_chosen(wanted: Choice, choice: Choice, *, budget: int) -> str:
 
 
 def warning(needed: Needed, traffic: MonthTraffic) -> str | None:
-    """Say that a training will not fit what the month leaves, in one line; None where it does."""
+    """Return the warning that a training exceeds the rest of the month; None if it does not."""
     left, requests_left = traffic.bytes_left, traffic.requests_left
     fits = (left is None or needed.bytes <= left) and (
         requests_left is None or needed.requests <= requests_left
@@ -119,7 +119,7 @@ def warning(needed: Needed, traffic: MonthTraffic) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """What a run's folder says of it; of a run without a folder, nothing."""
+    """The data of a run's folder; empty for a run without a folder."""
 
     segments: tuple[Segment, ...] = ()
     finished: int = 0
@@ -143,9 +143,9 @@ async def within_budget(
     files: Mapping[str, str],
     emit: Callable[[Event], Awaitable[None]],
 ) -> Choice:
-    """Tell what a training needs and whether the month leaves it; choose what fits its budget.
+    """Emit the estimated traffic and a warning; choose what fits the budget.
 
-    Before anything is made or changed. On loopback, where no tunnel counts, only for a budget.
+    Before anything is created or changed. On loopback, which has no limits, only for a budget.
     Raises BudgetExceeded.
     """
     if api.profile.is_local and request.budget is None:
@@ -183,7 +183,7 @@ async def within_budget(
 
 
 def _evaluations(segment: Segment, every: EvaluateEvery) -> int:
-    """Count the evaluations on the way, at the most."""
+    """Return the maximum number of evaluations during training."""
     if every == "never":
         return 0
     period = segment.steps_per_epoch if every == "epoch" else every
@@ -226,10 +226,10 @@ def _look_into(path: Path) -> _Held:
 async def _to_send(
     api: Api, held: _Held, *, segment: Segment, state: RunState | None
 ) -> tuple[int, int]:
-    """Count the samples that are still to go up, and the steps to come.
+    """Count the samples still to upload, and the remaining steps.
 
-    Of a run that the server does not have, all that was trained is computed again, and its samples
-    go up again, unless it is restored from a checkpoint: this is the most that it comes to.
+    For a run that the server does not have, this is the maximum: all samples are uploaded and all
+    steps computed again, unless it is restored from a checkpoint.
     """
     step = 0 if state is None else state.step
     segments = held.segments

@@ -1,8 +1,8 @@
-"""Making a server go on from the checkpoint that a run's folder holds, where that saves time.
+"""Restores a server from the checkpoint in the run's folder, if that saves time.
 
-A server that has the run at an earlier step, or had to be given it anew, can come to the
-checkpoint's step in two ways: it gets the checkpoint, or it computes the steps. What either takes
-is estimated from what this run has measured, and the shorter one is taken and said.
+A server with the run at an earlier step, or with a newly created run, can reach the checkpoint's
+step in two ways: by the checkpoint, or by computing the steps. Both times are estimated from this
+run's measurements, and the faster way is chosen and reported.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ Emit = Callable[[Event], Awaitable[None]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
-    """What two ways to a checkpoint's step take, in seconds: sending it, or computing the steps."""
+    """Estimated seconds to a checkpoint's step: by uploading it, or by computing the steps."""
 
     sending: float
     computing: float
@@ -39,7 +39,7 @@ class Estimate:
 
     @property
     def sends(self) -> bool:
-        """Whether the checkpoint is sent."""
+        """Whether to upload the checkpoint."""
         return self.sending < self.computing
 
 
@@ -51,10 +51,10 @@ def estimate(
     uplink: float,
     seconds_per_step: float | None,
 ) -> Estimate:
-    """Compare sending `size` bytes with computing `steps`, for which `shard_bytes` go up too.
+    """Compare uploading `size` bytes with computing `steps`, which needs `shard_bytes` of samples.
 
-    `uplink` is in bytes per second; `seconds_per_step` is None where nothing is measured. Samples
-    go up while steps are computed, so that the longer of the two counts.
+    `uplink` is in bytes per second; `seconds_per_step` is None if nothing is measured. Samples are
+    uploaded while steps are computed, so that the longer of the two counts.
     """
     pace = seconds_per_step if seconds_per_step is not None else ASSUMED_SECONDS_PER_STEP
     return Estimate(
@@ -66,10 +66,10 @@ def estimate(
 
 
 async def restore(api: Api, folder: RunFolder, *, state: RunState, emit: Emit) -> RunState:
-    """Make the run go on from the folder's checkpoint, if that is past its step and saves time.
+    """Restore the run from the folder's checkpoint, if that is beyond its step and saves time.
 
-    The server has the run and its plan. Says which way was taken and why; a checkpoint that cannot
-    be used is named, and the steps are computed.
+    The server has the run and its plan. Emits which way was chosen and why; an unusable checkpoint
+    is reported, and the steps are computed.
     """
     held = await _find(folder, state, emit)
     if held is None or held.step <= state.step:
@@ -109,7 +109,7 @@ async def restore(api: Api, folder: RunFolder, *, state: RunState, emit: Emit) -
 
 
 async def _find(folder: RunFolder, state: RunState, emit: Emit) -> HeldCheckpoint | None:
-    """Return the folder's checkpoint if it may help, telling why there is none."""
+    """Return the folder's checkpoint if it may help; emit why there is none."""
     named = held_step(folder.path)
     if named is None and not state.step and folder.results.last_step:
         await emit(
@@ -121,7 +121,7 @@ async def _find(folder: RunFolder, state: RunState, emit: Emit) -> HeldCheckpoin
             )
         )
     if named is None or named <= state.step:
-        return None  # nothing to read a large file for
+        return None  # no need to read a large file
     try:
         return await run_sync(find_checkpoint, folder)
     except (InvalidCheckpoint, OSError) as error:
@@ -132,7 +132,7 @@ async def _find(folder: RunFolder, state: RunState, emit: Emit) -> HeldCheckpoin
 async def send_checkpoint(api: Api, run: str, *, run_id: str, parts: Iterator[bytes]) -> RunState:
     """Send a checkpoint in parts, then the list of them; in force when it returns.
 
-    Raises InvalidCheckpoint, Conflict when the run is past its step, StorageFull.
+    Raises InvalidCheckpoint, Conflict when the run is beyond its step, StorageFull.
     """
     whole, size, names = hashlib.sha256(), 0, []
     while part := await run_sync(next, parts, b""):

@@ -1,7 +1,7 @@
-"""What a training will bring over the link, estimated before it starts.
+"""The traffic of a training, estimated before it starts.
 
-Samples are most of it: a few of them are encoded, and what they come to is taken for all. The other
-figures were measured with the real codec and calls: docs/tunnel-limits.md.
+Most of it is samples: a few of them are encoded, and the size of all is extrapolated. The other
+values were measured with the real codec and calls: docs/tunnel-limits.md.
 """
 
 import math
@@ -32,7 +32,7 @@ _MEASURED_SHARDS: Final = 2
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Choice:
-    """What may be chosen to send less: the samples' type, when to pull, how long to gather."""
+    """Choices that reduce traffic: the samples' type, downloads, the polling interval."""
 
     samples_type: SamplesType = "float32"
     pull: Pull = "never"
@@ -56,7 +56,7 @@ class Needed:
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """What is to be trained, as far as the link is concerned.
+    """The properties of a training that decide its traffic.
 
     `samples` are still to go up; `uplink` is in bytes a second. Where that, or the seconds of a
     step, is not known yet, it is assumed as when a run is restored. `evaluations` are at most made
@@ -75,7 +75,10 @@ class Workload:
     _sample_bytes: dict[SamplesType, float] = field(default_factory=dict)
 
     def needed(self, choice: Choice) -> Needed:
-        """Estimate what comes of a choice. Raises InvalidSamples for a type that cannot hold it."""
+        """Estimate the traffic of a choice.
+
+        Raises InvalidSamples for a type that cannot hold it.
+        """
         bytes_each = self._bytes_of_a_sample(choice.samples_type)
         shards, held_out = _shards(self.samples), _shards(self.validation)
         samples = round(bytes_each * (self.samples + self.validation))

@@ -1,4 +1,4 @@
-"""What the user asks to be trained, and the segment that this makes: decisions, without I/O."""
+"""The train request, and the segment that it makes; without I/O."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,14 +24,14 @@ from omega21.protocol.runs import PrecisionAsked, RunConfig
 from omega21.protocol.shards import SHARD_SAMPLES
 
 MAX_VALIDATION = 100_000
-"""Most held-out samples: they go up as shards, and their scores are joined in memory."""
+"""Maximum number of held-out samples: their scores are joined in memory."""
 
 _MOST_AT_ONCE = MAX_SHARDS_PER_REQUEST * SHARD_SAMPLES
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainRequest:
-    """What to train: a run, some samples, and how they are used.
+    """What to train: a run, its samples, and how they are used.
 
     Without `samples`, all of a data file that is not held out. `seed` is the run's, and that of
     its data and their order. `validation` samples are held out and evaluated at the end, and on the
@@ -72,7 +72,7 @@ class TrainRequest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FileFacts:
-    """A data file: its digest, its samples, and how many of them this run holds out, if it did."""
+    """A data file: its digest, its number of samples, and how many of them this run holds out."""
 
     sha256: str
     samples: int
@@ -81,7 +81,7 @@ class FileFacts:
 
 @dataclass(frozen=True, slots=True)
 class NextSegment:
-    """A segment to append, without shards, and how many samples of its file are held out."""
+    """A segment to append, without shards, and the number of held-out samples of its file."""
 
     segment: Segment
     held_out: int = 0
@@ -90,7 +90,7 @@ class NextSegment:
 def next_segment(
     request: TrainRequest, segments: Sequence[Segment], *, file: FileFacts | None
 ) -> NextSegment:
-    """Make the segment that continues a plan: the samples after the highest used so far.
+    """Create the segment that continues a plan, with the samples after the highest used so far.
 
     Raises InvalidRequest for an option out of range, or when a file has too few samples left.
     """
@@ -207,7 +207,7 @@ def _shown(config: BaseModel, path: str) -> object:
 
 
 def _named(error: ValidationError) -> InvalidRequest:
-    """Name the option that is out of range."""
+    """Describe an option that is out of range."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"]).replace("_", "-")
     return InvalidRequest(

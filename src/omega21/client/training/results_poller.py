@@ -1,9 +1,9 @@
-"""Reading a run's results into the run folder, by cursor, until a step is reached.
+"""Reads a run's results into the run folder, by cursor, until a step is reached.
 
-Each row's digest is chained over all losses up to it. It is computed again here, so that a result
-that was changed on its way is noticed, and so is a server that works its way forward again and
-comes to other bits: then the first step that differs is looked up by bisection, and the rows from
-there on replace the old ones, which go to the log.
+Each digest is chained over all losses up to it. It is computed again here, so that a result that
+was changed in transit is detected, and so is a replay that computes other bits: then the first step
+that differs is found by bisection, and the results from there on replace the old ones, which go to
+the log.
 """
 
 import struct
@@ -36,11 +36,11 @@ from omega21.protocol.errors import (
 from omega21.protocol.steps import MAX_WAIT_SECONDS, StepRecord, StepsReply
 
 _LEAST_SECONDS: Final = 0.2
-"""Between two replies without results that came although they were to be waited for."""
+"""Pause between two empty replies that arrived before their wait was over."""
 
 
 class ResultsPoller:
-    """Follows one run until the server and the run folder are both at `last_step`."""
+    """Polls one run until the server and the run folder are both at `last_step`."""
 
     def __init__(
         self,
@@ -60,14 +60,14 @@ class ResultsPoller:
         self.uploaded = False
 
     async def run(self) -> None:
-        """Follow. Rows are on disk here before they are yielded.
+        """Poll. Results are on disk here before they are yielded.
 
         Raises Diverged, Unavailable when the run failed on its server, and UnknownShard when the
         server waits for samples that it has had.
         """
         results = self._folder.results
         gather = 0.0  # the first result at once
-        # With every result here already, the first question is where the server stands.
+        # If every result is here already, the first request reads the server's position.
         wait = 0.0 if results.last_step >= self._last_step else MAX_WAIT_SECONDS
         while True:
             uploaded, asked = self.uploaded, time.monotonic()
@@ -87,12 +87,12 @@ class ResultsPoller:
                 return
             await self._judge(reply, uploaded=uploaded)
             if wait and not reply.steps and time.monotonic() - asked < _LEAST_SECONDS:
-                # A server that says at once, again and again, that there is nothing.
+                # A server that keeps answering at once without results.
                 await anyio.sleep(_LEAST_SECONDS)
             wait = 0.0 if is_ahead else MAX_WAIT_SECONDS
 
     async def _take(self, reply: StepsReply) -> bool:
-        """Check and store what came; return whether it had to read more than the reply says."""
+        """Check and store a reply; return whether more had to be read than the reply has."""
         record, results = self._folder.record, self._folder.results
         is_ahead = False
         if reply.id != record.id:
@@ -122,7 +122,7 @@ class ResultsPoller:
         return is_ahead
 
     async def _look_at_conditions(self) -> None:
-        """Record under which conditions the server computes; with its first results."""
+        """Record the server's environment, with its first results."""
         state = await self._api.runs.state(self._folder.record.run)
         await note_environment(self._folder, state.environments, emit=self._emit)
 
@@ -143,8 +143,8 @@ class ResultsPoller:
             )
 
     async def _realign(self, differs: int) -> list[StepRecord]:
-        """Find the first step that differs from the one here, and return the rows from it on."""
-        # A server that went on from a checkpoint has no results up to its step.
+        """Find the first step that differs from the stored one; return the results from it on."""
+        # A server that continued from a checkpoint has no results up to its step.
         agrees = (await self._read(1, limit=1))[0].step - 1
         while differs - agrees > 1:
             middle = (agrees + differs) // 2
@@ -168,7 +168,7 @@ class ResultsPoller:
         return rows
 
     async def _judge(self, reply: StepsReply, *, uploaded: bool) -> None:
-        """Act on the state of a run that is not at its end."""
+        """Handle the state of an unfinished run."""
         try:
             check_going(reply)
         except Diverged as error:
@@ -182,7 +182,7 @@ class ResultsPoller:
             )
 
     async def _with_rows(self, error: Diverged, last: int) -> Diverged:
-        """Name the rows of the user's file that the steps which were not finite trained on."""
+        """Name the rows of the user's file in non-finite steps."""
         folder = self._folder
         steps = folder.results.non_finite_steps(first=1, last=last)
         where = await run_sync(
@@ -192,7 +192,7 @@ class ResultsPoller:
 
 
 def check_going(reply: StepsReply) -> None:
-    """Raise Diverged or Unavailable where a run has ended before its end, saying why."""
+    """Raise Diverged or Unavailable, with the reason, if a run has stopped before its end."""
     if reply.state == "diverged":
         raise Diverged(
             translated(reply.reason or "")
@@ -208,12 +208,12 @@ def check_going(reply: StepsReply) -> None:
 
 
 def _continues(digest: str | None, row: StepRecord) -> bool:
-    """Whether a row's digest follows from the one before it."""
+    """Whether a result's digest follows from the previous one."""
     counted = None if row.non_finite or row.skipped else row.loss
     try:
         return digest is not None and chain_result(digest, row.step, counted) == row.digest
     except (ValueError, OverflowError, struct.error):
-        return False  # a digest, step or loss that no server computes
+        return False  # an impossible digest, step or loss
 
 
 def _check_chain(rows: list[StepRecord]) -> None:

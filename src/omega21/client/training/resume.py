@@ -1,4 +1,4 @@
-"""Runs on this machine that were begun and not finished, and how one goes on with them."""
+"""Unfinished runs on this machine, and how to resume them."""
 
 import shlex
 from pathlib import Path
@@ -16,7 +16,7 @@ from omega21.protocol.errors import RunFolderConflict, UnknownRun
 
 
 def newest_unfinished(workdir: Path | None = None) -> RunRecord:
-    """Return the newest run that has a segment to finish. Raises UnknownRun when there is none."""
+    """Return the newest run with an unfinished segment. Raises UnknownRun when there is none."""
     for record in list_run_folders(workdir):
         found, segments = read_run_folder(run_folder_path(record.run, workdir))
         if found.finished_segments < segments:
@@ -62,7 +62,7 @@ def unfinished_request(run: str, workdir: Path | None = None) -> TrainRequest:
 
 
 def is_unfinished(run: str, workdir: Path | None = None) -> bool:
-    """Whether a run has a folder here, and a segment in it that is to be finished."""
+    """Whether a run has a folder here with an unfinished segment."""
     path = run_folder_path(run, workdir)
     if not (path / "run.json").exists():
         return False
@@ -71,7 +71,7 @@ def is_unfinished(run: str, workdir: Path | None = None) -> bool:
 
 
 def was_local(record: RunRecord, workdir: Path | None = None) -> bool:
-    """Whether the server that a run was last on was started here, for it."""
+    """Whether the run's last server was a local server for this run."""
     path = server_data_path(record.run, workdir) / "server_id"
     if not path.exists():
         return False
@@ -79,6 +79,6 @@ def was_local(record: RunRecord, workdir: Path | None = None) -> bool:
 
 
 def resume_command(run: str, workdir: Path | None = None) -> str:
-    """Return the command that goes on with a run."""
+    """Return the command that resumes a run."""
     folder = ["--workdir", str(workdir)] if workdir is not None else []
     return shlex.join(["omega21", "resume", run, *folder])

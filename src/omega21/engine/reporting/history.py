@@ -1,7 +1,7 @@
-"""What a watcher reads of a run's past, by queries of the ledger alone.
+"""A run's history, by queries of the ledger only.
 
-Nothing here waits for a step or holds one up. A series of a run of 100,000 steps is summed up by
-SQLite, 45 MB read once; what came since is read by its key.
+No query waits for a step or delays one. A series of a run of 100,000 steps is aggregated by SQLite,
+45 MB read once; later records are read by their key.
 """
 
 import base64
@@ -43,12 +43,12 @@ from omega21.protocol.legacy import FeedbackDendritas, FeedbackReceived, Feedbac
 from omega21.protocol.runs import RunSummary
 
 VECTOR_SCALE = 127
-"""Values in [-1, 1] travel as signed bytes, in steps of 1/127: a colour shows no more."""
+"""Values in [-1, 1] are sent as signed bytes, in steps of 1/127, which is enough for a colour."""
 
 
 @dataclass(frozen=True)
 class History:
-    """Reads the past of the runs in a ledger. Thread-safe."""
+    """Reads the history of runs in a ledger. Thread-safe."""
 
     registry: Registry
     folder: DataFolder
@@ -61,7 +61,7 @@ class History:
     # --- series ---
 
     def position(self, name: str) -> RunPosition:
-        """Return a run's position, with the numbers of what else there is. Raises UnknownRun."""
+        """Return a run's position, with the counters of its other records. Raises UnknownRun."""
         with self.registry.locked():
             run = self.registry.get(name)
             summary = run.summary()
@@ -92,7 +92,7 @@ class History:
         )
 
     def _width(self, key: int, last: int, points: int) -> int:
-        """Return the least power of two by which the step records make at most `points`."""
+        """Return the smallest power of two as width that gives at most `points` points."""
         first, _last = self.folder.ledger.steps.range(key)
         steps = max(1, last - first + 1)
         return 1 << max(0, math.ceil(steps / points) - 1).bit_length()
@@ -125,7 +125,7 @@ class History:
         }
 
     def totals(self, name: str) -> StepTotals:
-        """Sum up a run's steps; again only when there are more. Raises UnknownRun."""
+        """Return the totals of a run's steps; cached until there are more. Raises UnknownRun."""
         with self.registry.locked():
             run = self.registry.get(name)
             position = run.position
@@ -156,7 +156,7 @@ class History:
     def record_feedback(
         self, name: str, feedback: FeedbackDendritas, *, key: str | None
     ) -> FeedbackReceived:
-        """Record what the client did with the dendrites. Durable. Raises UnknownRun, KeyReused."""
+        """Record adjustments of the dendrites. Durable. Raises UnknownRun, KeyReused."""
         body = documents_sha256([feedback.model_dump_json()])
         with self.registry.locked():
             run = self.registry.get(name)
@@ -208,7 +208,7 @@ class History:
 
 
 def _shorten(name: str, column: Sequence[Any]) -> list[Any]:
-    """Leave out digits that no chart shows: times to the millisecond, others to six digits."""
+    """Round to the digits that a chart shows: times to a millisecond, others to six digits."""
     if name == "ended_at":
         return [round(value, 3) for value in column]
     return [float(f"{value:.6g}") if isinstance(value, float) else value for value in column]

@@ -1,4 +1,4 @@
-"""Step records as a client reads them."""
+"""Step records in the form that clients read."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,7 +12,7 @@ from omega21.protocol.steps import StepRecord, StepsReply, float32_as_json
 
 
 def iso_time(seconds: float) -> str:
-    """Write a time, in seconds since 1970, as ISO 8601 in UTC."""
+    """Format a time, in seconds since 1970, as ISO 8601 in UTC."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
@@ -33,14 +33,15 @@ class StepRecords:
     folder: DataFolder
 
     def page(self, name: str, *, after: int, limit: int, vectors: bool) -> StepsReply:
-        """Return the records after step `after` that there are now. Raises UnknownRun.
+        """Return the existing records after step `after`. Raises UnknownRun.
 
-        Those beyond the run's position, which a crash left and a replay will confirm, wait.
+        Records beyond the run's position, which a crash left and a replay will confirm, are not
+        returned.
         """
         with self.registry.locked():
             run = self.registry.get(name)
             summary, until = run.summary(), run.step
-            # Taken before the ledger is read: what leaves here in between is there.
+            # Read before the ledger: records that are written in between are in the ledger.
             pending = [record for record in run.pending if after < record.step <= until]
             missing = len(run.missing_shards(MOST_WAITING_LISTED))
         stored = self.folder.ledger.steps.page(run.key, after=after, until=until, limit=limit)
@@ -55,7 +56,7 @@ class StepRecords:
 
 
 def to_message(record: StoredStep, dendrites: int | None) -> StepRecord:
-    """Describe a record for the wire; with its vectors where the number of dendrites is given."""
+    """Convert a record for the wire, with its vectors if the number of dendrites is given."""
     vectors: dict[str, list[float]] = {}
     if dendrites is not None:
         first, second, _ = split_vectors(record, dendrites)
@@ -76,9 +77,9 @@ def to_message(record: StoredStep, dendrites: int | None) -> StepRecord:
 
 
 def inline_reply(run: Run, record: StoredStep) -> Trained:
-    """Answer an inline batch by the record of its last epoch."""
+    """Return the reply to an inline batch from the record of its last epoch."""
     dendrites, coherence, layers = split_vectors(record, run.config.model.dendrites)
-    # A step that the scaler skipped has no values that count; zeros, as clients expect.
+    # A step that the scaler skipped has no values; zeros, as clients expect.
     loss, probability = record.loss or 0.0, record.anomaly_prob or 0.0
     return Trained(
         loss=loss,

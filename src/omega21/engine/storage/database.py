@@ -1,10 +1,10 @@
 """The connections to a ledger's SQLite file.
 
-Two ways of writing, and every method of a table says which it is:
+There are two kinds of writes, and every method of a table says which it is:
 
-- *durable*: on disk, synced, when the method returns. Promises made to clients.
-- *grouped*: safe from a killed process when the method returns, and from a lost power supply
-  some moments later. Records of planned steps: what is lost of them is computed again.
+- *durable*: synced to disk when the method returns. For what clients rely on.
+- *grouped*: safe from a killed process when the method returns, and from a power cut some moments
+  later. For records of planned steps, which are computed again if they are lost.
 """
 
 import sqlite3
@@ -22,10 +22,10 @@ from omega21.protocol.errors import DiskFull, RunFolderConflict, StorageFailure,
 
 
 class Database:
-    """One SQLite file. Thread-safe: each way of writing has one connection, readers have a pool."""
+    """One SQLite file. Thread-safe: each kind of write has one connection, readers have a pool."""
 
     def __init__(self, path: Path) -> None:
-        """Open or make the file. Raises RunFolderConflict for one of another kind or format."""
+        """Open or create the file. Raises RunFolderConflict for one of another kind or format."""
         self._path = path
         self._lock = threading.RLock()
         self._readers: SimpleQueue[sqlite3.Connection] = SimpleQueue()
@@ -73,11 +73,11 @@ class Database:
             self._connections.clear()
 
     def durable(self) -> AbstractContextManager[sqlite3.Connection]:
-        """Begin a transaction that is on disk when it ends. Raises StorageFull, StorageFailure."""
+        """Start a transaction that is on disk when it ends. Raises StorageFull, StorageFailure."""
         return self._transaction(self._durable)
 
     def grouped(self) -> AbstractContextManager[sqlite3.Connection]:
-        """Begin a transaction that later ones sync. Raises StorageFull, StorageFailure."""
+        """Start a transaction that is synced by later ones. Raises StorageFull, StorageFailure."""
         return self._transaction(self._grouped)
 
     @contextmanager
@@ -88,7 +88,9 @@ class Database:
                 try:
                     yield connection
                 except BaseException:
-                    if connection.in_transaction:  # SQLite ends it itself when the disk is full
+                    if (
+                        connection.in_transaction
+                    ):  # SQLite ends the transaction itself when the disk is full
                         connection.execute("ROLLBACK")
                     raise
                 connection.execute("COMMIT")
@@ -98,7 +100,7 @@ class Database:
                 kind = kind_of(error)
                 if kind is None:
                     raise
-                # A file that may grow no more is an I/O error to SQLite.
+                # A file-size limit is an I/O error to SQLite.
                 full = kind in (DiskFull, StorageFailure)
                 text = _("writing {name} failed: {error}").format(name=self._path.name, error=error)
                 raise (StorageFull if full else kind)(text) from error
@@ -116,5 +118,5 @@ class Database:
             self._readers.put(connection)
 
     def row(self, sql: str, arguments: Sequence[Any] = ()) -> Any:
-        """Read one row, None where there is none."""
+        """Read one row, None if there is none."""
         return next(iter(self.rows(sql, arguments)), None)

@@ -1,4 +1,4 @@
-"""What decides the bits of steps beside the plan: environments, and sizes of micro-batches."""
+"""Environments and micro-batch sizes, which decide the bits of steps besides the plan."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -21,7 +21,7 @@ class EnvironmentTable:
     db: Database
 
     def add(self, key: int, environment: Environment) -> None:
-        """Record the environment from a step on, instead of those known so far; grouped."""
+        """Record the environment from a step on, replacing later ones; grouped."""
         with self.db.grouped() as db:
             db.execute(_DELETE_LATER, (key, environment.from_step))
             db.execute(_INSERT, (key, environment.from_step, environment.model_dump_json()))
@@ -31,10 +31,10 @@ class EnvironmentTable:
         return [Environment.parse_lenient(text) for (text,) in self.db.rows(_SELECT, (key,))]
 
     def add_micro_batch_size(self, key: int, *, from_step: int, size: int) -> None:
-        """Record that batches are computed in parts from a step on; durable."""
+        """Record the micro-batch size from a step on; durable."""
         with self.db.durable() as db:
             db.execute(_INSERT_SIZE, (key, from_step, size))
 
     def micro_batch_sizes(self, key: int) -> dict[int, int]:
-        """Return the sizes by the step from which on each holds."""
+        """Return the sizes by their first step."""
         return dict(self.db.rows(_SELECT_SIZES, (key,)))

@@ -27,7 +27,7 @@ InlineStatus = Literal["pending", "trained", "refused"]
 
 @dataclass(frozen=True)
 class InlineBatch:
-    """An inline batch that was accepted: the segment it makes, and what became of it."""
+    """An accepted inline batch: its segment and its result."""
 
     batch: int
     key: str | None
@@ -55,7 +55,7 @@ class InlineTable:
     def finish(
         self, key: int, batch: int, *, number: int, segment: Segment, records: Sequence[StoredStep]
     ) -> None:
-        """Put a trained batch into the plan, with its step records and the target; durable."""
+        """Append a trained batch to the plan, with its step records and the target; durable."""
         last = records[-1].step
         with self.db.durable() as db:
             insert_segment(db, key, number, segment=segment, known_shards=0)
@@ -66,7 +66,7 @@ class InlineTable:
     def refuse(self, key: int, batch: int, *, problem: str, step: int) -> None:
         """Record why a batch was refused after `step`; durable.
 
-        The sizes of micro-batches that were tried for it are forgotten with it.
+        The micro-batch sizes that were tried for it are removed.
         """
         with self.db.durable() as db:
             db.execute(_SET_REFUSED, (problem, batch))

@@ -1,4 +1,4 @@
-"""What a server knows of its runs, in one SQLite file; a table class for each noun."""
+"""The server's database of runs, one SQLite file with a table class for each noun."""
 
 from pathlib import Path
 from typing import Final
@@ -12,14 +12,14 @@ from omega21.engine.storage.segments import SegmentTable
 from omega21.engine.storage.steps import StepTable
 
 LEDGER: Final = "ledger.sqlite"
-"""Its name in the data folder."""
+"""The file's name in the data folder."""
 
 
 class Ledger:
     """The tables of one file. Thread-safe."""
 
     def __init__(self, path: Path) -> None:
-        """Open or make the file. Raises RunFolderConflict for one of another kind or format."""
+        """Open or create the file. Raises RunFolderConflict for one of another kind or format."""
         self._database = database = Database(path)
         self.runs = RunTable(database)
         self.segments = SegmentTable(database)

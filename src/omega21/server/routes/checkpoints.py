@@ -1,4 +1,4 @@
-"""A run's state as a file: down to the client, and up again to another server."""
+"""A run's state as a file: download, upload in parts, restore."""
 
 import os
 from collections.abc import AsyncIterator
@@ -63,9 +63,9 @@ async def get_checkpoint(
 ) -> Response:
     """Download a run's state; a checkpoint in ranges too.
 
-    The header `Omega21-Step` names the step. The ETag is the digest of the file, or of the
-    weights; a broken download goes on with `Range` and `If-Range`. A checkpoint that is being
-    pulled is kept until 15 minutes after the last request for it.
+    The header `Omega21-Step` names the step. The ETag is the digest of the file, or of the weights;
+    an interrupted download continues with `Range` and `If-Range`. A checkpoint that is being
+    downloaded is kept until 15 minutes after the last request for it.
     """
     if part == "weights":
         if step is not None:
@@ -89,12 +89,14 @@ def _checkpoint(engine: Engine, run: str, *, step: int | None) -> Response:
         headers = {STEP_HEADER: str(checkpoint.step), "ETag": f'"{checkpoint.sha256}"'}
         try:
             return OpenFile(checkpoint.path, headers=headers, media_type=SHARD_MEDIA_TYPE)
-        except FileNotFoundError:  # removed or replaced in between: it is not found again
+        except (
+            FileNotFoundError
+        ):  # removed or replaced in between: the next request does not find it
             continue
 
 
 class OpenFile(FileResponse):
-    """A file as it is now, whatever is done with its name before it is sent."""
+    """An open file, whose content stays the same if its name is removed or replaced."""
 
     def __init__(self, path: FilePath, *, headers: dict[str, str], media_type: str) -> None:
         self._file = path.open("rb")
@@ -102,7 +104,7 @@ class OpenFile(FileResponse):
         super().__init__(path, headers=headers, media_type=media_type, stat_result=found)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it, whole or a part."""
+        """Send the file or a range of it."""
         try:
             await super().__call__(scope, receive, send)
         finally:

@@ -1,4 +1,4 @@
-"""What a watcher reads of a run's past: a thinned-out series by long poll, feedback, events."""
+"""A run's history: an aggregated series by long poll, feedback, events, memory."""
 
 import asyncio
 from typing import Annotated
@@ -32,7 +32,7 @@ router = APIRouter(tags=["history"])
 
 
 class SeriesQuery(RequestMessage):
-    """Which part of a series, how fine, and how long to wait for news."""
+    """The part of a series, its resolution, and how long to wait for changes."""
 
     points: int = Field(default=300, ge=2, le=MAX_POINTS, description="most points of the whole")
     after: int = Field(default=0, ge=0, le=2**53, description="the last step already known")
@@ -62,11 +62,11 @@ async def get_series(
     run: RunName,
     query: Annotated[SeriesQuery, Query()],
 ) -> Response:
-    """Return a run's results thinned out, from those that cover steps after a cursor on.
+    """Return a run's aggregated results, from the point that covers the step after a cursor on.
 
-    With `wait`, answers when there is something that `known` does not know of: a result, another
-    state, an evaluation, feedback, an event; or when the wait is over. With `gather`, goes on
-    collecting meanwhile, until the run is at its target or does not train.
+    With `wait`, answers when something is new compared to `known`: a result, another state, an
+    evaluation, feedback, an event; or when the wait is over. With `gather`, collects meanwhile,
+    until the run is finished or does not train.
     """
     answer = await unless_left(request, _collect(services, run, query))
     return Response(answer, media_type=JSON_MEDIA_TYPE)
@@ -118,7 +118,7 @@ def get_events(
     ] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_EVENTS, description="most events")] = 100,
 ) -> EventsReply:
-    """Return what happened, newest first: restarts, restores, non-finite steps, a full disk."""
+    """Return the events, newest first: restarts, restores, non-finite steps, a full disk."""
     return EventsReply(events=services.engine.events.newest(run, limit=limit))
 
 

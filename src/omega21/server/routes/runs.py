@@ -1,4 +1,4 @@
-"""Runs: create, look at, steer, remove."""
+"""Runs: create, read, control, remove."""
 
 from collections.abc import Iterator
 from typing import Annotated
@@ -44,7 +44,7 @@ def list_runs(services: ServicesHere) -> RunList:
 def _listed(engine: Engine) -> Iterator[ListedRun]:
     for summary in engine.runs.summaries():
         if summary.run == DEFAULT_RUN and not summary.plan_steps:
-            continue  # it is made with the server, and nobody has used it
+            continue  # it is created with the server, and is unused
         try:
             loss = engine.history.newest_loss(summary.run)
             evaluation = engine.history.newest_evaluation(summary.run)
@@ -67,7 +67,7 @@ async def create_run(
     create: Annotated[CreateRun, body(examples.CREATE_RUN)],
     response: Response,
 ) -> RunState:
-    """Create a run, or confirm that it is there with this id and configuration."""
+    """Create a run, or confirm that it exists with this id and configuration."""
     made = await services.compute.run(services.engine.runs.create, run, create.id, create.config)
     response.status_code = 201 if made else 200
     return await services.compute.run(services.engine.runs.state, run)
@@ -75,7 +75,7 @@ async def create_run(
 
 @router.get("/runs/{run}", responses=reply(examples.RUN_STATE) | problems(UnknownRun))
 async def get_run(services: ServicesHere, run: RunName) -> RunState:
-    """Return a run's state; waits for the step under way, since it digests the weights."""
+    """Return a run's state; waits for the current step, since it digests the weights."""
     return await services.compute.run(services.engine.runs.state, run)
 
 
@@ -86,7 +86,7 @@ async def get_run(services: ServicesHere, run: RunName) -> RunState:
 def remove_run(
     services: ServicesHere, run: RunName, run_id: Annotated[RunId, Query()]
 ) -> RunRemoved:
-    """Remove a run; its id stays dead."""
+    """Remove a run; its id cannot be used again."""
     services.engine.runs.remove(run, run_id)
     return RunRemoved(run=run, id=run_id)
 
@@ -99,7 +99,7 @@ def remove_run(
 def advance_run(
     services: ServicesHere, run: RunName, advance: Annotated[Advance, body(examples.ADVANCE)]
 ) -> RunSummary:
-    """Raise a run's target; a lower one changes nothing, and none goes past the plan."""
+    """Raise a run's target; a lower one changes nothing, and one beyond the plan is refused."""
     return services.engine.plans.advance(run, advance.run_id, advance.to)
 
 
