@@ -1,8 +1,8 @@
 """What the libraries underneath say is wrong, which they say in English alone.
 
-typer and pydantic make their sentences themselves, so that they are known again by their shape:
-each is written here as a message with named placeholders, looked up, and filled in again. A sentence
-that is not known stays as it is.
+typer and pydantic compose their messages themselves, so that they are recognised by their shape:
+each is listed here as a message with named placeholders, looked up, and filled in. An unknown
+message stays as it is.
 """
 
 import re
