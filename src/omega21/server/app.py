@@ -24,18 +24,20 @@ from omega21.protocol.link.probe import LINK_MEDIA_TYPE
 from omega21.protocol.link.tunnels import TunnelKind
 from omega21.protocol.shards import SHARD_MEDIA_TYPE
 from omega21.server.auth.access import Access, AccessControl
-from omega21.server.http import errors as problems
+from omega21.server.http import errors
 from omega21.server.http.bodies import BodyRoom, Lingering
 from omega21.server.http.headers import SecurityHeaders
 from omega21.server.http.language import RequestLanguage
 from omega21.server.http.long_poll import LongPolls
 from omega21.server.http.usage import TrafficCount, TrafficMeter
 from omega21.server.openapi.page import STYLE, render_page
-from omega21.server.routes import checkpoints as checkpoint
 from omega21.server.routes import (
+    checkpoints,
     dashboard,
     evaluations,
     history,
+    inference,
+    legacy,
     link,
     logs,
     plan,
@@ -46,18 +48,16 @@ from omega21.server.routes import (
     shards,
     steps,
 )
-from omega21.server.routes import inference as compute
-from omega21.server.routes import legacy as classic
 from omega21.server.services import Services
 
 ROUTERS: tuple[APIRouter, ...] = (
-    classic.router,
+    legacy.router,
     runs.router,
     plan.router,
     shards.router,
     steps.router,
-    compute.router,
-    checkpoint.router,
+    inference.router,
+    checkpoints.router,
     logs.router,
     session.router,
     proof.router,
@@ -74,8 +74,8 @@ def create_app(engine: Engine, *, access: Access, tunnel: TunnelKind = "none") -
     """Create the application for `engine`, which the caller starts and stops."""
     long_polls, viewers = LongPolls(engine.runs.summary), LongPolls(engine.history.position)
     memory = MemoryHistory(engine.device.memory_mb)
-    for heed in (long_polls.notify, viewers.notify, memory.look):
-        engine.registry.subscribe(heed)
+    for notify in (long_polls.notify, viewers.notify, memory.look):
+        engine.registry.subscribe(notify)
     app = Application(
         title="omega21",
         version=version("omega21"),
@@ -94,7 +94,7 @@ def create_app(engine: Engine, *, access: Access, tunnel: TunnelKind = "none") -
         tunnel=tunnel,
     )
     app.state.access = access
-    problems.install(app)
+    errors.install(app)
     for router in ROUTERS:
         app.include_router(router)
     app.include_router(_docs)
@@ -113,7 +113,7 @@ def create_app(engine: Engine, *, access: Access, tunnel: TunnelKind = "none") -
     app.add_middleware(BodyRoom)
     app.add_middleware(AccessControl, access=access)
     app.add_middleware(Lingering)
-    app.add_middleware(problems.LastHandler)
+    app.add_middleware(errors.LastHandler)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(TrafficCount, meter=traffic)
     app.add_middleware(RequestLanguage)

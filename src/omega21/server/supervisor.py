@@ -103,7 +103,9 @@ class Supervisor:
             try:
                 word = self._events.get(timeout=silence)
             except queue.Empty:
-                logger.warning("the server process said nothing for %d s and is killed", silence)
+                logger.warning(
+                    "the server process has not reported for %d s and is killed", silence
+                )
                 child.kill()
                 silence = _STOP_SECONDS
                 continue

@@ -158,23 +158,23 @@ async def _serve(
 
 def _start_reporting(engine: "Engine") -> None:
     """Report to the parent that this child answers, and then its steps and heartbeats."""
-    _say("ready")
+    _report("ready")
     loop = asyncio.get_running_loop()
 
     def beat() -> None:
-        _say("alive")
+        _report("alive")
         loop.call_later(HEARTBEAT_SECONDS, beat)
 
     def on_change(_run: str, _step: int | None = None) -> None:
         if engine.worker.steps_done:
             unsubscribe()
-            _say("step")
+            _report("step")
 
     unsubscribe = engine.registry.subscribe(on_change)
     beat()
 
 
-def _say(word: str) -> None:
+def _report(word: str) -> None:
     with suppress(OSError):  # the parent is gone, and this child is about to end
         os.write(1, f"{word}\n".encode())
 

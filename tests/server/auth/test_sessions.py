@@ -16,28 +16,28 @@ class Clock:
 def test_a_ticket_opens_until_its_end() -> None:
     clock = Clock()
     session_tokens = SessionTokens("secret", clock=clock)
-    ticket = session_tokens.issue()
-    assert session_tokens.opens(ticket)
+    session_token = session_tokens.issue()
+    assert session_tokens.opens(session_token)
     clock.now += MAX_AGE_SECONDS - 2
-    assert session_tokens.opens(ticket)
+    assert session_tokens.opens(session_token)
     clock.now += 2
-    assert not session_tokens.opens(ticket)
-    assert session_tokens.is_ours(ticket)
+    assert not session_tokens.opens(session_token)
+    assert session_tokens.is_ours(session_token)
 
 
 def test_a_clock_that_is_set_back_does_not_lengthen_its_life() -> None:
     clock = Clock()
     session_tokens = SessionTokens("secret", clock=clock)
-    ticket = session_tokens.issue()
+    session_token = session_tokens.issue()
     clock.now -= 3600
-    assert not session_tokens.opens(ticket)
+    assert not session_tokens.opens(session_token)
 
 
 def test_it_outlives_a_restart_and_not_the_token() -> None:
-    ticket = SessionTokens("secret").issue()
-    assert SessionTokens("secret").opens(ticket)
-    assert not SessionTokens("another").opens(ticket)
-    assert not SessionTokens("another").is_ours(ticket)
+    session_token = SessionTokens("secret").issue()
+    assert SessionTokens("secret").opens(session_token)
+    assert not SessionTokens("another").opens(session_token)
+    assert not SessionTokens("another").is_ours(session_token)
 
 
 def test_no_two_are_alike_and_none_holds_the_token() -> None:
@@ -73,8 +73,8 @@ def test_it_remembers_a_bounded_number_of_revoked_ones() -> None:
     clock = Clock()
     session_tokens = SessionTokens("secret", clock=clock)
     last = [session_tokens.issue() for _ in range(3000)]
-    for ticket in last:
-        session_tokens.revoke(ticket)
+    for session_token in last:
+        session_tokens.revoke(session_token)
     assert len(session_tokens._revoked) == 1024
     assert not session_tokens.opens(last[-1])
     clock.now += MAX_AGE_SECONDS + 1

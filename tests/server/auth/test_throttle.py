@@ -17,51 +17,51 @@ class Clock:
 
 def test_a_burst_then_one_every_few_seconds() -> None:
     clock = Clock()
-    attempts = Throttle(clock=clock)
-    assert [attempts.fail("a") for _ in range(BURST)] == [None] * BURST
-    assert attempts.fail("a") == pytest.approx(SECONDS_EACH)
-    assert attempts.fail("a") == pytest.approx(SECONDS_EACH), "a refused one lengthens the wait"
+    throttle = Throttle(clock=clock)
+    assert [throttle.fail("a") for _ in range(BURST)] == [None] * BURST
+    assert throttle.fail("a") == pytest.approx(SECONDS_EACH)
+    assert throttle.fail("a") == pytest.approx(SECONDS_EACH), "a refused one lengthens the wait"
     clock.now += SECONDS_EACH
-    assert attempts.fail("a") is None
-    assert attempts.fail("a") is not None
+    assert throttle.fail("a") is None
+    assert throttle.fail("a") is not None
 
 
 def test_after_a_while_all_is_forgotten() -> None:
     clock = Clock()
-    attempts = Throttle(clock=clock)
+    throttle = Throttle(clock=clock)
     for _ in range(BURST + 5):
-        attempts.fail("a")
+        throttle.fail("a")
     clock.now += BURST * SECONDS_EACH
-    assert [attempts.fail("a") for _ in range(BURST)] == [None] * BURST
+    assert [throttle.fail("a") for _ in range(BURST)] == [None] * BURST
 
 
 def test_peers_are_counted_apart_and_an_ipv6_network_as_one() -> None:
-    attempts = Throttle(clock=Clock())
+    throttle = Throttle(clock=Clock())
     for n in range(BURST):
-        attempts.fail(f"2001:db8::{n:x}")
-    assert attempts.fail("2001:db8::ffff%eth0") is not None
-    assert attempts.fail("2001:db8:0:1::1") is None
-    assert attempts.fail("198.51.100.1") is None
-    assert attempts.fail("") is None
+        throttle.fail(f"2001:db8::{n:x}")
+    assert throttle.fail("2001:db8::ffff%eth0") is not None
+    assert throttle.fail("2001:db8:0:1::1") is None
+    assert throttle.fail("198.51.100.1") is None
+    assert throttle.fail("") is None
 
 
 def test_it_keeps_a_bounded_number_of_peers() -> None:
-    attempts = Throttle(clock=Clock())
+    throttle = Throttle(clock=Clock())
     for n in range(5000):
-        attempts.fail(f"198.51.{n // 256}.{n % 256}")
-    assert len(attempts._paid_off_at) == 1024
+        throttle.fail(f"198.51.{n // 256}.{n % 256}")
+    assert len(throttle._paid_off_at) == 1024
 
 
 def test_a_guesser_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
-    attempts = Throttle(clock=clock)
+    throttle = Throttle(clock=clock)
     with caplog.at_level(logging.INFO):
         for _ in range(1000):
-            attempts.fail("198.51.100.1")
+            throttle.fail("198.51.100.1")
         assert [record.message for record in caplog.records] == [
             "many wrong tokens from 198.51.100.1: answered with 429 for now"
         ]
         clock.now += 61
         for _ in range(1000):
-            attempts.fail("198.51.100.1")
+            throttle.fail("198.51.100.1")
     assert len(caplog.records) == 2

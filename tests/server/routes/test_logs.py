@@ -38,9 +38,9 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         with httpx.Client(base_url=server.address, timeout=60) as browser:
             assert browser.post(SESSION_PATH, json={"token": TOKEN}).status_code == 204
-            ticket = browser.cookies[SESSION_COOKIE]
+            session_token = browser.cookies[SESSION_COOKIE]
             assert browser.get("/runs/mi-corrida").status_code == 200
-        (folder.parent / "ticket.txt").write_text(ticket, encoding="utf-8")
+        (folder.parent / "session_token.txt").write_text(session_token, encoding="utf-8")
         server.kill_child()
         http.get("/runs/mi-corrida")
         reply = http.get("/logs", params={"lines": 5})
@@ -85,9 +85,9 @@ def test_no_secret_is_in_any_log(data_dir: Path) -> None:
     texts.append((data_dir.parent / "reply.json").read_bytes())
     assert any(b"GET /status" in text for text in texts)
     assert not [text for text in texts if b"s3cret" in text]
-    ticket = (data_dir.parent / "ticket.txt").read_bytes()
-    assert len(ticket) > 20
-    assert not [text for text in texts if ticket in text]
+    session_token = (data_dir.parent / "session_token.txt").read_bytes()
+    assert len(session_token) > 20
+    assert not [text for text in texts if session_token in text]
 
 
 def test_the_number_of_lines_is_bounded(http: httpx.Client) -> None:

@@ -136,7 +136,7 @@ def is_due(long_polls: LongPolls[RunSummary], step: int) -> bool:
 
 
 @pytest.mark.anyio
-async def test_a_client_that_leaves_ends_its_wait(engine: Engine) -> None:
+async def test_a_client_that_disconnects_ends_its_long_poll(engine: Engine) -> None:
     app = create_app(engine, access=Access())
     messages = [{"type": "http.request", "body": b"", "more_body": False}]
     sent: list[Message] = []
@@ -157,11 +157,11 @@ async def test_a_client_that_leaves_ends_its_wait(engine: Engine) -> None:
 
     assert sent[0]["status"] == 499
     await anyio.lowlevel.checkpoint()
-    assert vars(app.state.services.long_polls)["_watchers"] == {}
+    assert vars(app.state.services.long_polls)["_waiting"] == {}
 
 
 @pytest.mark.anyio
-async def test_watchers_share_readings_and_leave_nothing_behind() -> None:
+async def test_long_polls_share_reads_and_leave_nothing_behind() -> None:
     source = Source()
     long_polls = LongPolls(source.read)
     async with anyio.create_task_group() as group:
@@ -172,7 +172,7 @@ async def test_watchers_share_readings_and_leave_nothing_behind() -> None:
             source.step = step
             await anyio.to_thread.run_sync(long_polls.notify, "a")
     assert 1 <= source.readings < 20
-    assert vars(long_polls)["_watchers"] == {}
+    assert vars(long_polls)["_waiting"] == {}
 
     long_polls.notify("a")  # with nobody watching
     await anyio.lowlevel.checkpoint()
@@ -208,26 +208,26 @@ async def test_a_newcomer_is_told_of_steps_before_those_that_others_wait_for() -
         await until(lambda: is_due(long_polls, 7))
         source.step = 7
         long_polls.notify("a", 7)
-        await until(lambda: len(vars(long_polls)["_watchers"]["a"]) == 1)
+        await until(lambda: len(vars(long_polls)["_waiting"]["a"]) == 1)
         source.step = 100
         long_polls.notify("a", 100)
 
 
 @pytest.mark.anyio
-async def test_a_watcher_that_gives_up_removes_only_itself() -> None:
+async def test_a_long_poll_that_times_out_removes_only_itself() -> None:
     source = Source()
     long_polls = LongPolls(source.read)
     async with anyio.create_task_group() as group:
         group.start_soon(lambda: long_polls.wait("a", reached(1), seconds=60))
         await long_polls.wait("a", reached(2), seconds=0.01)
-        assert len(vars(long_polls)["_watchers"]["a"]) == 1
+        assert len(vars(long_polls)["_waiting"]["a"]) == 1
         source.step = 1
         long_polls.notify("a")
-    assert vars(long_polls)["_watchers"] == {}
+    assert vars(long_polls)["_waiting"] == {}
 
 
 @pytest.mark.anyio
-async def test_what_changed_before_the_watcher_came_is_seen() -> None:
+async def test_what_changed_before_the_long_poll_is_seen() -> None:
     source = Source()
     source.step = 5
     await LongPolls(source.read).wait("a", reached(5), seconds=60)

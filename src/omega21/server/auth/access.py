@@ -64,7 +64,7 @@ class Access:
     """The access rules: the token, or without one a request from this machine."""
 
     token: str | None = field(default=None, repr=False)
-    attempts: Throttle = field(default_factory=Throttle, repr=False)
+    wrong_tokens: Throttle = field(default_factory=Throttle, repr=False)
     proofs: Throttle = field(
         default_factory=partial(
             Throttle, seconds_each=0.1, warning="many challenges from %s: answered with 503 for now"
@@ -135,7 +135,7 @@ class Access:
     def wrong_token(self, scope: Scope) -> Unauthorized:
         """Count a wrong token, and return the error: TooManyAttempts after many of them."""
         client = scope.get("client")
-        wait = self.attempts.fail(client[0] if client else "")
+        wait = self.wrong_tokens.fail(client[0] if client else "")
         if wait is None:
             return Unauthorized(_("this is not the server's token"))
         return TooManyAttempts(_("too many wrong tokens"), retry_after=wait)

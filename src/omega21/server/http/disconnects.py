@@ -7,23 +7,25 @@ from typing import Any, TypeVar
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-_Answer = TypeVar("_Answer")
+_Response = TypeVar("_Response")
 
 
-async def unless_left(request: Request, answer: Coroutine[Any, Any, _Answer]) -> _Answer:
+async def unless_disconnected(
+    request: Request, response: Coroutine[Any, Any, _Response]
+) -> _Response:
     """Return the result. Cancels it and raises ClientDisconnect when the client disconnects."""
-    answering = asyncio.create_task(answer)
-    leaving = asyncio.create_task(_until_left(request))
+    responding = asyncio.create_task(response)
+    disconnecting = asyncio.create_task(_until_disconnected(request))
     try:
-        await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not answering.done():
+        await asyncio.wait({responding, disconnecting}, return_when=asyncio.FIRST_COMPLETED)
+        if not responding.done():
             raise ClientDisconnect
-        return answering.result()
+        return responding.result()
     finally:
-        answering.cancel()
-        leaving.cancel()
+        responding.cancel()
+        disconnecting.cancel()
 
 
-async def _until_left(request: Request) -> None:
+async def _until_disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass

@@ -24,8 +24,8 @@ KEEP_ALIVE_SECONDS: Final = 120
 """Longer than tunnels and clients keep an idle connection for reuse (cloudflared: 90 s): its opener
 closes it, so that no request is sent on a connection that is being closed."""
 
-_WAITING: Final = 2048
-_TAKEN_AT_ONCE: Final = 64
+_BACKLOG: Final = 2048
+_ACCEPTED_AT_ONCE: Final = 64
 """Connections accepted between two checks of the existing ones: those that have sent data are read
 before a flood of others can push them out."""
 
@@ -56,7 +56,7 @@ class Listener(uvicorn.Server):
                 access_log=False,
                 proxy_headers=False,
                 server_header=False,
-                backlog=_TAKEN_AT_ONCE,
+                backlog=_ACCEPTED_AT_ONCE,
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=int(stop_seconds),
             )
@@ -70,7 +70,7 @@ class Listener(uvicorn.Server):
         await super().startup(sockets)
         for sock in sockets or ():
             sock.listen(
-                _WAITING
+                _BACKLOG
             )  # asyncio uses one number for the backlog and for accepts at a time
         self._on_listening()
 

@@ -22,7 +22,7 @@ from omega21.protocol.messages import Request as RequestMessage
 from omega21.protocol.names import RunName
 from omega21.protocol.steps import MAX_WAIT_SECONDS
 from omega21.server.http.bodies import JSON_MEDIA_TYPE
-from omega21.server.http.disconnects import unless_left
+from omega21.server.http.disconnects import unless_disconnected
 from omega21.server.http.errors import problems
 from omega21.server.openapi import examples
 from omega21.server.openapi.examples import reply
@@ -68,8 +68,8 @@ async def get_series(
     evaluation, feedback, an event; or when the wait is over. With `gather`, collects meanwhile,
     until the run is finished or does not train.
     """
-    answer = await unless_left(request, _collect(services, run, query))
-    return Response(answer, media_type=JSON_MEDIA_TYPE)
+    content = await unless_disconnected(request, _collect(services, run, query))
+    return Response(content, media_type=JSON_MEDIA_TYPE)
 
 
 async def _collect(services: Services, run: str, query: SeriesQuery) -> str:

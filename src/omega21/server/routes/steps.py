@@ -13,7 +13,7 @@ from omega21.protocol.names import RunName
 from omega21.protocol.runs import RunSummary
 from omega21.protocol.steps import MAX_ROWS, MAX_ROWS_WITH_VECTORS, MAX_WAIT_SECONDS, StepsReply
 from omega21.server.http.bodies import JSON_MEDIA_TYPE
-from omega21.server.http.disconnects import unless_left
+from omega21.server.http.disconnects import unless_disconnected
 from omega21.server.http.errors import problems
 from omega21.server.openapi import examples
 from omega21.server.openapi.examples import reply
@@ -65,8 +65,8 @@ async def get_steps(
     collects until the run is finished or stopped, the limit is reached, or the time is over. A run
     that waits for samples is not stopped.
     """
-    answer = await unless_left(request, _collect(services, run, query))
-    return Response(answer, media_type=JSON_MEDIA_TYPE)
+    content = await unless_disconnected(request, _collect(services, run, query))
+    return Response(content, media_type=JSON_MEDIA_TYPE)
 
 
 async def _collect(services: Services, run: str, query: StepsQuery) -> str:
