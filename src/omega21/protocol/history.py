@@ -38,7 +38,7 @@ stopped. warning: from the server's log, such as a full disk."""
 class RunPosition(RunSummary):
     """A run's position, and counters that change whenever there is something new."""
 
-    mark: str = Field(description="another one whenever there is something new to see of the run")
+    etag: str = Field(description="changes whenever there is something new to see of the run")
     evaluations: int = Field(description="number of the newest evaluation, 0 for none")
     feedback: int = Field(description="feedback received")
     events: int = Field(description="another number when there are other events")

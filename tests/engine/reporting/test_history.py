@@ -100,15 +100,15 @@ class TestSeries:
     def test_the_mark_changes_with_whatever_there_is_to_see(self, trained: DrivenRun) -> None:
         history = trained.engine.history
         trained.wait(lambda summary: summary.durable_step == 21)
-        marks = [history.position(trained.name).mark]
+        etags = [history.position(trained.name).etag]
         history.record_evaluation(trained.name, evaluation(trained))
-        marks.append(history.position(trained.name).mark)
+        etags.append(history.position(trained.name).etag)
         trained.control(1, paused=True)
-        marks.append(history.position(trained.name).mark)
+        etags.append(history.position(trained.name).etag)
         logging.getLogger("omega21.engine.checkpointing").warning("the disk is full")
-        marks.append(history.position(trained.name).mark)
-        assert len(set(marks)) == 4
-        assert history.position(trained.name).mark == marks[-1]
+        etags.append(history.position(trained.name).etag)
+        assert len(set(etags)) == 4
+        assert history.position(trained.name).etag == etags[-1]
 
 
 class TestEvaluations:

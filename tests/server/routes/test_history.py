@@ -70,7 +70,7 @@ def test_whatever_is_new_ends_the_wait(
 ) -> None:
     run = f"news-{what}"
     make_run(http, run)
-    known = read_series(http, run).mark
+    known = read_series(http, run).etag
 
     def watch() -> SeriesReply:
         with httpx.Client(base_url=server.address, timeout=20) as other:  # less than the wait
@@ -86,7 +86,7 @@ def test_whatever_is_new_ends_the_wait(
         else:
             control = {"run_id": id_of(run), "revision": 1, "paused": True}
             assert http.put(f"/runs/{run}/control", json=control).is_success
-        assert watching.result().mark != known
+        assert watching.result().etag != known
 
 
 def test_results_are_gathered_until_the_run_is_at_its_target(
@@ -96,7 +96,7 @@ def test_results_are_gathered_until_the_run_is_at_its_target(
     tensors = shard(2, 20)
     put_shard(http, tensors)
     put_segment(http, "gathered", segment(tensors, samples=20))
-    known = read_series(http, "gathered").mark
+    known = read_series(http, "gathered").etag
     with (
         ThreadPoolExecutor(1) as pool,
         httpx.Client(base_url=server.address, timeout=60) as other,

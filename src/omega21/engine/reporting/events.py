@@ -99,7 +99,7 @@ class Events:
         """Stop listening to the log."""
         self._warnings.detach()
 
-    def mark(self, run: Run) -> int:
+    def version(self, run: Run) -> int:
         """Return a number that changes whenever the events of a run change."""
         events = self.folder.ledger.events
         stored = events.count(SERVER) + events.count(run.key)

@@ -112,13 +112,13 @@ class History:
         newest = self.folder.ledger.evaluations.newest(run.key)
         evaluations = newest[0] if newest else 0
         feedback, _validated = self.folder.ledger.feedback.counts(run.key)
-        events = self.events.mark(run)
+        events = self.events.version(run)
         seen = (
             summary.id[:8], summary.state, summary.step, summary.target, summary.durable_step,
             evaluations, feedback, events,
         )  # fmt: skip
         return summary.model_dump() | {
-            "mark": ".".join(map(str, seen)),
+            "etag": ".".join(map(str, seen)),
             "evaluations": evaluations,
             "feedback": feedback,
             "events": events,

@@ -220,7 +220,7 @@ EVALUATION = {"number": 1, "at": 1738324800.0} | _FIGURES
 EVALUATIONS_REPLY = {"run": "mi-ejecucion", "evaluations": [EVALUATION]}
 
 SERIES_REPLY = RUN_SUMMARY | {
-    "mark": "4f1c6e0a.training.3.8.0.0.4.2",
+    "etag": "4f1c6e0a.training.3.8.0.0.4.2",
     "evaluations": 0,
     "feedback": 4,
     "events": 2,

@@ -40,7 +40,7 @@ class SeriesQuery(RequestMessage):
     known: str = Field(
         default="",
         max_length=100,
-        description="with `wait`: the `mark` of the reply before, which tells news from no news",
+        description="with `wait`: the `etag` of the last reply",
     )
     wait: float = Field(
         default=0, ge=0, description="seconds to wait for news; more than 25 count as 25"
@@ -78,7 +78,7 @@ async def _collect(services: Services, run: str, query: SeriesQuery) -> str:
     viewers = services.viewers
 
     def due_with_news(now: RunPosition) -> int | None:
-        return None if now.mark != query.known else now.step + 1
+        return None if now.etag != query.known else now.step + 1
 
     def due_settled(now: RunPosition) -> int | None:
         return None if now.state != "training" or now.step >= now.target else now.target

@@ -53,7 +53,7 @@ from omega21.server.openapi import examples
 from omega21.server.openapi.examples import reply, tensors
 from omega21.server.services import IdempotencyKey, RunQuery, Services, ServicesHere
 
-router = APIRouter(tags=["classic"], route_class=MessageRoute)
+router = APIRouter(tags=["legacy"], route_class=MessageRoute)
 
 _BATCH_BODY: dict[str, Any] = {
     "requestBody": {

@@ -119,10 +119,10 @@ async function follow(shown, signal) {
       known = "";
       continue;
     }
-    const isNews = reply.mark !== known;
+    const isNews = reply.etag !== known;
     const before = shown.position;
     shown.position = reply;
-    known = reply.mark;
+    known = reply.etag;
     if (isNews) await persistently(() => readLists(shown, before, signal), signal);
     if (performance.now() - slowAt > PACE.slow * 1000) {
       slowAt = performance.now();
