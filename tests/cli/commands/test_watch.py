@@ -110,7 +110,7 @@ def test_a_run_with_its_own_server_is_watched_from_another_terminal(
     assert figures["samples"] == trained
     assert figures["validation_samples"] == 500
     assert figures["samples_per_second"] == pytest.approx(trained / seconds)
-    assert f"go on with: omega21 resume own --workdir {tmp_path}" in after.stderr
+    assert f"continue with: omega21 resume own --workdir {tmp_path}" in after.stderr
 
 
 def test_a_finished_run_whose_server_is_gone_is_shown_from_its_folder(

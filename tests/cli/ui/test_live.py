@@ -204,7 +204,8 @@ def test_the_time_left_does_not_jump_when_some_steps_are_slow(speed: float) -> N
 
 
 def test_the_live_view_shows_the_trend_the_evaluation_and_the_machine() -> None:
-    shown = live([*GOING, Evaluated(replace(EVALUATION, step=8, auroc=0.75), 1, 0.0), ANOTHER])
+    middling = EVALUATION.model_copy(update={"step": 8, "auroc": 0.75})
+    shown = live([*GOING, Evaluated(middling, 1, 0.0), ANOTHER])
     *_, evaluation, machine, traffic, link = shown.splitlines()
 
     assert evaluation == "AUROC 0.9995 at step 12, on 1,000 held-out samples  ▁█"
