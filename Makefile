@@ -50,7 +50,7 @@ quick: code
 test: $(VENV)/.tools
 	@$(BIN)/python -m pytest $(SPREAD)
 
-# A third slower than `test`: server and commands are processes of their own, and measured too.
+# Some 40 % more processor time than `test`: server and commands are processes of their own, and measured too.
 coverage: $(VENV)/.tools
 	@rm -rf build/coverage && mkdir -p build/coverage
 	@$(BIN)/coverage run -m pytest $(SPREAD)
