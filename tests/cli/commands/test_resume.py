@@ -52,7 +52,7 @@ def test_killed_resumed_and_verified_with_servers_started_here(
     assert (again.status, none.status) == (39, 21)
     assert "train more with: omega21 train --run killed" in again.stderr
     assert verified.status == 0, verified.stderr
-    assert "reproduced to the bit, steps 1 to 30, and the weights after them" in verified.stdout
+    assert "reproduced bit for bit, steps 1 to 30, and the weights after them" in verified.stdout
     assert differs.status == 40
     assert "step 7 is the first that differs" in differs.stderr
     assert not (tmp_path / "killed" / "verify").exists()
