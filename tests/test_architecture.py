@@ -53,6 +53,12 @@ def test_the_client_loads_nothing_that_only_the_command_line_shows() -> None:
     assert loaded_packages("from omega21 import Client").isdisjoint(shown)
 
 
+def test_the_engine_loads_no_torch_until_it_chooses_a_device() -> None:
+    loaded = loaded_packages("from omega21.engine.engine import Engine")
+    assert "omega21" in loaded
+    assert loaded.isdisjoint(HEAVY)
+
+
 def test_an_import_deep_inside_another_is_seen() -> None:
     assert {"fastapi", "starlette"} <= loaded_packages("import fastapi.responses")
 

@@ -14,6 +14,7 @@ from omega21.client.inference import Prediction
 from omega21.client.training.options import TrainOptions
 from omega21.data.samples import Samples
 from omega21.data.sources.generators import generate
+from omega21.protocol import PROTOCOL_VERSION
 from omega21.protocol.digests import tensors_sha256
 from omega21.protocol.errors import (
     InvalidAddress,
@@ -47,15 +48,16 @@ def test_connecting_checks_who_answers(server: RunningServer, client: Client) ->
 
 
 @pytest.mark.anyio
-async def test_a_server_of_another_protocol_is_named(server: RunningServer) -> None:
+@pytest.mark.parametrize("protocol", [PROTOCOL_VERSION - 1, 99])
+async def test_a_server_of_another_protocol_is_named(server: RunningServer, protocol: int) -> None:
     async with AsyncClient(server.address, token=server.token) as client:
         info = await client.connect()
-    newer = info.model_copy(update={"protocol": 99, "version": "9.9"})
+    theirs = info.model_copy(update={"protocol": protocol, "version": "9.9"})
     async with (
-        canned(reply(200, newer.model_dump_json())) as other,
+        canned(reply(200, theirs.model_dump_json())) as other,
         AsyncClient(other.address) as client,
     ):
-        with pytest.raises(OtherVersion, match=r"9\.9 with protocol 99"):
+        with pytest.raises(OtherVersion, match=rf"9\.9 with protocol {protocol}"):
             await client.connect()
 
 

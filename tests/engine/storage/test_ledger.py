@@ -178,14 +178,15 @@ def test_threads_that_come_and_go_leave_no_file_open(ledger: Ledger, key: int) -
 
 
 class TestFolders:
-    def test_of_another_format_are_refused_and_left_alone(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("other", [FORMAT - 1, FORMAT + 1])
+    def test_of_another_format_are_refused_and_left_alone(self, tmp_path: Path, other: int) -> None:
         path = tmp_path / "ledger.sqlite"
         with sqlite3.connect(path) as db:
-            db.execute(f"PRAGMA user_version = {FORMAT + 1}")
+            db.execute(f"PRAGMA user_version = {other}")
             db.execute("CREATE TABLE runs (future TEXT)")
         db.close()
         before = path.read_bytes()
-        with pytest.raises(RunFolderConflict, match=f"format {FORMAT + 1}.*reads {FORMAT}"):
+        with pytest.raises(RunFolderConflict, match=f"format {other}.*reads {FORMAT}"):
             Engine(tmp_path, OPTIONS)
         assert path.read_bytes() == before
         path.unlink()
