@@ -107,7 +107,7 @@ async def _train(address: str, order: TrainRequest, *, tunnel: bool, workdir: Pa
     ended_at = array("d")  # 8 bytes a step: the client's memory is measured
     memory: list[list[float]] = []
     uploaded, late_from, late_step, shard_bytes = started, (0, 0), 0, 0
-    async with AsyncClient(ELSEWHERE if tunnel else address, carrier=carrier) as client:
+    async with AsyncClient(ELSEWHERE if tunnel else address, transport=carrier) as client:
         traffic = client.traffic
         async with client.train(order, TrainOptions(workdir=workdir, patience=120.0)) as events:
             async for event in events:

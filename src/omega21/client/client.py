@@ -65,20 +65,20 @@ class AsyncClient:
         attempts: int = 5,
         ca: Path | None = None,
         on_connect: Callable[[Info], None] | None = None,
-        carrier: httpx.AsyncBaseTransport | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.server_id: str | None = None
         self._on_connect = on_connect
-        transport = Transport(
+        over = Transport(
             address,
             token=token,
             proof_needed=proof_needed,
             timeout=timeout,
             rules=RetryRules(attempts=attempts),
             ca=ca,
-            carrier=carrier,
+            transport=transport,
         )
-        self.api = Api(transport, on_connect=self._note_server)
+        self.api = Api(over, on_connect=self._note_server)
 
     async def __aenter__(self) -> Self:
         return self

@@ -113,7 +113,7 @@ async def _train(server: RunningServer, workdir: Path) -> None:
     from omega21 import AsyncClient
 
     carrier = TunnelCarrier(server.address)
-    async with AsyncClient(NGROK, token=TOKEN, carrier=carrier) as client:
+    async with AsyncClient(NGROK, token=TOKEN, transport=carrier) as client:
         await train(client, tiny("kept"), workdir=workdir)
 
 

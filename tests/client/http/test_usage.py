@@ -22,7 +22,7 @@ def own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def through_tunnel(server: RunningServer) -> AsyncClient:
-    return AsyncClient(NGROK, token=server.token, carrier=TunnelCarrier(server.address))
+    return AsyncClient(NGROK, token=server.token, transport=TunnelCarrier(server.address))
 
 
 async def test_both_sides_count_the_same(server: RunningServer) -> None:

@@ -40,7 +40,7 @@ class Kept:
         self.finished += 1
 
     def steps(self, figure: str = "loss") -> list[int]:
-        return [point.step for point in self.points if figure in point.figures]
+        return [point.step for point in self.points if figure in point.metrics]
 
 
 class Failing(Kept):
@@ -73,12 +73,12 @@ async def test_a_logger_gets_the_run_each_step_and_the_evaluations(
     assert run.parameters.items() >= {"samples": 600, "kind": "simple", "seed": 42}.items()
     assert any("learning_rate" in name for name in run.parameters)
     assert kept.steps() == list(range(1, 21))
-    assert [point.figures["loss"] for point in kept.points if "loss" in point.figures] == [
+    assert [point.metrics["loss"] for point in kept.points if "loss" in point.metrics] == [
         loss for _, loss, _ in stored(tmp_path / "logged")
     ]
-    evaluated = [point for point in kept.points if "evaluation/auroc" in point.figures]
+    evaluated = [point for point in kept.points if "evaluation/auroc" in point.metrics]
     assert evaluated[-1].step == 20
-    assert evaluated[-1].figures["evaluation/auroc"] == done(events).summary.auroc  # type: ignore[arg-type]
+    assert evaluated[-1].metrics["evaluation/auroc"] == done(events).summary.auroc  # type: ignore[arg-type]
     assert kept.finished == 1
 
 

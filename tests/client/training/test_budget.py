@@ -37,7 +37,7 @@ def own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def through_tunnel(server: RunningServer) -> AsyncClient:
-    return AsyncClient(NGROK, token=server.token, carrier=TunnelCarrier(server.address))
+    return AsyncClient(NGROK, token=server.token, transport=TunnelCarrier(server.address))
 
 
 def notices(events: Sequence[Event]) -> str:

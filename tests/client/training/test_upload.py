@@ -37,7 +37,7 @@ class Counting(TunnelCarrier):
 async def test_lists_double_so_that_a_few_are_enough(server: RunningServer, tmp_path: Path) -> None:
     carrier = Counting(server.address)
     order = tiny("lists", samples=256 * SHARDS, batch_size=4096, validation=0)
-    async with AsyncClient(ADDRESS, token=server.token, carrier=carrier) as client:
+    async with AsyncClient(ADDRESS, token=server.token, transport=carrier) as client:
         events = await train(client, order, workdir=tmp_path)
     assert done(events).summary.samples == 256 * SHARDS
     assert carrier.lists[0] == 1
@@ -68,7 +68,7 @@ async def test_samples_go_up_while_the_target_is_raised_and_are_told_after(
     server: RunningServer, tmp_path: Path
 ) -> None:
     carrier = SlowToAdvance(server.address)
-    async with AsyncClient(ADDRESS, token=server.token, carrier=carrier) as client:
+    async with AsyncClient(ADDRESS, token=server.token, transport=carrier) as client:
         events = await train(client, tiny("soon", samples=512, validation=0), workdir=tmp_path)
     kinds = [type(event) for event in events]
     assert kinds.index(RunReady) < kinds.index(UploadProgress)

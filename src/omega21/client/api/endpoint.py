@@ -36,7 +36,7 @@ class Endpoint:
             headers = {"Content-Type": "application/json", **headers}
             body = body.model_dump_json().encode()
         request = Request(
-            method=method, path=path, query=query, headers=headers, body=body, most=max_bytes
+            method=method, path=path, query=query, headers=headers, body=body, max_bytes=max_bytes
         )
         return (await self._transport.send(request)).read(reply)
 

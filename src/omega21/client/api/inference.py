@@ -21,7 +21,7 @@ class Inference(Endpoint):
             path=f"{run_path(run)}/predict",
             headers={"Content-Type": "application/json"},
             body=ComputeRequest(shards=list(shards)).model_dump_json().encode(),
-            most=MAX_OUTPUT_BYTES,
+            max_bytes=MAX_OUTPUT_BYTES,
         )
         return await self._transport.send(request)
 

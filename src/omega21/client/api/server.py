@@ -27,6 +27,6 @@ class Server(Endpoint):
             query={"down": down},
             headers={"Content-Type": LINK_MEDIA_TYPE},
             body=body,
-            most=down,
+            max_bytes=down,
         )
         await self._transport.send(request)

@@ -89,7 +89,7 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None
     is_anonymous: bool = False
-    most: int | None = None
+    max_bytes: int | None = None
     """Maximum size of the reply in bytes; None for `MAX_REPLY_BYTES`."""
 
 
@@ -100,11 +100,11 @@ class Response:
     status: int
     headers: httpx.Headers
     body: bytes
-    most: int = MAX_REPLY_BYTES
+    max_bytes: int = MAX_REPLY_BYTES
 
     def read(self, message: type[_Reply]) -> _Reply:
         """Parse the body as `message`, leniently. Raises InvalidReply if that fails."""
-        check_values(self.body, most=self.most)
+        check_values(self.body, most=self.max_bytes)
         try:
             reply = message.model_validate_json(self.body)
         except ValidationError as error:
@@ -151,7 +151,7 @@ class Transport:
         timeout: float = TIMEOUT_SECONDS,
         rules: RetryRules | None = None,
         ca: Path | None = None,
-        carrier: httpx.AsyncBaseTransport | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.address = address = parse_address(address)
         token = optional_token(token, source=_("the client's token"))
@@ -177,7 +177,7 @@ class Transport:
                 trust_env=not local,
                 http2=not local,
                 verify=True if ca is None else trusting(ca),
-                transport=carrier,
+                transport=transport,
                 # No call needs cookies, and a stored one would identify requests.
                 cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             )
@@ -205,21 +205,22 @@ class Transport:
         """Return a transport whose calls wait at most this long between attempts, in total."""
         return self.with_rules(replace(self._rules, in_all=min(seconds, self._rules.in_all)))
 
-    async def send(self, call: Request) -> Response:
+    async def send(self, request: Request) -> Response:
         """Send a request, with retries, and return the response.
 
         Raises the OmegaError that the server described, or a LinkFailure.
         """
-        return await self._persist(lambda _failing: self._attempt(call), keyed=_KEY in call.headers)
+        keyed = _KEY in request.headers
+        return await self._persist(lambda _failing: self._attempt(request), keyed=keyed)
 
-    async def download(self, make_call: Callable[[], Request], sink: Sink) -> httpx.Headers:
+    async def download(self, make_request: Callable[[], Request], sink: Sink) -> httpx.Headers:
         """Stream a response body to `sink`, and return its headers.
 
-        `make_call` is called before each attempt, so that an interrupted download continues where
-        it was. Raises as `send`.
+        `make_request` is called before each attempt, so that an interrupted download continues
+        where it stopped. Raises as `send`.
         """
         return await self._persist(
-            lambda failing: self._receive(make_call(), sink, failing=failing)
+            lambda failing: self._receive(make_request(), sink, failing=failing)
         )
 
     async def _persist(
@@ -243,17 +244,17 @@ class Transport:
             await anyio.sleep(delay)
 
     async def _ask_proof(self, path: str, body: bytes) -> TokenProof:
-        call = Request(
+        request = Request(
             method="POST",
             path=path,
             headers={"Content-Type": "application/json"},
             body=body,
             is_anonymous=True,
         )
-        return (await self._attempt(call)).read(TokenProof)
+        return (await self._attempt(request)).read(TokenProof)
 
-    async def _receive(self, call: Request, sink: Sink, *, failing: Link) -> httpx.Headers:
-        async with self._exchange(call) as (response, deadline):
+    async def _receive(self, request: Request, sink: Sink, *, failing: Link) -> httpx.Headers:
+        async with self._exchange(request) as (response, deadline):
             if not response.is_success:
                 body = await read_body(response, most=0, deadline=deadline)
                 raise refusal(response, body) or NotOmega21(f"HTTP {response.status_code}")
@@ -296,38 +297,38 @@ class Transport:
         _log.info("again in %.1f s: %s", delay, error)
         return delay
 
-    async def _attempt(self, call: Request) -> Response:
+    async def _attempt(self, request: Request) -> Response:
         """Send a request once."""
-        most = MAX_REPLY_BYTES if call.most is None else call.most
-        async with self._exchange(call) as (response, deadline):
+        most = MAX_REPLY_BYTES if request.max_bytes is None else request.max_bytes
+        async with self._exchange(request) as (response, deadline):
             body = await read_body(response, most=most, deadline=deadline)
         if failure := refusal(response, body):
             raise failure
         return Response(response.status_code, response.headers, body, most)
 
     @asynccontextmanager
-    async def _exchange(self, call: Request) -> AsyncIterator[tuple[httpx.Response, Deadline]]:
+    async def _exchange(self, request: Request) -> AsyncIterator[tuple[httpx.Response, Deadline]]:
         """Send a request and open its response; count it, log it, map the library's exceptions."""
         start = time.monotonic()
-        shows_token = self.sends_token and not call.is_anonymous
-        deadline = Deadline(self._seconds, sent=len(call.body or b""))
+        shows_token = self.sends_token and not request.is_anonymous
+        deadline = Deadline(self._seconds, sent=len(request.body or b""))
         try:
-            request = self._http.build_request(
-                call.method,
-                self.address + call.path,
-                params=dict(call.query) or None,
+            built = self._http.build_request(
+                request.method,
+                self.address + request.path,
+                params=dict(request.query) or None,
                 headers={
                     "Accept-Language": current_language(),
                     **(self._authorization if shows_token else {}),
-                    **call.headers,
+                    **request.headers,
                 },
-                content=call.body,
+                content=request.body,
             )
             self.traffic.requests += 1
-            sent = _header_bytes(request.headers) + len(call.body or b"")
+            sent = _header_bytes(built.headers) + len(request.body or b"")
             self.traffic.bytes_sent += sent
             with deadline.scope:
-                response = await self._http.send(request, stream=True)
+                response = await self._http.send(built, stream=True)
                 try:
                     yield response, deadline
                 finally:
@@ -337,17 +338,17 @@ class Transport:
                     if self.book is not None:
                         self.book.write_when_due()
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            _log.info("%s %s failed: %s", call.method, call.path, type(error).__name__)
+            _log.info("%s %s failed: %s", request.method, request.path, type(error).__name__)
             raise map_error(error, self.address) from error
         if deadline.scope.cancelled_caught:
-            _log.info("%s %s failed: too slow", call.method, call.path)
+            _log.info("%s %s failed: too slow", request.method, request.path)
             raise TimedOut(
                 _("{address}: the reply arrives too slowly").format(address=self.address)
             )
         milliseconds = 1000 * (time.monotonic() - start)
         _log.info(
             "%s %s -> %d (%d bytes up, %d down, %.0f ms)",
-            *(call.method, request.url.raw_path.decode(), response.status_code),
+            *(request.method, built.url.raw_path.decode(), response.status_code),
             *(sent, received, milliseconds),
             extra={"request": response.headers.get("x-request-id")},
         )

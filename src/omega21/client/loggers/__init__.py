@@ -37,7 +37,7 @@ class Point:
     """Metrics of one step, by name, and the time of its end (seconds since 1970)."""
 
     step: int
-    figures: Mapping[str, float]
+    metrics: Mapping[str, float]
     ended_at: float
 
 

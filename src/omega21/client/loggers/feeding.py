@@ -173,23 +173,23 @@ def _leaves(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, str | int
 def _points(rows: Sequence[StepRecord]) -> Iterator[Point]:
     for row in rows:
         rate = row.samples / row.seconds if row.seconds > 0 else None
-        figures = {
+        metrics = {
             "loss": row.loss,
             "anomaly_probability": row.anomaly_prob,
             "samples_per_second": rate,
         }
-        yield Point(row.step, _known(figures), row.ended_at)
+        yield Point(row.step, _known(metrics), row.ended_at)
 
 
 def _point(found: StoredEvaluation) -> Point:
     evaluation = found.evaluation
-    figures = {
+    metrics = {
         "evaluation/loss": evaluation.loss,
         "evaluation/auroc": evaluation.auroc,
         "evaluation/average_precision": evaluation.average_precision,
     }
-    return Point(evaluation.step, _known(figures), found.ended_at)
+    return Point(evaluation.step, _known(metrics), found.ended_at)
 
 
-def _known(figures: dict[str, float | None]) -> dict[str, float]:
-    return {name: value for name, value in figures.items() if value is not None}
+def _known(metrics: dict[str, float | None]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if value is not None}

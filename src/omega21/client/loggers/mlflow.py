@@ -45,7 +45,7 @@ class MLflow:
         metrics = [
             Metric(name, value, round(point.ended_at * 1000), point.step)
             for point in points
-            for name, value in point.figures.items()
+            for name, value in point.metrics.items()
         ]
         for start in range(0, len(metrics), _AT_ONCE):
             self._client.log_batch(self._run_id, metrics=metrics[start : start + _AT_ONCE])

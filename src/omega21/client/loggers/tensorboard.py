@@ -59,7 +59,7 @@ def make() -> Logger:
 def _event(point: Point) -> bytes:
     values = [
         _bytes(1, _bytes(1, name.encode()) + _field(2, 5, struct.pack("<f", value)))
-        for name, value in point.figures.items()
+        for name, value in point.metrics.items()
     ]
     head = _field(1, 1, struct.pack("<d", point.ended_at)) + _field(2, 0, _varint(point.step))
     return head + _bytes(5, b"".join(values))

@@ -30,7 +30,7 @@ class Trackio:
     def log(self, points: Sequence[Point]) -> None:
         """Log points at the run's own steps."""
         for point in points:
-            self._run.log(dict(point.figures), step=point.step)
+            self._run.log(dict(point.metrics), step=point.step)
 
     def finish(self) -> None:
         """Write the remaining points."""

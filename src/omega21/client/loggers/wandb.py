@@ -34,7 +34,7 @@ class WeightsAndBiases:
     def log(self, points: Sequence[Point]) -> None:
         """Log points at the run's own steps."""
         for point in points:
-            self._run.log({**point.figures, "omega21/step": point.step})
+            self._run.log({**point.metrics, "omega21/step": point.step})
 
     def finish(self) -> None:
         """Send the remaining points."""
