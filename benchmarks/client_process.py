@@ -26,8 +26,8 @@ import httpx
 from benchmarks.processes import run_module
 from omega21.client.client import AsyncClient
 from omega21.client.events import Connected, Done, RunReady, StepsDone, UploadProgress
+from omega21.client.request.request import TrainRequest
 from omega21.client.training.options import TrainOptions
-from omega21.client.training.request import TrainRequest
 from omega21.protocol.models import ModelConfig
 
 ELSEWHERE = "http://server.test"

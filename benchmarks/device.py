@@ -31,9 +31,9 @@ from benchmarks.bare_loop import BareLoop, Batch, batches  # noqa: E402
 from benchmarks.loopback import ServedRun, shares  # noqa: E402
 from omega21 import Client  # noqa: E402
 from omega21.client.events import Done, StepsDone  # noqa: E402
+from omega21.client.request.request import TrainRequest  # noqa: E402
 from omega21.client.store.summary import Summary  # noqa: E402
 from omega21.client.training.options import TrainOptions  # noqa: E402
-from omega21.client.training.request import TrainRequest  # noqa: E402
 from omega21.data.sources.generators import KINDS, generate  # noqa: E402
 from omega21.executors.platform import autocast_dtype  # noqa: E402
 from omega21.models.corteza import build_model  # noqa: E402

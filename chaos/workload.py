@@ -12,7 +12,7 @@ import anyio
 from omega21 import AsyncClient
 from omega21.client.api.api import Api
 from omega21.client.http.retry import RetryRules
-from omega21.client.training.request import TrainRequest
+from omega21.client.request.request import TrainRequest
 from omega21.data.sources.generators import generate
 from omega21.protocol.models import TINY
 from omega21.protocol.steps import StepRecord

@@ -25,6 +25,8 @@ from omega21.client.http.link import Link
 from omega21.client.http.usage import Traffic
 from omega21.client.inference import Prediction
 from omega21.client.local_server import LocalServer
+from omega21.client.request.presets import PRESETS
+from omega21.client.request.request import TrainRequest
 from omega21.client.store.run_folder import (
     fresh_run_name,
     list_run_folders,
@@ -33,8 +35,6 @@ from omega21.client.store.run_folder import (
 )
 from omega21.client.store.summary import Summary
 from omega21.client.training.options import TrainOptions
-from omega21.client.training.presets import PRESETS
-from omega21.client.training.request import TrainRequest
 from omega21.client.weights import SavedWeights
 from omega21.data.samples import Samples, statistics
 from omega21.data.sources.files import open_data, write_data
@@ -208,7 +208,7 @@ def _default(value: ast.expr) -> str:
 
 
 def _presets() -> Iterator[str]:
-    yield "`omega21.client.training.presets.PRESETS`; the same on the command line and in"
+    yield "`omega21.client.request.presets.PRESETS`; the same on the command line and in"
     yield "`omega21.colab`.\n"
     yield "| preset | samples | batch size | kind | anomalies |\n|---|---|---|---|---|"
     for name, preset in PRESETS.items():

@@ -27,8 +27,8 @@ import numpy as np
 from rich.console import Console
 
 from omega21.client.http.address import parse_address
+from omega21.client.request.presets import PRESETS as _PRESETS
 from omega21.client.sync import Client
-from omega21.client.training.presets import PRESETS as _PRESETS
 from omega21.data.samples import FEATURES, Samples, as_samples, check_samples, statistics
 from omega21.data.sources.generators import generate
 from omega21.language import speaking

@@ -7,7 +7,7 @@ import typer
 
 from omega21.cli.app import app
 from omega21.cli.options import KindName, PrecisionName
-from omega21.client.training.presets import PRESETS
+from omega21.client.request.presets import PRESETS
 from omega21.protocol.plan import Kind
 from omega21.protocol.runs import PrecisionAsked
 

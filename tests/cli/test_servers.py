@@ -275,8 +275,8 @@ def test_a_run_goes_on_at_the_new_address_of_its_server(
 
 def _begin_another_segment(folder: Path) -> None:
     """Plan the next samples of a run, as a command does that is killed right afterwards."""
+    from omega21.client.request.request import TrainRequest, next_segment
     from omega21.client.store.run_folder import RunFolder
-    from omega21.client.training.request import TrainRequest, next_segment
 
     with RunFolder.open(folder) as opened:
         order = TrainRequest(run=opened.record.run, samples=32, batch_size=16, validation=0)

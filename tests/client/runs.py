@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from omega21 import AsyncClient
 from omega21.client.events import Done, Event
+from omega21.client.request.request import TrainRequest
 from omega21.client.training.options import TrainOptions
-from omega21.client.training.request import TrainRequest
 from omega21.protocol.models import TINY
 
 _Kind = TypeVar("_Kind")

@@ -13,8 +13,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from omega21 import Client
+from omega21.client.request.request import TrainRequest
 from omega21.client.training.options import TrainOptions
-from omega21.client.training.request import TrainRequest
 from omega21.protocol.models import TINY, OptimizerConfig
 from tests.dashboard.conftest import PHONE, Open
 from tests.servers import RunningServer

@@ -7,7 +7,7 @@ from typing import Any, get_args
 import pytest
 
 from omega21.cli.options import KindName
-from omega21.client.training.presets import PRESETS
+from omega21.client.request.presets import PRESETS
 from tests.docs.markdown import ROOT
 from tests.docs.test_commands import check_target, parse
 

@@ -12,10 +12,10 @@ from omega21.cli.train_options import (
 )
 from omega21.cli.values import evaluate_when, pull_policy, seconds, size
 from omega21.client.loggers import load_logger
+from omega21.client.request.presets import PRESETS, Preset
+from omega21.client.request.request import TrainRequest, next_segment
 from omega21.client.store.run_folder import fresh_run_name
 from omega21.client.training.options import TrainOptions
-from omega21.client.training.presets import PRESETS, Preset
-from omega21.client.training.request import TrainRequest, next_segment
 from omega21.data.sources.files import open_data
 from omega21.language import _
 from omega21.protocol.errors import InvalidRequest

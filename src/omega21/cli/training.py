@@ -17,10 +17,10 @@ from omega21.cli.ui.metrics import metrics_rows
 from omega21.cli.ui.output import Output, key_values
 from omega21.cli.ui.result import show_outcome
 from omega21.client.events import Done, RunReady
+from omega21.client.request.request import TrainRequest
 from omega21.client.store.run_folder import server_data_path
 from omega21.client.sync import Client
 from omega21.client.training.options import TrainOptions
-from omega21.client.training.request import TrainRequest
 from omega21.client.training.resume import is_unfinished, newest_unfinished, resume_command
 from omega21.language import _
 from omega21.language.figures import clock

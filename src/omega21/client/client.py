@@ -21,11 +21,11 @@ from omega21.client.http.transport import TIMEOUT_SECONDS, Transport
 from omega21.client.http.usage import Traffic
 from omega21.client.inference import Prediction, predict, score
 from omega21.client.remote_summary import remote_summary
+from omega21.client.request.request import TrainRequest
 from omega21.client.store.checkpoints import HeldCheckpoint
 from omega21.client.store.summary import Summary
 from omega21.client.training.checkpoint_download import pull_checkpoint
 from omega21.client.training.options import TrainOptions
-from omega21.client.training.request import TrainRequest
 from omega21.client.training.resume import unfinished_request
 from omega21.client.training.session import Training
 from omega21.client.verify import Verification, Verified

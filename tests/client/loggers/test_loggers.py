@@ -13,8 +13,8 @@ import pytest
 from omega21 import AsyncClient
 from omega21.client.events import Notice, StepsDone
 from omega21.client.loggers import LoggedRun, LoggerChoice, Point, load_logger
+from omega21.client.request.request import TrainRequest
 from omega21.client.training.options import TrainOptions
-from omega21.client.training.request import TrainRequest
 from omega21.protocol.errors import ExtraMissing, InvalidRequest
 from tests.client.runs import done, of_type, stored, tiny
 from tests.servers import RunningServer

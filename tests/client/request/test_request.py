@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omega21.client.training.presets import PRESETS
-from omega21.client.training.request import (
+from omega21.client.request.presets import PRESETS
+from omega21.client.request.request import (
     FileFacts,
     TrainRequest,
     check_same_config,
     next_segment,
 )
-from omega21.client.training.sources import GeneratedSamples, open_source, validation_blocks
+from omega21.client.request.sources import GeneratedSamples, open_source, validation_blocks
 from omega21.data.sources.files import open_data, write_data
 from omega21.data.sources.generators import generate
 from omega21.protocol.errors import (

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from omega21.client.request.request import TrainRequest
 from omega21.client.store.run_folder import RunFolder
 from omega21.client.sync import Client
 from omega21.client.training.options import TrainOptions
-from omega21.client.training.request import TrainRequest
 from omega21.data.durable import make_private_folder, open_private
 from tests.servers import start_server
 

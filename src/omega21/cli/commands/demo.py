@@ -31,8 +31,8 @@ def demo(
     from omega21.cli.training import Job, open_server, save_report, train_segment
     from omega21.cli.ui.output import Output
     from omega21.cli.ui.result import show_outcome
+    from omega21.client.request.request import TrainRequest
     from omega21.client.training.options import TrainOptions
-    from omega21.client.training.request import TrainRequest
     from omega21.language import _
 
     output = Output(quiet=quiet, verbose=verbose)

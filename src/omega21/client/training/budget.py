@@ -10,9 +10,9 @@ from anyio.to_thread import run_sync
 
 from omega21.client.api.api import Api
 from omega21.client.events import Event, Notice
+from omega21.client.request.request import FileFacts, TrainRequest, next_segment
 from omega21.client.store.run_folder import EvaluateEvery, RunFolder
 from omega21.client.training.estimate import Choice, Needed, Workload
-from omega21.client.training.request import FileFacts, TrainRequest, next_segment
 from omega21.language import _
 from omega21.language.figures import decimal
 from omega21.protocol.errors import BudgetExceeded

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from omega21.client.http.link import REMOTE
+from omega21.client.request.sources import open_source
 from omega21.client.training.checkpoint_restore import ASSUMED_SECONDS_PER_STEP
 from omega21.client.training.options import Pull
-from omega21.client.training.sources import open_source
 from omega21.data.samples import as_type
 from omega21.protocol.inference import MAX_SHARDS_TO_COMPUTE
 from omega21.protocol.plan import SamplesType, Segment

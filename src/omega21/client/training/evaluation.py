@@ -16,10 +16,10 @@ from anyio.to_thread import run_sync
 from omega21.client.api.api import Api
 from omega21.client.events import Evaluated, Event, Notice
 from omega21.client.inference import score
+from omega21.client.request.sources import validation_blocks
 from omega21.client.store.run_folder import EvaluateEvery, RunFolder
 from omega21.client.store.summary import Scored
 from omega21.client.training.locked_files import when_unlocked
-from omega21.client.training.sources import validation_blocks
 from omega21.data.samples import Samples
 from omega21.data.sources.generators import KINDS
 from omega21.language import _

@@ -10,6 +10,8 @@ from omega21.client.api.api import Api
 from omega21.client.events import Done, Event, How, Notice, ServerSeen
 from omega21.client.inference import score
 from omega21.client.loggers.feeding import Feeds
+from omega21.client.request.request import TrainRequest
+from omega21.client.request.sources import validation_blocks
 from omega21.client.store.run_folder import RunFolder
 from omega21.client.store.summary import Scored, summarise
 from omega21.client.training.checkpoint_download import CheckpointDownloads
@@ -18,8 +20,6 @@ from omega21.client.training.locked_files import when_unlocked
 from omega21.client.training.not_finite import name_held_out_rows, name_rows_of_steps
 from omega21.client.training.options import TrainOptions
 from omega21.client.training.provenance import changed_at, note_environment
-from omega21.client.training.request import TrainRequest
-from omega21.client.training.sources import validation_blocks
 from omega21.client.training.upload import waiting_for_room, when_there_is_room
 from omega21.language import _
 from omega21.protocol.errors import StorageFull

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from omega21.client.training.sources import find_file, segment_rows, validation_rows
+from omega21.client.request.sources import find_file, segment_rows, validation_rows
 from omega21.data.order import batch_of_step, epoch_order
 from omega21.data.sources.files import DataFile
 from omega21.language import _, ngettext

@@ -14,8 +14,8 @@ from anyio.to_thread import run_sync
 
 from omega21.client.api.api import Api
 from omega21.client.events import Event, Notice
+from omega21.client.request.request import check_same_config
 from omega21.client.store.run_folder import RunFolder, RunRecord
-from omega21.client.training.request import check_same_config
 from omega21.language import _
 from omega21.protocol.errors import OtherRun, PlanConflict, UnknownRun
 from omega21.protocol.plan import PlanIndex, Segment, plan_sha256

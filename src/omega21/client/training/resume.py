@@ -3,6 +3,7 @@
 import shlex
 from pathlib import Path
 
+from omega21.client.request.request import TrainRequest
 from omega21.client.store.run_folder import (
     RunRecord,
     list_run_folders,
@@ -10,7 +11,6 @@ from omega21.client.store.run_folder import (
     run_folder_path,
     server_data_path,
 )
-from omega21.client.training.request import TrainRequest
 from omega21.language import _, ngettext
 from omega21.protocol.errors import RunFolderConflict, UnknownRun
 

@@ -25,13 +25,13 @@ from omega21.client.events import (
 )
 from omega21.client.loggers import check_loggers
 from omega21.client.loggers.feeding import STOP_SECONDS, Feeds
+from omega21.client.request.request import FileFacts, TrainRequest, next_segment
 from omega21.client.store.run_folder import RunFolder, run_folder_path
 from omega21.client.training.budget import within_budget
 from omega21.client.training.estimate import Choice
 from omega21.client.training.finish import SegmentJob
 from omega21.client.training.options import TrainOptions
 from omega21.client.training.reconcile import find_run, open_folder, reconcile
-from omega21.client.training.request import FileFacts, TrainRequest, next_segment
 from omega21.client.training.resume import resume_command, was_local
 from omega21.client.training.segment import SegmentTraining
 from omega21.client.training.stream import EventStream

@@ -23,8 +23,8 @@ from omega21.client.api.api import Api
 from omega21.client.concurrency import run_all
 from omega21.client.events import Event, Notice, UploadProgress
 from omega21.client.http.retry import asked_wait
+from omega21.client.request.sources import SampleSource, open_source
 from omega21.client.store.run_folder import RunFolder
-from omega21.client.training.sources import SampleSource, open_source
 from omega21.client.training.upload_rate import MOST, UploadRate
 from omega21.data.samples import as_type
 from omega21.language import _
