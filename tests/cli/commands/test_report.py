@@ -208,7 +208,7 @@ def test_a_run_that_diverged_says_so_and_what_was_held_out(
     text = Elements(write_report("spoilt", workdir=tmp_path).read_text(encoding="utf-8")).text
     assert "The run diverged: the results of its last 10 steps, from step 1 on" in text
     assert "train another run with --run" in text
-    assert "60 samples were held out and not scored yet" in text
+    assert "60 samples are held out and not scored yet" in text
     assert "No samples were held out" not in text
 
 
