@@ -71,7 +71,7 @@ async def wait_for_copy(server: RunningServer, mirror: Path, *, step: int) -> No
 async def test_a_new_machine_goes_on_from_the_mirror_with_the_same_bits(
     tmp_path: Path, mirror: Path
 ) -> None:
-    order = tiny("a", samples=1200)
+    order = tiny("a", samples=3600)
     with start_server(tmp_path / "alone", *OFTEN) as server:
         async with AsyncClient(server.address) as client:
             undisturbed = done(await train(client, order, workdir=tmp_path / "alone-runs")).state
