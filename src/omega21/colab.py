@@ -20,7 +20,6 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from types import TracebackType
 from typing import Any, Final, Self, TypeAlias
 
 import numpy as np
@@ -118,12 +117,7 @@ class ClienteColabEntrenamiento:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        tipo: type[BaseException] | None,
-        error: BaseException | None,
-        traza: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.desconectar()
 
     @property

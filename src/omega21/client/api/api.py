@@ -6,7 +6,6 @@ returns; a method that says nothing changes nothing.
 """
 
 from collections.abc import Callable
-from types import TracebackType
 from typing import Self
 
 from omega21.client.api.checkpoints import Checkpoints
@@ -48,12 +47,7 @@ class Api:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.transport.aclose()
 
     @property

@@ -3,7 +3,6 @@
 import math
 import sqlite3
 from abc import ABC, abstractmethod
-from types import TracebackType
 from typing import Final, Self
 
 import anyio
@@ -58,12 +57,7 @@ class EventStream(ABC):
         self._tasks.start_soon(self._run)
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         assert self._tasks is not None
         self._tasks.cancel_scope.cancel()
         await self._tasks.__aexit__(None, None, None)
