@@ -18,7 +18,7 @@ from omega21.protocol.link.tunnels import TunnelAsked
 from omega21.protocol.printable import printable
 from omega21.protocol.runs import PrecisionAsked
 from omega21.server.main import serve
-from omega21.server.options import LOG_LEVELS, ServeOptions
+from omega21.server.options import ENGINE_OPTIONS, LOG_LEVELS, ServeOptions
 from omega21.server.worker_process import serve_child
 
 
@@ -53,14 +53,7 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[ServeOptions, i
         port=given.port,
         token=optional_token(os.environ.get("OMEGA21_TOKEN"), source="OMEGA21_TOKEN"),
         engine=EngineOptions(
-            device=given.device,
-            precision=given.precision,
-            threads=given.threads,
-            disk_limit=given.disk_limit,
-            max_runs=given.max_runs,
-            checkpoint_seconds=given.checkpoint_seconds,
-            checkpoint_steps=given.checkpoint_steps,
-            mirror=given.mirror,
+            **{name: getattr(given, name) for name in ENGINE_OPTIONS},
             restarts=int(os.environ.get("OMEGA21_RESTARTS", "0")),
             last_death=os.environ.get("OMEGA21_LAST_DEATH") or None,
         ),

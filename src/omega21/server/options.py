@@ -10,6 +10,12 @@ from omega21.protocol.link.tunnels import TunnelAsked
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
+ENGINE_OPTIONS: Final = (
+    *("device", "precision", "threads", "disk_limit", "max_runs"),
+    *("checkpoint_seconds", "checkpoint_steps", "mirror"),
+)
+"""Settings of the engine that are command-line options of the same names."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ServeOptions:
@@ -36,19 +42,16 @@ class ServeOptions:
 
     def child_arguments(self) -> list[str]:
         """Return these settings as command-line options for a child, without the token."""
-        engine = self.engine
         options = {
-            "--host": self.host,
-            "--data-dir": self.data_dir,
-            "--device": engine.device,
-            "--precision": engine.precision,
-            "--threads": engine.threads,
-            "--disk-limit": engine.disk_limit,
-            "--max-runs": engine.max_runs,
-            "--checkpoint-seconds": engine.checkpoint_seconds,
-            "--checkpoint-steps": engine.checkpoint_steps,
-            "--mirror": engine.mirror,
-            "--tunnel": self.tunnel,
-            "--log-level": self.log_level,
+            "host": self.host,
+            "data_dir": self.data_dir,
+            "tunnel": self.tunnel,
+            "log_level": self.log_level,
+            **{name: getattr(self.engine, name) for name in ENGINE_OPTIONS},
         }
-        return [str(word) for pair in options.items() if pair[1] is not None for word in pair]
+        return [
+            word
+            for name, value in options.items()
+            if value is not None
+            for word in (f"--{name.replace('_', '-')}", str(value))
+        ]

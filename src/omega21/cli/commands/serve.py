@@ -1,7 +1,7 @@
 """`omega21 serve`: a server on this machine, until it is stopped."""
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar, Final, Literal
 
@@ -154,13 +154,14 @@ def serve(
     try:
         from omega21.engine.options import EngineOptions
         from omega21.server.main import serve as serve_until_stopped
-        from omega21.server.options import ServeOptions
+        from omega21.server.options import ENGINE_OPTIONS, ServeOptions
     except ModuleNotFoundError as error:
         raise NotOnThisServer(
             _("a server needs {name}, which is not installed").format(name=error.name),
             hint=_("in your copy of the repository: pip install '.[server]'"),
         ) from error
 
+    engine = {**asdict(compute), **asdict(storage), "disk_limit": limit}
     program = network.cloudflared  # a path, or a URL
     serve_until_stopped(
         ServeOptions(
@@ -168,16 +169,7 @@ def serve(
             host=network.host,
             port=network.port,
             token=given_token(network.token, network.token_file),
-            engine=EngineOptions(
-                device=compute.device,
-                precision=compute.precision,
-                threads=compute.threads,
-                disk_limit=limit,
-                max_runs=storage.max_runs,
-                checkpoint_seconds=storage.checkpoint_seconds,
-                checkpoint_steps=storage.checkpoint_steps,
-                mirror=storage.mirror,
-            ),
+            engine=EngineOptions(**{name: engine[name] for name in ENGINE_OPTIONS}),
             tunnel=network.tunnel,
             cloudflared=program and os.path.expanduser(program),  # noqa: PTH111
             log_level=log_level,
