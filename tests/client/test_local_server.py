@@ -28,6 +28,13 @@ def test_it_serves_while_it_is_needed_and_then_no_more(
         _ = server.address
 
 
+def test_it_starts_again_after_it_was_stopped(tmp_path: Path) -> None:
+    server = LocalServer(tmp_path / "server", arguments=["--threads", "1"])
+    for _ in range(2):
+        with server, Client(server.address) as client:
+            assert client.connect().run == "default"
+
+
 def test_it_does_not_outlive_a_program_that_was_killed(tmp_path: Path) -> None:
     code = (
         "import os, sys; from pathlib import Path\n"

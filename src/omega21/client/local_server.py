@@ -36,7 +36,6 @@ class LocalServer:
         self._data_dir = data_dir
         self._arguments = arguments
         self._process: ServerProcess | None = None
-        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._address: str | None = None
 
     @property
@@ -62,6 +61,7 @@ class LocalServer:
                 ),
             )
         make_private_folder(self._data_dir)
+        lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         with open_private(self.log_path, "ab") as log:
             self._process = ServerProcess(
                 server_command(
@@ -70,12 +70,12 @@ class LocalServer:
                         *self._arguments,
                     ]
                 ),
-                on_line=self._lines.put,
+                on_line=lines.put,
                 environment={},  # it listens on loopback only, without a token
                 log=log,
             )
         try:
-            line = self._lines.get(timeout=START_SECONDS) or ""
+            line = lines.get(timeout=START_SECONDS) or ""
         except queue.Empty:
             line = ""
         if not line.startswith(_LISTENING):
