@@ -4,10 +4,7 @@ It is answered to everybody, so it costs little (10 ms) and is answered ten time
 peer. It helps guessing no more than a wrong token does: one request tests one guess.
 """
 
-from typing import Annotated, Any
-
-from fastapi import APIRouter, Depends, Request, Response
-from pydantic import ValidationError
+from fastapi import APIRouter, Request, Response
 
 from omega21.language import _
 from omega21.protocol.auth.proof import PROOF_PATH, ProveToken, TokenProof
@@ -18,43 +15,21 @@ from omega21.protocol.errors import (
     Unavailable,
     UnsupportedEncoding,
 )
-from omega21.server.auth.access import Access
-from omega21.server.http.bodies import JSON_MEDIA_TYPE, is_compressed, media_type, read_body
 from omega21.server.http.errors import problem_response, problems
 from omega21.server.openapi import examples
 from omega21.server.openapi.examples import reply
+from omega21.server.routes.before_login import AccessHere, described_body, read_message
 
 router = APIRouter(tags=["session"])
-
-_LIMIT = 4096  # bytes: it is read before anybody has shown a token
-
-_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            JSON_MEDIA_TYPE: {
-                "schema": {"$ref": "#/components/schemas/ProveToken"},
-                "example": examples.PROVE_TOKEN,
-            }
-        },
-    }
-}
-
-
-async def _access(request: Request) -> Access:
-    access: Access = request.app.state.access
-    return access
 
 
 @router.post(
     PROOF_PATH,
     response_model=TokenProof,
-    openapi_extra=_BODY,
+    openapi_extra=described_body(ProveToken, examples.PROVE_TOKEN),
     responses=reply(examples.TOKEN_PROOF) | problems(BodyTooLarge, UnsupportedEncoding),
 )
-async def prove_token(
-    request: Request, access: Annotated[Access, Depends(_access)]
-) -> TokenProof | Response:
+async def prove_token(request: Request, access: AccessHere) -> TokenProof | Response:
     """Prove that the server knows the token, without either side sending it; needs no token.
 
     One exchange of SPAKE2. A server without a token says so, and proves nothing.
@@ -76,12 +51,9 @@ async def prove_token(
 
 
 async def _read_share(request: Request) -> ProveToken:
-    media_type(request, JSON_MEDIA_TYPE)
-    is_compressed(request, allowed=False)
-    body = await read_body(request, limit=_LIMIT)
-    try:
-        return ProveToken.model_validate_json(body)
-    except ValidationError as error:
-        raise InvalidRequest(
-            _("the body is not a challenge"), hint=_('send {"share": "…"}, 512 hexadecimal digits')
-        ) from error
+    return await read_message(
+        request,
+        ProveToken,
+        refused=_("the body is not a challenge"),
+        hint=_('send {"share": "…"}, 512 hexadecimal digits'),
+    )

@@ -4,65 +4,41 @@ The cookie is HttpOnly and SameSite=Strict, and contains a session token that ex
 (`auth.sessions`), never the server's token.
 """
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends, Request, Response
-from pydantic import ValidationError
+from fastapi import APIRouter, Request, Response
 from starlette.datastructures import Headers
 
 from omega21.language import _
 from omega21.protocol.auth.session import LogIn, SessionState
 from omega21.protocol.errors import (
     BodyTooLarge,
-    InvalidRequest,
     OmegaError,
     UnsupportedEncoding,
 )
 from omega21.server.auth.access import (
     SESSION_COOKIE,
     SESSION_PATH,
-    Access,
     challenge,
     session_token,
 )
 from omega21.server.auth.origins import came_by_https, check_own_page
 from omega21.server.auth.sessions import MAX_AGE_SECONDS
-from omega21.server.http.bodies import JSON_MEDIA_TYPE, is_compressed, media_type, read_body
 from omega21.server.http.errors import problem_response, problems
 from omega21.server.openapi import examples
 from omega21.server.openapi.examples import reply
+from omega21.server.routes.before_login import AccessHere, described_body, read_message
 
 router = APIRouter(tags=["session"])
 
-_LOGIN_LIMIT = 4096  # bytes: it is read before authentication
-
-_LOGIN_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            JSON_MEDIA_TYPE: {
-                "schema": {"$ref": "#/components/schemas/LogIn"},
-                "example": examples.LOG_IN,
-            }
-        },
-    }
-}
 _NOTHING: dict[int | str, dict[str, Any]] = {204: {"description": "Done"}}
-
-
-async def _access(request: Request) -> Access:
-    access: Access = request.app.state.access
-    return access
-
-
-AccessHere = Annotated[Access, Depends(_access)]
 
 
 @router.post(
     SESSION_PATH,
     status_code=204,
     response_class=Response,
-    openapi_extra=_LOGIN_BODY,
+    openapi_extra=described_body(LogIn, examples.LOG_IN),
     responses=_NOTHING | problems(BodyTooLarge, UnsupportedEncoding),
 )
 async def log_in(request: Request, access: AccessHere) -> Response:
@@ -111,16 +87,12 @@ async def get_session(request: Request, access: AccessHere) -> SessionState:
 
 
 async def _read_login(request: Request) -> LogIn:
-    # Parsed by hand: pydantic's errors quote the input, here a token.
-    media_type(request, JSON_MEDIA_TYPE)
-    is_compressed(request, allowed=False)
-    body = await read_body(request, limit=_LOGIN_LIMIT)
-    try:
-        return LogIn.model_validate_json(body)
-    except ValidationError as error:
-        raise InvalidRequest(
-            _("the body is not a login"), hint=_('send {"token": "…"}, with the server\'s token')
-        ) from error
+    return await read_message(
+        request,
+        LogIn,
+        refused=_("the body is not a login"),
+        hint=_('send {"token": "…"}, with the server\'s token'),
+    )
 
 
 def _attributes(headers: Headers) -> dict[str, Any]:
