@@ -24,8 +24,8 @@ from omega21.client.sync import Client
 from omega21.client.training.resume import was_local
 from omega21.client.verify import recorded_environment, verify_folder
 from omega21.language import _
-from omega21.protocol.errors import InvalidRequest, UnknownRun
-from omega21.protocol.names import DEFAULT_RUN, check_run_name
+from omega21.protocol.errors import UnknownRun
+from omega21.protocol.names import DEFAULT_RUN, checked_name
 from omega21.protocol.steps import MAX_WAIT_SECONDS
 
 ATTEMPTS: Final = 3
@@ -171,14 +171,6 @@ def address_to_train(run: str, options: TrainServerOptions, workdir: Path | None
     if (path / "run.json").exists() and was_local(read_run_folder(path)[0], workdir):
         return None
     return next((FoundAddress(server.address) for server in remembered()), None)
-
-
-def checked_name(run: str) -> str:
-    """Return the name of a run if it is valid. Raises InvalidRequest."""
-    try:
-        return check_run_name(run)
-    except ValueError as error:
-        raise InvalidRequest(str(error)) from error
 
 
 def _wait_until_restored(client: Client, run: str) -> None:

@@ -2,7 +2,6 @@
 
 from typing import Final
 
-from omega21.cli.connection import checked_name
 from omega21.cli.options import LongServerOptions
 from omega21.cli.train_options import (
     DataOptions,
@@ -19,6 +18,7 @@ from omega21.client.training.options import TrainOptions
 from omega21.data.sources.files import open_data
 from omega21.language import _
 from omega21.protocol.errors import InvalidRequest
+from omega21.protocol.names import checked_name
 
 _PLAIN: Final = Preset(500, 64, "simple", 10)
 

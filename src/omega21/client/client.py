@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omega21.client.api.api import Api
-from omega21.client.api.endpoint import checked_name
 from omega21.client.http.link import Link
 from omega21.client.http.retry import RetryRules
 from omega21.client.http.transport import TIMEOUT_SECONDS, Transport
@@ -34,7 +33,7 @@ from omega21.data.samples import Samples, as_features
 from omega21.protocol.evaluations import Evaluation
 from omega21.protocol.legacy import Diagnosis, FeedbackReceived, Info, Metrics, Status, Trained
 from omega21.protocol.logs import LogLines
-from omega21.protocol.names import DEFAULT_RUN
+from omega21.protocol.names import DEFAULT_RUN, checked_name
 from omega21.protocol.plan import SamplesType
 from omega21.protocol.runs import RunRemoved, RunSummary
 

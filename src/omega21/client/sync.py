@@ -53,7 +53,7 @@ def _waiting(
 
 
 def _iterating(
-    method: Callable[Concatenate[_Async, _P], AsyncIterator[_T]],
+    method: Callable[Concatenate[_Async, _P], AsyncGenerator[_T, None]],
 ) -> Callable[Concatenate[_Sync[_Async], _P], Iterator[_T]]:
     """Convert an asynchronous generator method to a generator method."""
 
@@ -64,7 +64,7 @@ def _iterating(
             while (item := self._portal.call(_next, items)) is not None:
                 yield item
         finally:
-            self._portal.call(_close, items)
+            self._portal.call(items.aclose)
 
     return call
 
@@ -266,8 +266,3 @@ class Client(_Sync[AsyncClient]):
 
 async def _next(items: AsyncIterator[_T]) -> _T | None:
     return await anext(items, None)
-
-
-async def _close(items: AsyncIterator[object]) -> None:
-    if isinstance(items, AsyncGenerator):
-        await items.aclose()

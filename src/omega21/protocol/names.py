@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from omega21.language import _
+from omega21.protocol.errors import InvalidRequest
 
 RUN_NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 SHA256_PATTERN = r"^[0-9a-f]{64}$"
@@ -31,6 +32,14 @@ def check_run_name(name: str) -> str:
             ).format(name=name)
         )
     return name
+
+
+def checked_name(run: str) -> str:
+    """Check a run's name that a user gave: it becomes part of paths. Raises InvalidRequest."""
+    try:
+        return check_run_name(run)
+    except ValueError as error:
+        raise InvalidRequest(str(error)) from error
 
 
 RunName = Annotated[str, AfterValidator(check_run_name), Field(examples=["mi-ejecucion"])]

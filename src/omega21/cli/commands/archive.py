@@ -21,10 +21,10 @@ def export_run(
 
     With its samples, results and checkpoint, and without what belongs to this machine.
     """
-    from omega21.cli.connection import checked_name
     from omega21.cli.ui.output import key_values
     from omega21.cli.ui.output_files import check_output
     from omega21.client.store.archive import export_run
+    from omega21.protocol.names import checked_name
 
     path = file or Path(f"{checked_name(run)}.zip")
     check_output(path)

@@ -47,10 +47,11 @@ def pull(
     All that later steps depend on, about 144 MB for the default model, or with --weights the
     weights after the last step. An interrupted download is continued by the same command.
     """
-    from omega21.cli.connection import checked_name, server_last_used
+    from omega21.cli.connection import server_last_used
     from omega21.cli.ui.output import key_values
     from omega21.client.store.run_folder import list_run_folders
     from omega21.protocol.errors import UnknownRun
+    from omega21.protocol.names import checked_name
 
     name = run
     if name is None:

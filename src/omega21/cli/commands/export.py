@@ -67,13 +67,13 @@ def results(
     output: OutputOptions,
 ) -> None:
     """Save a run's results, in its folder here, to a table."""
-    from omega21.cli.connection import checked_name
     from omega21.cli.ui.output import key_values
     from omega21.cli.ui.output_files import check_output
     from omega21.client.run_reader import newest_run, open_stored_run
     from omega21.client.store.tables import write_table
     from omega21.language import _
     from omega21.language.figures import count
+    from omega21.protocol.names import checked_name
 
     out = output.open()
     name = newest_run(workdir) if run is None else checked_name(run)

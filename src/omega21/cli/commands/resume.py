@@ -36,10 +36,11 @@ def resume(
     that does not have the run restores it from the checkpoint in the run folder, or computes it
     again from its first step, whichever is faster.
     """
-    from omega21.cli.connection import checked_name, last_address
+    from omega21.cli.connection import last_address
     from omega21.cli.train_request import make_options
     from omega21.cli.training import Job, train_job
     from omega21.client.training.resume import newest_unfinished, unfinished_request
+    from omega21.protocol.names import checked_name
 
     if run is not None and run.startswith(("http://", "https://")):
         run, server = None, replace(server, address=run)  # no run's name can look like that

@@ -97,10 +97,11 @@ def show(
 
     One of a server with --url, else one kept on this machine.
     """
-    from omega21.cli.connection import checked_name, connect
+    from omega21.cli.connection import connect
     from omega21.cli.ui.output import key_values
     from omega21.client.store.run_folder import read_run_folder, run_folder_path
     from omega21.protocol.errors import UnknownRun
+    from omega21.protocol.names import checked_name
 
     out = output.open()
     if server.address is not None:
@@ -164,8 +165,9 @@ def remove(
 
     From a server with --url, else its folder on this machine.
     """
-    from omega21.cli.connection import checked_name, connect
+    from omega21.cli.connection import connect
     from omega21.client.store.run_folder import check_removable, remove_run_folder, run_folder_path
+    from omega21.protocol.names import checked_name
 
     path = run_folder_path(checked_name(run), workdir)
     if server.address is None:

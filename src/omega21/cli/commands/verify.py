@@ -37,7 +37,8 @@ def verify(
     """
     from dataclasses import asdict
 
-    from omega21.cli.connection import checked_name, server_to_verify
+    from omega21.cli.connection import server_to_verify
+    from omega21.protocol.names import checked_name
 
     out = output.open()
     with server_to_verify(checked_name(run), server, workdir=workdir, output=out) as client:

@@ -71,11 +71,11 @@ def watch(
 
 def _last_address(run: str, workdir: Path | None) -> str:
     """Return the address of a run's last server; one started here may be running now."""
-    from omega21.cli.connection import checked_name
     from omega21.client.http.address import FoundAddress
     from omega21.client.known_servers import newest_address
     from omega21.client.run_reader import open_stored_run
     from omega21.protocol.errors import InvalidAddress
+    from omega21.protocol.names import checked_name
 
     with open_stored_run(checked_name(run), workdir) as stored:
         if stored.record.server is None:

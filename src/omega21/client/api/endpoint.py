@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from omega21.client.http.transport import Request, Transport
 from omega21.protocol.errors import InvalidRequest
-from omega21.protocol.names import check_run_name
+from omega21.protocol.names import checked_name
 
 _Message = TypeVar("_Message", bound=BaseModel)
 _NONE: Final[Mapping[str, str]] = {}
@@ -44,14 +44,6 @@ class Endpoint:
 def run_path(run: str) -> str:
     """Return the path of a run. Raises InvalidRequest for an invalid name."""
     return f"/runs/{checked_name(run)}"
-
-
-def checked_name(run: str) -> str:
-    """Check a run's name before it becomes part of an address. Raises InvalidRequest."""
-    try:
-        return check_run_name(run)
-    except ValueError as error:
-        raise InvalidRequest(str(error)) from error
 
 
 def idempotency_key(key: str | None) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from omega21.client.api.endpoint import Endpoint, checked_name, idempotency_key, make_request
+from omega21.client.api.endpoint import Endpoint, idempotency_key, make_request
 from omega21.client.api.shards import SHARD_HEADERS
 from omega21.client.http.usage import joined
 from omega21.data.samples import Samples, as_samples
@@ -16,7 +16,7 @@ from omega21.protocol.legacy import (
     Status,
     Trained,
 )
-from omega21.protocol.names import DEFAULT_RUN
+from omega21.protocol.names import DEFAULT_RUN, checked_name
 from omega21.protocol.shards import encode_shard
 
 
