@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor
 
-from omega21.models.corteza import CortezaCognitivaV4, build_model, parameter_counts
+from omega21.models.corteza import CortezaCognitivaV4, build_model
 from omega21.protocol.models import TINY, ModelConfig
 
 
@@ -24,6 +24,15 @@ def gradients(model: CortezaCognitivaV4, loss: Tensor) -> dict[str, Tensor]:
     model.zero_grad()
     loss.backward()
     return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+
+def parameter_counts(model: CortezaCognitivaV4) -> dict[str, int]:
+    counts = {
+        name: sum(parameter.numel() for parameter in part.parameters())
+        for name, part in model.named_children()
+    }
+    assert sum(counts.values()) == sum(parameter.numel() for parameter in model.parameters())
+    return counts
 
 
 @pytest.fixture

@@ -16,8 +16,7 @@ class TrainServerOptions(LongServerOptions):
     """The server that `train` trains on."""
 
     address: Annotated[
-        str | None,
-        address_argument("the server used last, else one started on this machine"),
+        str | None, address_argument("the server used last, else one started on this machine")
     ] = None
     local: Annotated[
         bool,
@@ -162,8 +161,7 @@ class TrainingOptions:
     fast: Annotated[
         bool,
         typer.Option(
-            "--fast",
-            help="Allow nondeterministic kernels for speed; recorded in the run.",
+            "--fast", help="Allow nondeterministic kernels for speed; recorded in the run."
         ),
     ] = False
     every: Annotated[

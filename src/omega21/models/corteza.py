@@ -288,16 +288,6 @@ class CortezaCognitivaV4(Trainable[CortezaOutputs]):
         return [self.token_statistics.weight_R]
 
 
-def parameter_counts(model: CortezaCognitivaV4) -> dict[str, int]:
-    """Count the parameters of each part; the parts add up to the total."""
-    counts = {
-        name: sum(parameter.numel() for parameter in part.parameters())
-        for name, part in model.named_children()
-    }
-    assert sum(counts.values()) == sum(parameter.numel() for parameter in model.parameters())
-    return counts
-
-
 def build_model(config: ModelConfig, *, seed: int) -> CortezaCognitivaV4:
     """Build the network on the CPU with weights that depend only on config and seed.
 

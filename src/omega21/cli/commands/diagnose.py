@@ -3,11 +3,7 @@
 from omega21.cli.options import OutputOptions, ServerArgument
 
 
-def diagnose(
-    *,
-    server: ServerArgument,
-    output: OutputOptions,
-) -> None:
+def diagnose(*, server: ServerArgument, output: OutputOptions) -> None:
     """Run a server's self-test on its device.
 
     A forward and a backward pass on real tensors; no run is changed.

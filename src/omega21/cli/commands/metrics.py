@@ -3,12 +3,7 @@
 from omega21.cli.options import OutputOptions, RunOrNewest, ServerArgument
 
 
-def metrics(
-    *,
-    run: RunOrNewest = None,
-    server: ServerArgument,
-    output: OutputOptions,
-) -> None:
+def metrics(*, run: RunOrNewest = None, server: ServerArgument, output: OutputOptions) -> None:
     """Show a run's last losses and their trend.
 
     Samples with a probability over 0.5 while they were trained are counted as anomalies.

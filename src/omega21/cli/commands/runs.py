@@ -47,12 +47,7 @@ app.callback()(expanded(runs))
 
 
 @command(app, "list")
-def list_runs(
-    *,
-    workdir: Workdir = None,
-    server: ServerOptions,
-    output: OutputOptions,
-) -> None:
+def list_runs(*, workdir: Workdir = None, server: ServerOptions, output: OutputOptions) -> None:
     """List runs.
 
     Those of a server with --url, by name; else those kept on this machine, newest first.
@@ -121,35 +116,15 @@ def show(
 
 
 @command(app)
-def pause(
-    run: RunArgument,
-    *,
-    server: ServerOptions,
-    output: OutputOptions,
-) -> None:
+def pause(run: RunArgument, *, server: ServerOptions, output: OutputOptions) -> None:
     """Pause a run on a server after the current step."""
-    from omega21.cli.connection import connect
-
-    out = output.open()
-    with connect(server, out) as client:
-        position = client.pause(run)
-    out.result(position.model_dump(mode="json"), _position(position))
+    _control(run, server, output, paused=True)
 
 
 @command(app)
-def unpause(
-    run: RunArgument,
-    *,
-    server: ServerOptions,
-    output: OutputOptions,
-) -> None:
+def unpause(run: RunArgument, *, server: ServerOptions, output: OutputOptions) -> None:
     """Continue a paused run on a server."""
-    from omega21.cli.connection import connect
-
-    out = output.open()
-    with connect(server, out) as client:
-        position = client.unpause(run)
-    out.result(position.model_dump(mode="json"), _position(position))
+    _control(run, server, output, paused=False)
 
 
 @command(app)
@@ -197,13 +172,19 @@ command(app, "export")(archive.export_run)
 command(app, "import")(archive.import_run)
 
 
-def _position(position: "RunSummary") -> str:
-    return _("run {run}: {state}, step {step} of {target}").format(
-        run=position.run,
+def _control(run: str, server: ServerOptions, output: OutputOptions, *, paused: bool) -> None:
+    from omega21.cli.connection import connect
+
+    out = output.open()
+    with connect(server, out) as client:
+        position = client.pause(run) if paused else client.unpause(run)
+    shown = _("run {run}: {state}, step {step} of {target}").format(
+        run=run,
         state=state_label(position.state),
         step=count(position.step),
         target=count(position.target),
     )
+    out.result(position.model_dump(mode="json"), shown)
 
 
 def _server_row(run: "RunSummary") -> Sequence[str]:

@@ -14,12 +14,7 @@ if TYPE_CHECKING:
     from omega21.protocol.link.usage import MonthTraffic
 
 
-def status(
-    *,
-    run: RunOrNewest = None,
-    server: ServerArgument,
-    output: OutputOptions,
-) -> None:
+def status(*, run: RunOrNewest = None, server: ServerArgument, output: OutputOptions) -> None:
     """Show the state of a server and the statistics of a run."""
     from omega21.cli.connection import connect, run_to_show
     from omega21.cli.ui.output import key_values

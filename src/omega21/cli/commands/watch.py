@@ -26,10 +26,7 @@ omega21 watch --run hourly
 class WatchServerOptions(LongServerOptions):
     """The server of the run to watch."""
 
-    address: Annotated[
-        str | None,
-        address_argument("the run's last server"),
-    ] = None
+    address: Annotated[str | None, address_argument("the run's last server")] = None
 
 
 def watch(

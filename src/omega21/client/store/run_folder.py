@@ -234,9 +234,7 @@ def list_run_folders(workdir: Path | None = None) -> list[RunRecord]:
     return look_at_run_folders(workdir)[0]
 
 
-def look_at_run_folders(
-    workdir: Path | None = None,
-) -> tuple[list[RunRecord], list[DamagedFolder]]:
+def look_at_run_folders(workdir: Path | None = None) -> tuple[list[RunRecord], list[DamagedFolder]]:
     """Return the runs on this machine, newest first, and the folders of damaged ones."""
     records, damaged = [], []
     folder = runs_folder(workdir)

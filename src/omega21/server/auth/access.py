@@ -44,6 +44,7 @@ from omega21.server.auth.sessions import SessionTokens
 from omega21.server.auth.throttle import Throttle
 from omega21.server.http.connections import ON_AUTHENTICATED
 from omega21.server.http.errors import problem_response
+from omega21.server.http.middleware import HttpMiddleware
 from omega21.server.http.unauthenticated import mark_unauthenticated
 
 SESSION_COOKIE: Final = "omega21_session"
@@ -146,25 +147,24 @@ class Access:
         return _digest(self.token.encode())
 
 
-class AccessControl:
+class AccessControl(HttpMiddleware):
     """ASGI middleware that applies `Access` before a byte of the body is read."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
-        self.app = app
+        super().__init__(app)
         self.access = access
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Forward the request, or answer it with the error."""
-        if scope["type"] == "http":
-            try:
-                self.access.check(scope)
-            except OmegaError as error:
-                reply = problem_response(error, challenge(error, Headers(scope=scope)))
-                await reply(scope, receive, send)
-                return
-            mark_unauthenticated(is_one=not self.access.is_owner(scope))
-            if not is_open(scope):
-                scope.get("extensions", {}).get(ON_AUTHENTICATED, _no_listener)()
+        try:
+            self.access.check(scope)
+        except OmegaError as error:
+            reply = problem_response(error, challenge(error, Headers(scope=scope)))
+            await reply(scope, receive, send)
+            return
+        mark_unauthenticated(is_one=not self.access.is_owner(scope))
+        if not is_open(scope):
+            scope.get("extensions", {}).get(ON_AUTHENTICATED, _no_listener)()
         await self.app(scope, receive, send)
 
 

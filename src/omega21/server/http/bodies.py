@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from omega21.language import _
 from omega21.protocol.errors import BodyTooLarge, Overloaded, UnsupportedEncoding
 from omega21.protocol.shards import ENCODING, MAX_SHARD_BYTES, SHARD_MEDIA_TYPE
+from omega21.server.http.middleware import HttpMiddleware
 
 JSON_MEDIA_TYPE = "application/json"
 
@@ -156,7 +157,7 @@ class BodyRoom:
             self._held -= held
 
 
-class Lingering:
+class Lingering(HttpMiddleware):
     """ASGI middleware: lets a client that is still sending read the refusal.
 
     Closing a connection with unread bytes resets it, and the reset discards a reply that the client
@@ -164,14 +165,8 @@ class Lingering:
     the reply's last byte and its end.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Forward the request, and read its body to the end."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
         unread = True
         refused = False
 

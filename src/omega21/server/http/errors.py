@@ -13,7 +13,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from omega21.language import _, current_language, speaking
 from omega21.language.borrowed import translated
@@ -37,6 +37,7 @@ from omega21.protocol.errors import (
     to_problem,
 )
 from omega21.protocol.printable import printable
+from omega21.server.http.middleware import HttpMiddleware
 from omega21.server.http.unauthenticated import is_unauthenticated
 
 logger = logging.getLogger(__name__)
@@ -155,21 +156,15 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ClientDisconnect, _answer_nobody)
 
 
-class LastHandler:
+class LastHandler(HttpMiddleware):
     """ASGI middleware: assigns ids, logs each request, and handles unexpected exceptions.
 
     Lines that are logged meanwhile have the request's id and run. A traceback goes to the log; the
     client gets the id and a stable code.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Forward the request, and answer if that fails."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
         request_id = secrets.token_hex(8)
         with log_context(request=request_id, run=_run_of(scope)):
             await self._answer(scope, receive, send, request_id=request_id)

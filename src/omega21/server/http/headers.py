@@ -6,7 +6,9 @@ There are no CORS headers: no page of another site can read a reply, or pass a p
 from typing import Final
 
 from starlette.datastructures import MutableHeaders
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
+
+from omega21.server.http.middleware import HttpMiddleware
 
 SECURITY_HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -31,17 +33,11 @@ _FOR_PROGRAMS: Final = "application/"  # JSON and tensors; pages, styles, script
 _STORABLE: Final = "/static/"  # the same for everyone; the route says for how long
 
 
-class SecurityHeaders:
+class SecurityHeaders(HttpMiddleware):
     """ASGI middleware that adds them, and `Cache-Control: no-store` by default."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Forward the request, and add the headers to its reply."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
 
         async def send_secured(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from omega21.data.usage import Counted, TrafficLedger
 from omega21.protocol.link.tunnels import TunnelKind
 from omega21.protocol.link.usage import MonthTraffic, month_traffic
+from omega21.server.http.middleware import HttpMiddleware
 
 TRAFFIC_FILE: Final = "traffic.sqlite"
 """In the data folder."""
@@ -83,18 +84,15 @@ class TrafficMeter:
         )
 
 
-class TrafficCount:
+class TrafficCount(HttpMiddleware):
     """ASGI middleware, the outermost: counts each request and its reply."""
 
     def __init__(self, app: ASGIApp, meter: TrafficMeter) -> None:
-        self.app = app
+        super().__init__(app)
         self.meter = meter
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Forward the request, and count its bytes."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
         meter = self.meter
 
         async def receive_counted() -> Message:
