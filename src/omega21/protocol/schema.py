@@ -55,7 +55,7 @@ class Schema(Document):
     """
 
     inputs: Annotated[dict[TensorName, TensorSpec], Field(min_length=1)]
-    targets: dict[TensorName, TensorSpec] = {}
+    targets: dict[TensorName, TensorSpec] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -18,7 +18,7 @@ class BuiltInTask(Document):
     """A task that the package has: `models.registry` lists the kinds and what `config` may hold."""
 
     kind: str = Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")
-    config: Options = {}
+    config: Options = Field(default_factory=dict)
 
 
 class CodeTask(Document):
@@ -33,7 +33,7 @@ class CodeTask(Document):
     kind: Literal["code"] = "code"
     entry: str = Field(pattern=ENTRY_PATTERN, max_length=256)
     code_sha256: Sha256
-    config: Options = {}
+    config: Options = Field(default_factory=dict)
     loss: str | None = Field(default=None, pattern=r"^[a-z][a-z0-9_]{0,31}$")
     requirements: Annotated[tuple[str, ...], Field(max_length=64)] = ()
 
