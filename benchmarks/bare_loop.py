@@ -5,7 +5,7 @@ What training on a server costs is measured against it.
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,8 +15,8 @@ from omega21.data.samples import Samples
 from omega21.executors.base import DeviceOptions
 from omega21.executors.optimizer import build_optimizer, set_learning_rate
 from omega21.executors.platform import Hardware
-from omega21.models.task import Trainable
-from omega21.protocol.models import OptimizerConfig
+from omega21.models.task import Task
+from omega21.protocol.optimizers import OptimizerConfig
 
 _Result = TypeVar("_Result")
 
@@ -56,12 +56,13 @@ def batches(
 class BareLoop:
     """A model, its optimizer and the number of the last step."""
 
-    def __init__(self, model: Trainable[Any], config: OptimizerConfig, *, run_seed: int) -> None:
-        self.model = model.train()
+    def __init__(self, task: Task, config: OptimizerConfig, *, run_seed: int) -> None:
+        self.task = task
+        self.model = task.module.train()
         self.config = config
         self.run_seed = run_seed
         self.step = 0
-        self._optimizer = build_optimizer(model, config)
+        self._optimizer = build_optimizer(task.parameter_groups(), config)
         self._hardware = Hardware.find(DeviceOptions())
 
     def train(self, ready: Sequence[Batch]) -> list[float]:
@@ -72,7 +73,7 @@ class BareLoop:
         self.step += 1
         self._hardware.seed(step_seed(self.run_seed, self.step))
         self._optimizer.zero_grad()
-        loss = self.model.loss(self.model(batch.x), batch.y)
+        loss = self.task.loss(self.task.forward(batch._asdict()), batch._asdict())
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)
         set_learning_rate(self._optimizer, self.config, self.step)

@@ -24,8 +24,7 @@ from benchmarks.bars import Bar, finish, median_bar, show
 from benchmarks.loopback import ServedRun, shares
 from benchmarks.processes import Served, far_server, on_cores, two_machines
 from omega21 import Client
-from omega21.protocol.models import TINY
-from omega21.protocol.runs import RunConfig
+from omega21.models.corteza.config import TINY, run_config
 
 WATCHERS, SLOW_PEERS = 64, 32
 LEAST_SHARE = 0.97
@@ -109,11 +108,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         on_cores(cores.near),
         Client(served.address) as client,
     ):
-        run = ServedRun(client, RunConfig(seed=0), samples=1024, batch_size=64, epochs=1000)
+        run = ServedRun(client, run_config(seed=0), samples=1024, batch_size=64, epochs=1000)
         run.train(3)
         bars = costs(served, run, steps=10 if given.quick else 40, rounds=rounds)
         tiny = ServedRun(
-            client, RunConfig(model=TINY, seed=0), samples=1024, batch_size=64, epochs=10_000
+            client, run_config(model=TINY, seed=0), samples=1024, batch_size=64, epochs=10_000
         )
         tiny.train(3)
         with beside(_upload_slowly, SLOW_PEERS, port=served.port, run=tiny.name):

@@ -26,9 +26,9 @@ set_up_torch()
 from omega21.data.sources.generators import generate  # noqa: E402 - after torch's threads are set up
 from omega21.engine.engine import Engine  # noqa: E402
 from omega21.engine.options import EngineOptions  # noqa: E402
+from omega21.models.registry import default_config  # noqa: E402
 from omega21.protocol.digests import tensors_sha256  # noqa: E402
 from omega21.protocol.plan import Segment, ShardRef, Source  # noqa: E402
-from omega21.protocol.runs import RunConfig  # noqa: E402
 from omega21.protocol.shards import SHARD_SAMPLES, encode_shard  # noqa: E402
 
 BATCH_SIZE = 64
@@ -53,7 +53,7 @@ def engine_seconds(steps: int, *, checkpoint_seconds: float) -> tuple[float, int
 
 def _train(engine: Engine, steps: int) -> tuple[float, int]:
     run_id = uuid.uuid4().hex
-    engine.runs.create("bench", run_id, RunConfig())
+    engine.runs.create("bench", run_id, default_config())
     samples = generate("simple", 0, range(SAMPLES), anomaly_percent=10)
     refs = []
     for start in range(0, SAMPLES, SHARD_SAMPLES):

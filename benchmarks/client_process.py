@@ -28,7 +28,7 @@ from omega21.client.client import AsyncClient
 from omega21.client.events import Connected, Done, RunReady, StepsDone, UploadProgress
 from omega21.client.request.request import TrainRequest
 from omega21.client.training.options import TrainOptions
-from omega21.protocol.models import ModelConfig
+from omega21.models.corteza.config import ModelConfig
 
 ELSEWHERE = "http://server.test"
 

@@ -36,9 +36,10 @@ from omega21.client.store.summary import Summary  # noqa: E402
 from omega21.client.training.options import TrainOptions  # noqa: E402
 from omega21.data.sources.generators import KINDS, generate  # noqa: E402
 from omega21.executors.platform import autocast_dtype  # noqa: E402
-from omega21.models.corteza import build_model  # noqa: E402
-from omega21.protocol.models import ModelConfig, OptimizerConfig  # noqa: E402
-from omega21.protocol.runs import Precision, RunConfig  # noqa: E402
+from omega21.models.corteza.config import ModelConfig, run_config  # noqa: E402
+from omega21.models.corteza.task import CortezaTask  # noqa: E402
+from omega21.protocol.optimizers import OptimizerConfig  # noqa: E402
+from omega21.protocol.runs import Precision  # noqa: E402
 
 PRECISIONS: Final[tuple[Precision, ...]] = ("float32", "bfloat16", "float16")
 ORDER: Final = TrainRequest(run="", samples=2048, epochs=2, batch_size=32, validation=0)
@@ -177,8 +178,9 @@ class BareRun:
             Batch(*(part.cuda() for part in batch))
             for batch in batches(data, batch_size=batch_size)
         ]
-        model = build_model(ModelConfig(), seed=0).cuda()
-        self._loop = BareLoop(model, OptimizerConfig(), run_seed=0)
+        task = CortezaTask(ModelConfig(), seed=0)
+        task.module.cuda()
+        self._loop = BareLoop(task, OptimizerConfig(), run_seed=0)
         self._dtype = autocast_dtype(precision)
         self._enabled = precision != "float32"
 
@@ -200,7 +202,7 @@ def speed(served: Served, *, quick: bool) -> tuple[list[Bar], dict[str, Any]]:
     with Client(served.address) as client:
         for precision, batch_size in CASES:
             samples = 256 * batch_size
-            config = RunConfig(precision=precision, seed=0)
+            config = run_config(precision=precision, seed=0)
             run = ServedRun(
                 client, config, samples=samples, batch_size=batch_size, epochs=rounds * steps // 128
             )

@@ -31,8 +31,10 @@ from benchmarks.bare_loop import BareLoop, Batch, batches  # noqa: E402
 from omega21.data.order import presentation_order  # noqa: E402
 from omega21.data.scores import auroc, average_precision  # noqa: E402
 from omega21.data.sources.generators import KINDS, generate  # noqa: E402
-from omega21.models.corteza import GatedUnit, build_model  # noqa: E402
-from omega21.protocol.models import ModelConfig, OptimizerConfig  # noqa: E402
+from omega21.models.corteza.config import ModelConfig  # noqa: E402
+from omega21.models.corteza.network import GatedUnit  # noqa: E402
+from omega21.models.corteza.task import CortezaTask  # noqa: E402
+from omega21.protocol.optimizers import OptimizerConfig  # noqa: E402
 from omega21.protocol.plan import Kind  # noqa: E402
 
 FIRST_SEED = 1000
@@ -55,14 +57,15 @@ def learn(kind: Kind, seed: int) -> Trial:
     """Train the default model once, as `omega21 train` with its defaults does, and score it."""
     order = presentation_order(seed, offset=0, samples=TRAINED)
     samples = generate(kind, seed, order, anomaly_percent=ANOMALY_PERCENT)
-    model = build_model(ModelConfig(), seed=seed)
-    loop = BareLoop(model, OptimizerConfig(), run_seed=seed)
+    task = CortezaTask(ModelConfig(), seed=seed)
+    model = task.module
+    loop = BareLoop(task, OptimizerConfig(), run_seed=seed)
     loop.train(list(batches(samples, batch_size=BATCH_SIZE)))
     held_out = generate(kind, seed + 2**32, range(HELD_OUT), anomaly_percent=ANOMALY_PERCENT)
     model.eval()
     with torch.no_grad():
         outputs = [model(x_BF) for x_BF in torch.from_numpy(held_out.x).split(250)]
-    scores = torch.cat([model.scores(part) for part in outputs]).numpy()
+    scores = torch.cat([task.scores(part) for part in outputs]).numpy()
     return Trial(kind, seed, auroc(scores, held_out.y), average_precision(scores, held_out.y))
 
 
@@ -122,7 +125,7 @@ def measure_speed(rounds: int) -> dict[str, list[float]]:
     """Time steps of both networks in turn: samples per second of each step, in order."""
     samples = generate("neuronal", FIRST_SEED, range(BATCH_SIZE), anomaly_percent=ANOMALY_PERCENT)
     batch = Batch(torch.from_numpy(samples.x), torch.from_numpy(samples.y))
-    loop = BareLoop(build_model(ModelConfig(), seed=0), OptimizerConfig(), run_seed=0)
+    loop = BareLoop(CortezaTask(ModelConfig(), seed=0), OptimizerConfig(), run_seed=0)
     steps = {"default": lambda: loop.train([batch]), "earlier": earlier_step(batch)}
     speeds: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(rounds + 1):

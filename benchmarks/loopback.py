@@ -27,9 +27,10 @@ from benchmarks.bare_loop import BareLoop, batches, in_a_thread  # noqa: E402 - 
 from benchmarks.client_process import train  # noqa: E402
 from omega21 import Client  # noqa: E402
 from omega21.data.sources.generators import generate  # noqa: E402
-from omega21.models.corteza import build_model  # noqa: E402
+from omega21.models.corteza.config import TINY, ModelConfig, run_config  # noqa: E402
+from omega21.models.corteza.task import CortezaTask  # noqa: E402
 from omega21.protocol.digests import tensors_sha256  # noqa: E402
-from omega21.protocol.models import TINY, ModelConfig, OptimizerConfig  # noqa: E402
+from omega21.protocol.optimizers import OptimizerConfig  # noqa: E402
 from omega21.protocol.plan import Segment, ShardRef, Source  # noqa: E402
 from omega21.protocol.runs import RunConfig  # noqa: E402
 from omega21.protocol.shards import SHARD_SAMPLES, encode_shard  # noqa: E402
@@ -83,7 +84,7 @@ class BareRun:
         data = generate("simple", 0, range(samples), anomaly_percent=10)
         self._ready = in_a_thread(lambda: list(batches(data, batch_size=batch_size)))
         self._loop = in_a_thread(
-            lambda: BareLoop(build_model(model, seed=0), OptimizerConfig(), run_seed=0)
+            lambda: BareLoop(CortezaTask(model, seed=0), OptimizerConfig(), run_seed=0)
         )
 
     def train(self, steps: int) -> float:
@@ -120,7 +121,7 @@ def ready_samples(client: Client, *, quick: bool) -> list[Bar]:
     """Compare slices whose samples are on the server."""
     rounds, bars = (3, []) if quick else (9, [])
     samples, steps = 4096, 8 if quick else 30
-    run = ServedRun(client, RunConfig(seed=0), samples=samples, batch_size=64, epochs=12)
+    run = ServedRun(client, run_config(seed=0), samples=samples, batch_size=64, epochs=12)
     bare = BareRun(ModelConfig(), samples=samples, batch_size=64)
     run.train(3), bare.train(3)
     found = shares(bare.train, run.train, steps=steps, rounds=rounds)
@@ -128,7 +129,7 @@ def ready_samples(client: Client, *, quick: bool) -> list[Bar]:
     show(bars[-1:])
     steps = 60 if quick else 150
     for samples, epochs in ((TINY_BATCH * (steps * rounds + 3), 2), (TINY_FEW, 40)):
-        config = RunConfig(model=TINY, seed=0)
+        config = run_config(model=TINY, seed=0)
         run = ServedRun(client, config, samples=samples, batch_size=TINY_BATCH, epochs=epochs)
         bare = BareRun(TINY, samples=samples, batch_size=TINY_BATCH)
         run.train(3), bare.train(3)

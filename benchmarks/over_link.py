@@ -44,8 +44,7 @@ from benchmarks.loopback import LEAST_SHARE, BareRun  # noqa: E402
 from benchmarks.wire import json_batch  # noqa: E402
 from omega21 import Client  # noqa: E402
 from omega21.data.order import steps_per_epoch  # noqa: E402
-from omega21.protocol.models import TINY, ModelConfig  # noqa: E402
-from omega21.protocol.runs import RunConfig  # noqa: E402
+from omega21.models.corteza.config import TINY, ModelConfig, run_config  # noqa: E402
 
 MOST_OVER_LIMIT = 1.10
 MOST_BYTES_A_STEP = 200
@@ -164,7 +163,7 @@ def _json_batches(far: Far, count: int) -> list[float]:
     """Train batches one after another by JSON requests over the link; seconds of each."""
     run = f"json-{uuid.uuid4().hex[:8]}"
     with Client(far.served.address) as client:
-        client.api.runs.create(run, config=RunConfig(model=TINY))
+        client.api.runs.create(run, config=run_config(model=TINY))
     seconds = []
     with (
         far.link() as port,

@@ -20,7 +20,7 @@ from typing import Any
 from benchmarks.bars import Bar, finish, show
 from benchmarks.client_process import Trained, train
 from benchmarks.processes import Served, server
-from omega21.protocol.models import TINY
+from omega21.models.corteza.config import TINY
 
 MOST_GROWTH = 1.10
 MOST_CLIENT_MB = 300.0

@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.bars import Bar, finish, median_bar, show
 from benchmarks.client_process import train
 from benchmarks.processes import server
-from omega21.protocol.models import TINY
+from omega21.models.corteza.config import TINY
 
 MOST_HELP_SECONDS = 0.3
 MOST_IMPORT_SECONDS = 0.4

@@ -21,6 +21,7 @@ import httpx
 from anyio.to_thread import run_sync
 
 from chaos.stage import Stage
+from omega21.models.corteza.config import TINY
 from omega21.protocol.shards import SHARD_MEDIA_TYPE
 from omega21.server.openapi import examples
 from tests.engine.engines import CONFIG, cut, make_samples, make_segment
@@ -179,7 +180,7 @@ class Races:
         self._ask(http, "GET", f"/runs/{run}/checkpoint{query}", headers=headers)
 
     def _train(self, http: httpx.Client, run: str, rng: random.Random) -> None:
-        sample = {"input_data": [0.5] * CONFIG.model.features, "anomaly_label": 1}
+        sample = {"input_data": [0.5] * TINY.features, "anomaly_label": 1}
         body = {"samples": [sample] * 2, "epochs": rng.choice((1, 3))}
         headers = rng.choice(({}, {"Idempotency-Key": f"key-{rng.randrange(3)}"}))
         self._ask(http, "POST", f"/train_layer2?run={run}", json=body, headers=headers)

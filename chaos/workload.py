@@ -14,7 +14,7 @@ from omega21.client.api.api import Api
 from omega21.client.http.retry import RetryRules
 from omega21.client.request.request import TrainRequest
 from omega21.data.sources.generators import generate
-from omega21.protocol.models import TINY
+from omega21.models.corteza.config import TINY_TASK
 from omega21.protocol.steps import StepRecord
 
 SAMPLES, BATCH_SIZE, EPOCHS = 512, 4, 2  # two shards, 256 steps
@@ -52,7 +52,7 @@ def order(run: str, seed: int) -> TrainRequest:
         epochs=EPOCHS,
         seed=seed,
         validation=64,
-        model=TINY,
+        task=TINY_TASK,
     )
 
 

@@ -13,9 +13,8 @@ from omega21.colab import (
     obtener_url_colab,
     validar_url_colab,
 )
+from omega21.models.corteza.config import TINY, run_config
 from omega21.protocol.errors import InvalidAddress, InvalidRequest, InvalidSamples
-from omega21.protocol.models import TINY
-from omega21.protocol.runs import RunConfig
 from tests.servers import RunningServer, start_server
 
 
@@ -24,7 +23,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     folder = tmp_path_factory.mktemp("colab") / "data"
     with start_server(folder, "--threads", "1", token="secreto") as running:
         with Client(running.address, token="secreto") as client:
-            client.api.runs.create("prueba", config=RunConfig(model=TINY))
+            client.api.runs.create("prueba", config=run_config(model=TINY))
         yield running
 
 

@@ -6,9 +6,9 @@ from omega21.client.store.run_folder import RunFolder, RunRecord
 from omega21.data.order import presentation_order
 from omega21.data.samples import as_type
 from omega21.data.sources.generators import generate
+from omega21.models.registry import default_config
 from omega21.protocol.digests import CHAIN_START, chain_result, tensors_sha256
 from omega21.protocol.plan import Segment, ShardRef, Source
-from omega21.protocol.runs import RunConfig
 from omega21.protocol.shards import encode_shard
 from omega21.protocol.steps import StepRecord
 
@@ -19,7 +19,7 @@ def make_run(workdir: Path, name: str) -> Path:
     order = presentation_order(42, offset=0, samples=4)
     tensors = as_type(generate("simple", 42, order, anomaly_percent=10), "float32")
     sha256 = tensors_sha256(tensors)
-    record = RunRecord(run=name, id="a" * 32, config=RunConfig(), created_at=1.0)
+    record = RunRecord(run=name, id="a" * 32, config=default_config(), created_at=1.0)
     with RunFolder.create(workdir / name, record) as folder:
         folder.put_shard(sha256, encode_shard(tensors))
         segment = Segment(

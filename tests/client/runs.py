@@ -10,14 +10,14 @@ from omega21 import AsyncClient
 from omega21.client.events import Done, Event
 from omega21.client.request.request import TrainRequest
 from omega21.client.training.options import TrainOptions
-from omega21.protocol.models import TINY
+from omega21.models.corteza.config import TINY_TASK
 
 _Kind = TypeVar("_Kind")
 
 
 def tiny(run: str, **options: Any) -> TrainRequest:
     """Order a few steps of the tiny model: 600 samples are three shards and ten steps."""
-    defaults = {"samples": 600, "validation": 64, "model": TINY}
+    defaults = {"samples": 600, "validation": 64, "task": TINY_TASK}
     return TrainRequest(run=run, **{**defaults, **options})
 
 

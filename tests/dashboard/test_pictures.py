@@ -15,7 +15,8 @@ from playwright.sync_api import Page, expect
 from omega21 import Client
 from omega21.client.request.request import TrainRequest
 from omega21.client.training.options import TrainOptions
-from omega21.protocol.models import TINY, OptimizerConfig
+from omega21.models.corteza.config import TINY, task
+from omega21.protocol.optimizers import OptimizerConfig
 from tests.dashboard.conftest import PHONE, Open
 from tests.servers import RunningServer
 
@@ -40,8 +41,8 @@ def train_something(server: RunningServer, workdir: Path, *, epochs: int) -> Non
         seed=7,
         validation=400,
         evaluate_every=20,
-        model=TINY,
-        optimizer=OptimizerConfig(learning_rate=1e-4, lr_multiplier=1.0),
+        task=task(TINY.model_copy(update={"statistics_lr_multiplier": 1.0})),
+        optimizer=OptimizerConfig(learning_rate=1e-4),
     )
     with Client(server.address) as client:
         for _ in client.train(order, TrainOptions(workdir=workdir)):

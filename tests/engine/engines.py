@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from omega21.engine.engine import Engine
 from omega21.engine.options import EngineOptions
+from omega21.models.corteza.config import TINY, run_config
 from omega21.protocol.digests import tensors_sha256
-from omega21.protocol.models import TINY
 from omega21.protocol.plan import Segment, SegmentStored, ShardRef, Source
 from omega21.protocol.runs import RunConfig, RunSummary
 from omega21.protocol.shards import encode_shard, pack
 from omega21.protocol.steps import StepRecord
 
-CONFIG = RunConfig(model=TINY, seed=7)
+CONFIG = run_config(model=TINY, seed=7)
 OPTIONS = EngineOptions(device="cpu", threads=1)
 MOST_SECONDS = 60.0
 """A wait that takes longer has hung."""
@@ -39,7 +39,7 @@ def make_samples(count: int, *, seed: int = 0) -> Samples:
     """Make samples that can be learned: those with label 1 are larger."""
     rng = np.random.default_rng(seed)
     y = (rng.random(count) < 0.3).astype(np.float32)
-    x = rng.uniform(-1, 1, (count, CONFIG.model.features)).astype(np.float32)
+    x = rng.uniform(-1, 1, (count, TINY.features)).astype(np.float32)
     return Samples(x * (1 + y[:, None]), y)
 
 

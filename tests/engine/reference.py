@@ -12,11 +12,14 @@ import torch
 from torch import nn
 
 from omega21.data.order import epoch_order, step_seed
-from omega21.models.corteza import build_model
+from omega21.models.corteza.config import ModelConfig
+from omega21.models.corteza.network import build_model
 from omega21.protocol.digests import CHAIN_START, chain_result, tensors_sha256
 from omega21.protocol.runs import RunConfig
 from omega21.protocol.steps import float32_as_json
 from tests.engine.engines import Outcome, Row, Samples
+
+RAISED = ModelConfig().statistics_lr_multiplier
 
 
 class Environment(NamedTuple):
@@ -30,7 +33,8 @@ class Environment(NamedTuple):
 
 def train_plainly(config: RunConfig, plan: Sequence[Environment]) -> Outcome:
     """Train a plan from the start, step by step, whole batches on one CPU thread."""
-    model = build_model(config.model, seed=config.seed).train()
+    sizes = ModelConfig.model_validate(config.task.config)
+    model = build_model(sizes, seed=config.seed).train()
     optimizer = _adamw(model, config)
     rows: list[Row] = []
     digest = CHAIN_START
@@ -91,9 +95,7 @@ def _step(
     counts = bool(torch.isfinite(loss) and torch.isfinite(norm))
     if counts:
         warm = min(1.0, number / rates.warmup_steps)
-        for group, raise_by in zip(
-            optimizer.param_groups, (1.0, 1.0, rates.lr_multiplier), strict=True
-        ):
+        for group, raise_by in zip(optimizer.param_groups, (1.0, 1.0, RAISED), strict=True):
             group["lr"] = rates.learning_rate * raise_by * warm
         optimizer.step()
     value = float32_as_json(float(loss.detach())) if counts else None

@@ -37,9 +37,9 @@ def test_a_batch_is_its_samples_wherever_shards_are_cut(
         epoch, place = divmod(position, reader.segment.steps_per_epoch)
         order = epoch_order(5, epoch=epoch, samples=29)[place * 8 : place * 8 + 8]
         batch = reader.read(position)
-        assert {batch.x.dtype.str, batch.y.dtype.str} == {"<f4"}
-        np.testing.assert_array_equal(batch.x, x[order].astype(np.float32))
-        np.testing.assert_array_equal(batch.y, SAMPLES.y[order])
+        assert {batch["x"].dtype.str, batch["y"].dtype.str} == {"<f4"}
+        np.testing.assert_array_equal(batch["x"], x[order].astype(np.float32))
+        np.testing.assert_array_equal(batch["y"], SAMPLES.y[order])
         if epoch == 1 and place == 0:
             reader.hold()  # from here on they come from memory
 
@@ -74,7 +74,7 @@ class TestAhead:
         ahead.prepare(reader, 3)
         taken = ahead.take(reader, 3)
         assert reader.positions == [3]
-        np.testing.assert_array_equal(taken.x, reader.read(3).x)
+        np.testing.assert_array_equal(taken["x"], reader.read(3)["x"])
         ahead.close()
 
     def test_it_is_staged_on_the_thread_that_reads_it(self, reader: Counting) -> None:
@@ -83,11 +83,11 @@ class TestAhead:
 
         def stage(batch: Batch) -> Batch:
             threads.append(threading.current_thread().name)
-            return Batch(batch.x + 1, batch.y)
+            return {**batch, "x": np.add(batch["x"], 1)}
 
         ahead = BatchFeed(stage)
         ahead.prepare(reader, 3)
-        np.testing.assert_array_equal(ahead.take(reader, 3).x, reader.read(3).x + 1)
+        np.testing.assert_array_equal(ahead.take(reader, 3)["x"], reader.read(3)["x"] + 1)
         assert len(threads) == 1
         assert threads[0].startswith("omega21-batches")
         ahead.close()
@@ -99,7 +99,7 @@ class TestAhead:
         other = Counting(reader.segment, ShardStore(tmp_path, limit=10**9))
         ahead = BatchFeed()
         ahead.prepare(reader, 3)
-        np.testing.assert_array_equal(ahead.take(reader, 4).x, reader.read(4).x)
+        np.testing.assert_array_equal(ahead.take(reader, 4)["x"], reader.read(4)["x"])
         ahead.prepare(reader, 4)
         ahead.take(other, 4)
         assert other.positions == [4]
@@ -137,8 +137,8 @@ class TestHeld:
         feed = BatchFeed(most_held=self.BYTES + spare)
         for position in range(reader.segment.steps):
             taken, expected = feed.take(reader, position), plain.read(position)
-            np.testing.assert_array_equal(taken.x, expected.x)
-            np.testing.assert_array_equal(taken.y, expected.y)
+            np.testing.assert_array_equal(taken["x"], expected["x"])
+            np.testing.assert_array_equal(taken["y"], expected["y"])
             is_last = position == reader.segment.steps - 1
             in_order = position < reader.segment.steps_per_epoch
             assert reader.is_held == (spare >= 0 and not in_order and not is_last)

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from omega21.engine.engine import Engine
-from omega21.executors import torch as executor
-from omega21.models.corteza import CortezaCognitivaV4, CortezaOutputs, build_model
+from omega21.models.corteza import task as executor
+from omega21.models.corteza.config import ModelConfig
+from omega21.models.corteza.network import CortezaCognitivaV4, CortezaOutputs, build_model
 from omega21.protocol.errors import Diverged, InvalidSamples, NonFinite
-from omega21.protocol.models import ModelConfig
 from omega21.protocol.steps import StepsReply
 from tests.engine.engines import (
     CONFIG,

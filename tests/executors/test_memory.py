@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from omega21.engine.engine import Engine
-from omega21.executors import torch as executor
-from omega21.models.corteza import CortezaCognitivaV4, build_model
+from omega21.models.corteza import task as executor
+from omega21.models.corteza.config import TINY, ModelConfig, run_config
+from omega21.models.corteza.network import CortezaCognitivaV4, build_model
 from omega21.protocol.errors import OutOfDeviceMemory
-from omega21.protocol.models import ModelConfig
 from tests.engine.engines import CONFIG, DrivenRun, cut, make_samples, make_segment, running
 from tests.engine.reference import Environment, train_plainly
 
@@ -72,7 +72,7 @@ def test_the_result_is_that_of_the_whole_batch_up_to_rounding(
     device: Device, engine: Engine
 ) -> None:
     """Without dropout, whose masks are drawn part by part."""
-    config = CONFIG.model_copy(update={"model": CONFIG.model.model_copy(update={"dropout": 0.0})})
+    config = run_config(TINY.model_copy(update={"dropout": 0.0}), seed=CONFIG.seed)
     run = DrivenRun(engine, "no-dropout", config)
     device.room = 3
     run.train(cut(SAMPLES, 9), SEGMENT)

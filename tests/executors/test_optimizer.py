@@ -16,13 +16,15 @@ from omega21.executors.optimizer import (
     learning_rate_scale,
     set_learning_rate,
 )
-from omega21.models.corteza import build_model
-from omega21.protocol.models import TINY, OptimizerConfig
+from omega21.models.corteza.config import TINY
+from omega21.models.corteza.task import CortezaTask
+from omega21.protocol.optimizers import OptimizerConfig
 
 
 def test_every_parameter_is_in_one_group() -> None:
-    model = build_model(TINY, seed=0)
-    groups = build_optimizer(model, OptimizerConfig()).param_groups
+    task = CortezaTask(TINY, seed=0)
+    model = task.module
+    groups = build_optimizer(task.parameter_groups(), OptimizerConfig()).param_groups
     grouped = [id(parameter) for group in groups for parameter in group["params"]]
     assert sorted(grouped) == sorted(id(parameter) for parameter in model.parameters())
     matrices, vectors, raised = groups
@@ -43,7 +45,7 @@ def test_the_rate_rises_and_stays(warmup: int, step: int) -> None:
 
 def test_setting_the_rate_of_a_step_needs_no_other_step() -> None:
     config = OptimizerConfig()
-    optimizer = build_optimizer(build_model(TINY, seed=0), config)
+    optimizer = build_optimizer(CortezaTask(TINY, seed=0).parameter_groups(), config)
     for step, scale in ((5, 1), (1, 1 / 3), (2, 2 / 3), (1, 1 / 3)):
         set_learning_rate(optimizer, config, step)
         rates = [group["lr"] for group in optimizer.param_groups]
@@ -51,8 +53,10 @@ def test_setting_the_rate_of_a_step_needs_no_other_step() -> None:
 
 
 def test_updates_are_those_of_plain_adamw() -> None:
-    config = OptimizerConfig(warmup_steps=0, lr_multiplier=1.0, weight_decay=0.0)
-    ours, theirs = build_model(TINY, seed=0), build_model(TINY, seed=0)
+    config = OptimizerConfig(warmup_steps=0, weight_decay=0.0)
+    even = TINY.model_copy(update={"statistics_lr_multiplier": 1.0})
+    ours, task = CortezaTask(even, seed=0), CortezaTask(even, seed=0)
+    theirs = task.module
     reference = torch.optim.AdamW(
         theirs.parameters(), lr=1e-3, weight_decay=0.0, foreach=False, fused=False
     )
@@ -63,13 +67,13 @@ def test_updates_are_those_of_plain_adamw() -> None:
     for step, batch in enumerate(ready, start=1):
         torch.manual_seed(step_seed(3, step))
         reference.zero_grad()
-        loss = theirs.loss(theirs(batch.x), batch.y)
+        loss = task.loss(theirs(batch.x), {"y": batch.y})
         loss.backward()
         torch.nn.utils.clip_grad_norm_(theirs.parameters(), 1.0)
         reference.step()
         expected.append(loss.item())
     assert losses == pytest.approx(expected, rel=1e-4)
-    for name, parameter in ours.named_parameters():
+    for name, parameter in ours.module.named_parameters():
         torch.testing.assert_close(parameter, theirs.get_parameter(name), rtol=1e-3, atol=1e-5)
 
 
@@ -78,8 +82,8 @@ def test_a_tiny_network_learns_and_repeats_itself() -> None:
     ready = list(batches(samples, batch_size=32, epochs=3, order_seed=1))
 
     def train() -> list[float]:
-        model = build_model(TINY, seed=1)
-        return BareLoop(model, OptimizerConfig(learning_rate=3e-3), run_seed=1).train(ready)
+        task = CortezaTask(TINY, seed=1)
+        return BareLoop(task, OptimizerConfig(learning_rate=3e-3), run_seed=1).train(ready)
 
     losses = train()
     assert losses == train()

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor
 
-from omega21.models.corteza import CortezaCognitivaV4, build_model
-from omega21.protocol.models import TINY, ModelConfig
+from omega21.models.corteza.config import TINY, ModelConfig
+from omega21.models.corteza.network import CortezaCognitivaV4, CortezaOutputs, build_model
+from omega21.models.corteza.task import CortezaTask
 
 
 def samples(count: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -18,6 +19,13 @@ def samples(count: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
     x_BF = torch.rand(count, 1600, generator=generator) * 2 - 1
     y_B = (torch.rand(count, generator=generator) < 0.3).float()
     return x_BF, y_B
+
+
+TASK = CortezaTask(TINY, seed=0)
+
+
+def means(outputs: CortezaOutputs) -> dict[str, Tensor]:
+    return {**TASK.metrics(outputs, {}), **TASK.vectors(outputs, {})}
 
 
 def gradients(model: CortezaCognitivaV4, loss: Tensor) -> dict[str, Tensor]:
@@ -67,10 +75,10 @@ def test_shapes_and_ranges(config: ModelConfig, count: int) -> None:
     assert outputs.coherence_BC.shape == (count, 64)
     assert outputs.dendrites_BD.abs().max() <= 1
     assert outputs.coherence_BC.abs().max() <= 1
-    scores = model.scores(outputs)
+    scores = TASK.scores(outputs)
     assert scores.min() >= 0
     assert scores.max() <= 1
-    loss = model.loss(outputs, y_B)
+    loss = TASK.loss(outputs, {"y": y_B})
     assert loss.shape == ()
     loss.backward()
 
@@ -104,9 +112,9 @@ def test_samples_do_not_mix(tiny: CortezaCognitivaV4) -> None:
 @pytest.mark.parametrize("cuts", [[1, 9], [5, 5], [3, 3, 4]], ids=str)
 def test_parts_have_the_gradient_of_the_whole(tiny: CortezaCognitivaV4, cuts: list[int]) -> None:
     x_BF, y_B = samples(10)
-    whole = gradients(tiny, tiny.loss(tiny(x_BF), y_B))
+    whole = gradients(tiny, TASK.loss(tiny(x_BF), {"y": y_B}))
     losses = [
-        tiny.loss(tiny(x), y) * (len(y) / 10)
+        TASK.loss(tiny(x), {"y": y}) * (len(y) / 10)
         for x, y in zip(x_BF.split(cuts), y_B.split(cuts), strict=True)
     ]
     parts = gradients(tiny, torch.stack(losses).sum())
@@ -117,12 +125,12 @@ def test_parts_have_the_gradient_of_the_whole(tiny: CortezaCognitivaV4, cuts: li
 
 def test_the_summary_of_parts_is_that_of_the_whole(tiny: CortezaCognitivaV4) -> None:
     x_BF, _ = samples(10)
-    whole = tiny.summary(tiny(x_BF))
-    first, second = tiny.summary(tiny(x_BF[:4])), tiny.summary(tiny(x_BF[4:]))
+    whole = means(tiny(x_BF))
+    first, second = means(tiny(x_BF[:4])), means(tiny(x_BF[4:]))
     for name, mean in whole.items():
         torch.testing.assert_close(first[name] * 0.4 + second[name] * 0.6, mean)
         assert not mean.requires_grad
-    assert whole["anomaly_prob"] == tiny.scores(tiny(x_BF)).mean()
+    assert whole["anomaly_prob"] == TASK.scores(tiny(x_BF)).mean()
     assert whole["dendrites"].shape == (16,)
     assert whole["coherence"].shape == (64,)
 
@@ -133,7 +141,7 @@ def test_dropout_follows_from_the_default_generator_alone() -> None:
 
     def step(seed: int) -> dict[str, Tensor]:
         torch.manual_seed(seed)
-        return gradients(model, model.loss(model(x_BF), y_B))
+        return gradients(model, TASK.loss(model(x_BF), {"y": y_B}))
 
     first, other, again = step(1), step(2), step(1)
     assert all(torch.equal(first[name], again[name]) for name in first)
@@ -184,7 +192,7 @@ def test_the_slots_relate_to_each_other(tiny: CortezaCognitivaV4) -> None:
 
 def test_only_the_anomaly_head_is_trained(tiny: CortezaCognitivaV4) -> None:
     x_BF, y_B = samples(4)
-    trained = gradients(tiny, tiny.loss(tiny(x_BF), y_B))
+    trained = gradients(tiny, TASK.loss(tiny(x_BF), {"y": y_B}))
     untrained = {n for n, _ in tiny.named_parameters()} - trained.keys()
     assert {name.split(".")[0] for name in untrained} == {"dendrites", "coherence"}
 
@@ -203,10 +211,10 @@ def test_statistics_are_what_they_are_called(tiny: CortezaCognitivaV4) -> None:
 def test_bfloat16_stays_close() -> None:
     model = build_model(TINY, seed=0)
     x_BF, y_B = samples(8)
-    exact = model.loss(model.eval()(x_BF), y_B)
+    exact = TASK.loss(model.eval()(x_BF), {"y": y_B})
     with torch.autocast("cpu", dtype=torch.bfloat16):
         outputs = model.train()(x_BF)
-    rounded = model.loss(outputs, y_B)
+    rounded = TASK.loss(outputs, {"y": y_B})
     assert outputs.anomaly_logit_B.dtype == torch.float32
     torch.testing.assert_close(rounded, exact, rtol=0.05, atol=0.05)
     assert gradients(model, rounded)
@@ -216,8 +224,8 @@ def test_deterministic_algorithms_suffice(tiny: CortezaCognitivaV4) -> None:
     torch.use_deterministic_algorithms(True)
     try:
         x_BF, y_B = samples(4)
-        first = gradients(tiny, tiny.loss(tiny(x_BF), y_B))
-        second = gradients(tiny, tiny.loss(tiny(x_BF), y_B))
+        first = gradients(tiny, TASK.loss(tiny(x_BF), {"y": y_B}))
+        second = gradients(tiny, TASK.loss(tiny(x_BF), {"y": y_B}))
     finally:
         torch.use_deterministic_algorithms(False)
     assert all(torch.equal(first[name], second[name]) for name in first)

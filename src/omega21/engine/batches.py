@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,11 @@ from omega21.data.order import batch_of_step, epoch_order
 from omega21.engine.storage.shards import ShardStore
 from omega21.executors.base import Batch
 from omega21.protocol.plan import Segment, ShardRef
+
+
+class _Rows(NamedTuple):
+    x: NDArray[np.float32]
+    y: NDArray[np.float32]
 
 
 class SegmentReader:
@@ -31,7 +37,7 @@ class SegmentReader:
         self._start_array = np.empty(0, np.int64)  # the same as an array
         self._listed = 0
         self._present = 0  # the first shards of the list that are known to be on disk
-        self._held: Batch | None = None  # all samples of the segment
+        self._held: _Rows | None = None  # all samples of the segment
         self.extend(segment)
 
     def extend(self, segment: Segment) -> None:
@@ -78,11 +84,11 @@ class SegmentReader:
         """Read the batch of a step. Raises UnknownShard when a shard is gone."""
         if self.is_in_order(position):
             _epoch, start, stop = self._bounds(position)
-            return self._read_range(start, stop)
+            return self._read_range(start, stop)._asdict()
         places = self.places(position)
         if self._held is not None:
-            return Batch(*(np.take(array, places, axis=0) for array in self._held))
-        return self._read_rows(places)
+            return _Rows(*(np.take(array, places, axis=0) for array in self._held))._asdict()
+        return self._read_rows(places)._asdict()
 
     def is_in_order(self, position: int) -> bool:
         """Whether the samples of a step are adjacent on disk: those of the first epoch."""
@@ -129,7 +135,7 @@ class SegmentReader:
             self._present += 1
         return self._listed if self._present == len(refs) else self._starts[self._present]
 
-    def _read_range(self, start: int, stop: int) -> Batch:
+    def _read_range(self, start: int, stop: int) -> _Rows:
         batch = self._empty(stop - start, like=start)
         filled = 0
         while filled < stop - start:
@@ -141,7 +147,7 @@ class SegmentReader:
             filled = rows.stop
         return batch
 
-    def _read_rows(self, places: NDArray[np.int64]) -> Batch:
+    def _read_rows(self, places: NDArray[np.int64]) -> _Rows:
         """Read single samples, each with one system call directly into its row."""
         batch = self._empty(len(places), like=int(places[0]))
         numbers = np.searchsorted(self._start_array, places, side="right") - 1
@@ -155,9 +161,9 @@ class SegmentReader:
         batch.y[:] = labels
         return batch
 
-    def _empty(self, samples: int, *, like: int) -> Batch:
+    def _empty(self, samples: int, *, like: int) -> _Rows:
         shape = (samples, self._width(at=like))
-        return Batch(np.empty(shape, np.float32), np.empty(samples, np.float32))
+        return _Rows(np.empty(shape, np.float32), np.empty(samples, np.float32))
 
     def _width(self, *, at: int) -> int:
         ref, _ = self._find(at)

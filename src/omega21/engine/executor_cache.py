@@ -6,17 +6,14 @@ Worker thread only.
 import logging
 from dataclasses import KW_ONLY, dataclass, field
 
-from omega21.engine import evaluation
 from omega21.engine.checkpointing import Checkpointer
 from omega21.engine.registry import Registry
 from omega21.engine.run import Position, Run
 from omega21.engine.storage.checkpoints import Checkpoint
 from omega21.engine.storage.data_folder import DataFolder
-from omega21.executors.base import Device, Executor
+from omega21.executors.base import Device, DeviceMemoryExhausted, Executor
 from omega21.protocol.checkpoints import trained_plan_sha256
-from omega21.protocol.errors import InvalidCheckpoint, OmegaError, OutOfDeviceMemory
-from omega21.protocol.models import TINY
-from omega21.protocol.runs import RunConfig
+from omega21.protocol.errors import InvalidCheckpoint, OmegaError
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +33,8 @@ class ExecutorCache:
     def warm_up(self) -> None:
         """Compute a step of a small model, so that no request waits for torch to load."""
         try:
-            evaluation.diagnose(RunConfig(model=TINY), self.device)
-        except OutOfDeviceMemory as error:
+            self.device.warm_up()
+        except DeviceMemoryExhausted as error:
             logger.warning("the device's memory is full at the start: %s", error)
 
     def executor_of(self, run: Run) -> Executor:

@@ -6,15 +6,15 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Generic, TypeVar
 
 from omega21.engine import evaluation
+from omega21.engine.evaluation import SelfTest
 from omega21.engine.registry import Registry
 from omega21.engine.samples import check_labels, check_shape
 from omega21.engine.storage.data_folder import DataFolder
 from omega21.engine.worker import Worker
-from omega21.executors.base import Arrays, Device, Executor, FloatArray
+from omega21.executors.base import Arrays, Device, Executor
 from omega21.language import _
 from omega21.protocol.digests import tensors_sha256
 from omega21.protocol.errors import InvalidSamples
-from omega21.protocol.legacy import Diagnosis
 from omega21.protocol.steps import EvaluateReply, encode_scores
 
 T = TypeVar("T")
@@ -53,27 +53,34 @@ class Inference:
         found = self.compute(name, lambda executor: executor.weights())
         return found.step, found.value, tensors_sha256(found.value)
 
-    def predict(self, name: str, shards: Sequence[str]) -> tuple[int, dict[str, FloatArray]]:
-        """Compute outputs for the samples of `shards`; (step, named outputs [n, …])."""
+    def predict(self, name: str, shards: Sequence[str]) -> tuple[int, Arrays]:
+        """Compute predictions for the samples of `shards`; (step, named predictions [n, …])."""
         self._check_shards(name, shards, labelled=False)
-        found = self.compute(name, lambda ex: evaluation.predict(ex, self.folder.shards, shards))
+        schema = self.registry.get(name).config.sample_schema
+        found = self.compute(
+            name, lambda ex: evaluation.predict(ex, self.folder.shards, shards, schema=schema)
+        )
         return found.step, found.value
 
     def evaluate(self, name: str, shards: Sequence[str]) -> EvaluateReply:
         """Compute the scores of the samples of `shards`, and their mean loss."""
         self._check_shards(name, shards, labelled=True)
-        found = self.compute(name, lambda ex: evaluation.evaluate(ex, self.folder.shards, shards))
-        loss, scores = found.value
+        schema = self.registry.get(name).config.sample_schema
+        found = self.compute(
+            name, lambda ex: evaluation.evaluate(ex, self.folder.shards, shards, schema=schema)
+        )
+        samples, outcome = found.value
+        assert outcome.scores is not None
         return EvaluateReply(
             run=name,
             step=found.step,
-            samples=len(scores),
-            loss=loss if math.isfinite(loss) else None,
-            scores=encode_scores(scores),
+            samples=samples,
+            loss=outcome.loss if math.isfinite(outcome.loss) else None,
+            scores=encode_scores(outcome.scores),
         )
 
     def _check_shards(self, name: str, shards: Sequence[str], *, labelled: bool) -> None:
-        width = self.registry.get(name).config.model.features
+        width = self.registry.get(name).features
         for sha256 in shards:
             shard = self.folder.shards.open(sha256)
             missing = ({"x", "y"} if labelled else {"x"}) - set(shard.spans)
@@ -87,7 +94,7 @@ class Inference:
             if labelled:
                 check_labels(shard.read("y"), samples=shard.samples)
 
-    def diagnose(self, name: str) -> Diagnosis:
+    def diagnose(self, name: str) -> SelfTest:
         """Run a forward and a backward pass on the real device, changing no run."""
         config = self.registry.get(name).config
         return self.compute(name, lambda _: evaluation.diagnose(config, self.device)).value

@@ -69,7 +69,7 @@ class Plans:
     def _check_fits(self, run: Run, ref: ShardRef) -> None:
         shard = self.folder.shards.open(ref.sha256)
         tensors = {name: shard.read(name) for name in {"x", "y"} & set(shard.spans)}
-        check_listed(tensors, ref, run=run.name, width=run.config.model.features)
+        check_listed(tensors, ref, run=run.name, width=run.features)
 
     def get(self, name: str) -> Plan:
         """Return a run's plan. Raises UnknownRun."""

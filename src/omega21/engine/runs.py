@@ -11,6 +11,7 @@ from omega21.engine.run import MOST_WAITING_LISTED, InlineTask, Run
 from omega21.engine.storage.data_folder import DataFolder
 from omega21.engine.storage.runs import StoredRun
 from omega21.language import _
+from omega21.models.registry import check_config, default_config
 from omega21.protocol.errors import OtherConfig, OtherRun, RunDeleted, TooManyRuns
 from omega21.protocol.names import DEFAULT_RUN, check_run_name
 from omega21.protocol.plan import plan_sha256
@@ -33,7 +34,7 @@ class Runs:
         for stored in self.folder.ledger.runs.all():
             self.registry.add(self._load(stored))
         if self.registry.find(DEFAULT_RUN) is None:
-            self._add(DEFAULT_RUN, uuid.uuid4().hex, RunConfig())
+            self._add(DEFAULT_RUN, uuid.uuid4().hex, default_config())
         known = {run.id for run in self.registry.all()}
         for run_id in set(self.folder.checkpoints.run_ids()) - known:
             self.folder.checkpoints.remove(run_id)  # of a run that was removed just before a kill
@@ -53,9 +54,10 @@ class Runs:
     def create(self, name: str, run_id: str, config: RunConfig) -> bool:
         """Create a run, or confirm that it exists; True when it is new. Durable.
 
-        Raises OtherRun, OtherConfig, RunDeleted, TooManyRuns.
+        Raises InvalidRequest, OtherRun, OtherConfig, RunDeleted, TooManyRuns.
         """
         check_run_name(name)
+        config = check_config(config)
         with self.registry.locked():
             self.registry.check_not_removed(run_id)
             if self.registry.find(name) is not None:
@@ -88,7 +90,7 @@ class Runs:
             self.folder.ledger.runs.remove(run.key, run.id)
             self.registry.remove(run)
             if name == DEFAULT_RUN:
-                self._add(DEFAULT_RUN, uuid.uuid4().hex, RunConfig())
+                self._add(DEFAULT_RUN, uuid.uuid4().hex, default_config())
             waiting = run.take_waiting_inline()
             self.registry.changed(name)
         self.folder.checkpoints.remove(run.id)

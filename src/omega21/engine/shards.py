@@ -32,7 +32,7 @@ class Shards:
                 if ref.sha256 == sha256
             ]
         for run, ref in listings:
-            check_listed(tensors, ref, run=run.name, width=run.config.model.features)
+            check_listed(tensors, ref, run=run.name, width=run.features)
         stored = self.folder.shards.put(sha256, tensors, pinned=self.registry.pinned_shards)
         for run, _ref in listings:
             self.registry.changed(run.name)

@@ -6,19 +6,25 @@ import time
 from dataclasses import KW_ONLY, dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from omega21.engine.registry import Registry
 from omega21.engine.run import LAYER_NAMES, Position, Run
 from omega21.engine.storage.data_folder import DataFolder
 from omega21.engine.storage.steps import StoredStep
-from omega21.executors.base import Batch, Device, DeviceMemoryExhausted, Executor, StepOutcome
+from omega21.executors.base import (
+    Batch,
+    Device,
+    DeviceMemoryExhausted,
+    Executor,
+    StepOutcome,
+    batch_size,
+)
 from omega21.language import _
 from omega21.protocol.errors import OutOfDeviceMemory
 from omega21.protocol.runs import Environment
 from omega21.protocol.steps import float32_as_json
 
-_VECTOR_NAMES = ("dendrites", "coherence", *LAYER_NAMES)
+_VECTOR_NAMES = ("dendrites", "coherence")
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +61,7 @@ class StepRunner:
         record = _make_record(
             position,
             outcome,
-            samples=len(batch.y),
+            samples=batch_size(batch),
             ended_at=self._clock_offset + ended,
             seconds=ended - started,
             micro_batch_size=micro_batch_size,
@@ -66,7 +72,7 @@ class StepRunner:
         self, run: Run, executor: Executor, *, number: int, batch: Batch
     ) -> tuple[StepOutcome, int | None]:
         """Halve the micro-batch until the step fits; each size is on disk before it is tried."""
-        samples = len(batch.y)
+        samples = batch_size(batch)
         while True:
             recorded = run.micro_batch_size_at(number)
             size = samples if recorded is None else min(recorded, samples)
@@ -131,16 +137,16 @@ def _make_record(
     micro_batch_size: int | None,
 ) -> StoredStep:  # fmt: skip
     """Return the record of the step that led to `position`."""
-    summary = outcome.summary
+    metrics = outcome.metrics
     counted = outcome.applied
-    share: NDArray[np.float32] = summary["anomalies"]
-    vectors = np.concatenate([summary[name].reshape(-1) for name in _VECTOR_NAMES])
+    layers = np.array([metrics[name] for name in LAYER_NAMES], np.float32)
+    vectors = np.concatenate([*(outcome.vectors[name] for name in _VECTOR_NAMES), layers])
     return StoredStep(
         step=position.step,
         samples=samples,
         loss=float32_as_json(outcome.loss) if counted else None,
-        anomaly_prob=float32_as_json(float(summary["anomaly_prob"])) if counted else None,
-        anomalies=round(float(share) * samples) if counted else 0,
+        anomaly_prob=float32_as_json(metrics["anomaly_prob"]) if counted else None,
+        anomalies=round(metrics["anomalies"] * samples) if counted else 0,
         digest=position.digest,
         ended_at=ended_at,
         seconds=seconds,

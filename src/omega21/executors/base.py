@@ -12,7 +12,7 @@ device.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +23,13 @@ from omega21.protocol.runs import Environment, PrecisionAsked, RunConfig
 FloatArray = NDArray[np.float32]
 Arrays = dict[str, NDArray[np.generic]]
 
+Batch = Mapping[str, NDArray[np.generic]]
+"""The tensors of a batch by the schema's names, each [n, …]; n is the same, and at least 1."""
 
-class Batch(NamedTuple):
-    """Samples of one step: x float32 [n, width], y float32 [n]."""
 
-    x: FloatArray
-    y: FloatArray
+def batch_size(batch: Batch) -> int:
+    """Return the number of samples in a batch."""
+    return len(next(iter(batch.values())))
 
 
 class DeviceMemoryExhausted(Exception):
@@ -41,12 +42,22 @@ class DeviceFailed(Exception):
 
 @dataclass(frozen=True)
 class StepOutcome:
-    """The outcome of one step. The summary has named means over the batch."""
+    """The outcome of one step; metrics and vectors are means over the batch."""
 
     loss: float
     applied: bool
     skipped_by_scaler: bool
-    summary: dict[str, FloatArray]
+    metrics: dict[str, float]
+    vectors: dict[str, FloatArray]
+
+
+@dataclass(frozen=True)
+class EvaluationOutcome:
+    """Means over a batch in evaluation mode, and the scores [n] of a task that has them."""
+
+    loss: float
+    metrics: dict[str, float]
+    scores: FloatArray | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,13 +84,11 @@ class Executor(Protocol):
         DeviceMemoryExhausted before anything changed, DeviceFailed.
         """
 
-    def evaluate(
-        self, x: FloatArray, y: FloatArray, *, micro_batch_size: int
-    ) -> tuple[float, FloatArray]:
-        """Return the mean loss and the scores [n] in evaluation mode, changing nothing."""
+    def evaluate(self, batch: Batch, *, micro_batch_size: int) -> EvaluationOutcome:
+        """Return loss, metrics and scores in evaluation mode, changing nothing."""
 
-    def predict(self, x: FloatArray, *, micro_batch_size: int) -> dict[str, FloatArray]:
-        """Return the named outputs [n, …] in evaluation mode, changing nothing."""
+    def predict(self, batch: Batch, *, micro_batch_size: int) -> Arrays:
+        """Return the named predictions [n, …] for inputs in evaluation mode, changing nothing."""
 
     def weights(self) -> Arrays:
         """Copy the weights to the CPU."""
@@ -119,6 +128,12 @@ class Device(Protocol):
 
     def prepare(self, config: RunConfig) -> None:
         """Apply a run's settings to this process; cheap when nothing changes."""
+
+    def warm_up(self) -> None:
+        """Compute a step of a small model, so that no later one waits for the device.
+
+        Raises DeviceMemoryExhausted.
+        """
 
     def stage(self, batch: Batch) -> Batch:
         """Copy a batch to memory from which the device can copy it asynchronously."""

@@ -1,47 +1,37 @@
 """The optimizer of a run and its learning rate, a function of the step's number only."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from omega21.models.task import Trainable
-from omega21.protocol.models import OptimizerConfig
+from omega21.models.task import ParameterGroup
+from omega21.protocol.optimizers import OptimizerConfig
 
 FUSED_DEVICES = frozenset({"cpu", "cuda", "mps"})
 
 
-def build_optimizer(model: Trainable[Any], config: OptimizerConfig) -> torch.optim.AdamW:
-    """Build AdamW over three groups: matrices (with decay), vectors, and multiplied parameters.
+def build_optimizer(
+    groups: Sequence[ParameterGroup], config: OptimizerConfig
+) -> torch.optim.Optimizer:
+    """Build the optimizer of a run over groups of parameters.
 
     Each group's `lr` is its full learning rate; `set_learning_rate` scales it for a step. The
     fused update is one pass over memory: 7 ms against 27 for 12 million parameters on two cores.
     """
-    raised = list(model.multiplied_parameters())
-    raised_ids = {id(parameter) for parameter in raised}
-    decayed: list[torch.nn.Parameter] = []
-    plain: list[torch.nn.Parameter] = []
-    for parameter in model.parameters():
-        if id(parameter) not in raised_ids:
-            (decayed if parameter.dim() >= 2 else plain).append(parameter)
-    rate = config.learning_rate
-    groups = [
-        _group(decayed, rate=rate, decay=config.weight_decay),
-        _group(plain, rate=rate),
-        _group(raised, rate=rate * config.lr_multiplier),
-    ]
-    fused = {parameter.device.type for parameter in model.parameters()} <= FUSED_DEVICES
+    devices = {parameter.device.type for group in groups for parameter in group.parameters}
     return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
+        [_arguments(group, config) for group in groups if group.parameters],
         betas=(config.beta1, config.beta2),
         eps=config.epsilon,
-        fused=fused,
+        fused=devices <= FUSED_DEVICES,
     )
 
 
-def _group(
-    parameters: list[torch.nn.Parameter], *, rate: float, decay: float = 0.0
-) -> dict[str, Any]:
-    return {"params": parameters, "lr": rate, "full_lr": rate, "weight_decay": decay}
+def _arguments(group: ParameterGroup, config: OptimizerConfig) -> dict[str, Any]:
+    rate = config.learning_rate * group.lr_multiplier
+    decay = config.weight_decay if group.decays else 0.0
+    return {"params": list(group.parameters), "lr": rate, "full_lr": rate, "weight_decay": decay}
 
 
 def learning_rate_scale(config: OptimizerConfig, step: int) -> float:

@@ -118,7 +118,7 @@ class Hardware:
         """Copy a batch to pinned memory, from which a CUDA device copies asynchronously."""
         if not self.is_cuda:
             return batch
-        return Batch(*(torch.from_numpy(part).pin_memory().numpy() for part in batch))
+        return {n: torch.from_numpy(part).pin_memory().numpy() for n, part in batch.items()}
 
     def memory_mb(self) -> float:
         """Return the device memory in use, in MB; 0 where there is no GPU."""

@@ -3,7 +3,8 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Final
+from functools import lru_cache
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -17,12 +18,16 @@ from omega21.executors.base import (
     DeviceFailed,
     DeviceMemoryExhausted,
     DeviceOptions,
+    EvaluationOutcome,
     FloatArray,
     StepOutcome,
+    batch_size,
 )
 from omega21.executors.optimizer import build_optimizer, set_learning_rate
 from omega21.executors.platform import Hardware, autocast_dtype
-from omega21.models.corteza import CortezaCognitivaV4, build_model
+from omega21.models.registry import load_entry, small_config
+from omega21.models.task import Batch as DeviceBatch
+from omega21.models.task import Task
 from omega21.protocol.runs import RunConfig
 
 _LOSS: Final = "loss"
@@ -39,13 +44,28 @@ class TorchDevice(Hardware):
 
     def parameters(self, config: RunConfig) -> tuple[int, int]:
         """See `Device.parameters`."""
-        with torch.device("meta"):
-            model = CortezaCognitivaV4(config.model)
-        counts = [(p.numel(), p.requires_grad) for p in model.parameters()]
-        return (
-            sum(count for count, _ in counts),
-            sum(count for count, trainable in counts if trainable),
-        )
+        return _count_parameters(config.model_dump_json())
+
+    def warm_up(self) -> None:
+        """See `Device.warm_up`."""
+        config = small_config()
+        self.prepare(config)
+        tensors = config.sample_schema.tensors.items()
+        batch = {name: np.zeros((2, *spec.shape), spec.numpy_type) for name, spec in tensors}
+        self.make_executor(config).step(batch, 1, micro_batch_size=1)
+
+
+@lru_cache(maxsize=16)
+def _count_parameters(config: str) -> tuple[int, int]:
+    parameters = make_task(RunConfig.model_validate_json(config)).module.parameters()
+    counts = [(p.numel(), p.requires_grad) for p in parameters]
+    return sum(count for count, _ in counts), sum(count for count, trained in counts if trained)
+
+
+def make_task(config: RunConfig) -> Task:
+    """Build the task of a run on the CPU, the same weights each time."""
+    task: Task = load_entry(config)(config)
+    return task
 
 
 def find_torch_device(options: DeviceOptions) -> TorchDevice:
@@ -72,10 +92,11 @@ class TorchExecutor:
         self._hardware = hardware
         self._device = hardware.device
         self._precision = hardware.precision_for(config)
-        self._model = build_model(config.model, seed=config.seed).to(self._device)
+        self._task = make_task(config)
+        self._model = self._task.module.to(self._device)
         self._model.train()
         self._parameters = [p for p in self._model.parameters() if p.requires_grad]
-        self._optimizer = build_optimizer(self._model, config.optimizer)
+        self._optimizer = build_optimizer(self._task.parameter_groups(), config.optimizer)
         self._allocate_moments()
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._precision == "float16")
 
@@ -113,11 +134,14 @@ class TorchExecutor:
         )
         flat = torch.cat([norm.reshape(1), *(mean.reshape(-1) for mean in means.values())])
         values: FloatArray = flat.cpu().numpy()  # the only transfer from the device in a step
-        summary, place = {}, 1
+        metrics, vectors, place = dict[str, float](), dict[str, FloatArray](), 1
         for name, mean in means.items():
-            summary[name] = values[place : place + mean.numel()].reshape(tuple(mean.shape))
+            if mean.dim():
+                vectors[name] = values[place : place + mean.numel()]
+            else:
+                metrics[name] = float(values[place])
             place += mean.numel()
-        loss = float(summary.pop(_LOSS))
+        loss = metrics.pop(_LOSS)
         finite = math.isfinite(loss) and math.isfinite(values[0])
         # A gradient that overflows unscaled is not caused by the scale: the step is non-finite.
         by_scale = not finite and self._scaler.is_enabled() and self._scaler.get_scale() >= 1
@@ -130,7 +154,7 @@ class TorchExecutor:
         else:
             self._forget_unscaling()
         self._optimizer.zero_grad()
-        return StepOutcome(loss, finite, skipped, summary)
+        return StepOutcome(loss, finite, skipped, metrics, vectors)
 
     def _gradients(self, batch: Batch, number: int, micro_batch_size: int) -> dict[str, Tensor]:
         """Accumulate the gradient of the mean loss over micro-batches.
@@ -138,26 +162,31 @@ class TorchExecutor:
         Return the named means and the loss.
         """
         self._hardware.seed(step_seed(self._config.seed, number))
-        total = len(batch.y)
+        total = batch_size(batch)
         sums: dict[str, Tensor] = {}
-        for x_BF, y_B in self._parts(batch, micro_batch_size):
-            weight = len(y_B) / total
+        for part in self._parts(batch, micro_batch_size):
+            weight = _size(part) / total
             with self._autocast():
-                outputs = self._model(x_BF)
-            part_loss = self._model.loss(outputs, y_B)
+                part = self._task.augment(part)  # noqa: PLW2901 - what the loss sees too
+                outputs = self._task.forward(part)
+            part_loss = self._task.loss(outputs, part)
             self._scaler.scale(_weighted(part_loss, weight)).backward()
-            for name, mean in {_LOSS: part_loss, **self._model.summary(outputs)}.items():
+            for name, mean in self._means(outputs, part, part_loss).items():
                 share = _weighted(mean.detach().float(), weight)
                 sums[name] = sums[name] + share if name in sums else share
         return sums
 
-    def _parts(self, batch: Batch, micro_batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        for start in range(0, len(batch.y), micro_batch_size):
-            stop = start + micro_batch_size
-            yield self._to_device(batch.x[start:stop]), self._to_device(batch.y[start:stop])
+    def _means(self, outputs: Any, part: DeviceBatch, loss: Tensor) -> dict[str, Tensor]:
+        metrics, vectors = self._task.metrics(outputs, part), self._task.vectors(outputs, part)
+        return {_LOSS: loss, **metrics, **vectors}
 
-    def _to_device(self, array: FloatArray) -> Tensor:
-        tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+    def _parts(self, batch: Batch, micro_batch_size: int) -> Iterator[DeviceBatch]:
+        for start in range(0, batch_size(batch), micro_batch_size):
+            stop = start + micro_batch_size
+            yield {name: self._to_device(array[start:stop]) for name, array in batch.items()}
+
+    def _to_device(self, array: NDArray[np.generic]) -> Tensor:
+        tensor = torch.from_numpy(np.ascontiguousarray(array))
         if self._device.type == "cuda":
             staged = tensor if tensor.is_pinned() else tensor.pin_memory()
             return staged.to(self._device, non_blocking=True)
@@ -180,32 +209,36 @@ class TorchExecutor:
             torch.cuda.empty_cache()
 
     @torch.no_grad()
-    def evaluate(
-        self, x: FloatArray, y: FloatArray, *, micro_batch_size: int
-    ) -> tuple[float, FloatArray]:
+    def evaluate(self, batch: Batch, *, micro_batch_size: int) -> EvaluationOutcome:
         """See `Executor.evaluate`."""
-        total = 0.0
-        scores: list[FloatArray] = []
+        total = batch_size(batch)
+        loss, metrics, scores = 0.0, dict[str, float](), list[FloatArray]()
         with self._evaluation():
-            for x_BF, y_B in self._parts(Batch(x, y), micro_batch_size):
+            for part in self._parts(batch, micro_batch_size):
                 with self._autocast():
-                    outputs = self._model(x_BF)
-                total += float(self._model.loss(outputs, y_B)) * len(y_B)
-                scores.append(self._model.scores(outputs).float().cpu().numpy())
-        return total / len(y), np.concatenate(scores)
+                    outputs = self._task.forward(part)
+                loss += float(self._task.loss(outputs, part)) * _size(part)
+                for name, mean in self._task.metrics(outputs, part).items():
+                    metrics[name] = metrics.get(name, 0.0) + float(mean) * _size(part)
+                part_scores = self._task.scores(outputs)
+                if part_scores is not None:
+                    scores.append(part_scores.float().cpu().numpy())
+        return EvaluationOutcome(
+            loss / total,
+            {name: summed / total for name, summed in metrics.items()},
+            np.concatenate(scores) if scores else None,
+        )
 
     @torch.no_grad()
-    def predict(self, x: FloatArray, *, micro_batch_size: int) -> dict[str, FloatArray]:
+    def predict(self, batch: Batch, *, micro_batch_size: int) -> Arrays:
         """See `Executor.predict`."""
         parts: list[Mapping[str, Tensor]] = []
-        unlabelled = np.zeros(len(x), dtype=np.float32)
         with self._evaluation():
-            for x_BF, _ in self._parts(Batch(x, unlabelled), micro_batch_size):
+            for part in self._parts(batch, micro_batch_size):
                 with self._autocast():
-                    outputs = self._model(x_BF)
-                parts.append(
-                    {n: t.float().cpu() for n, t in self._model.predictions(outputs).items()}
-                )
+                    outputs = self._task.forward(part)
+                found = self._task.predictions(outputs).items()
+                parts.append({name: _widened(tensor).cpu() for name, tensor in found})
         return {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
 
     @contextmanager
@@ -266,6 +299,15 @@ class TorchExecutor:
 
     def _named_parameters(self) -> Sequence[tuple[str, torch.nn.Parameter]]:
         return [(n, p) for n, p in self._model.named_parameters() if p.requires_grad]
+
+
+def _size(batch: DeviceBatch) -> int:
+    return len(next(iter(batch.values())))
+
+
+def _widened(tensor: Tensor) -> Tensor:
+    """Return a prediction in a type that numpy has: half precision becomes float32."""
+    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
 
 
 def _weighted(mean: Tensor, weight: float) -> Tensor:

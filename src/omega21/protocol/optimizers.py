@@ -1,94 +1,25 @@
-"""Configuration of a run's model and optimizer: fixed when the run is created."""
+"""Configuration of a run's optimizer: fixed when the run is created."""
 
-from typing import Annotated, Final, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from omega21.language import _
 from omega21.protocol.messages import Document
 
-Size = Annotated[int, Field(ge=1, le=65_536)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 
-
-class ModelConfig(Document):
-    """The sizes of a `CortezaCognitivaV4`; the defaults make the one of 12.0 million parameters."""
-
-    features: Size = 1600
-    """Features of a sample."""
-    token_features: Size = 64
-    """Features of one token: layer 2 sees a sample as `features / token_features` tokens."""
-    lstm_width: Size = 32
-    """Layer 2: state of the LSTM, in each of its two directions."""
-    encoder_layers: Size = 1
-    """Layer 2: blocks of the Transformer encoder."""
-    encoder_width: Size = 64
-    """Layer 2: width of a token inside the encoder."""
-    encoder_heads: Size = 4
-    """Layer 2: attention heads of the encoder."""
-    encoder_hidden: Size = 256
-    """Layer 2: hidden units of the encoder's feed-forward part."""
-    mlp_hidden: Size = 2560
-    """Layer 3: hidden units of the residual block over all features."""
-    slots: Size = 2
-    """Layers 3 and 4: vectors of `width` that layer 3 makes of a sample and layer 4 relates."""
-    width: Size = 512
-    """Layers 3 and 4: width of a slot."""
-    slot_hidden: Size = 512
-    """Layer 3: hidden units of the residual block over each slot."""
-    attention_heads: Size = 8
-    """Layer 4: attention heads."""
-    head_hidden: Size = 256
-    """Layer 5: hidden units of each head."""
-    dendrites: Size = 16
-    """Layer 5: values of the dendrites head, each in [-1, 1]."""
-    coherence: Size = 64
-    """Layer 5: values of the coherence head, each in [-1, 1]."""
-    dropout: Share = 0.1
-    """Dropout probability of layer 3's hidden units."""
-
-    @model_validator(mode="after")
-    def _sizes_fit(self) -> Self:
-        for whole, part in (
-            ("features", "token_features"),
-            ("encoder_width", "encoder_heads"),
-            ("width", "attention_heads"),
-        ):
-            if getattr(self, whole) % getattr(self, part):
-                raise ValueError(
-                    _("{whole} must be a multiple of {part}").format(whole=whole, part=part)
-                )
-        return self
-
-    @property
-    def tokens(self) -> int:
-        """Length of the sequence that layer 2 sees."""
-        return self.features // self.token_features
-
-
-TINY: Final = ModelConfig(
-    token_features=64,
-    lstm_width=8,
-    encoder_width=8,
-    encoder_heads=2,
-    encoder_hidden=16,
-    mlp_hidden=4,
-    slots=2,
-    width=8,
-    slot_hidden=8,
-    attention_heads=2,
-    head_hidden=8,
-)
-"""The same network at sizes for tests: about 57 thousand parameters, the same 1600 features."""
+OptimizerName = Literal["adamw"]
 
 
 class OptimizerConfig(Document):
-    """AdamW (Loshchilov and Hutter, 2019) and its learning rate, a function of the step alone."""
+    """An optimizer and its learning rate, a function of the step alone.
 
+    `adamw` is that of Loshchilov and Hutter, 2019.
+    """
+
+    name: OptimizerName = "adamw"
     learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 1e-3
     """Learning rate after the warm-up."""
-    lr_multiplier: Annotated[float, Field(gt=0.0, le=1000.0)] = 30.0
-    """Multiplier of the learning rate for the linear path from the tokens' statistics."""
     beta1: Share = 0.9
     """Decay of the mean of gradients."""
     beta2: Share = 0.999
@@ -96,7 +27,7 @@ class OptimizerConfig(Document):
     epsilon: Annotated[float, Field(gt=0.0, le=1e-2)] = 1e-8
     """Added to the root of the mean of squared gradients."""
     weight_decay: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
-    """Decoupled decay of matrices; vectors and the statistics path have none."""
+    """Decay of the weights, decoupled from the gradient, where the task's parameters decay."""
     warmup_steps: Annotated[int, Field(ge=0, le=1_000_000)] = 3
     """Steps over which the rate rises linearly to its full value."""
     max_grad_norm: Annotated[float, Field(gt=0.0, le=1e6)] = 1.0

@@ -5,8 +5,10 @@ from typing import Literal
 from pydantic import Field
 
 from omega21.protocol.messages import Document, Reply, Request
-from omega21.protocol.models import ModelConfig, OptimizerConfig
 from omega21.protocol.names import RunId, RunName, Sha256
+from omega21.protocol.optimizers import OptimizerConfig
+from omega21.protocol.schema import Schema
+from omega21.protocol.tasks import Task
 
 Precision = Literal["float32", "bfloat16", "float16"]
 PrecisionAsked = Literal["auto", "float32", "bfloat16", "float16"]
@@ -19,7 +21,8 @@ steps in a row not finite); stopped until the server restarts (its device or dis
 class RunConfig(Document):
     """What defines a run besides its plan; fixed when the run is created."""
 
-    model: ModelConfig = Field(default_factory=ModelConfig)
+    task: Task
+    sample_schema: Schema
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
     precision: PrecisionAsked = "auto"
     seed: int = Field(default=42, ge=0, lt=2**63)
@@ -32,7 +35,7 @@ class CreateRun(Request):
     """Creates a run, or confirms that it exists with this id and configuration."""
 
     id: RunId
-    config: RunConfig = Field(default_factory=RunConfig)
+    config: RunConfig
 
 
 class Advance(Request):

@@ -30,6 +30,7 @@ from omega21.client.events import (
 )
 from omega21.client.http.usage import Traffic
 from omega21.client.store.summary import Summary
+from omega21.models.registry import default_config
 from omega21.protocol.evaluations import Evaluation
 from omega21.protocol.legacy import (
     Architecture,
@@ -40,7 +41,7 @@ from omega21.protocol.legacy import (
     Status,
 )
 from omega21.protocol.plan import Segment, Source
-from omega21.protocol.runs import RunConfig, RunState, RunSummary
+from omega21.protocol.runs import RunState, RunSummary
 from omega21.protocol.steps import StepRecord
 
 DIGEST = "0" * 64
@@ -343,7 +344,7 @@ STATE = RunState.model_validate(
         "non_finite_in_a_row": 0,
         "waiting_for": [],
         "environments": [],
-        "config": RunConfig(),
+        "config": default_config(),
         "created_at": 0.0,
     }
 )

@@ -17,13 +17,13 @@ from omega21.client.request.request import (
 from omega21.client.request.sources import GeneratedSamples, open_source, validation_blocks
 from omega21.data.sources.files import open_data, write_data
 from omega21.data.sources.generators import generate
+from omega21.models.corteza.config import TINY_TASK
 from omega21.protocol.errors import (
     InvalidDataFile,
     InvalidRequest,
     OtherConfig,
     RunFolderConflict,
 )
-from omega21.protocol.models import TINY
 from omega21.protocol.plan import Segment, Source
 
 
@@ -99,7 +99,7 @@ def test_another_configuration_is_named_field_by_field() -> None:
     there = order().config()
     check_same_config("one", asked=order().config(), there=there)
     with pytest.raises(OtherConfig, match=r"model\.encoder_width is \d+, asked for 8"):
-        check_same_config("one", asked=order(model=TINY).config(), there=there)
+        check_same_config("one", asked=order(task=TINY_TASK).config(), there=there)
     with pytest.raises(OtherConfig, match="precision is auto, asked for float16; seed is 42"):
         check_same_config("one", asked=order(precision="float16", seed=1).config(), there=there)
 

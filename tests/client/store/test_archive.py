@@ -8,9 +8,9 @@ import pytest
 
 from omega21.client.store.archive import export_run, import_run
 from omega21.client.store.run_folder import RunFolder, RunRecord
+from omega21.models.registry import default_config
 from omega21.protocol.digests import CHAIN_START, chain_result
 from omega21.protocol.errors import InvalidDataFile, OmegaError, RunFolderConflict
-from omega21.protocol.runs import RunConfig
 from omega21.protocol.steps import StepRecord
 
 
@@ -18,7 +18,7 @@ from omega21.protocol.steps import StepRecord
 def archive(tmp_path: Path) -> Path:
     """The archive of a run with a result, a shard, a checkpoint, and what is not to be taken."""
     path = tmp_path / "old" / "mine"
-    record = RunRecord(run="mine", id="a" * 32, config=RunConfig(), created_at=1.0)
+    record = RunRecord(run="mine", id="a" * 32, config=default_config(), created_at=1.0)
     with RunFolder.create(path, record) as folder:
         folder.put_shard("b" * 64, b"a shard")
         digest = chain_result(CHAIN_START, 1, 0.5)

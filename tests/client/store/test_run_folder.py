@@ -21,11 +21,11 @@ from omega21.client.store.run_folder import (
 )
 from omega21.data import durable
 from omega21.data.durable import append_durably, write_durably
+from omega21.models.registry import default_config
 from omega21.protocol.digests import chain_result
 from omega21.protocol.errors import RunFolderConflict
 from omega21.protocol.names import check_run_name
 from omega21.protocol.plan import Segment, ShardRef, Source
-from omega21.protocol.runs import RunConfig
 from omega21.protocol.steps import StepRecord
 
 SEGMENT = Segment(samples=10, batch_size=4, source=Source(kind="simple", anomaly_percent=10))
@@ -33,7 +33,7 @@ SHARD = ShardRef(sha256="a" * 64, samples=6)
 
 
 def record(run: str = "one", created_at: float = 1.0) -> RunRecord:
-    return RunRecord(run=run, id="1" * 32, config=RunConfig(), created_at=created_at)
+    return RunRecord(run=run, id="1" * 32, config=default_config(), created_at=created_at)
 
 
 def rows(losses: Sequence[float], *, first: int = 1, digest: str = "0" * 32) -> list[StepRecord]:

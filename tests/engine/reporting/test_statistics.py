@@ -148,8 +148,8 @@ def test_the_architecture_adds_up(engine: Engine, run: DrivenRun) -> None:
 def test_a_self_test_touches_no_run(engine: Engine, run: DrivenRun) -> None:
     before = run.outcome
     diagnosis = engine.inference.diagnose(run.name)
-    assert diagnosis.outputs_shapes.model_dump() == {
-        "anomaly": [2], "dendrites": [2, 16], "coherence": [2, 64],
+    assert diagnosis.predictions == {
+        "anomaly_prob": [2], "dendrites": [2, 16], "coherence": [2, 64],
     }  # fmt: skip
-    assert diagnosis.test_input_shape == [2, 1600]
+    assert diagnosis.inputs == {"x": [2, 1600]}
     assert run.outcome == before

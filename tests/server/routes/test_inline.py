@@ -7,7 +7,7 @@ import httpx
 import numpy as np
 import pytest
 
-from omega21.protocol.models import TINY
+from omega21.models.corteza.config import TINY, run_config
 from omega21.protocol.shards import encode_shard, pack
 
 RUN = {"run": "inline"}
@@ -18,7 +18,7 @@ JSON = {"Content-Type": "application/json"}
 @pytest.fixture(autouse=True, scope="module")
 def run(http: httpx.Client) -> None:
     """A run whose model trains in milliseconds."""
-    config = {"model": TINY.model_dump()}
+    config = run_config(TINY).model_dump(mode="json")
     http.put("/runs/inline", json={"id": "1" * 32, "config": config}).raise_for_status()
 
 
@@ -62,7 +62,7 @@ def test_every_epoch_is_a_step_and_the_last_one_answers(http: httpx.Client) -> N
 @pytest.mark.parametrize("form", ["json", "tensors", "zstd"])
 def test_every_form_of_a_batch_trains_the_same(http: httpx.Client, form: str) -> None:
     name = f"form-{form}"
-    config = {"model": TINY.model_dump()}
+    config = run_config(TINY).model_dump(mode="json")
     http.put(f"/runs/{name}", json={"id": form.encode().hex().ljust(32, "0"), "config": config})
     batch = samples(5)
     params: dict[str, Any] = {"run": name}

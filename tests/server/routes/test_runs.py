@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from omega21.models.corteza.config import TINY, run_config
 from omega21.protocol.digests import tensors_sha256
-from omega21.protocol.models import TINY
 from omega21.protocol.shards import encode_shard, pack, unpack
 from omega21.protocol.steps import EvaluateReply, StepsReply
 from tests.servers import RunningServer
 
-CONFIG = {"model": TINY.model_dump()}
+CONFIG = run_config(TINY).model_dump(mode="json")
 TENSORS = {"Content-Type": "application/vnd.safetensors"}
 ZSTD = TENSORS | {"Content-Encoding": "zstd"}
 

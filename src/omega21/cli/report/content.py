@@ -113,11 +113,11 @@ def _ended(stored: StoredRun) -> Section:
 
 def _trained(stored: StoredRun) -> Section:
     config = stored.record.config
-    model, optimizer = config.model.model_dump(), config.optimizer.model_dump()
+    task = {"kind": config.task.kind, **config.task.config}
     entries = [
         (_("run"), f"{stored.record.run} ({stored.record.id})"),
-        (_("model"), _settings(model)),
-        (_("optimizer"), _settings(optimizer)),
+        (_("model"), _settings(task)),
+        (_("optimizer"), _settings(config.optimizer.model_dump())),
         (_("server last used"), stored.record.server or "-"),
     ]
     titles = (_("samples"), _("kind"), _("anomalies"), _("from"), _("batch"), _("epochs"))

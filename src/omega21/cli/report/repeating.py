@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from omega21.client.store.run_folder import RunRecord
 from omega21.data.sources.generators import KINDS
 from omega21.language import _
-from omega21.protocol.models import ModelConfig, OptimizerConfig
+from omega21.models.registry import default_config
+from omega21.protocol.optimizers import OptimizerConfig
 from omega21.protocol.plan import Segment
 
 
@@ -21,7 +22,7 @@ def reservation(record: RunRecord, segments: Sequence[Segment]) -> str | None:
     reasons = []
     if any(segment.source.kind not in (*KINDS, "file") for segment in segments):
         reasons.append(_("samples of inline batches are on the server only"))
-    if config.model != ModelConfig() or config.optimizer != OptimizerConfig():
+    if config.task != default_config().task or config.optimizer != OptimizerConfig():
         reasons.append(_("its model or optimizer was set in Python (see run.json)"))
     if config.precision != "auto":
         reasons.append(_("its precision, {name}, was set in Python").format(name=config.precision))

@@ -3,6 +3,7 @@
 import secrets
 
 from omega21.client.api.endpoint import Endpoint, run_path
+from omega21.models.registry import default_config
 from omega21.protocol.runs import (
     Advance,
     Control,
@@ -25,7 +26,7 @@ class Runs(Endpoint):
 
         On the server's disk when it returns. Raises OtherRun, OtherConfig, RunDeleted.
         """
-        body = CreateRun(id=run_id or secrets.token_hex(16), config=config or RunConfig())
+        body = CreateRun(id=run_id or secrets.token_hex(16), config=config or default_config())
         return await self._call(RunState, "PUT", run_path(run), body=body)
 
     async def state(self, run: str) -> RunState:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
@@ -10,8 +11,9 @@ from omega21.client.store.run_folder import EvaluateEvery
 from omega21.data.sources.generators import KINDS
 from omega21.language import _
 from omega21.language.borrowed import translated
+from omega21.models.registry import built_in_config, default_task
 from omega21.protocol.errors import InvalidRequest, OtherConfig
-from omega21.protocol.models import ModelConfig, OptimizerConfig
+from omega21.protocol.optimizers import OptimizerConfig
 from omega21.protocol.plan import (
     MAX_SAMPLES,
     MAX_SHARDS_PER_REQUEST,
@@ -21,7 +23,9 @@ from omega21.protocol.plan import (
     Source,
 )
 from omega21.protocol.runs import PrecisionAsked, RunConfig
+from omega21.protocol.schema import Schema
 from omega21.protocol.shards import SHARD_SAMPLES
+from omega21.protocol.tasks import BuiltInTask, Task
 
 MAX_VALIDATION = 100_000
 """Maximum number of held-out samples: their scores are joined in memory."""
@@ -49,7 +53,8 @@ class TrainRequest:
     data: Path | None = None
     validation: int = 1000
     evaluate_every: EvaluateEvery = "epoch"
-    model: ModelConfig = field(default_factory=ModelConfig)
+    task: Task = field(default_factory=default_task)
+    sample_schema: Schema | None = None
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     precision: PrecisionAsked = "auto"
     deterministic: bool = True
@@ -59,12 +64,16 @@ class TrainRequest:
     def config(self) -> RunConfig:
         """Return the configuration of the run. Raises InvalidRequest."""
         try:
-            return RunConfig(
-                model=self.model,
-                optimizer=self.optimizer,
-                precision=self.precision,
-                seed=self.seed,
-                deterministic=self.deterministic,
+            fields: dict[str, Any] = {
+                "optimizer": self.optimizer,
+                "precision": self.precision,
+                "seed": self.seed,
+                "deterministic": self.deterministic,
+            }
+            if isinstance(self.task, BuiltInTask):
+                return built_in_config(self.task, **fields)
+            return RunConfig.model_validate(
+                {"task": self.task, "sample_schema": self.sample_schema, **fields}
             )
         except ValidationError as error:
             raise _named(error) from error

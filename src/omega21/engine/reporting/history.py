@@ -101,8 +101,8 @@ class History:
         if not steps:
             return {"dendrites": "", "coherence": ""}
         values = self.folder.ledger.steps.vectors(run.key, steps)
-        first = run.config.model.dendrites
-        second = first + run.config.model.coherence
+        first = int(str(run.config.task.config["dendrites"]))
+        second = first + int(str(run.config.task.config["coherence"]))
         return {
             "dendrites": encode_vectors(values[:, :first]),
             "coherence": encode_vectors(values[:, first:second]),

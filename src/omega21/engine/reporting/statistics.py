@@ -12,6 +12,7 @@ from omega21.engine.registry import Registry
 from omega21.engine.step_writer import StepWriter
 from omega21.engine.storage.data_folder import DataFolder
 from omega21.executors.base import Device
+from omega21.models.registry import describe
 from omega21.protocol import PROTOCOL_VERSION
 from omega21.protocol.legacy import (
     Architecture,
@@ -22,9 +23,7 @@ from omega21.protocol.legacy import (
     Status,
 )
 from omega21.protocol.legacy import Statistics as StatisticsReply
-from omega21.protocol.models import ModelConfig
 
-MODEL_NAME = "CortezaCognitivaV4"
 _RECENT_LOSSES = 100
 _TREND_LOSSES = 20
 
@@ -58,7 +57,7 @@ class Statistics:
         recent = self.folder.ledger.steps.recent_losses(run.key, _RECENT_LOSSES)
         device = self.device
         return Status(
-            modelo=MODEL_NAME,
+            modelo=describe(run.config).name,
             estadisticas=StatisticsReply(
                 total_muestras=totals.samples,
                 total_batches=totals.steps,
@@ -104,20 +103,16 @@ class Statistics:
         """Describe the architecture of a run's model, and this server. Raises UnknownRun."""
         config = self.registry.get(name).config
         total, trainable = self.device.parameters(config)
+        model = describe(config)
         return Info(
-            nombre=MODEL_NAME,
+            nombre=model.name,
             version=version("omega21"),
             arquitectura=Architecture(
-                capas=_layers(config.model),
+                capas=list(model.layers),
                 parametros_totales=total,
                 parametros_entrenables=trainable,
             ),
-            flujo=Flow(
-                entrada=f"{config.model.features} características float32",
-                procesamiento="capa 2 → capa 3 → capa 4",
-                salida=f"probabilidad de anomalía, {config.model.dendrites} dendritas y "
-                f"{config.model.coherence} coherencias en [-1, 1]",
-            ),
+            flujo=Flow(entrada=model.input, procesamiento=model.process, salida=model.output),
             protocol=PROTOCOL_VERSION,
             server_id=self.folder.server_id,
             run=name,
@@ -148,13 +143,3 @@ def trend(losses: list[float]) -> Literal["mejorando", "empeorando", "sin_cambio
     if abs(slope) <= error or abs(slope) * (count - 1) < 0.01 * abs(values.mean()):
         return "sin_cambios"
     return "mejorando" if slope < 0 else "empeorando"
-
-
-def _layers(config: ModelConfig) -> list[str]:
-    return [
-        f"capa 2: LSTM bidireccional y codificador Transformer sobre {config.tokens} tokens de "
-        f"{config.token_features}, unidos por una unidad multimodal con compuerta",
-        f"capa 3: MLP residual hasta {config.width}",
-        f"capa 4: autoatención de {config.attention_heads} cabezas a {config.width}",
-        f"capa 5: anomalía, {config.dendrites} dendritas, {config.coherence} coherencias",
-    ]

@@ -8,6 +8,7 @@ from omega21.engine.run import LAYER_NAMES, MOST_WAITING_LISTED, Run
 from omega21.engine.storage.data_folder import DataFolder
 from omega21.engine.storage.steps import StoredStep
 from omega21.protocol.legacy import LayerActivations, LayerOutputs, Trained
+from omega21.protocol.runs import RunConfig
 from omega21.protocol.steps import StepRecord, StepsReply, float32_as_json
 
 
@@ -47,7 +48,7 @@ class StepRecords:
         stored = self.folder.ledger.steps.page(run.key, after=after, until=until, limit=limit)
         # Pending records are newer than stored ones of the same step: a replay that differed.
         merged = {record.step: record for record in (*stored, *pending)}
-        dendrites = run.config.model.dendrites if vectors else None
+        dendrites = _dendrites(run.config) if vectors else None
         return StepsReply(
             **summary.model_dump(),
             steps=[to_message(merged[step], dendrites) for step in sorted(merged)[:limit]],
@@ -78,7 +79,7 @@ def to_message(record: StoredStep, dendrites: int | None) -> StepRecord:
 
 def inline_reply(run: Run, record: StoredStep) -> Trained:
     """Return the reply to an inline batch from the record of its last epoch."""
-    dendrites, coherence, layers = split_vectors(record, run.config.model.dendrites)
+    dendrites, coherence, layers = split_vectors(record, _dendrites(run.config))
     # A step that the scaler skipped has no values; zeros, as clients expect.
     loss, probability = record.loss or 0.0, record.anomaly_prob or 0.0
     return Trained(
@@ -103,3 +104,7 @@ def inline_reply(run: Run, record: StoredStep) -> Trained:
         run=run.name,
         digest=record.digest,
     )
+
+
+def _dendrites(config: RunConfig) -> int:
+    return int(str(config.task.config["dendrites"]))

@@ -19,15 +19,13 @@ H attention heads, K width of a head, S slots, M width of a slot, N all slots' v
 of all tokens, D dendrites, C coherences.
 """
 
-from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from omega21.models.task import Trainable
-from omega21.protocol.models import ModelConfig
+from omega21.models.corteza.config import ModelConfig
 
 STATISTICS_PER_TOKEN: Final = 3
 FLOOR: Final = 1e-5  # added to an energy, so that an empty token has a logarithm
@@ -217,7 +215,7 @@ def _head(config: ModelConfig, out: int) -> nn.Sequential:
     )
 
 
-class CortezaCognitivaV4(Trainable[CortezaOutputs]):
+class CortezaCognitivaV4(nn.Module):
     """The whole network, with uninitialised weights; `build_model` initialises them."""
 
     def __init__(self, config: ModelConfig) -> None:
@@ -245,47 +243,6 @@ class CortezaCognitivaV4(Trainable[CortezaOutputs]):
             capa3=layer3_BSM.detach().float().abs().mean(),
             capa4=layer4_BM.detach().float().abs().mean(),
         )
-
-    def loss(self, outputs: CortezaOutputs, y_B: Tensor) -> Tensor:
-        """Mean binary cross entropy of the anomaly logits; y_B is float32 [B], 0 or 1.
-
-        The dendrites and coherence heads have no target yet, so their parameters get no
-        gradient.
-        """
-        return F.binary_cross_entropy_with_logits(outputs.anomaly_logit_B, y_B)
-
-    def scores(self, outputs: CortezaOutputs) -> Tensor:
-        """Probability that each sample is an anomaly, float32 [B]."""
-        return outputs.anomaly_logit_B.detach().sigmoid()
-
-    def predictions(self, outputs: CortezaOutputs) -> Mapping[str, Tensor]:
-        """`anomaly_prob` [B] in [0, 1], `dendrites` [B, D], `coherence` [B, C], detached."""
-        return {
-            "anomaly_prob": self.scores(outputs),
-            "dendrites": outputs.dendrites_BD.detach(),
-            "coherence": outputs.coherence_BC.detach(),
-        }
-
-    def summary(self, outputs: CortezaOutputs) -> Mapping[str, Tensor]:
-        """Means over the batch, detached.
-
-        Scalars `anomaly_prob`, `anomalies` (share of samples classified as anomalies, at 0.5),
-        `capa2_activations`, `capa3_activations`, `capa4_activations`; vectors `dendrites` [D]
-        and `coherence` [C].
-        """
-        return {
-            "anomaly_prob": self.scores(outputs).mean(),
-            "anomalies": (outputs.anomaly_logit_B.detach() > 0).float().mean(),
-            "dendrites": outputs.dendrites_BD.detach().mean(0),
-            "coherence": outputs.coherence_BC.detach().mean(0),
-            "capa2_activations": outputs.capa2,
-            "capa3_activations": outputs.capa3,
-            "capa4_activations": outputs.capa4,
-        }
-
-    def multiplied_parameters(self) -> list[nn.Parameter]:
-        """The linear path from the tokens' statistics, trained at the multiplied learning rate."""
-        return [self.token_statistics.weight_R]
 
 
 def build_model(config: ModelConfig, *, seed: int) -> CortezaCognitivaV4:

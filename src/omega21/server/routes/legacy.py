@@ -21,12 +21,14 @@ from omega21.protocol.errors import (
     UnsupportedEncoding,
 )
 from omega21.protocol.legacy import (
+    DeviceInfo,
     Diagnosis,
     FeedbackDendritas,
     FeedbackReceived,
     Health,
     Info,
     Metrics,
+    OutputShapes,
     Status,
     Trained,
 )
@@ -162,4 +164,15 @@ async def health(services: ServicesHere) -> Health:
 )
 async def diagnostico(services: ServicesHere, run: RunQuery = DEFAULT_RUN) -> Diagnosis:
     """Run a forward and a backward pass on the real device, changing no run."""
-    return await services.compute.run(services.engine.inference.diagnose, run)
+    test = await services.compute.run(services.engine.inference.diagnose, run)
+    device, shapes = services.engine.device, test.predictions
+    return Diagnosis(
+        test_input_shape=next(iter(test.inputs.values())),
+        outputs_shapes=OutputShapes(
+            anomaly=shapes.get("anomaly_prob", []),
+            dendrites=shapes.get("dendrites", []),
+            coherence=shapes.get("coherence", []),
+        ),
+        gpu_info=DeviceInfo(cuda=device.is_cuda, device=device.name),
+        seconds=test.seconds,
+    )

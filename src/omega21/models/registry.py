@@ -1,0 +1,140 @@
+"""The built-in kinds of tasks, by name; imports no torch.
+
+A kind's network is in a module of its own, which is loaded by name where steps are computed.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from omega21.language import _
+from omega21.models.corteza import config as corteza
+from omega21.models.corteza.description import describe as describe_corteza
+from omega21.models.description import ModelDescription
+from omega21.protocol.errors import InvalidRequest
+from omega21.protocol.messages import Document
+from omega21.protocol.runs import RunConfig
+from omega21.protocol.schema import Schema
+from omega21.protocol.tasks import BuiltInTask, CodeTask
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskKind:
+    """A built-in kind: what its `config` may hold, and how its parts are found.
+
+    `schema` gives the samples' schema for a config. `entry` is the module and function that make
+    the task. `small` is a config for a test of the device.
+    """
+
+    name: str
+    config: type[Document]
+    schema: Callable[[Any], Schema]
+    entry: str
+    describe: Callable[[Any], ModelDescription]
+    small: Document
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+_CODE_ENTRY: Final = "omega21.models.code.task:make_task"
+
+_KINDS: Final = {
+    kind.name: kind
+    for kind in (
+        TaskKind(
+            name=corteza.KIND,
+            config=corteza.ModelConfig,
+            schema=corteza.sample_schema,
+            entry="omega21.models.corteza.task:make_task",
+            describe=describe_corteza,
+            small=corteza.TINY,
+        ),
+    )
+}
+_DEFAULT: Final = corteza.KIND
+
+
+def task_kind(name: str) -> TaskKind:
+    """Return a built-in kind. Raises InvalidRequest."""
+    if name not in _KINDS:
+        raise InvalidRequest(
+            _("there is no task {kind!r}").format(kind=name),
+            hint=_("use one of {kinds}").format(kinds=", ".join(sorted(_KINDS))),
+        )
+    return _KINDS[name]
+
+
+def default_task() -> BuiltInTask:
+    """Return the task of a run that names none."""
+    return BuiltInTask(kind=_DEFAULT)
+
+
+def default_config(**fields: Any) -> RunConfig:
+    """Return the configuration of a run of the default task; `fields` are those of RunConfig."""
+    return built_in_config(default_task(), **fields)
+
+
+def built_in_config(task: BuiltInTask, **fields: Any) -> RunConfig:
+    """Return the configuration of a run of a built-in task, with its schema. Raises InvalidRequest.
+
+    The task's config is completed, so that a default that changes later changes no run.
+    """
+    kind = task_kind(task.kind)
+    try:
+        config = kind.config.model_validate(task.config)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidRequest(
+            _("task {kind}: {field}: {reason}").format(
+                kind=kind.name, field=".".join(map(str, first["loc"])), reason=first["msg"]
+            )
+        ) from error
+    whole = BuiltInTask(kind=kind.name, config=config.model_dump(mode="json"))
+    return RunConfig(task=whole, sample_schema=kind.schema(config), **fields)
+
+
+def check_config(config: RunConfig) -> RunConfig:
+    """Return a run's configuration, completed. Raises InvalidRequest."""
+    if isinstance(config.task, CodeTask):
+        return config
+    whole = built_in_config(config.task)
+    if whole.sample_schema != config.sample_schema:
+        raise InvalidRequest(
+            _("task {kind} has other tensors than the samples' schema").format(
+                kind=config.task.kind
+            )
+        )
+    return config.model_copy(update={"task": whole.task})
+
+
+def small_config() -> RunConfig:
+    """Return the configuration of a small run, for a test of the device."""
+    kind = _KINDS[_DEFAULT]
+    return built_in_config(BuiltInTask(kind=kind.name, config=kind.small.model_dump(mode="json")))
+
+
+def load_entry(config: RunConfig) -> Callable[..., Any]:
+    """Load the function that makes a run's task; this imports torch."""
+    is_code = isinstance(config.task, CodeTask)
+    entry = _CODE_ENTRY if is_code else task_kind(config.task.kind).entry
+    module, name = entry.split(":")
+    made: Callable[..., Any] = getattr(import_module(module), name)
+    return made
+
+
+def describe(config: RunConfig) -> ModelDescription:
+    """Describe the model of a run in words."""
+    task, schema = config.task, config.sample_schema
+    if isinstance(task, BuiltInTask):
+        kind = task_kind(task.kind)
+        return kind.describe(kind.config.model_validate(task.config))
+    listed = ", ".join(f"{name} {spec}" for name, spec in schema.inputs.items())
+    return ModelDescription(name=task.entry, layers=(), input=listed, process=task.entry, output="")
+
+
+def metric_label(name: str) -> str:
+    """Return how a metric is called for people: the kinds' own names have one."""
+    labels = (kind.labels.get(name) for kind in _KINDS.values())
+    return next((label for label in labels if label), name)
