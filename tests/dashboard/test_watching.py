@@ -9,6 +9,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, Route, expect
 
+from omega21.models.registry import default_config
 from tests.dashboard.conftest import PHONE, Open, Watched
 from tests.server.routes.test_history import record
 from tests.server.routes.test_runs import (
@@ -373,7 +374,7 @@ def test_other_runs_ids_are_not_confused(
     watched = open_page(f"{server.address}/#anew")
     watched.points("loss", 6)
     http.delete("/runs/anew", params={"run_id": id_of("anew")})
-    body = {"id": "c" * 32, "config": {}}
+    body = {"id": "c" * 32, "config": default_config().model_dump(mode="json")}
     assert http.put("/runs/anew", json=body).is_success
     watched.points("loss", 0)
     watched.forgive("404")

@@ -25,7 +25,7 @@ from omega21.executors.base import (
 )
 from omega21.executors.optimizer import build_optimizer, set_learning_rate
 from omega21.executors.platform import Hardware, autocast_dtype
-from omega21.models.registry import load_entry, small_config
+from omega21.models.registry import load_task_maker, small_config
 from omega21.models.task import Batch as DeviceBatch
 from omega21.models.task import Task
 from omega21.protocol.runs import RunConfig
@@ -64,7 +64,7 @@ def _count_parameters(config: str) -> tuple[int, int]:
 
 def make_task(config: RunConfig) -> Task:
     """Build the task of a run on the CPU, the same weights each time."""
-    task: Task = load_entry(config)(config)
+    task: Task = load_task_maker(config)(config)
     return task
 
 

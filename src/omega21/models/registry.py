@@ -3,9 +3,10 @@
 A kind's network is in a module of its own, which is loaded by name where steps are computed.
 """
 
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
+from types import ModuleType
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -25,20 +26,18 @@ from omega21.protocol.tasks import BuiltInTask, CodeTask
 class TaskKind:
     """A built-in kind: what its `config` may hold, and how its parts are found.
 
-    `schema` gives the samples' schema for a config. `entry` is the module and function that make
-    the task. `small` is a config for a test of the device.
+    `schema` gives the samples' schema for a config. `load` imports the module whose `make_task`
+    makes the task of a run. `small` is a config for a test of the device.
     """
 
     name: str
     config: type[Document]
     schema: Callable[[Any], Schema]
-    entry: str
+    load: Callable[[], ModuleType]
     describe: Callable[[Any], ModelDescription]
     small: Document
     labels: Mapping[str, str] = field(default_factory=dict)
 
-
-_CODE_ENTRY: Final = "omega21.models.code.task:make_task"
 
 _KINDS: Final = {
     kind.name: kind
@@ -47,7 +46,7 @@ _KINDS: Final = {
             name=corteza.KIND,
             config=corteza.ModelConfig,
             schema=corteza.sample_schema,
-            entry="omega21.models.corteza.task:make_task",
+            load=lambda: importlib.import_module("omega21.models.corteza.task"),
             describe=describe_corteza,
             small=corteza.TINY,
         ),
@@ -115,12 +114,15 @@ def small_config() -> RunConfig:
     return built_in_config(BuiltInTask(kind=kind.name, config=kind.small.model_dump(mode="json")))
 
 
-def load_entry(config: RunConfig) -> Callable[..., Any]:
-    """Load the function that makes a run's task; this imports torch."""
+def load_task_maker(config: RunConfig) -> Callable[..., Any]:
+    """Import the function that makes a run's task; this imports torch."""
     is_code = isinstance(config.task, CodeTask)
-    entry = _CODE_ENTRY if is_code else task_kind(config.task.kind).entry
-    module, name = entry.split(":")
-    made: Callable[..., Any] = getattr(import_module(module), name)
+    module = (
+        importlib.import_module("omega21.models.code.task")
+        if is_code
+        else task_kind(config.task.kind).load()
+    )
+    made: Callable[..., Any] = module.make_task
     return made
 
 

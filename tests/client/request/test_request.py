@@ -98,7 +98,7 @@ def test_what_a_file_holds_out_stays_held_out() -> None:
 def test_another_configuration_is_named_field_by_field() -> None:
     there = order().config()
     check_same_config("one", asked=order().config(), there=there)
-    with pytest.raises(OtherConfig, match=r"model\.encoder_width is \d+, asked for 8"):
+    with pytest.raises(OtherConfig, match=r"task\.config\.encoder_width is \d+, asked for 8"):
         check_same_config("one", asked=order(task=TINY_TASK).config(), there=there)
     with pytest.raises(OtherConfig, match="precision is auto, asked for float16; seed is 42"):
         check_same_config("one", asked=order(precision="float16", seed=1).config(), there=there)

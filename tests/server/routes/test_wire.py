@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from omega21.models.registry import default_config
 from tests.servers import RunningServer
 
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.json"))
@@ -66,7 +67,7 @@ def test_a_missing_or_changed_field_is_noticed() -> None:
 
 def test_statistics_are_zeros_before_anything_is_trained(server: RunningServer) -> None:
     with httpx.Client(base_url=server.address) as http:
-        run = {"id": "0" * 32, "config": {}}
+        run = {"id": "0" * 32, "config": default_config().model_dump(mode="json")}
         assert http.put("/runs/untouched", json=run).status_code == 201
         statistics = http.get("/status", params={"run": "untouched"}).json()["estadisticas"]
     assert statistics["total_muestras"] == statistics["total_batches"] == 0

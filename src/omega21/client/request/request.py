@@ -1,11 +1,11 @@
 """The train request, and the segment that it makes; without I/O."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from omega21.client.store.run_folder import EvaluateEvery
 from omega21.data.sources.generators import KINDS
@@ -162,12 +162,13 @@ def used_of_file(segments: Sequence[Segment], sha256: str) -> int:
 
 def check_same_config(run: str, *, asked: RunConfig, there: RunConfig) -> None:
     """Raise OtherConfig, naming each field that differs."""
+    wanted, held = (dict(_leaves(c.model_dump(mode="json"))) for c in (asked, there))
     differing = [
         _("{field} is {there}, asked for {asked}").format(
-            field=name, there=_shown(there, name), asked=_shown(asked, name)
+            field=name, there=held.get(name), asked=wanted.get(name)
         )
-        for name in _leaves(there)
-        if _shown(there, name) != _shown(asked, name)
+        for name in held | wanted
+        if held.get(name) != wanted.get(name)
     ]
     if differing:
         raise OtherConfig(
@@ -199,20 +200,13 @@ def _highest(segments: Sequence[Segment]) -> int:
     return max((segment.source.offset + segment.samples for segment in segments), default=0)
 
 
-def _leaves(config: BaseModel, prefix: str = "") -> list[str]:
-    names: list[str] = []
-    for name in type(config).model_fields:
-        value = getattr(config, name)
-        path = f"{prefix}{name}"
-        names += _leaves(value, f"{path}.") if isinstance(value, BaseModel) else [path]
-    return names
-
-
-def _shown(config: BaseModel, path: str) -> object:
-    value: object = config
-    for name in path.split("."):
-        value = getattr(value, name)
-    return value
+def _leaves(value: object, path: str = "") -> Iterator[tuple[str, object]]:
+    """Yield the path and the value of each field of a document."""
+    if not isinstance(value, dict) or not value:
+        yield path, value
+        return
+    for name, inner in value.items():
+        yield from _leaves(inner, f"{path}.{name}" if path else name)
 
 
 def _named(error: ValidationError) -> InvalidRequest:
