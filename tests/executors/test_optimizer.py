@@ -98,7 +98,10 @@ def test_a_tiny_network_learns_and_repeats_itself() -> None:
         {"beta2": 1.0},
         {"warmup_steps": -1},
         {"max_grad_norm": 0},
-        {"momentum": 0.9},
+        {"momentum": 1.0},
+        {"nesterov": True},
+        {"name": "adamwest"},
+        {"amsgrad": True},
     ],
     ids=str,
 )

@@ -1,6 +1,7 @@
 """The hardware, and the settings that decide a step's bits."""
 
 import os
+import random
 import shutil
 import time
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 import torch
 
 from omega21.executors.base import Batch, DeviceOptions
@@ -103,12 +105,14 @@ class Hardware:
         torch.backends.cudnn.benchmark = not config.deterministic
 
     def seed(self, number: int) -> None:
-        """Seed the random numbers of one step, on the CPU and on the device.
+        """Seed the random numbers of one step: torch's on CPU and device, numpy's and Python's.
 
         `torch.manual_seed` seeds every possible device, and before CUDA is initialised it stores a
         stack trace for later: half a millisecond in each step.
         """
         torch.default_generator.manual_seed(number)
+        np.random.seed(number % 2**32)  # noqa: NPY002 - the generator that a user's model may use
+        random.seed(number)
         if self.is_cuda:
             torch.cuda.default_generators[self.device.index].manual_seed(number)
         elif self.device.type == "mps":
