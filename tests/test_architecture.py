@@ -74,6 +74,8 @@ CODE_IN_DATA = {
     "marshal",
     "shelve",
 }
+IMPORTS_THE_USERS_OWN = SOURCE / "omega21/models/code/source.py"
+"""The one module that imports what a user sent, on a server whose owner has allowed it."""
 NAMES_THAT_RUN = {"eval", "exec", "compile", "__import__", "import_module", "load_module"}
 
 
@@ -99,7 +101,7 @@ def dangers(tree: ast.AST) -> Iterator[str]:
 
 @pytest.mark.parametrize("side", ["protocol", "data", "models", "executors", "engine", "server"])
 def test_nothing_that_a_request_holds_is_run(side: str) -> None:
-    paths = list((SOURCE / "omega21" / side).rglob("*.py"))
+    paths = set((SOURCE / "omega21" / side).rglob("*.py")) - {IMPORTS_THE_USERS_OWN}
     assert paths
     for path in paths:
         assert list(dangers(ast.parse(path.read_text(encoding="utf-8")))) == [], path

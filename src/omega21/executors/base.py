@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omega21.protocol.legacy import Machine
+from omega21.protocol.probe import ProbeReply
 from omega21.protocol.runs import Environment, PrecisionAsked, RunConfig
 
 FloatArray = NDArray[np.float32]
@@ -66,12 +67,14 @@ class DeviceOptions:
 
     `device` is `auto`, or a torch device such as `cpu`, `cuda`, `cuda:1`, `mps`. `precision`
     applies to runs that ask for `auto`; if it is `auto` itself, the device chooses. `threads` is
-    torch's number of threads, by default one for each core.
+    torch's number of threads, by default one for each core. `code_folder` has the sources of runs
+    that bring their own, each in a folder named by its digest.
     """
 
     device: str = "auto"
     precision: PrecisionAsked = "auto"
     threads: int | None = None
+    code_folder: Path | None = None
 
 
 class Executor(Protocol):
@@ -140,6 +143,12 @@ class Device(Protocol):
 
     def environment(self, config: RunConfig, *, from_step: int) -> Environment:
         """Describe the environment of steps computed here from `from_step` on."""
+
+    def probe(self, config: RunConfig, batch: Batch) -> ProbeReply:
+        """Build a run's model and train a batch of a few samples, to find what would fail later.
+
+        Raises TaskFailed, which names file and line, DeviceMemoryExhausted.
+        """
 
     def parameters(self, config: RunConfig) -> tuple[int, int]:
         """Count the parameters of a run's model: (all, those that are trained)."""

@@ -1,9 +1,10 @@
 """The executor and the device of torch."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -23,12 +24,17 @@ from omega21.executors.base import (
     StepOutcome,
     batch_size,
 )
+from omega21.executors.buffers import Buffers
 from omega21.executors.optimizer import build_optimizer, set_learning_rate
+from omega21.executors.optimizer_state import optimizer_arrays, restore_optimizer, to_cpu
 from omega21.executors.platform import Hardware, autocast_dtype
+from omega21.executors.probe import probe
 from omega21.models.registry import load_task_maker, small_config
 from omega21.models.task import Batch as DeviceBatch
 from omega21.models.task import Task
+from omega21.protocol.probe import ProbeReply
 from omega21.protocol.runs import RunConfig
+from omega21.protocol.tasks import CodeTask
 
 _LOSS: Final = "loss"
 """Key of the loss among the named means of a step."""
@@ -44,7 +50,16 @@ class TorchDevice(Hardware):
 
     def parameters(self, config: RunConfig) -> tuple[int, int]:
         """See `Device.parameters`."""
-        return _count_parameters(config.model_dump_json())
+        return _count_parameters(config.model_dump_json(), self.options.code_folder)
+
+    def probe(self, config: RunConfig, batch: Batch) -> ProbeReply:
+        """See `Device.probe`."""
+        self.prepare(config)
+        return probe(
+            batch,
+            make_task=lambda: make_task(config, self.options.code_folder),
+            make_executor=lambda: self.make_executor(config),
+        )
 
     def warm_up(self) -> None:
         """See `Device.warm_up`."""
@@ -56,15 +71,23 @@ class TorchDevice(Hardware):
 
 
 @lru_cache(maxsize=16)
-def _count_parameters(config: str) -> tuple[int, int]:
-    parameters = make_task(RunConfig.model_validate_json(config)).module.parameters()
+def _count_parameters(config: str, code_folder: Path | None) -> tuple[int, int]:
+    task = make_task(RunConfig.model_validate_json(config), code_folder)
+    parameters = task.module.parameters()
     counts = [(p.numel(), p.requires_grad) for p in parameters]
     return sum(count for count, _ in counts), sum(count for count, trained in counts if trained)
 
 
-def make_task(config: RunConfig) -> Task:
-    """Build the task of a run on the CPU, the same weights each time."""
-    task: Task = load_task_maker(config)(config)
+def make_task(config: RunConfig, code_folder: Path | None) -> Task:
+    """Build the task of a run on the CPU, the same weights each time.
+
+    The run's own source is in a folder of `code_folder`, named by its digest. Raises TaskFailed.
+    """
+    arguments = {}
+    if isinstance(config.task, CodeTask):
+        assert code_folder is not None, "the device has no folder of sources"
+        arguments["code_folder"] = str((code_folder / config.task.code_sha256).resolve())
+    task: Task = load_task_maker(config)(config, **arguments)
     return task
 
 
@@ -92,46 +115,31 @@ class TorchExecutor:
         self._hardware = hardware
         self._device = hardware.device
         self._precision = hardware.precision_for(config)
-        self._task = make_task(config)
+        self._task = make_task(config, hardware.options.code_folder)
         self._model = self._task.module.to(self._device)
         self._model.train()
         self._parameters = [p for p in self._model.parameters() if p.requires_grad]
-        self._optimizer = build_optimizer(self._task.parameter_groups(), config.optimizer)
-        self._allocate_moments()
+        own = self._task.optimizer()
+        self._optimizer = own or build_optimizer(self._task.parameter_groups(), config.optimizer)
+        self._has_own_optimizer = own is not None
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._precision == "float16")
-
-    def _allocate_moments(self) -> None:
-        """Allocate the optimizer's moments in advance, so that applying a step allocates nothing.
-
-        Otherwise a step could run out of memory half applied, and the first step would differ
-        from the others.
-        """
-        for parameter in self._parameters:
-            state = self._optimizer.state[parameter]
-            state["step"] = torch.zeros((), dtype=torch.float32, device=self._step_device())
-            state["exp_avg"] = torch.zeros_like(parameter)
-            state["exp_avg_sq"] = torch.zeros_like(parameter)
-
-    def _step_device(self) -> torch.device:
-        fused = bool(self._optimizer.param_groups[0].get("fused"))
-        return self._device if fused else torch.device("cpu")
 
     def step(self, batch: Batch, number: int, *, micro_batch_size: int) -> StepOutcome:
         """See `Executor.step`."""
-        with _named_failures():
+        with _named_failures(), self._task.failures():
             return self._step(batch, number, micro_batch_size)
 
     def _step(self, batch: Batch, number: int, micro_batch_size: int) -> StepOutcome:
+        buffers = Buffers(self._model)
         try:
             means = self._gradients(batch, number, micro_batch_size)
-        except torch.OutOfMemoryError:
+        except Exception:
             self._optimizer.zero_grad()
+            buffers.restore()
             self._release_memory()
             raise
         self._scaler.unscale_(self._optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(
-            self._parameters, self._config.optimizer.max_grad_norm
-        )
+        norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._max_grad_norm())
         flat = torch.cat([norm.reshape(1), *(mean.reshape(-1) for mean in means.values())])
         values: FloatArray = flat.cpu().numpy()  # the only transfer from the device in a step
         metrics, vectors, place = dict[str, float](), dict[str, FloatArray](), 1
@@ -147,14 +155,21 @@ class TorchExecutor:
         by_scale = not finite and self._scaler.is_enabled() and self._scaler.get_scale() >= 1
         skipped = by_scale and math.isfinite(loss)
         if finite:
-            set_learning_rate(self._optimizer, self._config.optimizer, number)
+            if not self._has_own_optimizer:
+                set_learning_rate(self._optimizer, self._config.optimizer, number)
             self._scaler.step(self._optimizer)
+        else:
+            buffers.restore()
         if finite or skipped:
             self._scaler.update()
         else:
             self._forget_unscaling()
         self._optimizer.zero_grad()
         return StepOutcome(loss, finite, skipped, metrics, vectors)
+
+    def _max_grad_norm(self) -> float:
+        """Return the norm to clip to; the user's own optimizer gets the gradient as it is."""
+        return math.inf if self._has_own_optimizer else self._config.optimizer.max_grad_norm
 
     def _gradients(self, batch: Batch, number: int, micro_batch_size: int) -> dict[str, Tensor]:
         """Accumulate the gradient of the mean loss over micro-batches.
@@ -244,8 +259,9 @@ class TorchExecutor:
     @contextmanager
     def _evaluation(self) -> Iterator[None]:
         self._model.eval()
+        self._hardware.seed(step_seed(self._config.seed, 0))
         try:
-            with _named_failures():
+            with _named_failures(), self._task.failures():
                 yield
         except DeviceMemoryExhausted:
             self._release_memory()
@@ -256,7 +272,7 @@ class TorchExecutor:
     def weights(self) -> Arrays:
         """See `Executor.weights`."""
         with _named_failures():
-            return {name: _to_cpu(tensor) for name, tensor in self._model.state_dict().items()}
+            return {name: to_cpu(tensor) for name, tensor in self._model.state_dict().items()}
 
     def state(self) -> Arrays:
         """See `Executor.state`."""
@@ -265,9 +281,9 @@ class TorchExecutor:
 
     def _state(self) -> Arrays:
         arrays = {f"weights.{name}": array for name, array in self.weights().items()}
-        for name, parameter in self._named_parameters():
-            for key, value in self._optimizer.state[parameter].items():
-                arrays[f"optimizer.{key}.{name}"] = _to_cpu(value)
+        arrays |= optimizer_arrays(
+            self._optimizer, self._named_parameters(), groups=self._has_own_optimizer
+        )
         if self._scaler.is_enabled():
             scaler = self._scaler.state_dict()
             arrays["scaler.scale"] = np.array(scaler["scale"], dtype=np.float64)
@@ -286,10 +302,12 @@ class TorchExecutor:
             if name.startswith("weights.")
         }
         self._model.load_state_dict(weights)
-        with torch.no_grad():
-            for name, parameter in self._named_parameters():
-                for key, value in self._optimizer.state[parameter].items():
-                    value.copy_(torch.from_numpy(np.array(state[f"optimizer.{key}.{name}"])))
+        restore_optimizer(
+            self._optimizer,
+            self._named_parameters(),
+            arrays=state,
+            groups=self._has_own_optimizer,
+        )
         if self._scaler.is_enabled() and "scaler.scale" in state:
             values = self._scaler.state_dict()
             values["scale"] = float(state["scaler.scale"])
@@ -297,8 +315,8 @@ class TorchExecutor:
             self._scaler = torch.amp.GradScaler(self._device.type)
             self._scaler.load_state_dict(values)
 
-    def _named_parameters(self) -> Sequence[tuple[str, torch.nn.Parameter]]:
-        return [(n, p) for n, p in self._model.named_parameters() if p.requires_grad]
+    def _named_parameters(self) -> dict[str, torch.nn.Parameter]:
+        return {n: p for n, p in self._model.named_parameters() if p.requires_grad}
 
 
 def _size(batch: DeviceBatch) -> int:
@@ -312,8 +330,3 @@ def _widened(tensor: Tensor) -> Tensor:
 
 def _weighted(mean: Tensor, weight: float) -> Tensor:
     return mean if weight == 1 else mean * weight
-
-
-def _to_cpu(tensor: Tensor) -> NDArray[np.generic]:
-    array: NDArray[np.generic] = tensor.detach().to("cpu", copy=True).contiguous().numpy()
-    return array

@@ -10,6 +10,7 @@ Requirements, since steps are repeated, split and compared bit by bit:
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -64,6 +65,14 @@ class Task(ABC):
     def augment(self, batch: Batch) -> Batch:
         """Return the batch to train on; in training only. The batch itself by default."""
         return batch
+
+    def failures(self) -> AbstractContextManager[None]:
+        """Return a context that names where the task's own source failed. None by default."""
+        return nullcontext()
+
+    def where(self, function: str) -> str:  # noqa: ARG002
+        """Return where the task's source has a function, as `net.py:12`."""
+        return type(self).__name__
 
     def parameter_groups(self) -> Sequence["ParameterGroup"]:
         """Return the trained parameters in groups; by default one group with weight decay."""

@@ -10,6 +10,8 @@
     │   ├── InvalidAddress            not the address of a server
     │   ├── BodyTooLarge              a body larger than the limit of the call
     │   ├── UnsupportedEncoding       a content type or encoding the server does not read
+    │   ├── TaskFailed                the run's own source raised, or returned what is no task
+    │   │   └── ImportFailed          … an import in it that does not work on the server
     │   ├── NonFinite                 an inline batch whose loss or gradient is not finite
     │   ├── BudgetExceeded            a training whose traffic exceeds its budget
     │   ├── KeyReused                 an Idempotency-Key that was used with another body
@@ -211,6 +213,26 @@ class NonFinite(RequestRefused):
     http_status = 422
     exit_code = 16
     default_hint = N_("nothing was trained; look for extreme values in the batch")
+
+
+class TaskFailed(RequestRefused):
+    """The run's own source raised an exception, or gives something else than a task needs."""
+
+    code = "task_failed"
+    http_status = 422
+    exit_code = 45
+    default_hint = N_("correct it there; docs/your-own-model.md says what a task needs")
+
+
+class ImportFailed(TaskFailed):
+    """An import in the run's own source that does not work where the server runs."""
+
+    code = "import_failed"
+    exit_code = 46
+    default_hint = N_(
+        "install it where the server runs, or name it in the file's PEP 723 header and pass "
+        "--install to a server that was started with --allow-install"
+    )
 
 
 class BudgetExceeded(RequestRefused):

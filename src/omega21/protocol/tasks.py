@@ -1,6 +1,6 @@
 """What a run trains: a built-in kind of task, or the user's own source."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Discriminator, Field, JsonValue, Tag
 
@@ -12,6 +12,12 @@ Options = dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")], 
 
 ENTRY_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*$"
 """`package.module:function`."""
+
+
+LOSS_NAMES: Final = (
+    "cross_entropy", "nll", "bce", "bce_with_logits", "mse", "mae", "huber", "reconstruction",
+)  # fmt: skip
+"""The built-in losses, for source that has no function `loss`."""
 
 
 class BuiltInTask(Document):

@@ -1,0 +1,1 @@
+OUTPUTS = 2

@@ -1,0 +1,90 @@
+"""Sources of tasks in a folder, and the runs that train them on the CPU."""
+
+import hashlib
+import itertools
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omega21.executors.base import DeviceOptions
+from omega21.executors.torch import TorchDevice, find_torch_device
+from omega21.protocol.optimizers import OptimizerConfig
+from omega21.protocol.runs import RunConfig
+from omega21.protocol.schema import Schema, TensorSpec
+from omega21.protocol.tasks import CodeTask
+
+NETS = Path(__file__).parent / "nets"
+
+Arrays = dict[str, NDArray[Any]]
+
+_numbers = itertools.count()
+
+
+def schema(
+    inputs: Mapping[str, tuple[str, tuple[int, ...]]],
+    targets: Mapping[str, tuple[str, tuple[int, ...]]] | None = None,
+) -> Schema:
+    """A schema of (type, shape) by name."""
+
+    def specs(given: Mapping[str, tuple[str, tuple[int, ...]]]) -> dict[str, TensorSpec]:
+        return {
+            n: TensorSpec.model_validate({"dtype": t, "shape": s}) for n, (t, s) in given.items()
+        }
+
+    return Schema(inputs=specs(inputs), targets=specs(targets or {}))
+
+
+X_Y = schema({"x": ("float32", (4,))}, {"y": ("float32", ())})
+
+
+class Sources:
+    """A folder of sources by digest, as a server has it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def add(self, files: Mapping[str, str], entry: str = "net:build", **fields: Any) -> CodeTask:
+        """Store files under a digest that no other test has: one process serves one source."""
+        sha256 = hashlib.sha256(f"{self.folder} {next(_numbers)}".encode()).hexdigest()
+        for name, text in files.items():
+            path = self.folder / sha256 / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        return CodeTask(entry=entry, code_sha256=sha256, **fields)
+
+    def add_net(self, name: str, **fields: Any) -> CodeTask:
+        """Store the folder of nets, with one of them as the entry."""
+        task = self.add({}, f"{name}:build", **fields)
+        shutil.copytree(NETS, self.folder / task.code_sha256)
+        return task
+
+    def device(self, **options: Any) -> TorchDevice:
+        """The CPU, with one thread."""
+        return find_torch_device(
+            DeviceOptions(device="cpu", threads=1, code_folder=self.folder, **options)
+        )
+
+
+def run_config(task: CodeTask, samples: Schema, **fields: Any) -> RunConfig:
+    """The configuration of a run of a task, with a rate at which small models learn."""
+    fields.setdefault("optimizer", OptimizerConfig(learning_rate=0.01))
+    return RunConfig(task=task, sample_schema=samples, seed=3, **fields)
+
+
+def make_batch(samples: Schema, count: int, *, seed: int = 0, classes: int = 10) -> Arrays:
+    """Random samples of a schema: whole numbers are below `classes`."""
+    rng = np.random.default_rng(seed)
+    batch: Arrays = {}
+    for name, spec in samples.tensors.items():
+        shape = (count, *spec.shape)
+        if spec.dtype == "bool":
+            batch[name] = rng.integers(0, 2, shape).astype(bool)
+        elif spec.dtype.startswith("float"):
+            batch[name] = rng.normal(size=shape).astype(spec.dtype)
+        else:
+            batch[name] = rng.integers(0, classes, shape).astype(spec.dtype)
+    return batch
