@@ -7,6 +7,7 @@ Imports neither HTTP nor torch.
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from omega21.engine.checkpointing import Checkpointer
@@ -16,6 +17,7 @@ from omega21.engine.inference import Inference
 from omega21.engine.inline import InlineBatches
 from omega21.engine.options import EngineOptions
 from omega21.engine.plans import Plans
+from omega21.engine.probe import Probe
 from omega21.engine.registry import Registry
 from omega21.engine.reporting.events import Events
 from omega21.engine.reporting.history import History
@@ -49,7 +51,7 @@ class Engine:
         self.options = options = options or EngineOptions()
         self.folder = folder = DataFolder(data_dir, options)
         try:
-            self.device = device = find_device(options)
+            self.device = device = find_device(replace(options, code_folder=data_dir / "code"))
         except BaseException:
             folder.close()
             raise
@@ -81,6 +83,7 @@ class Engine:
             most=options.max_runs,
         )
         self.plans = Plans(registry, folder)
+        self.probe = Probe(folder, worker=worker, device=device)
         self.shards = Shards(registry, folder)
         self.inline = InlineBatches(registry, folder, worker=worker)
         self.checkpoints = Checkpoints(

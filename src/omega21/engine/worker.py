@@ -31,16 +31,21 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class _Request:
-    run: Run
-    function: Callable[[Executor], Any]
+    run: Run | None
+    compute_with: Callable[[ExecutorCache], Any]
     result: "Future[Any]"
     log_context: Mapping[str, object] = field(default_factory=logs.current)
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The run, for the log."""
+        return {} if self.run is None else {"run": self.run.name}
 
     def compute(self, executor_cache: ExecutorCache) -> None:
         if not self.result.set_running_or_notify_cancel():
             return
         try:
-            self.result.set_result(self.function(executor_cache.executor_of(self.run)))
+            self.result.set_result(self.compute_with(executor_cache))
         except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to whoever asked
             self.result.set_exception(error)
 
@@ -107,10 +112,17 @@ class Worker:
 
     def submit(self, run: Run, function: Callable[[Executor], T]) -> "Future[T]":
         """Call `function` with the run's executor between two steps."""
+        return self._submit(run, lambda cache: function(cache.executor_of(run)))
+
+    def call(self, function: Callable[[], T]) -> "Future[T]":
+        """Call `function` between two steps, for no run."""
+        return self._submit(None, lambda _cache: function())
+
+    def _submit(self, run: Run | None, compute_with: Callable[[ExecutorCache], T]) -> "Future[T]":
         result: Future[T] = Future()
         with self._registry.locked():
             self.check_open()
-            self._requests.append(_Request(run, function, result))
+            self._requests.append(_Request(run, compute_with, result))
             self._registry.wake()
         return result
 
@@ -151,7 +163,7 @@ class Worker:
             return {}, partial(self._step_writer.begin_flush, self._registry.all())
         if work.kind == "request":
             request = self._requests.popleft()
-            context = {**request.log_context, "run": request.run.name}
+            context = {**request.log_context, **request.names}
             return context, partial(request.compute, self._executor_cache)
         run = work.run
         assert run is not None

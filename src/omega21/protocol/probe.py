@@ -1,11 +1,15 @@
 """The check of a task on the server, before its samples are uploaded."""
 
+from typing import Final
+
 from pydantic import Field
 
 from omega21.protocol.messages import Reply, Request
 from omega21.protocol.names import Sha256
 from omega21.protocol.runs import RunConfig
 from omega21.protocol.schema import TensorSpec
+
+MAX_PROBE_SAMPLES: Final = 8
 
 
 class ProbeRequest(Request):

@@ -12,7 +12,17 @@ from fastapi import FastAPI
 from pydantic import TypeAdapter
 
 from omega21.engine.engine import Engine
-from omega21.protocol import checkpoints, evaluations, history, logs, plan, runs, shards, steps
+from omega21.protocol import (
+    checkpoints,
+    evaluations,
+    history,
+    logs,
+    plan,
+    probe,
+    runs,
+    shards,
+    steps,
+)
 from omega21.protocol import inference as compute
 from omega21.protocol import legacy as classic
 from omega21.protocol.auth import proof, session
@@ -31,6 +41,7 @@ MODULES = (
     history,
     logs,
     plan,
+    probe,
     proof,
     runs,
     session,
@@ -57,7 +68,7 @@ def test_every_call_of_the_contract_is_described(document: dict[str, Any]) -> No
         "POST /proof",
         "PUT /runs/{run}/checkpoint/parts/{sha256}", "POST /runs/{run}/evaluations",
         "GET /runs/{run}/evaluations", "GET /runs/{run}/series", "GET /runs/{run}/feedback",
-        "GET /events", "GET /memory", "GET /logs", "POST /link",
+        "GET /events", "GET /memory", "GET /logs", "POST /link", "POST /probe",
     }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from omega21.client.api.evaluations import Evaluations
 from omega21.client.api.inference import Inference
 from omega21.client.api.legacy import Legacy
 from omega21.client.api.plans import Plans
+from omega21.client.api.probe import Probe
 from omega21.client.api.runs import Runs
 from omega21.client.api.server import Server
 from omega21.client.api.shards import Shards
@@ -37,6 +38,7 @@ class Api:
         self.server = Server(transport)
         self.runs = Runs(transport)
         self.plans = Plans(transport)
+        self.probe = Probe(transport)
         self.shards = Shards(transport)
         self.steps = Steps(transport)
         self.checkpoints = Checkpoints(transport)

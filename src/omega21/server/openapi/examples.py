@@ -121,7 +121,18 @@ METRICS = {
     "feedback_tasa_exito": 0.75,
 }
 
-CREATE_RUN = {"id": _RUN_ID, "config": {"precision": "auto", "seed": 42}}
+CREATE_RUN = {
+    "id": _RUN_ID,
+    "config": {
+        "task": {"kind": "code", "entry": "net:build", "code_sha256": _OTHER_SHARD},
+        "sample_schema": {
+            "inputs": {"x": {"dtype": "float32", "shape": [1, 8, 8]}},
+            "targets": {"y": {"dtype": "int64"}},
+        },
+        "precision": "auto",
+        "seed": 42,
+    },
+}
 RUN_SUMMARY = {
     "run": "mi-ejecucion",
     "id": _RUN_ID,
@@ -203,6 +214,18 @@ EVALUATE_REPLY = {
     "samples": 2,
     "loss": 0.125,
     "scores": "AACAPgAAQD8=",
+}
+PROBE_REQUEST = {"config": CREATE_RUN["config"], "shard": _SHARD}
+PROBE_REPLY = {
+    "parameters": 4810,
+    "trained_parameters": 4810,
+    "loss": 2.375,
+    "metrics": {"accuracy": 0.5},
+    "predictions": {"output": {"dtype": "float32", "shape": [10]}},
+    "differs": None,
+    "alone": None,
+    "torch_version": "2.9.1",
+    "python_version": "3.12.11",
 }
 
 _FIGURES = {

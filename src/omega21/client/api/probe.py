@@ -1,0 +1,17 @@
+"""The check of a task on the server, before its samples are uploaded."""
+
+from omega21.client.api.endpoint import Endpoint
+from omega21.protocol.probe import ProbeReply, ProbeRequest
+from omega21.protocol.runs import RunConfig
+
+
+class Probe(Endpoint):
+    """The call that checks a task."""
+
+    async def run(self, config: RunConfig, *, shard: str) -> ProbeReply:
+        """Build a run's model on the server and train it on a small shard that the server has.
+
+        No run is made. Raises TaskFailed, ImportFailed, UnknownShard.
+        """
+        body = ProbeRequest(config=config, shard=shard)
+        return await self._call(ProbeReply, "POST", "/probe", body=body)

@@ -1,0 +1,43 @@
+"""The check of a task before its samples are uploaded."""
+
+from typing import Annotated
+
+from fastapi import APIRouter
+
+from omega21.protocol.errors import (
+    BodyTooLarge,
+    ImportFailed,
+    InvalidSamples,
+    OutOfDeviceMemory,
+    TaskFailed,
+    UnknownShard,
+    UnsupportedEncoding,
+)
+from omega21.protocol.probe import ProbeReply, ProbeRequest
+from omega21.server.http.bodies import MessageRoute
+from omega21.server.http.errors import problems
+from omega21.server.openapi import examples
+from omega21.server.openapi.examples import body, reply
+from omega21.server.services import ServicesHere
+
+router = APIRouter(tags=["compute"], route_class=MessageRoute)
+
+
+@router.post(
+    "/probe",
+    responses=reply(examples.PROBE_REPLY)
+    | problems(
+        TaskFailed,
+        ImportFailed,
+        UnknownShard,
+        InvalidSamples,
+        OutOfDeviceMemory,
+        BodyTooLarge,
+        UnsupportedEncoding,
+    ),
+)
+async def probe(
+    services: ServicesHere, asked: Annotated[ProbeRequest, body(examples.PROBE_REQUEST)]
+) -> ProbeReply:
+    """Build a run's model and train it on the samples of a small shard; makes no run."""
+    return await services.compute.run(services.engine.probe.probe, asked.config, asked.shard)
