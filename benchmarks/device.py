@@ -124,7 +124,7 @@ def precision_learns(served: Served, workdir: Path) -> list[Bar]:
         areas = []
         for kind in KINDS:
             order = TrainRequest(run=f"learn-{precision}-{kind}", kind=kind, precision=precision)
-            areas.append(train(served, order, workdir).auroc or 0.0)
+            areas.append(train(served, order, workdir).metrics.get("auroc") or 0.0)
         bars.append(Bar(f"{precision}: AUROC, worst kind", min(areas), LEAST_AUROC, tuple(areas)))
         show(bars[-1:])
     return bars

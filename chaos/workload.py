@@ -1,5 +1,6 @@
 """What is trained while things go wrong, and what has to come of it whatever happens."""
 
+import json
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
@@ -61,7 +62,8 @@ class Step(NamedTuple):
 
     step: int
     loss: float | None
-    anomaly_prob: float | None
+    metrics: str
+    """As JSON."""
     samples: int
     digest: str
 
@@ -168,7 +170,7 @@ def _stored_steps(folder: Path) -> tuple[Step, ...]:
 
 
 def _as_step(row: StepRecord) -> Step:
-    return Step(row.step, row.loss, row.anomaly_prob, row.samples, row.digest)
+    return Step(row.step, row.loss, json.dumps(row.metrics), row.samples, row.digest)
 
 
 def totals_of(steps: Sequence[Step]) -> Totals:

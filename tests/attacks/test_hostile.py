@@ -33,12 +33,8 @@ STEPS = 4
 EVALUATION = Evaluation(
     step=STEPS,
     samples=8,
-    anomalies=2,
-    found=2,
-    false_alarms=1,
     loss=0.5,
-    auroc=0.9,
-    average_precision=0.8,
+    metrics={"auroc": 0.9, "average_precision": 0.8},
 )
 
 
@@ -108,7 +104,7 @@ FIELDS = {
     "/steps": ("steps", 0, "step"),
     "/status": ("estadisticas", "loss_promedio_global"),
     "/runs": ("runs", 0, "state"),
-    "/evaluations": ("evaluations", 0, "auroc"),
+    "/evaluations": ("evaluations", 0, "metrics", "auroc"),
 }
 
 

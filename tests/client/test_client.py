@@ -26,6 +26,7 @@ from omega21.protocol.errors import (
     UnknownRun,
     UnknownSegment,
 )
+from omega21.protocol.evaluations import SCORE_METRICS
 from tests.client.runs import tiny, train
 from tests.proxies import canned, reply
 from tests.servers import RunningServer
@@ -104,8 +105,10 @@ def test_inline_batches_and_what_they_leave(client: Client) -> None:
     assert [row.step for row in client.api.steps.history("calls")] == [1, 2, 3, 4]
     assert [row.step for row in client.api.steps.history("calls", after=2)] == [3, 4]
     (row,) = client.api.steps.read("calls", after=3, vectors=True).steps
-    assert row.coherence is not None
-    assert len(row.coherence) == 64
+    assert row.vectors is not None
+    assert {name: len(values) for name, values in row.vectors.items()} == {
+        "dendrites": 16, "coherence": 64
+    }  # fmt: skip
 
     summary = client.summary("calls")
     assert (summary.steps, summary.samples, summary.kind) == (1, 32, "inline")
@@ -168,12 +171,13 @@ def test_an_evaluation_joins_the_scores_of_all_shards(client: Client) -> None:
     whole = client.evaluate("scores", samples)
     parts = client.evaluate("scores", halves)
 
-    assert (whole.samples, whole.anomalies, whole.step) == (2300, 230, 0)
-    assert whole.auroc is not None
-    assert parts.auroc == pytest.approx(whole.auroc, abs=1e-6)
+    assert (whole.samples, whole.metrics["positives"], whole.step) == (2300, 230, 0)
+    assert list(whole.metrics)[:5] == list(SCORE_METRICS)
+    assert whole.metrics["auroc"] is not None
+    assert parts.metrics == pytest.approx(whole.metrics, rel=1e-5)
     assert parts.loss == pytest.approx(whole.loss, rel=1e-5)
     one_class = client.evaluate("scores", Samples(samples.x[:5], np.zeros(5, np.float32)))
-    assert (one_class.auroc, one_class.average_precision) == (None, None)
+    assert [one_class.metrics[name] for name in ("auroc", "average_precision")] == [None, None]
     with pytest.raises(InvalidSamples, match="no samples"):
         client.evaluate("scores", [])
 

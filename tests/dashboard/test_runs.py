@@ -24,8 +24,8 @@ def many(server: RunningServer) -> RunningServer:
         for name, seed in (("trained-1", 1), ("trained-2", 2)):
             prepare(http, name, seed=seed)
             train(http, name, 3)
-        record(http, "trained-1", step=3, auroc=0.9996)
-        record(http, "trained-2", step=3, auroc=0.5)
+        record(http, "trained-1", step=3, metrics={"auroc": 0.9996})
+        record(http, "trained-2", step=3, metrics={"auroc": 0.5})
     return server
 
 

@@ -1,5 +1,6 @@
 """What a person sees: a run as it trains, a server that goes and comes, and what is not there."""
 
+import base64
 import json
 import re
 from collections.abc import Callable
@@ -67,7 +68,7 @@ def test_a_run_is_seen_as_it_trains(
     train(http, "seen", 4)
     watched = open_page(f"{server.address}/#seen")
     page = watched.page
-    for chart in ("loss", "anomaly_prob", "throughput", "dendrites", "coherence"):
+    for chart in ("loss", "metric-anomaly_prob", "throughput", "dendrites", "coherence"):
         watched.points(chart, 4)
     expect(page.locator("#position")).to_contain_text("Step 4 of 4")
 
@@ -80,10 +81,10 @@ def test_a_run_is_seen_as_it_trains(
     assert newest == pytest.approx(losses[-1].loss, rel=1e-3)
 
     watched.points("evaluation", 0)
-    record(http, "seen", step=5, auroc=0.875, average_precision=0.5)
+    record(http, "seen", step=5, metrics={"auroc": 0.875, "average_precision": 0.5})
     watched.points("evaluation", 1)
     assert figure(page, "AUROC at step 5") == "0.8750"  # the run is at step 9
-    record(http, "seen", step=9, auroc=0.99996, average_precision=0.5)
+    record(http, "seen", step=9, metrics={"auroc": 0.99996, "average_precision": 0.5})
     watched.points("evaluation", 2)
     assert figure(page, "AUROC") == "0.99996"
     expect(page.locator("#figures")).not_to_contain_text("at step")
@@ -97,6 +98,70 @@ def test_a_run_is_seen_as_it_trains(
     expect(page.locator("#server")).to_contain_text("CortezaCognitivaV4")
     assert page.title() == "100% · seen · omega21"
     assert not page.url.partition("?")[2]
+
+
+def test_the_metrics_of_any_model_are_shown_by_their_names(
+    server: RunningServer, http: httpx.Client, open_page: Open
+) -> None:
+    prepare(http, "named", seed=13)
+    train(http, "named", 9)
+
+    def rename(route: Route) -> None:
+        """What a model of the user's own may give: any names, gaps, vectors of any size."""
+        message = route.fetch().json()
+        steps = message["points"]["step"]
+        columns = {
+            "top-1": [0.125 * (step % 8) for step in steps],
+            "constructor": [None] * len(steps),
+            "__proto__": [float(step) for step in steps],
+        }
+        message["points"]["metrics"] = columns
+        values = base64.b64encode(bytes(range(3 * len(steps)))).decode()
+        message["points"]["vectors"] = {"gates": {"size": 3, "scale": 254.0, "values": values}}
+        message["labels"], message["headline"] = {}, list(columns)
+        route.fulfill(json=message)
+
+    def score(route: Route) -> None:
+        row: dict[str, Any] = {
+            "number": 1,
+            "at": 0.0,
+            "step": 5,
+            "samples": 9,
+            "not_finite": 0,
+            "loss": 0.5,
+        }
+        row["metrics"] = {"top-1": 0.5, "perplexity": 12.5}
+        route.fulfill(json={"run": "named", "evaluations": [row]})
+
+    record(http, "named")
+    watched = open_page(server.address, goto=False)
+    page = watched.page
+    page.route("**/series?*", rename)
+    page.route("**/evaluations?*", score)
+    page.goto(f"{server.address}/#named")
+    for name in ("top-1", "constructor", "__proto__", "perplexity"):
+        watched.points(f"metric-{name}", 9)
+        expect(page.locator(f'[data-chart="metric-{name}"] h2')).to_have_text(name)
+    chart = page.locator('[data-chart="metric-top-1"]')
+    expect(chart.locator(".legend")).to_contain_text("Held-out samples 0.5000")
+    expect(page.locator('[data-chart="evaluation"]')).to_be_hidden()
+    watched.points("gates", 9)
+    page.locator('[data-map="gates"] canvas').focus()
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator('[data-map="gates"] output')).to_have_text("Step 8, number 1: +42")
+    assert figure(page, "__proto__") == "9"
+    assert figure(page, "top-1, held out at step 5") == "0.5000"
+    page.unroute_all(behavior="ignoreErrors")
+
+
+def test_labels_are_in_the_language_of_the_page(
+    server: RunningServer, http: httpx.Client, open_page: Open
+) -> None:
+    prepare(http, "labelled", seed=14)
+    train(http, "labelled", 2)
+    for locale, label in (("en-US", "Anomaly probability"), ("es-ES", "Probabilidad de anomalía")):
+        page = open_page(f"{server.address}/#labelled", locale=locale).page
+        expect(page.locator('[data-chart="metric-anomaly_prob"] h2')).to_have_text(label)
 
 
 def test_a_drawing_has_ink(server: RunningServer, http: httpx.Client, open_page: Open) -> None:
@@ -312,7 +377,10 @@ def poisoned(message: Any) -> Any:
     if not isinstance(message, dict):
         return message
     texts = {"run", "reason", "detail", "modelo", "dispositivo", "torch_version"}
-    return {key: MARKUP if key in texts else poisoned(item) for key, item in message.items()}
+    poison = {key: MARKUP if key in texts else poisoned(item) for key, item in message.items()}
+    if "labels" in message:
+        poison["labels"] = dict.fromkeys(message["labels"], MARKUP)
+    return poison
 
 
 class TestByKeyboard:

@@ -65,9 +65,9 @@ def test_known_values() -> None:
 @pytest.mark.parametrize(
     ("scores", "labels", "words"),
     [
-        ([0.1, 0.2], [0, 0], "both normal samples and anomalies"),
-        ([0.1, 0.2], [1, 1], "both normal samples and anomalies"),
-        ([], [], "both normal samples and anomalies"),
+        ([0.1, 0.2], [0, 0], "samples of both classes"),
+        ([0.1, 0.2], [1, 1], "samples of both classes"),
+        ([], [], "samples of both classes"),
         ([0.1, float("nan")], [0, 1], "NaN"),
         ([0.1, 0.2], [0, 2], "neither 0 nor 1"),
         ([0.1], [0, 1], "scores and"),
@@ -84,8 +84,8 @@ def test_thresholds_count_what_each_makes_of_the_scores() -> None:
     found = thresholds([0.1, 0.4, 0.4, 0.8, 0.9], [0, 1, 0, 0, 1])
 
     assert found.threshold.tolist() == [0.9, 0.8, 0.4, 0.1]
-    assert found.found.tolist() == [1, 1, 2, 2]
-    assert found.false_alarms.tolist() == [0, 1, 2, 3]
+    assert found.true_positives.tolist() == [1, 1, 2, 2]
+    assert found.false_positives.tolist() == [0, 1, 2, 3]
     assert found.recall.tolist() == [0.5, 0.5, 1.0, 1.0]
     assert found.fall_out.tolist() == [0, 1 / 3, 2 / 3, 1]
     assert found.precision.tolist() == [1.0, 0.5, 0.5, 0.4]

@@ -18,7 +18,6 @@ from omega21.protocol.digests import tensors_sha256
 from omega21.protocol.plan import Segment, SegmentStored, ShardRef, Source
 from omega21.protocol.runs import RunConfig, RunSummary
 from omega21.protocol.shards import encode_shard, pack
-from omega21.protocol.steps import StepRecord
 
 CONFIG = run_config(model=TINY, seed=7)
 OPTIONS = EngineOptions(device="cpu", threads=1)
@@ -113,17 +112,16 @@ def wait_until(engine: Engine, run: str, holds: Callable[[RunSummary], bool]) ->
 
 
 class Row(NamedTuple):
-    """What a step's result says, but for the times; one that does not count has no vectors."""
+    """What a step's result says, but for the times; one that does not count has no values."""
 
     step: int
     loss: float | None
-    anomaly_prob: float | None
+    metrics: dict[str, float]
     samples: int
     digest: str
     non_finite: bool
     micro_batch_size: int | None
-    dendrites: tuple[float, ...]
-    coherence: tuple[float, ...]
+    vectors: dict[str, list[float]]
 
 
 class Outcome(NamedTuple):
@@ -213,15 +211,13 @@ def read_rows(engine: Engine, run: str) -> list[Row]:
     while page := engine.step_records.page(run, after=len(rows), limit=250, vectors=True).steps:
         rows += [
             Row(
-                row.step, row.loss, row.anomaly_prob, row.samples, row.digest, row.non_finite,
-                row.micro_batch_size, *((), ()) if row.non_finite else _vectors(row),
+                row.step, row.loss, _known(row.metrics), row.samples, row.digest, row.non_finite,
+                row.micro_batch_size, {} if row.non_finite else row.vectors or {},
             )
             for row in page
         ]  # fmt: skip
     return rows
 
 
-def _vectors(row: StepRecord) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    assert row.dendrites is not None
-    assert row.coherence is not None
-    return tuple(row.dendrites), tuple(row.coherence)
+def _known(metrics: dict[str, float | None]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if value is not None}

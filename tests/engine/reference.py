@@ -99,20 +99,31 @@ def _step(
             group["lr"] = rates.learning_rate * raise_by * warm
         optimizer.step()
     value = float32_as_json(float(loss.detach())) if counts else None
-    probability = float(outputs.anomaly_logit_B.detach().sigmoid().mean())
+    logits = outputs.anomaly_logit_B.detach()
+    metrics = {
+        "anomaly_prob": logits.sigmoid().mean(),
+        "anomalies": (logits > 0).float().mean(),
+        "capa2_activations": outputs.capa2,
+        "capa3_activations": outputs.capa3,
+        "capa4_activations": outputs.capa4,
+    }
+    vectors = {"dendrites": outputs.dendrites_BD, "coherence": outputs.coherence_BC}
     return Row(
         step=number,
         loss=value,
-        anomaly_prob=float32_as_json(probability) if counts else None,
+        metrics=_written(metrics) if counts else {},
         samples=len(batch.y),
         digest=chain_result(digest, number, value),
         non_finite=not counts,
         micro_batch_size=None,
-        dendrites=_means(outputs.dendrites_BD) if counts else (),
-        coherence=_means(outputs.coherence_BC) if counts else (),
+        vectors={name: _means(each) for name, each in vectors.items()} if counts else {},
     )
 
 
-def _means(values: torch.Tensor) -> tuple[float, ...]:
+def _written(metrics: dict[str, torch.Tensor]) -> dict[str, float]:
+    return {name: float32_as_json(float(value)) for name, value in metrics.items()}
+
+
+def _means(values: torch.Tensor) -> list[float]:
     means = values.detach().mean(0).numpy()
-    return tuple(float32_as_json(float(np.float32(mean))) for mean in means)
+    return [float32_as_json(float(np.float32(mean))) for mean in means]

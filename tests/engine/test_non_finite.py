@@ -38,7 +38,7 @@ class TestInAPlan:
         run.train(cut(samples, 5), make_segment(cut(samples, 5), batch_size=4, epochs=2))
         refused = [row for row in run.rows() if row.non_finite]
         assert 2 in [row.step for row in refused]
-        assert all((row.loss, row.anomaly_prob) == (None, None) for row in refused)
+        assert all((row.loss, row.metrics) == (None, {}) for row in refused)
         assert run.outcome == train_plainly(CONFIG, [Environment(samples, 4, epochs=2)])
 
     def test_the_weights_are_those_before_it(self, run: DrivenRun) -> None:

@@ -5,16 +5,12 @@ from pydantic import ValidationError
 
 from omega21.protocol.evaluations import Evaluation, EvaluationRow, RecordEvaluation
 
-METRICS = {
+FIGURES = {
     "step": 4,
     "samples": 8,
-    "anomalies": 2,
-    "found": 2,
-    "false_alarms": 1,
     "not_finite": 0,
     "loss": 0.5,
-    "auroc": 0.9,
-    "average_precision": 0.8,
+    "metrics": {"auroc": 0.9, "average_precision": None, "top-1.train": -2.5},
 }
 FURTHER: dict[type[Evaluation], dict[str, object]] = {
     Evaluation: {},
@@ -27,24 +23,28 @@ FURTHER: dict[type[Evaluation], dict[str, object]] = {
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        *((name, -1) for name in ("step", "anomalies", "found", "false_alarms", "not_finite")),
+        *((name, -1) for name in ("step", "not_finite")),
         ("samples", 0),
         ("samples", 2**60),
-        ("auroc", 1.5),
-        ("average_precision", -0.1),
+        ("metrics", {"two words": 0.5}),
+        ("metrics", {"": 0.5}),
+        ("metrics", {"a" * 65: 0.5}),
+        ("metrics", {"f1": float("nan")}),
+        ("metrics", {"f1": "high"}),
+        ("metrics", {f"m{number}": 0.5 for number in range(65)}),
     ],
 )
-def test_a_metric_out_of_bounds_is_refused(
-    message: type[Evaluation], field: str, value: float
+def test_a_figure_out_of_bounds_is_refused(
+    message: type[Evaluation], field: str, value: object
 ) -> None:
-    sound = {**METRICS, **FURTHER[message]}
+    sound = {**FIGURES, **FURTHER[message]}
     assert message.model_validate(sound).model_dump() == sound
     with pytest.raises(ValidationError, match=field):
         message.model_validate({**sound, field: value})
 
 
 def test_what_is_sent_is_strict_and_what_is_read_is_lenient() -> None:
-    newer = {**METRICS, "f1": 0.9}
-    assert Evaluation.model_validate(newer) == Evaluation.model_validate(METRICS)
-    with pytest.raises(ValidationError, match="f1"):
+    newer = {**FIGURES, "median": 0.9}
+    assert Evaluation.model_validate(newer) == Evaluation.model_validate(FIGURES)
+    with pytest.raises(ValidationError, match="median"):
         RecordEvaluation.model_validate({**newer, "run_id": "1" * 32})

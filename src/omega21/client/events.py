@@ -30,7 +30,8 @@ class Connected:
 class RunReady:
     """The run is on the server and the segment to train is in the plan.
 
-    `first_step` to `last_step` are the segment's steps; `position` is the server's.
+    `first_step` to `last_step` are the segment's steps; `position` is the server's. `task` is the
+    kind of the run's task.
     """
 
     how: How
@@ -41,6 +42,7 @@ class RunReady:
     first_step: int
     last_step: int
     position: RunSummary
+    task: str = ""
 
 
 @dataclass(frozen=True, slots=True)

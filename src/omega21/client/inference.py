@@ -139,30 +139,56 @@ async def score(
 
     step, replies = await _under_one_step(names, compute=compute)
     scores, y = _joined(replies), np.concatenate(labels)
+    metrics = _mean_metrics(replies)
+    if scores is None:
+        evaluation = Evaluation(
+            step=step, samples=len(y), loss=_mean_loss(replies), metrics=metrics
+        )
+        return Scored(evaluation)
     _check_count(len(scores), len(y))
-    alarms, finite = scores > ALARM_PROBABILITY, np.isfinite(scores)
-    known, labelled = scores[finite], y[finite]
-    both = bool(labelled.any()) and not bool(labelled.all())
     evaluation = Evaluation(
         step=step,
         samples=len(y),
-        anomalies=int(np.count_nonzero(y)),
-        found=int(np.count_nonzero(alarms & (y == 1))),
-        false_alarms=int(np.count_nonzero(alarms & (y == 0))),
         loss=_mean_loss(replies),
-        auroc=auroc(known, labelled) if both else None,
-        average_precision=average_precision(known, labelled) if both else None,
-        not_finite=int(np.count_nonzero(~finite)),
+        metrics=score_metrics(scores, y) | metrics,
+        not_finite=int(np.count_nonzero(~np.isfinite(scores))),
     )
     return Scored(evaluation, scores, y)
 
 
-def _joined(replies: Sequence[EvaluateReply]) -> NDArray[np.float32]:
-    """Join the scores of replies. Raises InvalidReply when they are invalid."""
+def score_metrics(scores: NDArray[np.float32], y: NDArray[np.float32]) -> dict[str, float | None]:
+    """Return what scores [n] tell of labels [n], 0 or 1, in the order that views show."""
+    alarms, finite = scores > ALARM_PROBABILITY, np.isfinite(scores)
+    known, labelled = scores[finite], y[finite]
+    both = bool(labelled.any()) and not bool(labelled.all())
+    return {
+        "auroc": auroc(known, labelled) if both else None,
+        "average_precision": average_precision(known, labelled) if both else None,
+        "positives": float(np.count_nonzero(y)),
+        "true_positives": float(np.count_nonzero(alarms & (y == 1))),
+        "false_positives": float(np.count_nonzero(alarms & (y == 0))),
+    }
+
+
+def _joined(replies: Sequence[EvaluateReply]) -> NDArray[np.float32] | None:
+    """Join the scores of replies; None if none has any. Raises InvalidReply for invalid ones."""
+    if all(reply.scores is None for reply in replies):
+        return None
     try:
         return np.concatenate([reply.score_array() for reply in replies])
     except ValueError as error:
         raise InvalidReply(_("the scores cannot be read: {why}").format(why=error)) from error
+
+
+def _mean_metrics(replies: Sequence[EvaluateReply]) -> dict[str, float | None]:
+    """Return the mean of each metric over the samples of the replies in which it is finite."""
+    means: dict[str, float | None] = {}
+    for name in dict.fromkeys(name for reply in replies for name in reply.metrics):
+        parts = [(reply.metrics.get(name), reply.samples) for reply in replies]
+        known = [(value, samples) for value, samples in parts if value is not None]
+        count = sum(samples for _value, samples in known)
+        means[name] = sum(value * samples for value, samples in known) / count if known else None
+    return means
 
 
 def _mean_loss(replies: Sequence[EvaluateReply]) -> float | None:

@@ -32,4 +32,5 @@ async def remote_summary(api: Api, run: str) -> Summary:
         non_finite_steps=non_finite,
         deterministic=state.config.deterministic,
         environment_changed_at=changed_at(state.environments, first=first, last=state.step),
+        task=state.config.task.kind,
     )

@@ -88,6 +88,7 @@ class StoredRun:
             environment_changed_at=changed_at(
                 self.results.environments(), first=first.step, last=last.step
             ),
+            task=self.record.config.task.kind,
         )
 
     def position(self) -> RunSummary:
@@ -121,6 +122,7 @@ class StoredRun:
             first_step=self.first_step,
             last_step=plan_steps(self.segments),
             position=position,
+            task=self.record.config.task.kind,
         )
         for rows in self.chunks(self.first_step):
             yield StepsDone(rows, position)

@@ -102,6 +102,7 @@ class Watching(EventStream):
             first_step=first,
             last_step=plan_steps(segments),
             position=state,
+            task=state.config.task.kind,
         )
         await self._emit(ready)
         status_poller = StatusPoller(api, run, emit=self._emit)
@@ -206,8 +207,8 @@ class Watching(EventStream):
         if found is not None:
             summary = replace(
                 summary,
-                auroc=found.auroc,
-                average_precision=found.average_precision,
+                validation_loss=found.loss,
+                metrics=found.metrics,
                 validation_samples=found.samples,
                 evaluation_step=found.step,
             )

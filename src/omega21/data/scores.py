@@ -13,15 +13,15 @@ from omega21.protocol.errors import InvalidSamples
 
 
 def auroc(scores: ArrayLike, labels: ArrayLike) -> float:
-    """Return the area under the ROC curve: P(anomaly scores above normal), ties count half.
+    """Return the area under the ROC curve: P(a positive scores above a negative), ties count half.
 
     By ranks (Mann and Whitney, 1947). `scores` [n] are finite, `labels` [n] are 0 or 1. Raises
     InvalidSamples for other input, or when a class is missing.
     """
-    _, normal, anomalous = _counts_by_score(scores, labels)
-    normal_below = np.cumsum(normal) - normal
-    wins = np.sum(anomalous * (normal_below + normal / 2))
-    return float(wins / (normal.sum() * anomalous.sum()))
+    _, negative, positive = _counts_by_score(scores, labels)
+    negative_below = np.cumsum(negative) - negative
+    wins = np.sum(positive * (negative_below + negative / 2))
+    return float(wins / (negative.sum() * positive.sum()))
 
 
 def average_precision(scores: ArrayLike, labels: ArrayLike) -> float:
@@ -31,82 +31,81 @@ def average_precision(scores: ArrayLike, labels: ArrayLike) -> float:
     `scores` [n] are finite, `labels` [n] are 0 or 1. Raises InvalidSamples for other input, or
     when a class is missing.
     """
-    _, normal, anomalous = (counts[::-1] for counts in _counts_by_score(scores, labels))
-    found = np.cumsum(anomalous)
-    precision = found / (found + np.cumsum(normal))
-    return float(np.sum(anomalous * precision) / found[-1])
+    _, negative, positive = (counts[::-1] for counts in _counts_by_score(scores, labels))
+    found = np.cumsum(positive)
+    precision = found / (found + np.cumsum(negative))
+    return float(np.sum(positive * precision) / found[-1])
 
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
     """The classification at each threshold, in descending order; each array is [thresholds].
 
-    A sample is classified as an anomaly if its score is at least `threshold`: `found` is the
-    number of true positives among `anomalies`, `false_alarms` that of false positives among
-    `normal`.
+    A sample is classified as positive if its score is at least `threshold`.
     """
 
     threshold: NDArray[np.float64]
-    found: NDArray[np.int64]
-    false_alarms: NDArray[np.int64]
-    anomalies: int
-    normal: int
+    true_positives: NDArray[np.int64]
+    false_positives: NDArray[np.int64]
+    positives: int
+    negatives: int
 
     @property
     def recall(self) -> NDArray[np.float64]:
         """True positive rate, the y axis of the ROC curve."""
-        return self.found / self.anomalies
+        return self.true_positives / self.positives
 
     @property
     def fall_out(self) -> NDArray[np.float64]:
         """False positive rate, the x axis of the ROC curve."""
-        return self.false_alarms / self.normal
+        return self.false_positives / self.negatives
 
     @property
     def precision(self) -> NDArray[np.float64]:
-        """Share of the positives that are anomalies."""
-        return self.found / (self.found + self.false_alarms)
+        """Share of those classified as positive that are."""
+        return self.true_positives / (self.true_positives + self.false_positives)
 
     def best(self) -> int:
         """Return the index of the threshold with the best F1 score, the highest of equal ones."""
-        f1 = 2 * self.found / (self.found + self.false_alarms + self.anomalies)
+        classified = self.true_positives + self.false_positives
+        f1 = 2 * self.true_positives / (classified + self.positives)
         return int(np.argmax(f1))
 
 
 def thresholds(scores: ArrayLike, labels: ArrayLike) -> Thresholds:
     """Classify at each distinct score as threshold; input and errors as for `auroc`."""
-    distinct, normal, anomalous = _counts_by_score(scores, labels)
+    distinct, negative, positive = _counts_by_score(scores, labels)
     return Thresholds(
         threshold=distinct[::-1],
-        found=np.cumsum(anomalous[::-1]),
-        false_alarms=np.cumsum(normal[::-1]),
-        anomalies=int(anomalous.sum()),
-        normal=int(normal.sum()),
+        true_positives=np.cumsum(positive[::-1]),
+        false_positives=np.cumsum(negative[::-1]),
+        positives=int(positive.sum()),
+        negatives=int(negative.sum()),
     )
 
 
 def _counts_by_score(
     scores: ArrayLike, labels: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return each distinct score, ascending, with its numbers of normal samples and anomalies."""
+    """Return each distinct score, ascending, with its numbers of negatives and positives."""
     values = np.asarray(scores, dtype=np.float64)
-    is_anomaly = np.asarray(labels)
-    if values.ndim != 1 or values.shape != is_anomaly.shape:
+    is_positive = np.asarray(labels)
+    if values.ndim != 1 or values.shape != is_positive.shape:
         raise InvalidSamples(
             _("there are {scores} scores and {labels} labels").format(
-                scores=values.shape, labels=is_anomaly.shape
+                scores=values.shape, labels=is_positive.shape
             )
         )
     if not np.isfinite(values).all():
         raise InvalidSamples(_("a score is NaN or infinite"))
-    if not np.isin(is_anomaly, (0, 1)).all():
+    if not np.isin(is_positive, (0, 1)).all():
         raise InvalidSamples(_("a label is neither 0 nor 1"))
     distinct, place = np.unique(values, return_inverse=True)
-    anomalous = np.bincount(place[is_anomaly == 1], minlength=len(distinct)).astype(np.int64)
-    normal = np.bincount(place[is_anomaly == 0], minlength=len(distinct)).astype(np.int64)
-    if not normal.sum() or not anomalous.sum():
+    positive = np.bincount(place[is_positive == 1], minlength=len(distinct)).astype(np.int64)
+    negative = np.bincount(place[is_positive == 0], minlength=len(distinct)).astype(np.int64)
+    if not negative.sum() or not positive.sum():
         raise InvalidSamples(
-            _("ranking scores need both normal samples and anomalies"),
-            hint=_("validate on more samples or with a larger share of anomalies"),
+            _("ranking scores need samples of both classes"),
+            hint=_("validate on more samples, or on some of both classes"),
         )
-    return distinct, normal, anomalous
+    return distinct, negative, positive

@@ -1,6 +1,5 @@
 """Inference with the weights of a run, computed between two of its steps."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Generic, TypeVar
@@ -15,6 +14,7 @@ from omega21.executors.base import Arrays, Device, Executor
 from omega21.language import _
 from omega21.protocol.digests import tensors_sha256
 from omega21.protocol.errors import InvalidSamples
+from omega21.protocol.metrics import finite_or_none
 from omega21.protocol.steps import EvaluateReply, encode_scores
 
 T = TypeVar("T")
@@ -70,13 +70,13 @@ class Inference:
             name, lambda ex: evaluation.evaluate(ex, self.folder.shards, shards, schema=schema)
         )
         samples, outcome = found.value
-        assert outcome.scores is not None
         return EvaluateReply(
             run=name,
             step=found.step,
             samples=samples,
-            loss=outcome.loss if math.isfinite(outcome.loss) else None,
-            scores=encode_scores(outcome.scores),
+            loss=finite_or_none(outcome.loss),
+            metrics={name: finite_or_none(value) for name, value in outcome.metrics.items()},
+            scores=None if outcome.scores is None else encode_scores(outcome.scores),
         )
 
     def _check_shards(self, name: str, shards: Sequence[str], *, labelled: bool) -> None:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from omega21.engine.batches import SegmentReader
 from omega21.engine.registry import Registry
-from omega21.engine.reporting.step_records import inline_reply
+from omega21.engine.reporting.legacy import inline_reply
 from omega21.engine.run import InlineTask, Run
 from omega21.engine.samples import check_inline
 from omega21.engine.storage.data_folder import DataFolder

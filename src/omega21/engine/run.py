@@ -19,8 +19,6 @@ from omega21.protocol.steps import MOST_NON_FINITE_IN_A_ROW
 MOST_WAITING_LISTED = 1000
 """Maximum number of missing shards in one reply."""
 
-LAYER_NAMES = ("capa2_activations", "capa3_activations", "capa4_activations")
-
 
 @dataclass(frozen=True)
 class Position:

@@ -5,11 +5,10 @@ import math
 import time
 from dataclasses import KW_ONLY, dataclass, field
 
-import numpy as np
-
 from omega21.engine.registry import Registry
-from omega21.engine.run import LAYER_NAMES, Position, Run
+from omega21.engine.run import Position, Run
 from omega21.engine.storage.data_folder import DataFolder
+from omega21.engine.storage.step_values import metrics_to_store, vectors_to_store
 from omega21.engine.storage.steps import StoredStep
 from omega21.executors.base import (
     Batch,
@@ -23,8 +22,6 @@ from omega21.language import _
 from omega21.protocol.errors import OutOfDeviceMemory
 from omega21.protocol.runs import Environment
 from omega21.protocol.steps import float32_as_json
-
-_VECTOR_NAMES = ("dendrites", "coherence")
 
 logger = logging.getLogger(__name__)
 
@@ -137,22 +134,17 @@ def _make_record(
     micro_batch_size: int | None,
 ) -> StoredStep:  # fmt: skip
     """Return the record of the step that led to `position`."""
-    metrics = outcome.metrics
     counted = outcome.applied
-    layers = np.array([metrics[name] for name in LAYER_NAMES], np.float32)
-    vectors = np.concatenate([*(outcome.vectors[name] for name in _VECTOR_NAMES), layers])
     return StoredStep(
         step=position.step,
         samples=samples,
         loss=float32_as_json(outcome.loss) if counted else None,
-        anomaly_prob=float32_as_json(metrics["anomaly_prob"]) if counted else None,
-        anomalies=round(metrics["anomalies"] * samples) if counted else 0,
+        metrics=metrics_to_store(outcome.metrics, counted=counted),
         digest=position.digest,
         ended_at=ended_at,
         seconds=seconds,
         non_finite=not outcome.applied and not outcome.skipped_by_scaler,
         skipped=outcome.skipped_by_scaler,
         micro_batch_size=micro_batch_size,
-        # Zeros for a non-finite step: its values may be NaN, which JSON does not have.
-        vectors=vectors if counted else np.zeros_like(vectors),
+        vectors=vectors_to_store(outcome.vectors, counted=counted),
     )

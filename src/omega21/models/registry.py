@@ -4,7 +4,7 @@ A kind's network is in a module of its own, which is loaded by name where steps 
 """
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Final
@@ -27,7 +27,8 @@ class TaskKind:
     """A built-in kind: what its `config` may hold, and how its parts are found.
 
     `schema` gives the samples' schema for a config. `load` imports the module whose `make_task`
-    makes the task of a run. `small` is a config for a test of the device.
+    makes the task of a run. `small` is a config for a test of the device. `labels` name metrics and
+    vectors for people.
     """
 
     name: str
@@ -49,6 +50,7 @@ _KINDS: Final = {
             load=lambda: importlib.import_module("omega21.models.corteza.task"),
             describe=describe_corteza,
             small=corteza.TINY,
+            labels=corteza.METRIC_LABELS,
         ),
     )
 }
@@ -136,7 +138,21 @@ def describe(config: RunConfig) -> ModelDescription:
     return ModelDescription(name=task.entry, layers=(), input=listed, process=task.entry, output="")
 
 
-def metric_label(name: str) -> str:
-    """Return how a metric is called for people: the kinds' own names have one."""
-    labels = (kind.labels.get(name) for kind in _KINDS.values())
-    return next((label for label in labels if label), name)
+def is_built_in(kind: str) -> bool:
+    """Whether a kind of task is one of the package."""
+    return kind in _KINDS
+
+
+def metric_label(kind: str, name: str) -> str:
+    """Return how a metric is called for people: those of a built-in kind may have a label."""
+    known = _KINDS.get(kind)
+    return _(known.labels[name]) if known and name in known.labels else name
+
+
+def headline_metrics(kind: str, names: Iterable[str]) -> list[str]:
+    """Return the metrics that a short view shows.
+
+    Those that have a label, if the kind gives any; all of others.
+    """
+    known = _KINDS.get(kind)
+    return [name for name in names if not known or not known.labels or name in known.labels]

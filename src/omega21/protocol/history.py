@@ -6,6 +6,7 @@ from pydantic import Field
 
 from omega21.protocol.legacy import FeedbackStatistics
 from omega21.protocol.messages import Reply
+from omega21.protocol.metrics import MetricName
 from omega21.protocol.names import RunName
 from omega21.protocol.runs import RunSummary
 
@@ -44,6 +45,17 @@ class RunPosition(RunSummary):
     events: int = Field(description="another number when there are other events")
 
 
+class PointVectors(Reply):
+    """A vector of the last step of each point, rounded to what a colour shows."""
+
+    size: int = Field(ge=1, description="values for each point")
+    scale: float = Field(description="largest absolute value, which is written as 127")
+    values: str = Field(
+        description="each a signed byte, to be multiplied by scale / 127; 0 where a step has no "
+        "such vector; base64"
+    )
+
+
 class Points(Reply):
     """Aggregated results, as columns of equal length; one entry of each makes a point.
 
@@ -54,17 +66,16 @@ class Points(Reply):
     loss: list[float | None] = Field(description="mean; null where no step counted")
     loss_min: list[float | None]
     loss_max: list[float | None]
-    anomaly_prob: list[float | None] = Field(description="mean over the samples")
     samples: list[int]
     seconds: list[float] = Field(description="time that the steps took")
     ended_at: list[float] = Field(description="when the last of them ended, seconds since 1970")
     non_finite: list[int] = Field(description="steps that were not finite")
-    dendrites: str | None = Field(
-        default=None,
-        description="of the step itself, 16 values for each point, each a signed byte that is to "
-        "be divided by 127; base64",
+    metrics: dict[MetricName, list[float | None]] = Field(
+        description="the task's own by name, means over the samples where they are finite"
     )
-    coherence: str | None = Field(default=None, description="likewise, 64 values for each point")
+    vectors: dict[MetricName, PointVectors] | None = Field(
+        default=None, description="the task's own by name, where they were asked for"
+    )
 
 
 class SeriesReply(RunPosition):
@@ -75,11 +86,18 @@ class SeriesReply(RunPosition):
 
     width: int = Field(description="steps that a point covers; the newest one may cover fewer")
     waiting_for: int = Field(default=0, description="needed shards that are not here")
+    headline: list[MetricName] = Field(
+        default_factory=list, description="the metrics that a short view shows"
+    )
+    labels: dict[MetricName, str] = Field(
+        default_factory=dict,
+        description="what metrics and vectors are called for people, where not by their name",
+    )
     points: Points
 
 
 class FeedbackRow(Reply):
-    """Adjustments of the dendrites that a client made, and whether they were validated."""
+    """Adjustments that a client made, and whether they were validated."""
 
     at: float = Field(description="seconds since 1970, by the server's clock")
     validated: bool

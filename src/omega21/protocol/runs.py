@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from omega21.protocol.messages import Document, Reply, Request
+from omega21.protocol.metrics import MetricMap
 from omega21.protocol.names import RunId, RunName, Sha256
 from omega21.protocol.optimizers import OptimizerConfig
 from omega21.protocol.schema import Schema
@@ -104,7 +105,7 @@ class ListedRun(RunSummary):
     """A run in the list of runs, with its results so far."""
 
     loss: float | None = Field(default=None, description="of the newest step that counted")
-    auroc: float | None = Field(default=None, description="of the newest evaluation")
+    metrics: MetricMap = Field(default_factory=dict, description="of the newest evaluation")
 
 
 class RunList(Reply):

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from omega21.protocol.messages import Reply
+from omega21.protocol.metrics import MetricMap, VectorMap
 from omega21.protocol.runs import RunSummary
 
 MAX_WAIT_SECONDS = 25.0
@@ -22,14 +23,13 @@ MOST_NON_FINITE_IN_A_ROW = 10
 class StepRecord(Reply):
     """The result of one optimizer step.
 
-    Fields with default values are left out of replies, to keep a record under 200 bytes.
+    Fields with default values are left out of replies, to keep a record small.
     """
 
     step: int
     loss: float | None = Field(
         default=None, description="mean over the batch, before the update; null if not finite"
     )
-    anomaly_prob: float | None = Field(default=None, description="mean over the batch")
     samples: int
     digest: str
     ended_at: float = Field(description="seconds since 1970, by the server's clock")
@@ -43,8 +43,15 @@ class StepRecord(Reply):
     micro_batch_size: int | None = Field(
         default=None, description="samples computed at a time, where the batch did not fit"
     )
-    dendrites: list[float] | None = Field(default=None, description="mean over the batch, [16]")
-    coherence: list[float] | None = Field(default=None, description="mean over the batch, [64]")
+    metrics: MetricMap = Field(
+        default_factory=dict,
+        description="the task's own, means over the batch; null where not finite",
+    )
+    vectors: VectorMap | None = Field(
+        default=None,
+        description="the task's own, means over the batch, where they were asked for; "
+        "0 where not finite",
+    )
 
 
 class StepsReply(RunSummary):
@@ -60,19 +67,25 @@ def float32_as_json(value: float) -> float:
 
 
 class EvaluateReply(Reply):
-    """Scores of samples under a run's weights, in evaluation mode."""
+    """Loss, metrics and scores of samples under a run's weights, in evaluation mode."""
 
     run: str
     step: int = Field(ge=0, description="the step whose weights were used")
     samples: int = Field(ge=1)
     loss: float | None = Field(description="mean over the samples; null if not finite")
-    scores: str = Field(
-        description="anomaly probabilities in the order of the shards and of their samples: "
-        "little-endian float32, base64; NaN or infinite where the outputs are"
+    metrics: MetricMap = Field(
+        default_factory=dict, description="means over the samples; null where not finite"
+    )
+    scores: str | None = Field(
+        default=None,
+        description="of a task that scores samples, in the order of the shards and of their "
+        "samples: little-endian float32, base64; NaN or infinite where the outputs are",
     )
 
     def score_array(self) -> NDArray[np.float32]:
-        """Return the scores as an array [samples]."""
+        """Return the scores as an array [samples]. Raises ValueError if there are none."""
+        if self.scores is None:
+            raise ValueError("the task gives no scores")
         return np.frombuffer(base64.b64decode(self.scores), dtype="<f4").astype(np.float32)
 
 

@@ -100,7 +100,7 @@ def test_the_page_says_all_of_it_and_loads_nothing(workdir: Path) -> None:
         assert said in page.text
     command = "omega21 train --run shown-again --samples 96 --batch-size 16 --epochs 2 --seed 42"
     assert page.text.count(command) == 2
-    assert page.names.count("svg") == 7
+    assert page.names.count("svg") == 11
     assert "script" not in page.names
     loaded = {"src", "srcset", "data", "action"} & {name for name, _ in page.attributes}
     assert not loaded
@@ -164,7 +164,7 @@ def test_markdown_has_its_images_beside_it(workdir: Path) -> None:
     path = write_report("shown", workdir=workdir, kind="markdown")
     images = re.findall(r"!\[[^]]*\]\(([^)]+)\)", path.read_text(encoding="utf-8"))
 
-    assert len(images) == 7
+    assert len(images) == 11
     for name in images:
         assert (path.parent / name).read_bytes().startswith(b"\x89PNG")
 
@@ -261,7 +261,7 @@ def test_results_as_tables(workdir: Path, tmp_path: Path) -> None:
     assert [row["loss"] for row in from_jsonl] == losses
     assert from_parquet == from_jsonl
     assert [row["step"] for row in from_jsonl] == list(range(1, 25))
-    assert from_jsonl[-1]["auroc"] is not None
+    assert from_jsonl[-1]["evaluation_auroc"] is not None
     assert list(from_csv[0]) == list(from_jsonl[0])
 
 

@@ -21,9 +21,9 @@ Start = Callable[..., subprocess.Popen[str]]
 
 FIGURES = [
     *("run", "steps", "samples", "batch_size", "epochs", "kind", "seed"),
-    *("loss_first", "loss_last", "auroc", "average_precision", "validation_samples"),
+    *("loss_first", "loss_last", "validation_loss", "metrics", "validation_samples"),
     *("seconds", "samples_per_second", "weights_sha256", "non_finite_steps"),
-    *("deterministic", "environment_changed_at", "evaluation_step"),
+    *("deterministic", "environment_changed_at", "evaluation_step", "task", "training_metrics"),
 ]
 TINY = ("--samples", "48", "--batch-size", "16", "--validation", "40")
 SMALL = (*TINY, "--no-report")  # a second saved each time
@@ -57,14 +57,14 @@ def test_json_is_a_line_for_each_event_and_the_figures_last(on_server: Omega21) 
     assert {"run_ready", "upload_progress", "steps_done", "server_seen", "evaluated"} <= {*names}
     rows = [row for event in events for row in event.get("rows", [])]
     assert [row["step"] for row in rows] == [1, 2, 3]
-    assert events[-1]["evaluation"]["auroc"] == done.figures["auroc"]
+    assert events[-1]["evaluation"]["metrics"] == done.figures["metrics"]
     assert events[-1]["requests"] > len(rows)
     assert all(early["time"] <= late["time"] for early, late in pairwise(events))
     named = {"run": "json", "steps": 3, "samples": 48, "batch_size": 16, "epochs": 1, "seed": 5}
     assert done.figures.items() >= named.items()
     assert done.figures["kind"] == "simple"
     assert done.figures["validation_samples"] == 40
-    assert 0 <= done.figures["auroc"] <= 1
+    assert 0 <= done.figures["metrics"]["auroc"] <= 1
     assert done.figures["samples_per_second"] > 0
     assert len(done.figures["weights_sha256"]) == 64
 
@@ -74,7 +74,7 @@ def test_people_get_the_report_on_stdout_and_the_way_there_on_stderr(on_server: 
 
     assert done.status == 0, done.stderr
     names = [line.split("  ")[0] for line in done.stdout.splitlines()]
-    report = ["run", "trained", "steps", "loss", "AUROC", "avg. precision", "anomalies"]
+    report = ["run", "trained", "steps", "loss", "AUROC", "avg. precision", "positives"]
     assert [name for name in names if name in report] == report
     assert {"self-test", "trend"} <= set(names)
     assert all(len(line) <= 80 for line in done.stdout.splitlines())
@@ -125,7 +125,7 @@ def test_an_explicit_option_overrides_its_preset(on_server: Omega21) -> None:
 
     assert done.figures["samples"] == 100
     assert done.figures["batch_size"] == 20
-    assert done.figures["auroc"] is None
+    assert done.figures["metrics"] == {}
 
 
 def test_a_file_of_samples_is_trained_and_a_part_of_it_held_out(on_server: Omega21) -> None:
@@ -210,7 +210,7 @@ def test_killed_and_run_again_it_finishes_and_trains_nothing_twice(
     assert "not finished" in again.stderr
     assert stored_steps(tmp_path / "killed") == list(range(1, 31))
     assert again.figures["steps"] == 30
-    for name in ("loss_first", "loss_last", "auroc", "weights_sha256"):
+    for name in ("loss_first", "loss_last", "metrics", "weights_sha256"):
         assert again.figures[name] == plain.figures[name]
 
 

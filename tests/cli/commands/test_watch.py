@@ -47,7 +47,7 @@ def test_a_watcher_that_was_there_first_sees_the_whole_run_and_its_figures(
     assert sorted(set(rows)) == list(range(1, 41))
     assert "evaluated" in {event["event"] for event in events}
     assert "server_seen" in {event["event"] for event in events}
-    same = ("loss_first", "loss_last", "auroc", "weights_sha256", "validation_samples")
+    same = ("loss_first", "loss_last", "metrics", "weights_sha256", "validation_samples")
     assert {name: figures[name] for name in same} == {name: trained.figures[name] for name in same}
 
     again = omega21("watch", own_server.address)  # afterwards, and without a name: there is one

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -67,11 +68,11 @@ def rows(first: int, last: int) -> tuple[StepRecord, ...]:
         StepRecord(
             step=step,
             loss=0.5 - 0.01 * step,
-            anomaly_prob=0.125,
             samples=64,
             digest=DIGEST,
             ended_at=1000 + step / 2,
             seconds=0.5,
+            metrics={"anomaly_prob": 0.125, "capa2_activations": 0.5},
         )
         for step in range(first, last + 1)
     )
@@ -91,7 +92,9 @@ SEGMENT = Segment(
 )
 BEGIN: list[Event] = [
     Connected("https://abc.ngrok-free.app", INFO),
-    RunReady("continued", "mi-corrida", "0" * 32, 1, SEGMENT, 3, 12, position(2, "waiting")),
+    RunReady(
+        "continued", "mi-corrida", "0" * 32, 1, SEGMENT, 3, 12, position(2, "waiting"), "corteza"
+    ),
     StateChanged(position(2, "waiting")),
     UploadProgress(generated=512, uploaded=256, samples=640, bytes_sent=1_600_000),
 ]
@@ -205,7 +208,7 @@ def test_the_time_left_does_not_jump_when_some_steps_are_slow(speed: float) -> N
 
 
 def test_the_live_view_shows_the_trend_the_evaluation_and_the_machine() -> None:
-    middling = EVALUATION.model_copy(update={"step": 8, "auroc": 0.75})
+    middling = EVALUATION.model_copy(update={"step": 8, "metrics": {"auroc": 0.75}})
     shown = live([*GOING, Evaluated(middling, 1, 0.0), ANOTHER])
     *_, evaluation, machine, traffic, link = shown.splitlines()
 
@@ -326,12 +329,13 @@ SUMMARY = Summary(
     seed=42,
     loss_first=0.47,
     loss_last=0.38,
-    auroc=0.99951,
-    average_precision=None,
+    validation_loss=0.1,
+    metrics={},
     validation_samples=1000,
     seconds=7.25,
     samples_per_second=128.4,
     weights_sha256="ab" * 32,
+    task="corteza",
 )
 STATE = RunState.model_validate(
     {
@@ -351,12 +355,16 @@ STATE = RunState.model_validate(
 EVALUATION = Evaluation(
     step=12,
     samples=1000,
-    anomalies=100,
-    found=98,
-    false_alarms=1,
     loss=0.1,
-    auroc=0.99951,
-    average_precision=None,
+    metrics={
+        "auroc": 0.99951,
+        "average_precision": None,
+        "positives": 100,
+        "true_positives": 98,
+        "false_positives": 1,
+        "anomaly_prob": 0.125,
+        "capa2_activations": 0.5,
+    },
 )
 DONE = Done(SUMMARY, STATE, EVALUATION)
 GOING: list[Event] = [*BEGIN, StepsDone(rows(3, 8), position(8)), ServerSeen(STATUS)]
@@ -376,10 +384,51 @@ def test_the_report(capsys: pytest.CaptureFixture[str]) -> None:
         "loss            0.4700 first, 0.3800 last\n"
         "AUROC           0.9995 on 1,000 held-out samples\n"
         "avg. precision  -\n"
-        "anomalies       98 of 100 found, 1 false alarm\n"
+        "positives       98 of 100 found, 1 false positive\n"
         "speed           128 samples/s; 7.2 s in all\n"
         f"weights         {'ab' * 32}\n"
     )
+
+
+OWN: dict[str, float | None] = {"top-1": 0.9375, "perplexity": 12.5, "a": 0.0, "b": 1.0}
+"""What a model of the user's own gives."""
+
+
+def test_the_report_of_any_task_shows_its_metrics(capsys: pytest.CaptureFixture[str]) -> None:
+    evaluation = Evaluation(step=12, samples=1000, loss=0.25, metrics={**OWN, "a": None})
+    text = shown(Done(replace(SUMMARY, task="code"), STATE, evaluation), capsys)
+    assert (
+        "top-1       0.9375 on 1,000 held-out samples\n"
+        "perplexity  12.5000\n"
+        "a           -\n"
+        "speed       "
+    ) in text
+
+    plain_loss = evaluation.model_copy(update={"metrics": {}, "step": 8})
+    text = shown(Done(replace(SUMMARY, task="code"), STATE, plain_loss), capsys)
+    assert "held-out loss  0.2500 at step 8, on 1,000 held-out samples\n" in text
+
+    scored = evaluation.model_copy(update={"metrics": EVALUATION.metrics | {"f1": 0.5}})
+    text = shown(Done(replace(SUMMARY, task="code"), STATE, scored), capsys)
+    assert re.search(r"^AUROC +0\.9995 on 1,000 held-out samples$", text, re.MULTILINE)
+    assert re.search(r"^positives +98 of 100 found, 1 false positive$", text, re.MULTILINE)
+    assert re.search(r"^f1 +0\.5000$", text, re.MULTILINE)
+
+    without = replace(SUMMARY, task="code", validation_samples=0, training_metrics=OWN)
+    text = shown(Done(without, STATE, None), capsys)
+    assert "top-1       0.9375\nperplexity  12.5000\na           0.0000\n" in text
+
+
+def test_the_live_view_of_any_task_shows_three_of_its_metrics() -> None:
+    begin = [
+        replace(event, task="code") if isinstance(event, RunReady) else event for event in BEGIN
+    ]
+    own = tuple(row.model_copy(update={"metrics": OWN}) for row in rows(3, 8))
+    evaluation = Evaluation(step=8, samples=1000, loss=0.25, metrics=OWN)
+    text = live([*begin, StepsDone(own, position(8)), Evaluated(evaluation, 1, 0.0)])
+    assert "top-1 0.938  perplexity 12.500  a 0.000" in text
+    assert "b 1.000" not in text
+    assert "top-1 0.9375 at step 8, on 1,000 held-out samples" in text
 
 
 def test_the_report_says_that_nothing_was_held_out(capsys: pytest.CaptureFixture[str]) -> None:

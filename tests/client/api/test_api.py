@@ -43,12 +43,8 @@ ARGUMENTS: dict[str, Any] = {
     "evaluation": Evaluation(
         step=1,
         samples=1,
-        anomalies=0,
-        found=0,
-        false_alarms=0,
         loss=None,
-        auroc=None,
-        average_precision=None,
+        metrics={"accuracy": None},
     ),
     "samples": Samples(np.zeros((1, 1600), np.float32), np.zeros(1, np.float32)),
     "adjustments": [0.0] * 16,

@@ -78,7 +78,7 @@ async def test_a_logger_gets_the_run_each_step_and_the_evaluations(
     ]
     evaluated = [point for point in kept.points if "evaluation/auroc" in point.metrics]
     assert evaluated[-1].step == 20
-    assert evaluated[-1].metrics["evaluation/auroc"] == done(events).summary.auroc  # type: ignore[arg-type]
+    assert evaluated[-1].metrics["evaluation/auroc"] == done(events).summary.metrics["auroc"]  # type: ignore[arg-type]
     assert kept.finished == 1
 
 
@@ -186,7 +186,7 @@ async def test_tensorboard_event_files_are_what_tensorboard_reads(
     assert [step for step, tag, _ in found if tag == "loss"] == list(range(1, 13))
     for step, loss, _ in stored(tmp_path / "board"):
         assert losses[step] == pytest.approx(loss, rel=1e-6)
-    assert {"anomaly_probability", "samples_per_second", "evaluation/auroc"} <= {
+    assert {"metrics/anomaly_prob", "samples_per_second", "evaluation/auroc"} <= {
         tag for _, tag, _ in found
     }
 

@@ -10,6 +10,7 @@ import pytest
 
 from omega21 import AsyncClient
 from omega21.client.events import Evaluated, Notice, ServerSeen, as_dict
+from omega21.client.store.result_tables import MAX_COLUMNS
 from omega21.client.store.results import Results
 from omega21.client.store.run_folder import RunFolder
 from omega21.client.store.summary import Scored
@@ -51,7 +52,7 @@ async def test_evaluations_on_the_way_change_no_bit_and_are_kept(
         assert [kept.evaluation for kept in results.evaluations()] == evaluated
         scores, labels = results.scores()
     assert len(scores) == len(labels) == 64
-    assert auroc(scores, labels) == evaluated[-1].auroc
+    assert auroc(scores, labels) == evaluated[-1].metrics["auroc"]
 
 
 async def test_the_device_is_seen_and_noted_at_the_end(
@@ -109,12 +110,20 @@ async def test_how_often_is_kept_for_whoever_goes_on(server: RunningServer, tmp_
         assert folder.record.evaluate_every == 7
 
 
-def rows(losses: list[float]) -> list[StepRecord]:
+def rows(losses: list[float], metrics: dict[str, float | None] | None = None) -> list[StepRecord]:
     digest, made = CHAIN_START, []
     for step, loss in enumerate(losses, 1):
         digest = chain_result(digest, step, loss)
         made.append(
-            StepRecord(step=step, loss=loss, samples=4, digest=digest, ended_at=step, seconds=0.5)
+            StepRecord(
+                step=step,
+                loss=loss,
+                samples=4,
+                digest=digest,
+                ended_at=step,
+                seconds=0.5,
+                metrics=metrics or {},
+            )
         )
     return made
 
@@ -123,12 +132,8 @@ def scored(step: int) -> Scored:
     evaluation = Evaluation(
         step=step,
         samples=2,
-        anomalies=1,
-        found=1,
-        false_alarms=0,
         loss=0.25,
-        auroc=1.0,
-        average_precision=None,
+        metrics={"auroc": 1.0, "average_precision": None},
     )
     return Scored(evaluation, np.array([0.25, 0.75], np.float32), np.array([0, 1], np.float32))
 
@@ -146,7 +151,17 @@ async def test_an_evaluation_of_replaced_steps_goes_with_them(tmp_path: Path) ->
     assert len(scores) == 0
 
 
-@pytest.mark.parametrize("damage", ["samples = 0", "found = -1", "auroc = 7.0"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "samples = 0",
+        "not_finite = -1",
+        "metrics = '{'",
+        "metrics = '[]'",
+        """metrics = '{"two words": 1}'""",
+        """metrics = '{"auroc": "high"}'""",
+    ],
+)
 async def test_an_evaluation_that_nobody_made_is_a_damaged_file(
     tmp_path: Path, damage: str
 ) -> None:
@@ -163,7 +178,7 @@ async def test_an_evaluation_that_nobody_made_is_a_damaged_file(
 
 async def test_any_sqlite_browser_shows_a_readable_view(tmp_path: Path) -> None:
     with closing(Results(tmp_path / "r.sqlite")) as results:
-        results.put(rows([0.5, 0.25]))
+        results.put(rows([0.5, 0.25], {"accuracy": 0.75, "f1": None}))
         results.put_evaluation(scored(2), segment=0, ended_at=9.0)
     with closing(sqlite3.connect(tmp_path / "r.sqlite")) as database:
         database.row_factory = sqlite3.Row
@@ -172,16 +187,49 @@ async def test_any_sqlite_browser_shows_a_readable_view(tmp_path: Path) -> None:
     assert shown[0] == {
         "step": 1,
         "loss": 0.5,
-        "anomaly_prob": None,
+        "metric_accuracy": 0.75,
+        "metric_f1": None,
         "samples": 4,
         "seconds": 0.5,
         "samples_per_second": 8.0,
         "ended_at_utc": "1970-01-01 00:00:01",
         "outcome": "applied",
-        "auroc": None,
-        "average_precision": None,
+        "evaluation_loss": None,
+        "evaluation_auroc": None,
+        "evaluation_average_precision": None,
     }
-    assert shown[1]["auroc"] == 1.0
+    assert shown[1]["evaluation_auroc"] == 1.0
+
+
+async def test_a_metric_of_any_name_gets_a_column_when_it_first_comes(tmp_path: Path) -> None:
+    names = ["step", "select", "top-1", "a.b", "_", "constructor", "A", "a"]
+    with closing(Results(tmp_path / "r.sqlite")) as results:
+        results.put(rows([0.5]))
+        late = rows([0.5, 0.25], dict.fromkeys(names, 0.5))
+        results.put(late)
+        results.put_evaluation(scored(1), segment=0, ended_at=9.0)
+        assert results.metric_names("step") == names
+        assert results.row(2) == late[1]
+        series = results.series()
+        columns, table = results.table()
+        found = [row for some in table for row in some]
+    assert list(series.metrics) == names
+    for values in series.metrics.values():
+        np.testing.assert_array_equal(values, [np.nan, 0.5])
+    assert len(set(columns)) == len(columns) == len(found[0])
+    assert found[1][columns.index("metric_top-1")] == 0.5
+
+
+async def test_the_number_of_columns_is_bounded(tmp_path: Path) -> None:
+    """A server that names metrics anew in each step fills no table with columns."""
+    with closing(Results(tmp_path / "r.sqlite")) as results:
+        made = rows([0.5] * 100)
+        renamed = [
+            row.model_copy(update={"metrics": {f"m{row.step}": 1.0, "kept": 2.0}}) for row in made
+        ]
+        results.put(renamed)
+        assert len(results.metric_names("step")) == MAX_COLUMNS
+        assert results.row(100) == renamed[-1]
 
 
 async def test_what_is_only_read_is_neither_made_nor_changed(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ async def test_every_second_request_meets_one_kind_of_fault(
     summary, rows = undisturbed
     assert proxy.faults[fault] > 5
     assert done(events).summary.weights_sha256 == summary.weights_sha256
-    assert done(events).summary.auroc == summary.auroc
+    assert done(events).summary.metrics == summary.metrics
     assert stored(tmp_path / name) == rows
 
 

@@ -56,7 +56,7 @@ async def test_a_segment_is_trained_and_everything_about_it_is_on_disk(
         summary, state = done(events).summary, done(events).state
         assert (summary.steps, summary.samples, summary.epochs) == (20, 600, 2)
         assert summary.validation_samples == 64
-        assert summary.auroc is not None
+        assert summary.metrics["auroc"] is not None
         assert summary.loss_first is not None
         assert summary.samples_per_second > 0
         assert (state.step, state.state) == (20, "idle")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from omega21.engine.engine import Engine
 from omega21.engine.options import EngineOptions
@@ -13,7 +14,7 @@ from omega21.engine.storage.journal import EventTable
 from omega21.executors.memory import MOST_SAMPLES, MemoryHistory
 from omega21.protocol.errors import OtherRun, StorageFull, UnknownRun
 from omega21.protocol.evaluations import RecordEvaluation
-from omega21.protocol.history import Event
+from omega21.protocol.history import Event, Points
 from tests.engine.engines import (
     OPTIONS,
     DrivenRun,
@@ -26,8 +27,8 @@ from tests.engine.engines import (
 from tests.engine.test_non_finite import spoil
 
 EVALUATION = RecordEvaluation(
-    run_id="0" * 32, step=3, samples=10, anomalies=2, found=1, false_alarms=0, loss=0.25,
-    auroc=0.75, average_precision=None,
+    run_id="0" * 32, step=3, samples=10, loss=0.25,
+    metrics={"auroc": 0.75, "average_precision": None},
 )  # fmt: skip
 
 
@@ -43,9 +44,19 @@ def evaluation(run: DrivenRun, **figures: object) -> RecordEvaluation:
     return EVALUATION.model_copy(update={"run_id": run.id, **figures})
 
 
-def decode(values: str | None) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    assert values is not None
-    return np.frombuffer(base64.b64decode(values), np.int8) / 127
+def decode(points: Points, name: str) -> NDArray[np.float64]:
+    assert points.vectors is not None
+    vectors = points.vectors[name]
+    raw = np.frombuffer(base64.b64decode(vectors.values), np.int8).astype(np.float64)
+    values: NDArray[np.float64] = raw.reshape(-1, vectors.size) * (vectors.scale / 127)
+    return values
+
+
+def differs_by_rounding(points: Points, name: str, rows: list[Row]) -> bool:
+    """Whether a vector is that of the rows, to half a step of its largest value."""
+    expected = np.array([row.vectors[name] for row in rows])
+    error = np.abs(decode(points, name) - expected).max()
+    return bool(error <= np.abs(expected).max() * 0.5 / 127 + 1e-6)
 
 
 def losses(rows: list[Row]) -> list[float]:
@@ -60,10 +71,13 @@ class TestSeries:
         assert series.points.step == [row.step for row in rows]
         assert series.points.loss == pytest.approx(losses(rows), rel=1e-5)
         assert series.points.samples == [row.samples for row in rows]
-        dendrites = np.concatenate([row.dendrites for row in rows])
-        coherence = np.concatenate([row.coherence for row in rows])
-        assert np.abs(decode(series.points.dendrites) - dendrites).max() <= 0.5 / 127 + 1e-6
-        assert np.abs(decode(series.points.coherence) - coherence).max() <= 0.5 / 127 + 1e-6
+        assert set(series.points.metrics) == set(rows[0].metrics)
+        for name, column in series.points.metrics.items():
+            assert column == pytest.approx([row.metrics[name] for row in rows], rel=1e-5)
+        assert series.points.vectors is not None
+        assert set(series.points.vectors) == set(rows[0].vectors)
+        for name in series.points.vectors:
+            assert differs_by_rounding(series.points, name, rows)
 
     def test_a_longer_one_keeps_its_sums_and_extremes(self, trained: DrivenRun) -> None:
         series = trained.engine.history.series(trained.name, after=0, points=6, vectors=True)
@@ -76,8 +90,10 @@ class TestSeries:
         assert points.loss_min == pytest.approx([min(losses(g)) for g in groups], rel=1e-5)
         assert points.loss_max == pytest.approx([max(losses(g)) for g in groups], rel=1e-5)
         assert points.samples == [sum(row.samples for row in g) for g in groups]
-        newest = np.concatenate([g[-1].dendrites for g in groups])
-        assert np.abs(decode(points.dendrites) - newest).max() <= 0.5 / 127 + 1e-6
+        for name, column in points.metrics.items():
+            means = [np.mean([row.metrics[name] for row in g]) for g in groups]
+            assert column == pytest.approx(means, rel=1e-5)
+        assert differs_by_rounding(points, "coherence", [g[-1] for g in groups])
 
     @pytest.mark.parametrize("after", range(22))
     def test_what_follows_a_cursor_is_the_end_of_the_whole(
@@ -91,7 +107,7 @@ class TestSeries:
 
     def test_a_run_without_results_has_an_empty_one(self, run: DrivenRun) -> None:
         series = run.engine.history.series(run.name, after=0, points=300, vectors=True)
-        assert (series.width, series.points.step, series.points.dendrites) == (1, [], "")
+        assert (series.width, series.points.step, series.points.vectors) == (1, [], {})
 
     def test_an_unknown_run_is_refused(self, engine: Engine) -> None:
         with pytest.raises(UnknownRun):

@@ -68,7 +68,7 @@ class TestTotals:
         assert figures.total_muestras == sum(row.samples for row in rows)
         assert figures.loss_promedio_global == pytest.approx(np.mean(losses))
         assert figures.loss_promedio_ultimos_100 == pytest.approx(np.mean(losses[-100:]))
-        weighted = sum((row.anomaly_prob or 0) * row.samples for row in rows)
+        weighted = sum(row.metrics["anomaly_prob"] * row.samples for row in rows)
         assert figures.anomalia_media == pytest.approx(weighted / figures.total_muestras)
         assert engine.statistics.metrics(run.name).ultimos_20_losses == losses[-20:]
 
@@ -91,7 +91,7 @@ class TestTotals:
         one_by_one = DrivenRun(engine, "one-by-one")
         one_by_one.train(shards, make_segment(shards, batch_size=1, epochs=4))
         found = engine.statistics.metrics(one_by_one.name).anomalias_detectadas
-        high = sum((row.anomaly_prob or 0) > 0.5 for row in one_by_one.rows())
+        high = sum(row.metrics["anomaly_prob"] > 0.5 for row in one_by_one.rows())
         assert found == high
 
 

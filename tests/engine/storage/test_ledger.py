@@ -38,15 +38,14 @@ def record(step: int, *, loss: float = 0.5) -> StoredStep:
         step=step,
         samples=2,
         loss=loss,
-        anomaly_prob=0.25,
-        anomalies=1,
+        metrics={"accuracy": 0.25, "f1": None},
         digest=chain_result(CHAIN_START, step, loss),
         ended_at=float(step),
         seconds=0.1,
         non_finite=False,
         skipped=False,
         micro_batch_size=None,
-        vectors=np.arange(83, dtype=np.float32),
+        vectors={"gates": np.arange(3, dtype=np.float32), "wide": np.arange(80, dtype=np.float32)},
     )
 
 
@@ -118,7 +117,10 @@ class TestStepRecords:
         got = ledger.steps.page(key, after=2, until=6, limit=3)
         assert [row.step for row in got] == [3, 4, 5]
         assert [row.digest for row in got] == [row.digest for row in rows[2:5]]
-        np.testing.assert_array_equal(got[0].vectors, rows[0].vectors)
+        assert got[0].metrics == rows[2].metrics
+        assert list(got[0].vectors) == ["gates", "wide"]
+        for name, values in rows[2].vectors.items():
+            np.testing.assert_array_equal(got[0].vectors[name], values)
         assert ledger.steps.recent_losses(key, 2) == [rows[5].loss, rows[6].loss]
 
     def test_that_are_replaced_are_kept_aside(self, ledger: Ledger, path: Path, key: int) -> None:

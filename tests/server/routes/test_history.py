@@ -27,8 +27,8 @@ from tests.server.routes.test_runs import (
 from tests.servers import RunningServer
 
 FIGURES = {
-    "step": 5, "samples": 10, "anomalies": 2, "found": 1, "false_alarms": 0, "loss": 0.25,
-    "auroc": 0.75, "average_precision": None,
+    "step": 5, "samples": 10, "loss": 0.25,
+    "metrics": {"auroc": 0.75, "average_precision": None, "top-1": 0.5},
 }  # fmt: skip
 
 
@@ -60,7 +60,7 @@ def test_a_series_covers_every_step(http: httpx.Client) -> None:
     assert (fine.width, fine.points.step) == (1, [1, 2, 3, 4, 5])
     assert (coarse.width, coarse.points.step) == (2, [2, 4, 5])
     assert sum(coarse.points.samples) == sum(fine.points.samples) == 20
-    assert fine.points.dendrites is None
+    assert fine.points.vectors is None
     assert read_series(http, "series", after=5).points.step == []
 
 
@@ -144,10 +144,11 @@ def test_an_evaluation_is_recorded_once_and_read_by_cursor(http: httpx.Client) -
     [
         {"step": -1},
         {"samples": 0},
-        {"auroc": 1.5},
+        {"metrics": {"2nd": 0.5}},
+        {"metrics": {"f1": "high"}},
+        {"metrics": {f"m{number}": 0.0 for number in range(65)}},
         {"loss": "low"},
         {"not_finite": -1},
-        {"found": "many"},
         {"more": 1},
     ],
 )
@@ -202,7 +203,11 @@ def test_prometheus_reads_what_the_status_says(http: httpx.Client) -> None:
     reply = http.get("/prometheus")
     assert reply.headers["content-type"].startswith("text/plain; version=")
     samples = {
-        (sample.name, sample.labels.get("run"), sample.labels.get("state")): sample.value
+        (
+            sample.name,
+            sample.labels.get("run"),
+            sample.labels.get("state") or sample.labels.get("metric"),
+        ): sample.value
         for family in text_string_to_metric_families(reply.text)
         for sample in family.samples
     }
@@ -212,11 +217,15 @@ def test_prometheus_reads_what_the_status_says(http: httpx.Client) -> None:
 
     assert figure("step") == figure("target_step") == figure("steps_total") == 5
     assert figure("samples_total") == status["estadisticas"]["total_muestras"] == 20
-    assert figure("evaluation_auroc") == 0.75
-    assert ("omega21_run_evaluation_average_precision", "figures", None) not in samples
+    assert figure("evaluation_metric", "auroc") == 0.75
+    assert figure("evaluation_metric", "top-1") == 0.5
+    assert ("omega21_run_evaluation_metric", "figures", "average_precision") not in samples
     assert figure("state", "idle") == 1
     assert figure("state", "training") == 0
     assert samples["omega21_restarts_total", None, None] == status["restarts"]
     assert samples["omega21_resident_memory_bytes", None, None] > 1e7
     losses = read_steps(http, "figures").steps
     assert figure("loss") == losses[-1].loss
+    assert losses[-1].metrics
+    for name, value in losses[-1].metrics.items():
+        assert figure("metric", name) == value

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omega21.cli.report.blocks import Chart
-from omega21.client.store.results import StoredEvaluation
+from omega21.client.store.results import Series, StoredEvaluation
 from omega21.data.scores import Thresholds
 from omega21.language import _
 from omega21.language.figures import plain
@@ -61,10 +61,10 @@ _STYLE: Final[dict[Any, Any]] = {
 }
 
 
-def loss(series: NDArray[np.float64], evaluations: Sequence[StoredEvaluation]) -> "Figure":
+def loss(series: Series, evaluations: Sequence[StoredEvaluation]) -> "Figure":
     """Loss by step, smoothed loss, and the loss of the held-out samples."""
     figure, axes = _axes(_("step"), _("loss"))
-    steps, values = series[:, 0], np.maximum(series[:, 1], _LEAST_LOSS)
+    steps, values = series.step, np.maximum(series.loss, _LEAST_LOSS)
     axes.plot(*_averaged(steps, values), color=FAINT, linewidth=0.9, label=_("each step"))
     is_wide = np.nanmax(values, initial=0) > 100 * np.nanmin(values, initial=np.inf)
     smoothed = np.exp(_smooth(np.log(values))) if is_wide else _smooth(values)
@@ -80,20 +80,28 @@ def loss(series: NDArray[np.float64], evaluations: Sequence[StoredEvaluation]) -
     return figure
 
 
-def anomaly_probability(series: NDArray[np.float64]) -> "Figure":
-    """Mean anomaly probability of each batch."""
-    figure, axes = _axes(_("step"), _("anomaly probability"))
-    axes.plot(*_averaged(series[:, 0], series[:, 2]), color=FAINT, linewidth=0.9)
-    axes.plot(*_averaged(series[:, 0], _smooth(series[:, 2])), color=FIRST)
-    axes.set_ylim(bottom=0)
+def metric(
+    name: str, *, label: str, series: Series, evaluations: Sequence[StoredEvaluation]
+) -> "Figure":
+    """Return a metric by step: of each step, smoothed, and of the held-out samples."""
+    figure, axes = _axes(_("step"), label)
+    if (values := series.metrics.get(name)) is not None:
+        axes.plot(*_averaged(series.step, values), color=FAINT, linewidth=0.9, label=_("each step"))
+        axes.plot(*_averaged(series.step, _smooth(values)), color=FIRST, label=_("smoothed"))
+    found = [one.evaluation for one in evaluations if name in one.evaluation.metrics]
+    if found:
+        places = [one.step for one in found]
+        held_out = [_or_nan(one.metrics[name]) for one in found]
+        axes.plot(places, held_out, "o", color=SECOND, markersize=4, label=_("held-out samples"))
+    axes.legend()
     return figure
 
 
-def throughput(series: NDArray[np.float64]) -> "Figure":
+def throughput(series: Series) -> "Figure":
     """Samples per second of each step, by the server's clock."""
     figure, axes = _axes(_("step"), _("samples per second"))
-    seconds = np.where(series[:, 4] > 0, series[:, 4], np.nan)
-    axes.plot(*_averaged(series[:, 0], series[:, 3] / seconds), color=FIRST)
+    seconds = np.where(series.seconds > 0, series.seconds, np.nan)
+    axes.plot(*_averaged(series.step, series.samples / seconds), color=FIRST)
     axes.set_ylim(bottom=0)
     return figure
 
@@ -102,8 +110,8 @@ def evaluations(found: Sequence[StoredEvaluation]) -> "Figure":
     """AUROC and average precision of the evaluations."""
     figure, axes = _axes(_("step"), _("on held-out samples"))
     steps = [one.evaluation.step for one in found]
-    aurocs = [_or_nan(one.evaluation.auroc) for one in found]
-    precisions = [_or_nan(one.evaluation.average_precision) for one in found]
+    aurocs = [_or_nan(one.evaluation.metrics.get("auroc")) for one in found]
+    precisions = [_or_nan(one.evaluation.metrics.get("average_precision")) for one in found]
     axes.plot(steps, aurocs, "o-", color=FIRST, markersize=4, label="AUROC")
     axes.plot(steps, precisions, "s--", color=SECOND, markersize=4, label=_("average precision"))
     known = [value for value in (*aurocs, *precisions) if np.isfinite(value)]
@@ -114,7 +122,7 @@ def evaluations(found: Sequence[StoredEvaluation]) -> "Figure":
 
 def roc(curve: Thresholds) -> "Figure":
     """True positive rate against false positive rate, for every threshold."""
-    figure, axes = _axes(_("false alarms, share of normal samples"), _("anomalies found"))
+    figure, axes = _axes(_("false positive rate"), _("true positive rate"))
     axes.plot([0, 1], [0, 1], ":", color=FAINT)
     axes.step([0, *curve.fall_out], [0, *curve.recall], where="post", color=FIRST)
     best = curve.best()
@@ -125,7 +133,7 @@ def roc(curve: Thresholds) -> "Figure":
 
 def precision_recall(curve: Thresholds) -> "Figure":
     """Precision against recall, for every threshold."""
-    figure, axes = _axes(_("anomalies found"), _("precision"))
+    figure, axes = _axes(_("recall"), _("precision"))
     axes.step([0, *curve.recall], [curve.precision[0], *curve.precision], color=FIRST)
     best = curve.best()
     axes.plot(curve.recall[best], curve.precision[best], "o", color=SECOND)
@@ -136,10 +144,10 @@ def precision_recall(curve: Thresholds) -> "Figure":
 def distribution(
     scores: NDArray[np.float64], labels: NDArray[np.float64], *, threshold: float
 ) -> "Figure":
-    """Histogram of the scores of normal samples and anomalies, with counts on a log scale."""
-    figure, axes = _axes(_("anomaly probability"), _("samples"))
-    bins = np.linspace(0, 1, 41).tolist()
-    kinds = ((_("normal"), 0, FIRST, ""), (_("anomalies"), 1, SECOND, "///"))
+    """Histogram of the scores of each class, with counts on a log scale."""
+    figure, axes = _axes(_("score"), _("samples"))
+    bins = np.linspace(min(0.0, *scores), max(1.0, *scores), 41).tolist()
+    kinds = ((_("negatives"), 0, FIRST, ""), (_("positives"), 1, SECOND, "///"))
     for name, label, colour, hatch in kinds:
         axes.hist(
             scores[labels == label],

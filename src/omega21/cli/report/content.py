@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from omega21.cli.metric_text import metric_name, metric_rows, metric_value, shown_metrics
 from omega21.cli.report import charts
 from omega21.cli.report.blocks import (
     Block,
@@ -22,14 +23,18 @@ from omega21.cli.report.blocks import (
 )
 from omega21.cli.report.repeating import commands, reservation
 from omega21.client.run_reader import StoredRun
-from omega21.client.store.results import StoredEvaluation
+from omega21.client.store.results import Series, StoredEvaluation
 from omega21.data.scores import Thresholds, thresholds
 from omega21.language import _, ngettext
 from omega21.language.borrowed import translated
 from omega21.language.figures import count, dated, duration, number, percent, score
 from omega21.protocol.errors import ExtraMissing
+from omega21.protocol.evaluations import SCORE_AREAS, SCORE_METRICS, Evaluation
+from omega21.protocol.metrics import LOSS
 from omega21.protocol.plan import plan_sha256, plan_steps
 from omega21.protocol.steps import MOST_NON_FINITE_IN_A_ROW
+
+FloatArray = NDArray[np.float64]
 
 _SHOWN: Final = 10
 """Maximum number of samples in a list."""
@@ -41,6 +46,7 @@ def make_report(stored: StoredRun, *, run_is_kept: bool = True) -> Report:
     The report of a run whose folder is not kept contains no command that needs the folder.
     """
     series, evaluations = stored.results.series(), stored.results.evaluations()
+    task = stored.record.config.task.kind
     finished = [line for line in stored.log() if line.get("what") == "finished"]
     server: dict[str, Any] = finished[-1].get("server", {}) if finished else {}
     scores, labels = stored.results.scores()
@@ -48,8 +54,8 @@ def make_report(stored: StoredRun, *, run_is_kept: bool = True) -> Report:
     sections = [
         _ended(stored),
         _trained(stored),
-        _curves(series, evaluations),
-        _scores(scores, labels, curve, held_out=stored.record.validation),
+        _curves(series, evaluations, task=task),
+        _held_out(stored, evaluations, scores=(scores, labels), curve=curve),
         _feedback(server),
         _survived(stored, server),
         _repeating(stored, run_is_kept=run_is_kept),
@@ -63,30 +69,37 @@ def make_report(stored: StoredRun, *, run_is_kept: bool = True) -> Report:
     return Report(
         title=stored.record.run,
         subtitle=subtitle,
-        highlights=_highlights(series, evaluations),
+        highlights=_highlights(series, evaluations, task=task),
         sections=[section for section in sections if section.blocks],
         footer=_("Written by omega21 from {path}").format(path=stored.path),
     )
 
 
 def _highlights(
-    series: NDArray[np.float64], evaluations: Sequence[StoredEvaluation]
+    series: Series, evaluations: Sequence[StoredEvaluation], *, task: str
 ) -> list[tuple[str, str]]:
-    found = [(_("steps"), count(len(series)))]
+    found = [(_("steps"), count(len(series.step)))]
     if evaluations:
-        newest, last = evaluations[-1].evaluation, int(series[-1, 0]) if len(series) else 0
+        newest, last = evaluations[-1].evaluation, int(series.step[-1]) if len(series.step) else 0
         found += [
-            (_at(newest.step, "AUROC", last), score(newest.auroc)),
-            (_at(newest.step, _("average precision"), last), score(newest.average_precision)),
+            (_at(newest.step, metric_name(task, name), last), metric_value(name, value))
+            for name, value in _telling(newest, task)
         ]
-    if len(series):
-        seconds = float(np.sum(series[:, 4]))
-        found.append((_("last loss"), number(_known(series[-1, 1]))))
+    if len(series.step):
+        seconds = float(np.sum(series.seconds))
+        found.append((_("last loss"), number(_known(series.loss[-1]))))
         found.append((_("computed for"), duration(seconds)))
         if seconds:
-            rate = float(np.sum(series[:, 3])) / seconds
+            rate = float(np.sum(series.samples)) / seconds
             found.append((_("samples per second"), number(rate, 0)))
     return found
+
+
+def _telling(evaluation: Evaluation, task: str) -> list[tuple[str, float | None]]:
+    """Return the two metrics of an evaluation that a reader looks for first."""
+    metrics = evaluation.metrics
+    names = [name for name in SCORE_AREAS if name in metrics] or shown_metrics(task, metrics)
+    return [(name, metrics[name]) for name in names[:2]] or [(LOSS, evaluation.loss)]
 
 
 def _at(step: int, name: str, last: int) -> str:
@@ -142,19 +155,20 @@ def _trained(stored: StoredRun) -> Section:
     )
 
 
-def _curves(series: NDArray[np.float64], evaluations: Sequence[StoredEvaluation]) -> Section:
-    if not len(series):
+def _curves(series: Series, evaluations: Sequence[StoredEvaluation], *, task: str) -> Section:
+    if not len(series.step):
         return Section(_("Training"), [Text(_("There are no results yet."))])
+    evaluated = dict.fromkeys(name for one in evaluations for name in one.evaluation.metrics)
     drawn = [
         Chart("loss", _("Loss by step"), lambda: charts.loss(series, evaluations)),
-        Chart(
-            "probability",
-            _("Mean anomaly probability by step"),
-            lambda: charts.anomaly_probability(series),
+        *(
+            _metric_chart(name, task=task, series=series, evaluations=evaluations)
+            for name in dict.fromkeys([*series.metrics, *evaluated])
+            if name not in SCORE_METRICS or name in series.metrics
         ),
         Chart("throughput", _("Samples per second"), lambda: charts.throughput(series)),
     ]
-    if len(evaluations) > 1:
+    if len(evaluations) > 1 and "auroc" in evaluated:
         drawn.append(
             Chart(
                 "evaluations",
@@ -165,6 +179,17 @@ def _curves(series: NDArray[np.float64], evaluations: Sequence[StoredEvaluation]
     return Section(_("Training"), [_charts(drawn)])
 
 
+def _metric_chart(
+    name: str, *, task: str, series: Series, evaluations: Sequence[StoredEvaluation]
+) -> Chart:
+    label = metric_name(task, name)
+    return Chart(
+        f"metric-{name}",
+        _("{metric} by step").format(metric=label),
+        lambda: charts.metric(name, label=label, series=series, evaluations=evaluations),
+    )
+
+
 def _charts(drawn: Sequence[Chart]) -> Block:
     """Show charts; without the library that draws them, say how to install it."""
     if find_spec("matplotlib") is None:
@@ -172,22 +197,43 @@ def _charts(drawn: Sequence[Chart]) -> Block:
     return Charts(drawn)
 
 
-def _scores(
-    scores: NDArray[np.float64],
-    labels: NDArray[np.float64],
-    curve: Thresholds | None,
+def _held_out(
+    stored: StoredRun,
+    evaluations: Sequence[StoredEvaluation],
     *,
-    held_out: int,
+    scores: tuple[FloatArray, FloatArray],
+    curve: Thresholds | None,
 ) -> Section:
-    title = _("Held-out samples")
-    if not len(scores) and held_out:
+    title, held_out = _("Held-out samples"), stored.record.validation
+    if not evaluations and held_out:
         text = _("{count} samples are held out and not scored yet: the run is not finished.")
         return Section(title, [Text(text.format(count=count(held_out)))])
-    if not len(scores):
+    if not evaluations:
         return Section(title, [Text(_("No samples were held out, so there are no scores."))])
+    newest = evaluations[-1].evaluation
+    return Section(
+        title, [_evaluated(newest, stored.record.config.task.kind), *_scored(*scores, curve)]
+    )
+
+
+def _evaluated(evaluation: Evaluation, task: str) -> Block:
+    """List all figures of an evaluation."""
+    rows = [
+        (_("step"), count(evaluation.step)),
+        (_("samples"), count(evaluation.samples)),
+        (_("loss"), number(evaluation.loss)),
+        *metric_rows(task, evaluation.metrics, evaluation.metrics),
+    ]
+    return KeyValues(rows)
+
+
+def _scored(scores: FloatArray, labels: FloatArray, curve: Thresholds | None) -> list[Block]:
+    """Show the scores of the newest evaluation; nothing for a task that gives none."""
+    if not len(scores):
+        return []
     if curve is None:
         one_class = _("The {count} held-out samples are all of one class.")
-        return Section(title, [Text(one_class.format(count=count(len(scores))))])
+        return [Text(one_class.format(count=count(len(scores))))]
     best = curve.best()
     threshold = float(curve.threshold[best])
     drawn = [
@@ -203,13 +249,11 @@ def _scores(
             lambda: charts.distribution(scores, labels, threshold=threshold),
         ),
     ]
-    return Section(
-        title, [_charts(drawn), *_confusion(curve, best), *_anomalies(scores, labels, threshold)]
-    )
+    return [_charts(drawn), *_confusion(curve, best), *_extremes(scores, labels, threshold)]
 
 
 def _confusion(curve: Thresholds, best: int) -> list[Block]:
-    found, false_alarms = int(curve.found[best]), int(curve.false_alarms[best])
+    found, wrong = int(curve.true_positives[best]), int(curve.false_positives[best])
     text = _(
         "At the best threshold, {threshold} (highest F1): precision {precision}, recall {recall}."
     ).format(
@@ -218,22 +262,20 @@ def _confusion(curve: Thresholds, best: int) -> list[Block]:
         recall=percent(float(curve.recall[best]), 1),
     )
     rows = [
-        (_("anomalies"), count(found), count(curve.anomalies - found)),
-        (_("normal samples"), count(false_alarms), count(curve.normal - false_alarms)),
+        (_("positives"), count(found), count(curve.positives - found)),
+        (_("negatives"), count(wrong), count(curve.negatives - wrong)),
     ]
-    return [Text(text), Table(("", _("predicted anomaly"), _("predicted normal")), rows)]
+    return [Text(text), Table(("", _("predicted positive"), _("predicted negative")), rows)]
 
 
-def _anomalies(
-    scores: NDArray[np.float64], labels: NDArray[np.float64], threshold: float
-) -> list[Block]:
-    """List the anomalies that score highest, those that were missed, and the false alarms."""
+def _extremes(scores: FloatArray, labels: FloatArray, threshold: float) -> list[Block]:
+    """List the positives that score highest, those that were missed, and the false positives."""
     alarm = scores >= threshold
     order = np.argsort(-scores, kind="stable")
     groups = (
         (_("found"), order[(labels[order] == 1) & alarm[order]]),
         (_("missed"), order[::-1][(labels[order[::-1]] == 1) & ~alarm[order[::-1]]]),
-        (_("false alarm"), order[(labels[order] == 0) & alarm[order]]),
+        (_("false positive"), order[(labels[order] == 0) & alarm[order]]),
     )
     rows = [
         (what, count(int(sample)), score(float(scores[sample])))
@@ -245,13 +287,13 @@ def _anomalies(
         (
             ngettext("{count} found", "{count} found", found).format(count=count(found)),
             ngettext("{count} missed", "{count} missed", missed).format(count=count(missed)),
-            ngettext("{count} false alarm", "{count} false alarms", alarms).format(
+            ngettext("{count} false positive", "{count} false positives", alarms).format(
                 count=count(alarms)
             ),
         )
     )
     titles = (_("outcome"), _("held-out sample"), _("score"))
-    text = _("Anomalies: {outcomes}.").format(outcomes=summary)
+    text = _("Positives: {outcomes}.").format(outcomes=summary)
     return [Text(text), Table(titles, rows)]
 
 

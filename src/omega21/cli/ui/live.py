@@ -230,10 +230,10 @@ class LiveView:
         progress = self._progress
         yield from _wrap(progress.metrics_text() or _("no results yet"), options)
         if evaluation := progress.evaluation_text():
-            aurocs = progress.aurocs.values()
-            sparks = sparkline(aurocs, width=_SPARKS, ascii_only=options.ascii_only)
+            values = progress.evaluated.values()
+            sparks = sparkline(values, width=_SPARKS, ascii_only=options.ascii_only)
             yield _line(evaluation, options, "green").append(
-                f"  {sparks}" if len(aurocs) > 1 else ""
+                f"  {sparks}" if len(values) > 1 else ""
             )
         if machine := progress.machine_text():
             yield from _wrap(machine, options)

@@ -4,6 +4,7 @@ from collections import deque
 from math import exp
 from typing import Final
 
+from omega21.cli.metric_text import first_metric, metric_name, metric_value, shown_metrics
 from omega21.cli.ui.sparkline import Trend
 from omega21.cli.ui.states import state_label
 from omega21.client.events import (
@@ -20,7 +21,7 @@ from omega21.client.events import (
 )
 from omega21.client.http.usage import Traffic
 from omega21.language import _
-from omega21.language.figures import clock, count, duration, number, score, size
+from omega21.language.figures import clock, count, duration, number, size
 from omega21.protocol.evaluations import Evaluation
 from omega21.protocol.legacy import Status
 from omega21.protocol.runs import RunSummary
@@ -69,7 +70,8 @@ class TrainingProgress:
         self.steps_done = 0
         self.is_reached = True
         self.losses = Trend()
-        self.aurocs = Trend()
+        self.evaluated = Trend()
+        self.task = ""
         self.evaluation: Evaluation | None = None
         self._first_step = 1
         self._rows: deque[StepRecord] = deque(maxlen=_RATE_STEPS)
@@ -88,6 +90,7 @@ class TrainingProgress:
             case Connected(address):
                 self._address = address
             case RunReady():
+                self.task = event.task
                 self._is_stored = event.how == "stored"
                 self.steps = event.last_step - event.first_step + 1
                 self._first_step = event.first_step
@@ -131,12 +134,15 @@ class TrainingProgress:
         )
 
     def metrics_text(self) -> str:
-        """Return the newest loss, anomaly probability and rate."""
+        """Return the newest loss and metrics, and the rate."""
         if not self._rows:
             return ""
         newest = self._rows[-1]
         texts = [self._loss_text(newest)]
-        texts.append(_("anomaly probability {value}").format(value=score(newest.anomaly_prob, 3)))
+        texts += [
+            f"{metric_name(self.task, name)} {metric_value(name, newest.metrics[name], 3)}"
+            for name in shown_metrics(self.task, newest.metrics)
+        ]
         texts.append(_("{rate} samples/s").format(rate=number(self._rate(), 0)))
         return "  ".join(texts)
 
@@ -145,8 +151,12 @@ class TrainingProgress:
         found = self.evaluation
         if found is None:
             return ""
-        return _("AUROC {auroc} at step {step}, on {samples} held-out samples").format(
-            auroc=score(found.auroc), step=count(found.step), samples=count(found.samples)
+        name, value = first_metric(self.task, found)
+        return _("{metric} {value} at step {step}, on {samples} held-out samples").format(
+            metric=metric_name(self.task, name),
+            value=metric_value(name, value),
+            step=count(found.step),
+            samples=count(found.samples),
         )
 
     def machine_text(self) -> str:
@@ -218,8 +228,9 @@ class TrainingProgress:
 
     def _add_evaluation(self, evaluation: Evaluation) -> None:
         self.evaluation = evaluation
-        if evaluation.auroc is not None:
-            self.aurocs.add(evaluation.auroc)
+        _name, value = first_metric(self.task, evaluation)
+        if value is not None:
+            self.evaluated.add(value)
 
     def _update_link(self, event: LinkLost | LinkRestored) -> None:
         self.is_reached = isinstance(event, LinkRestored)

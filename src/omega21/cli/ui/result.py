@@ -2,12 +2,21 @@
 
 from rich.text import Text
 
+from omega21.cli.metric_text import (
+    first_metric,
+    metric_name,
+    metric_rows,
+    metric_value,
+    shown_metrics,
+)
 from omega21.cli.ui.output import Output, key_values
 from omega21.client.events import Done
 from omega21.client.store.summary import Summary
 from omega21.language import _, ngettext
-from omega21.language.figures import count, number, score
-from omega21.protocol.evaluations import Evaluation
+from omega21.language.figures import count, number
+from omega21.models.registry import is_built_in
+from omega21.protocol.evaluations import SCORE_COUNTS, Evaluation
+from omega21.protocol.metrics import LOSS
 
 
 def show_outcome(done: Done, output: Output) -> None:
@@ -21,7 +30,7 @@ def show_outcome(done: Done, output: Output) -> None:
 def outcome(
     summary: Summary, evaluation: Evaluation | None, *, step: int, planned: int | None = None
 ) -> Text:
-    """Format what was trained, up to `step` of `planned` steps, and the scores."""
+    """Format what was trained, up to `step` of `planned` steps, and the evaluation."""
     place = _("{run}, at step {step}")
     if planned is not None and step < planned:
         place = _("{run}, at step {step} of {planned}")
@@ -45,7 +54,8 @@ def outcome(
                     first=number(summary.loss_first), last=number(summary.loss_last)
                 ),
             ),
-            *_scores(summary, evaluation, step=step),
+            *([] if evaluation else _trained_metrics(summary)),
+            *_evaluated(summary, evaluation, step=step),
             (_("speed"), _speed(summary)),
             *([(_("weights"), summary.weights_sha256)] if summary.weights_sha256 else []),
             *_reservations(summary),
@@ -64,6 +74,12 @@ def _steps(summary: Summary) -> str:
         batch_size=count(summary.batch_size),
         epochs=count(summary.epochs),
     )
+
+
+def _trained_metrics(summary: Summary) -> list[tuple[str, str]]:
+    """Return the metrics of the last step, for a run without an evaluation."""
+    metrics = summary.training_metrics
+    return metric_rows(summary.task, metrics, shown_metrics(summary.task, metrics))
 
 
 def _non_finite(summary: Summary) -> list[tuple[str, str]]:
@@ -97,7 +113,9 @@ def _reservations(summary: Summary) -> list[tuple[str, str]]:
     return rows
 
 
-def _scores(summary: Summary, evaluation: Evaluation | None, *, step: int) -> list[tuple[str, str]]:
+def _evaluated(
+    summary: Summary, evaluation: Evaluation | None, *, step: int
+) -> list[tuple[str, str]]:
     if evaluation is None and summary.validation_samples:
         text = _("{samples} samples, not scored yet")
         return [(_("held out"), text.format(samples=count(summary.validation_samples)))]
@@ -105,40 +123,47 @@ def _scores(summary: Summary, evaluation: Evaluation | None, *, step: int) -> li
         return [(_("held out"), _("the scores are not on this machine"))]
     if evaluation is None:
         return [(_("held out"), _("nothing, so there are no scores"))]
-    scored = _("{auroc} on {samples} held-out samples")
+    name, value = first_metric(summary.task, evaluation)
+    scored = _("{value} on {samples} held-out samples")
     if evaluation.step != step:
-        scored = _("{auroc} at step {step}, on {samples} held-out samples")
-    false_alarms = ngettext(
-        "{count} false alarm", "{count} false alarms", evaluation.false_alarms
-    ).format(count=count(evaluation.false_alarms))
+        scored = _("{value} at step {step}, on {samples} held-out samples")
+    text = scored.format(
+        value=metric_value(name, value),
+        step=count(evaluation.step),
+        samples=count(evaluation.samples),
+    )
+    first = _("held-out loss") if name == LOSS else metric_name(summary.task, name)
+    others = [other for other in shown_metrics(summary.task, evaluation.metrics) if other != name]
+    if name == "auroc" and is_built_in(summary.task):
+        others = []  # its scores say more than the means of its metrics
     return [
-        (
-            "AUROC",
-            scored.format(
-                auroc=score(evaluation.auroc),
-                step=count(evaluation.step),
-                samples=count(evaluation.samples),
-            ),
-        ),
-        *(
-            [
-                (
-                    _("not finite"),
-                    _("{count} held-out samples score NaN or infinite").format(
-                        count=count(evaluation.not_finite)
-                    ),
-                )
-            ]
-            if evaluation.not_finite
-            else []
-        ),
-        (_("avg. precision"), score(evaluation.average_precision)),
-        (
-            _("anomalies"),
-            _("{found} of {anomalies} found, {false_alarms}").format(
-                found=count(evaluation.found),
-                anomalies=count(evaluation.anomalies),
-                false_alarms=false_alarms,
-            ),
-        ),
+        (first, text),
+        *_not_finite(evaluation),
+        *_classified(evaluation.metrics),
+        *metric_rows(summary.task, evaluation.metrics, others),
+    ]
+
+
+def _not_finite(evaluation: Evaluation) -> list[tuple[str, str]]:
+    if not evaluation.not_finite:
+        return []
+    text = _("{count} held-out samples score NaN or infinite")
+    return [(_("not finite"), text.format(count=count(evaluation.not_finite)))]
+
+
+def _classified(metrics: dict[str, float | None]) -> list[tuple[str, str]]:
+    """Return what was found of a target of 0 and 1; nothing for a task that gives no scores."""
+    positives, found, wrong = (metrics.get(name) for name in SCORE_COUNTS)
+    if positives is None or found is None or wrong is None:
+        return []
+    false_positives = ngettext(
+        "{count} false positive", "{count} false positives", int(wrong)
+    ).format(count=count(int(wrong)))
+    text = _("{found} of {positives} found, {false_positives}").format(
+        found=count(int(found)), positives=count(int(positives)), false_positives=false_positives
+    )
+    precision = metrics.get("average_precision")
+    return [
+        (_("avg. precision"), metric_value("average_precision", precision)),
+        (_("positives"), text),
     ]

@@ -11,7 +11,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from pydantic import BaseModel
@@ -173,22 +173,18 @@ def _leaves(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, str | int
 def _points(rows: Sequence[StepRecord]) -> Iterator[Point]:
     for row in rows:
         rate = row.samples / row.seconds if row.seconds > 0 else None
-        metrics = {
-            "loss": row.loss,
-            "anomaly_probability": row.anomaly_prob,
-            "samples_per_second": rate,
-        }
+        metrics = {"loss": row.loss, **_under("metrics", row.metrics), "samples_per_second": rate}
         yield Point(row.step, _known(metrics), row.ended_at)
 
 
 def _point(found: StoredEvaluation) -> Point:
     evaluation = found.evaluation
-    metrics = {
-        "evaluation/loss": evaluation.loss,
-        "evaluation/auroc": evaluation.auroc,
-        "evaluation/average_precision": evaluation.average_precision,
-    }
-    return Point(evaluation.step, _known(metrics), found.ended_at)
+    metrics = {"loss": evaluation.loss, **evaluation.metrics}
+    return Point(evaluation.step, _known(_under("evaluation", metrics)), found.ended_at)
+
+
+def _under(group: str, metrics: Mapping[str, float | None]) -> dict[str, float | None]:
+    return {f"{group}/{name}": value for name, value in metrics.items()}
 
 
 def _known(metrics: dict[str, float | None]) -> dict[str, float]:

@@ -4,15 +4,16 @@ A replayed row is compared with the one there, not added. Where one differs, the
 that step on, and the old ones are handed back for the log. Digests are chained, so comparing them
 compares everything up to that step.
 
-Beside them are the environments in which steps were computed (table `environments`), the digests
-of the weights that are known (`weights`), every evaluation (`evaluations`), and what each
-held-out sample scored in the newest one (`scores`). The view `results` is for people who open the
-file in an SQLite browser.
+Metrics are JSON objects in the tables and columns of the view `results`, which is for people who
+open the file in an SQLite browser. Beside the steps are the environments in which they were
+computed (table `environments`), the digests of the weights that are known (`weights`), every
+evaluation (`evaluations`), and what each held-out sample scored in the newest one (`scores`).
 """
 
+import json
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,15 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
+from omega21.client.store.result_tables import (
+    MAX_COLUMNS,
+    RESULTS_FORMAT,
+    Of,
+    make_tables,
+    make_view,
+    value_of,
+)
 from omega21.client.store.summary import Scored
 from omega21.data.durable import make_private_file
 from omega21.data.failures import kind_of, storage_failure
@@ -32,44 +40,11 @@ from omega21.protocol.evaluations import Evaluation
 from omega21.protocol.runs import Environment
 from omega21.protocol.steps import StepRecord
 
-RESULTS_FORMAT: Final = 5
-
 _COLUMNS: Final = (
-    *("step", "loss", "anomaly_prob", "samples", "digest"),
-    *("ended_at", "seconds", "non_finite", "skipped", "micro_batch_size"),
+    *("step", "loss", "samples", "digest", "ended_at", "seconds"),
+    *("non_finite", "skipped", "micro_batch_size", "metrics"),
 )
 _ENVIRONMENT_COLUMNS: Final = tuple(Environment.model_fields)
-_CREATE: Final = """
-CREATE TABLE steps (
-    step INTEGER PRIMARY KEY, loss REAL, anomaly_prob REAL, samples INTEGER NOT NULL,
-    digest TEXT NOT NULL, ended_at REAL NOT NULL, seconds REAL NOT NULL,
-    non_finite INTEGER NOT NULL, skipped INTEGER NOT NULL, micro_batch_size INTEGER
-) STRICT;
-CREATE TABLE environments (
-    from_step INTEGER PRIMARY KEY, device TEXT NOT NULL, precision TEXT NOT NULL,
-    deterministic INTEGER NOT NULL, threads INTEGER NOT NULL,
-    torch_version TEXT NOT NULL, omega21_version TEXT NOT NULL
-) STRICT;
-CREATE TABLE weights (step INTEGER PRIMARY KEY, sha256 TEXT NOT NULL) STRICT;
-CREATE TABLE evaluations (
-    step INTEGER PRIMARY KEY, samples INTEGER NOT NULL, anomalies INTEGER NOT NULL,
-    found INTEGER NOT NULL, false_alarms INTEGER NOT NULL, loss REAL,
-    auroc REAL, average_precision REAL, not_finite INTEGER NOT NULL,
-    segment INTEGER NOT NULL, ended_at REAL NOT NULL
-) STRICT;
-CREATE TABLE scores (
-    sample INTEGER PRIMARY KEY, label INTEGER NOT NULL, score REAL, step INTEGER NOT NULL
-) STRICT;
-CREATE VIEW results AS
-SELECT
-    steps.step, steps.loss, steps.anomaly_prob, steps.samples, steps.seconds,
-    steps.samples / nullif(steps.seconds, 0) AS samples_per_second,
-    datetime(steps.ended_at, 'unixepoch') AS ended_at_utc,
-    CASE WHEN non_finite THEN 'non-finite' WHEN skipped THEN 'skipped' ELSE 'applied' END
-        AS outcome,
-    auroc, average_precision
-FROM steps LEFT JOIN evaluations USING (step);
-"""
 
 # Constant names, no input.
 _INSERT: Final = f"INSERT INTO steps VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
@@ -102,6 +77,17 @@ class StoredEvaluation:
     evaluation: Evaluation
     segment: int
     ended_at: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Series:
+    """The results of all steps as arrays [n]; NaN where a step has none."""
+
+    step: NDArray[np.float64]
+    loss: NDArray[np.float64]
+    samples: NDArray[np.float64]
+    seconds: NDArray[np.float64]
+    metrics: dict[str, NDArray[np.float64]]
 
 
 class Results:
@@ -142,9 +128,7 @@ class Results:
     def _check_format(self, path: Path, version: int, *, is_new: bool) -> None:
         """Make the tables of a new file; refuse those of another format."""
         if is_new:
-            self._db.executescript(
-                f"BEGIN; {_CREATE} PRAGMA user_version = {RESULTS_FORMAT}; COMMIT;"
-            )
+            self._db.executescript(make_tables())
         elif version != RESULTS_FORMAT:
             raise RunFolderConflict(
                 _("{path} has format {found}, this omega21 reads format {known}").format(
@@ -258,15 +242,20 @@ class Results:
 
     def put_evaluation(self, scored: Scored, *, segment: int, ended_at: float) -> None:
         """Store an evaluation; its scores replace those of the one before. On disk on return."""
-        step = scored.evaluation.step
-        scores = zip(scored.labels.tolist(), scored.scores.tolist(), strict=True)
-        values = [(sample, int(label), score, step) for sample, (label, score) in enumerate(scores)]
+        evaluation = scored.evaluation
+        scores: list[tuple[int, int, float, int]] = []
+        if scored.scores is not None and scored.labels is not None:
+            pairs = zip(scored.labels.tolist(), scored.scores.tolist(), strict=True)
+            scores = [
+                (sample, int(label), score, evaluation.step)
+                for sample, (label, score) in enumerate(pairs)
+            ]
         with self._transaction() as cursor:
-            cursor.execute(
-                _INSERT_EVALUATION, [*scored.evaluation.model_dump().values(), segment, ended_at]
-            )
+            self._add_names(cursor, "evaluation", [evaluation.metrics])
+            values = [*_as_values(evaluation, _EVALUATION_COLUMNS), segment, ended_at]
+            cursor.execute(_INSERT_EVALUATION, values)
             cursor.execute("DELETE FROM scores")
-            cursor.executemany("INSERT INTO scores VALUES (?, ?, ?, ?)", values)
+            cursor.executemany("INSERT INTO scores VALUES (?, ?, ?, ?)", scores)
 
     def evaluations(self, *, after: int = 0) -> list[StoredEvaluation]:
         """Return the evaluations of steps after `after`, ascending."""
@@ -274,7 +263,7 @@ class Results:
             found = self._db.execute(_SELECT_EVALUATIONS, [after]).fetchall()
             return [
                 StoredEvaluation(
-                    Evaluation(**dict(zip(_EVALUATION_COLUMNS, values, strict=False))),
+                    Evaluation(**_as_fields(_EVALUATION_COLUMNS, values)),
                     *values[len(_EVALUATION_COLUMNS) :],
                 )
                 for values in found
@@ -309,13 +298,38 @@ class Results:
 
         return columns, rows()
 
-    def series(self) -> NDArray[np.float64]:
-        """Return [n, 5]: step, loss, anomaly probability, samples, seconds; NaN where none is."""
+    def metric_names(self, kind: Of) -> list[str]:
+        """Return the names of the metrics that have a column, in the order of their arrival."""
+        with self._using():
+            return _names(self._db, kind)
+
+    def series(self) -> Series:
+        """Return the results as arrays."""
+        names = self.metric_names("step")
+        columns = ("step", "loss", "samples", "seconds")
+        wanted = ", ".join((*columns, *(value_of(name, table="steps") for name in names)))
         with self._using():
             found = self._db.execute(
-                "SELECT step, loss, anomaly_prob, samples, seconds FROM steps ORDER BY step"
+                f"SELECT {wanted} FROM steps ORDER BY step"  # noqa: S608 - names have a pattern
             ).fetchall()
-        return np.array(found, np.float64).reshape(-1, 5)
+        table = np.array(found, np.float64).reshape(-1, len(columns) + len(names)).T
+        step, loss, samples, seconds, *metrics = table
+        return Series(step, loss, samples, seconds, dict(zip(names, metrics, strict=True)))
+
+    def _add_names(
+        self, cursor: sqlite3.Cursor, kind: Of, metrics: Iterable[Mapping[str, object]]
+    ) -> None:
+        """Give each metric of a new name a column of the view."""
+        known = _names(cursor, kind)
+        found = dict.fromkeys([*known, *(name for values in metrics for name in values)])
+        new = list(found)[len(known) : MAX_COLUMNS]
+        if not new:
+            return
+        cursor.executemany(
+            "INSERT INTO metrics (kind, name) VALUES (?, ?)", [(kind, name) for name in new]
+        )
+        cursor.execute("DROP VIEW results")
+        cursor.execute(make_view(_names(cursor, "step"), _names(cursor, "evaluation")))
 
     def _add(self, rows: Sequence[StepRecord], *, cut_from: int | None = None) -> None:
         """Add rows in one transaction, after removing those from a step on."""
@@ -328,13 +342,14 @@ class Results:
                 cursor.execute("DELETE FROM steps WHERE step >= ?", [cut_from])
                 for table in ("weights", "evaluations", "scores"):
                     cursor.execute(f"DELETE FROM {table} WHERE step >= ?", [cut_from])  # noqa: S608 - constant names
-            cursor.executemany(_INSERT, [_as_values(row) for row in rows])
+            self._add_names(cursor, "step", (row.metrics for row in rows))
+            cursor.executemany(_INSERT, [_as_values(row, _COLUMNS) for row in rows])
         self.last_step, self.last_digest = rows[-1].step, rows[-1].digest
 
     def _as_row(self, values: Sequence[Any]) -> StepRecord:
         try:
-            return StepRecord.model_validate(dict(zip(_COLUMNS, values, strict=True)))
-        except ValidationError as error:
+            return StepRecord.model_validate(_as_fields(_COLUMNS, values))
+        except ValueError as error:  # a ValidationError is one, and broken JSON
             raise _failure(self._path, error) from error
 
     @contextmanager
@@ -357,7 +372,7 @@ class Results:
                 yield
             except (sqlite3.ProgrammingError, sqlite3.IntegrityError):
                 raise  # a bug, and no matter of the disk
-            except (sqlite3.Error, ValidationError) as error:
+            except (sqlite3.Error, ValueError) as error:
                 raise _failure(self._path, error) from error
 
     def _newest(self) -> tuple[int, str]:
@@ -367,11 +382,25 @@ class Results:
         return (0, CHAIN_START) if found is None else (int(found[0]), str(found[1]))
 
 
-def _as_values(row: StepRecord) -> list[object]:
-    return [getattr(row, name) for name in _COLUMNS]
+def _names(db: sqlite3.Connection | sqlite3.Cursor, kind: Of) -> list[str]:
+    """Return the names of metrics in the order of their arrival."""
+    found = db.execute("SELECT name FROM metrics WHERE kind = ? ORDER BY position", [kind])
+    return [str(name) for (name,) in found.fetchall()]
 
 
-def _failure(path: Path, error: sqlite3.Error | ValidationError) -> OmegaError:
+def _as_values(message: StepRecord | Evaluation, columns: Sequence[str]) -> list[object]:
+    """Return a message's fields as they are stored: metrics as JSON."""
+    fields = [getattr(message, name) for name in columns]
+    return [json.dumps(value) if isinstance(value, dict) else value for value in fields]
+
+
+def _as_fields(columns: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
+    """Return stored values by the name of their field."""
+    fields = dict(zip(columns, values, strict=False))
+    return {**fields, "metrics": json.loads(fields["metrics"])}
+
+
+def _failure(path: Path, error: sqlite3.Error | ValueError) -> OmegaError:
     """Tell a disk that refuses, and a lock, from a file that is damaged."""
     if isinstance(error, sqlite3.Error) and kind_of(error) is not None and path.exists():
         return storage_failure(error, path)

@@ -1,6 +1,6 @@
 """The summary of a trained segment, computed from its results."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,14 @@ from omega21.protocol.steps import StepRecord
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scored:
-    """An evaluation with its float32 scores [n] and labels [n], in their order."""
+    """An evaluation with its float32 scores [n] and labels [n], in their order.
+
+    Without them where the task gives no scores.
+    """
 
     evaluation: Evaluation
-    scores: NDArray[np.float32]
-    labels: NDArray[np.float32]
+    scores: NDArray[np.float32] | None = None
+    labels: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,8 +31,10 @@ class Summary:
     gradient that was not finite, and trained nothing. Of a segment that is not at its end, `steps`,
     `samples` and `epochs` are what was trained so far. `samples_per_second` is samples × epochs
     over the time from the first step's start to the last one's end, by the server's clock;
-    `seconds` is the whole command by this machine's. `validation_samples` were held out; their
-    scores are those of the weights of `evaluation_step`, None before there are any.
+    `seconds` is the whole command by this machine's. `task` is the kind of the run's task.
+    `training_metrics` are those of the last step. `validation_samples` were held out; their loss
+    and `metrics` (such as `auroc`) are those of the weights of `evaluation_step`, None before there
+    are any.
     `environment_changed_at` are steps from which on device, precision, threads or versions were
     others than before, so that the bits may differ.
     """
@@ -43,8 +48,8 @@ class Summary:
     seed: int
     loss_first: float | None
     loss_last: float | None
-    auroc: float | None
-    average_precision: float | None
+    validation_loss: float | None
+    metrics: dict[str, float | None]
     validation_samples: int
     seconds: float
     samples_per_second: float
@@ -53,6 +58,8 @@ class Summary:
     deterministic: bool = True
     environment_changed_at: tuple[int, ...] = ()
     evaluation_step: int | None = None
+    task: str = ""
+    training_metrics: dict[str, float | None] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the summary by name, as `--json` prints it."""
@@ -80,6 +87,7 @@ def summarise(
     non_finite_steps: int,
     deterministic: bool,
     environment_changed_at: tuple[int, ...] = (),
+    task: str = "",
 ) -> Summary:
     """Compose the summary of a segment; `ends` are its first and last result so far.
 
@@ -97,8 +105,8 @@ def summarise(
         seed=segment.source.seed,
         loss_first=first.loss,
         loss_last=last.loss,
-        auroc=evaluation.auroc if evaluation else None,
-        average_precision=evaluation.average_precision if evaluation else None,
+        validation_loss=evaluation.loss if evaluation else None,
+        metrics=evaluation.metrics if evaluation else {},
         validation_samples=evaluation.samples if evaluation else held_out,
         seconds=seconds,
         samples_per_second=samples_per_second(segment, first, last),
@@ -107,4 +115,6 @@ def summarise(
         deterministic=deterministic,
         environment_changed_at=environment_changed_at,
         evaluation_step=evaluation.step if evaluation else None,
+        task=task,
+        training_metrics=last.metrics,
     )

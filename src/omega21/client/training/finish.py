@@ -84,6 +84,7 @@ async def finish_segment(job: SegmentJob) -> None:
         non_finite_steps=len(non_finite),
         deterministic=folder.record.config.deterministic,
         environment_changed_at=changed_at(environments, first=first.step, last=last.step),
+        task=folder.record.config.task.kind,
     )
     await job.downloads().at_end(last_step)
     server = status.model_dump(mode="json")
@@ -130,9 +131,10 @@ async def _evaluate(job: SegmentJob) -> Evaluation | None:
         await job.emit(waiting_for_room(full))
 
     scored = await when_there_is_room(evaluate, tell=tell)
-    if scored.evaluation.not_finite:
+    scores = scored.scores
+    if scores is not None and scored.evaluation.not_finite:
         where = await run_sync(
-            lambda: name_held_out_rows(segment.source, scored.scores, files=record.files)
+            lambda: name_held_out_rows(segment.source, scores, files=record.files)
         )
         await job.emit(
             Notice(

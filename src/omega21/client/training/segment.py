@@ -124,6 +124,7 @@ class SegmentTraining:
                     first_step=first_step,
                     last_step=to,
                     position=position,
+                    task=record.config.task.kind,
                 )
             )
 

@@ -21,8 +21,10 @@ from omega21.engine.reporting.step_records import iso_time
 from omega21.engine.run import MOST_WAITING_LISTED, Position, Run
 from omega21.engine.step_writer import StepWriter
 from omega21.engine.storage.data_folder import DataFolder
+from omega21.engine.storage.step_values import FloatArray
 from omega21.engine.storage.steps import StepTotals
 from omega21.language import _
+from omega21.models.registry import headline_metrics, metric_label
 from omega21.protocol.digests import documents_sha256
 from omega21.protocol.errors import KeyReused
 from omega21.protocol.evaluations import (
@@ -36,6 +38,7 @@ from omega21.protocol.history import (
     FeedbackHistory,
     FeedbackRow,
     Points,
+    PointVectors,
     RunPosition,
     SeriesReply,
 )
@@ -43,7 +46,7 @@ from omega21.protocol.legacy import FeedbackDendritas, FeedbackReceived, Feedbac
 from omega21.protocol.runs import RunSummary
 
 VECTOR_SCALE = 127
-"""Values in [-1, 1] are sent as signed bytes, in steps of 1/127, which is enough for a colour."""
+"""Vectors are sent as signed bytes, which is enough for a colour."""
 
 
 @dataclass(frozen=True)
@@ -81,13 +84,22 @@ class History:
         columns = self.folder.ledger.steps.points(
             run.key, after=after // width * width, until=summary.step, width=width
         )
+        metrics = self.folder.ledger.steps.metrics(
+            run.key, after=after // width * width, until=summary.step, width=width
+        )
         fields: dict[str, Any] = {name: _shorten(name, column) for name, column in columns.items()}
+        fields["metrics"] = {name: _shorten(name, column) for name, column in metrics.items()}
         if vectors:
-            fields |= self._vectors(run, fields["step"])
+            fields["vectors"] = self._vectors(run, fields["step"])
+        kind = run.config.task.kind
+        named = [*metrics, *fields.get("vectors", ())]
+        labels = {name: metric_label(kind, name) for name in named}
         return SeriesReply(
             **self._position(run, summary),
             width=width,
             waiting_for=missing,
+            headline=headline_metrics(kind, metrics),
+            labels={name: label for name, label in labels.items() if label != name},
             points=Points(**fields),
         )
 
@@ -97,16 +109,9 @@ class History:
         steps = max(1, last - first + 1)
         return 1 << max(0, math.ceil(steps / points) - 1).bit_length()
 
-    def _vectors(self, run: Run, steps: Sequence[int]) -> dict[str, str]:
-        if not steps:
-            return {"dendrites": "", "coherence": ""}
-        values = self.folder.ledger.steps.vectors(run.key, steps)
-        first = int(str(run.config.task.config["dendrites"]))
-        second = first + int(str(run.config.task.config["coherence"]))
-        return {
-            "dendrites": encode_vectors(values[:, :first]),
-            "coherence": encode_vectors(values[:, first:second]),
-        }
+    def _vectors(self, run: Run, steps: Sequence[int]) -> dict[str, PointVectors]:
+        found = self.folder.ledger.steps.vectors(run.key, steps)
+        return {name: encode_vectors(values) for name, values in found.items() if values.size}
 
     def _position(self, run: Run, summary: RunSummary) -> dict[str, Any]:
         newest = self.folder.ledger.evaluations.newest(run.key)
@@ -200,11 +205,9 @@ class History:
         row = self.folder.ledger.evaluations.newest(run.key)
         return _evaluation(row) if row else None
 
-    def newest_loss(self, name: str) -> float | None:
-        """Return the loss of the newest step that counted. Raises UnknownRun."""
-        run = self.registry.get(name)
-        losses = self.folder.ledger.steps.recent_losses(run.key, 1)
-        return losses[0] if losses else None
+    def newest(self, name: str) -> tuple[float | None, dict[str, float | None]]:
+        """Return loss and metrics of the newest step that counted. Raises UnknownRun."""
+        return self.folder.ledger.steps.newest(self.registry.get(name).key)
 
 
 def _shorten(name: str, column: Sequence[Any]) -> list[Any]:
@@ -214,10 +217,13 @@ def _shorten(name: str, column: Sequence[Any]) -> list[Any]:
     return [float(f"{value:.6g}") if isinstance(value, float) else value for value in column]
 
 
-def encode_vectors(values: np.ndarray[Any, np.dtype[np.float32]]) -> str:
-    """Encode values [n, width] in [-1, 1] as signed bytes in base64."""
-    scaled = np.clip(np.rint(values * VECTOR_SCALE), -VECTOR_SCALE, VECTOR_SCALE)
-    return base64.b64encode(scaled.astype(np.int8).tobytes()).decode()
+def encode_vectors(values: FloatArray) -> PointVectors:
+    """Encode values [n, size] as signed bytes, in steps of the largest value / 127."""
+    scale = float(np.abs(values).max(initial=0.0))
+    scaled = np.rint(values / (scale or 1.0) * VECTOR_SCALE).astype(np.int8)
+    return PointVectors(
+        size=values.shape[1], scale=scale, values=base64.b64encode(scaled.tobytes()).decode()
+    )
 
 
 def _evaluation(row: Sequence[Any]) -> EvaluationRow:

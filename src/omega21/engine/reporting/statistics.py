@@ -63,7 +63,7 @@ class Statistics:
                 total_batches=totals.steps,
                 loss_promedio_global=totals.mean_loss,
                 loss_promedio_ultimos_100=sum(recent) / len(recent) if recent else 0.0,
-                anomalia_media=totals.mean_anomaly_prob,
+                anomalia_media=totals.metrics.get("anomaly_prob") or 0.0,
                 tiempo_transcurrido_seg=self.uptime_seconds(),
                 dispositivo=device.name,
                 gpu_memoria_mb=device.memory_mb(),
@@ -93,7 +93,7 @@ class Statistics:
         return Metrics(
             ultimos_20_losses=losses,
             tendencia=trend(losses),
-            anomalias_detectadas=totals.anomalies,
+            anomalias_detectadas=round((totals.metrics.get("anomalies") or 0.0) * totals.samples),
             feedback_tasa_exito=feedback_statistics(
                 *self.folder.ledger.feedback.counts(run.key)
             ).tasa_exito,

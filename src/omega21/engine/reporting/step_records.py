@@ -4,26 +4,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from omega21.engine.registry import Registry
-from omega21.engine.run import LAYER_NAMES, MOST_WAITING_LISTED, Run
+from omega21.engine.run import MOST_WAITING_LISTED
 from omega21.engine.storage.data_folder import DataFolder
 from omega21.engine.storage.steps import StoredStep
-from omega21.protocol.legacy import LayerActivations, LayerOutputs, Trained
-from omega21.protocol.runs import RunConfig
 from omega21.protocol.steps import StepRecord, StepsReply, float32_as_json
 
 
 def iso_time(seconds: float) -> str:
     """Format a time, in seconds since 1970, as ISO 8601 in UTC."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
-
-
-def split_vectors(
-    record: StoredStep, dendrites: int
-) -> tuple[list[float], list[float], list[float]]:
-    """Return (dendrites, coherence, layers) of a record, means over the batch."""
-    values = [float32_as_json(value) for value in record.vectors]
-    layers = len(LAYER_NAMES)
-    return values[:dendrites], values[dendrites:-layers], values[-layers:]
 
 
 @dataclass(frozen=True)
@@ -48,24 +37,18 @@ class StepRecords:
         stored = self.folder.ledger.steps.page(run.key, after=after, until=until, limit=limit)
         # Pending records are newer than stored ones of the same step: a replay that differed.
         merged = {record.step: record for record in (*stored, *pending)}
-        dendrites = _dendrites(run.config) if vectors else None
         return StepsReply(
             **summary.model_dump(),
-            steps=[to_message(merged[step], dendrites) for step in sorted(merged)[:limit]],
+            steps=[to_message(merged[step], vectors=vectors) for step in sorted(merged)[:limit]],
             waiting_for=missing,
         )
 
 
-def to_message(record: StoredStep, dendrites: int | None) -> StepRecord:
-    """Convert a record for the wire, with its vectors if the number of dendrites is given."""
-    vectors: dict[str, list[float]] = {}
-    if dendrites is not None:
-        first, second, _ = split_vectors(record, dendrites)
-        vectors = {"dendrites": first, "coherence": second}
+def to_message(record: StoredStep, *, vectors: bool) -> StepRecord:
+    """Convert a record for the wire, with its vectors if they are asked for."""
     return StepRecord(
         step=record.step,
         loss=record.loss,
-        anomaly_prob=record.anomaly_prob,
         samples=record.samples,
         digest=record.digest,
         ended_at=round(record.ended_at, 3),
@@ -73,38 +56,14 @@ def to_message(record: StoredStep, dendrites: int | None) -> StepRecord:
         non_finite=record.non_finite,
         skipped=record.skipped,
         micro_batch_size=record.micro_batch_size,
-        **vectors,
+        metrics=record.metrics,
+        vectors=vector_lists(record) if vectors else None,
     )
 
 
-def inline_reply(run: Run, record: StoredStep) -> Trained:
-    """Return the reply to an inline batch from the record of its last epoch."""
-    dendrites, coherence, layers = split_vectors(record, _dendrites(run.config))
-    # A step that the scaler skipped has no values; zeros, as clients expect.
-    loss, probability = record.loss or 0.0, record.anomaly_prob or 0.0
-    return Trained(
-        loss=loss,
-        anomaly_prob=probability,
-        dendrites=dendrites,
-        coherence=coherence,
-        batch_size=record.samples,
-        step=record.step,
-        durable_step=run.durable_step,
-        outputs=LayerOutputs(
-            anomaly_prob=probability,
-            dendrite_adjustments=dendrites,
-            coherence_state=coherence,
-        ),
-        capa_info=LayerActivations(
-            capa2_activations=layers[0],
-            capa3_activations=layers[1],
-            capa4_activations=layers[2],
-        ),
-        timestamp=iso_time(record.ended_at),
-        run=run.name,
-        digest=record.digest,
-    )
-
-
-def _dendrites(config: RunConfig) -> int:
-    return int(str(config.task.config["dendrites"]))
+def vector_lists(record: StoredStep) -> dict[str, list[float]]:
+    """Return the vectors of a record as shortest decimals, by name."""
+    return {
+        name: [float32_as_json(value) for value in values]
+        for name, values in record.vectors.items()
+    }

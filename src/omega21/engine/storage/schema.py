@@ -2,7 +2,7 @@
 
 from typing import Final
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Raised by each change of a table; a file of another format is refused."""
 
 TABLES: Final = """
@@ -20,9 +20,11 @@ CREATE TABLE segment_shards (
     PRIMARY KEY (run, number, position)) WITHOUT ROWID;
 CREATE TABLE steps (
     run INTEGER NOT NULL, step INTEGER NOT NULL, samples INTEGER NOT NULL, loss REAL,
-    anomaly_prob REAL, anomalies INTEGER NOT NULL, digest TEXT NOT NULL, ended_at REAL NOT NULL,
-    seconds REAL NOT NULL, non_finite INTEGER NOT NULL, skipped INTEGER NOT NULL,
-    micro_batch_size INTEGER, vectors BLOB NOT NULL, PRIMARY KEY (run, step)) WITHOUT ROWID;
+    digest TEXT NOT NULL, ended_at REAL NOT NULL, seconds REAL NOT NULL,
+    non_finite INTEGER NOT NULL, skipped INTEGER NOT NULL, micro_batch_size INTEGER,
+    layout INTEGER NOT NULL, metrics BLOB NOT NULL, vectors BLOB NOT NULL,
+    PRIMARY KEY (run, step)) WITHOUT ROWID;
+CREATE TABLE step_layouts (layout INTEGER PRIMARY KEY, names TEXT NOT NULL UNIQUE);
 CREATE INDEX non_finite_steps ON steps (run, step) WHERE non_finite = 1;
 CREATE TABLE replaced_steps (
     run INTEGER NOT NULL, step INTEGER NOT NULL, replaced_at REAL NOT NULL, record TEXT NOT NULL);

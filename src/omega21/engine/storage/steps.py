@@ -8,14 +8,24 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from omega21.engine.storage.database import Database
+from omega21.engine.storage.step_values import (
+    FloatArray,
+    Layout,
+    mean_metrics,
+    pack_metrics,
+    pack_vectors,
+    parse_layout,
+    stack_vectors,
+)
 
 _COLUMNS: Final = (
-    "step", "samples", "loss", "anomaly_prob", "anomalies", "digest", "ended_at", "seconds",
-    "non_finite", "skipped", "micro_batch_size", "vectors",
+    "step", "samples", "loss", "digest", "ended_at", "seconds", "non_finite", "skipped",
+    "micro_batch_size", "names", "metrics", "vectors",
 )  # fmt: skip
+_INSERT_LAYOUT: Final = "INSERT OR IGNORE INTO step_layouts (names) VALUES (?)"
+_SELECT_LAYOUT: Final = "SELECT layout FROM step_layouts WHERE names = ?"
 _INSERT: Final = "INSERT OR REPLACE INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _KEEP_REPLACED: Final = """
 INSERT INTO replaced_steps
@@ -23,7 +33,7 @@ SELECT run, step, ?, json_object('loss', loss, 'digest', digest, 'ended_at', end
 WHERE run = ? AND step BETWEEN ? AND ?
 """
 _SELECT: Final = (
-    f"SELECT {', '.join(_COLUMNS)} FROM steps "  # noqa: S608 - our names
+    f"SELECT {', '.join(_COLUMNS)} FROM steps JOIN step_layouts USING (layout) "  # noqa: S608
     "WHERE run = ? AND step > ? AND step <= ? ORDER BY step LIMIT ?"
 )
 _SELECT_DIGEST: Final = "SELECT digest FROM steps WHERE run = ? AND step = ?"
@@ -31,22 +41,29 @@ _SELECT_RANGE: Final = "SELECT min(step), max(step) FROM steps WHERE run = ?"
 _SELECT_LOSSES: Final = """
 SELECT loss FROM steps WHERE run = ? AND loss IS NOT NULL ORDER BY step DESC LIMIT ?
 """
+_SELECT_NEWEST: Final = """
+SELECT loss, names, metrics FROM steps JOIN step_layouts USING (layout)
+WHERE run = ? AND loss IS NOT NULL ORDER BY step DESC LIMIT 1
+"""
 _SELECT_TOTALS: Final = """
-SELECT coalesce(sum(samples), 0), count(*), coalesce(avg(loss), 0),
-    coalesce(sum(anomaly_prob * samples) / sum(samples), 0), coalesce(sum(anomalies), 0)
+SELECT coalesce(sum(samples), 0), count(*), coalesce(avg(loss), 0)
 FROM steps WHERE run = ? AND non_finite = 0 AND skipped = 0
 """
 _POINT_COLUMNS: Final = (
-    "step", "loss", "loss_min", "loss_max", "anomaly_prob", "samples", "seconds", "ended_at",
-    "non_finite",
+    "step", "loss", "loss_min", "loss_max", "samples", "seconds", "ended_at", "non_finite",
 )  # fmt: skip
 _SELECT_POINTS: Final = """
-SELECT max(step), avg(loss), min(loss), max(loss), sum(anomaly_prob * samples) / sum(samples),
-    sum(samples), sum(seconds), max(ended_at), sum(non_finite)
+SELECT max(step), avg(loss), min(loss), max(loss), sum(samples), sum(seconds), max(ended_at),
+    sum(non_finite)
 FROM steps WHERE run = ? AND step > ? AND step <= ? GROUP BY (step - 1) / ? ORDER BY 1
 """
+_SELECT_METRICS: Final = """
+SELECT step, samples, names, metrics FROM steps JOIN step_layouts USING (layout)
+WHERE run = ? AND step > ? AND step <= ? ORDER BY step
+"""
 _SELECT_VECTORS: Final = """
-SELECT vectors FROM steps WHERE run = ? AND step IN (SELECT value FROM json_each(?)) ORDER BY step
+SELECT names, vectors FROM steps JOIN step_layouts USING (layout)
+WHERE run = ? AND step IN (SELECT value FROM json_each(?)) ORDER BY step
 """
 _SELECT_TIMES: Final = """
 SELECT step, ended_at FROM steps WHERE run = ? AND step IN (SELECT value FROM json_each(?))
@@ -64,32 +81,35 @@ ORDER BY step DESC LIMIT ?
 class StoredStep:
     """The record of one step, as stored.
 
-    `vectors` is float32: dendrites, coherence, layers.
+    Metrics are the shortest decimals of their float32 values, None where they are not finite.
     """
 
     step: int
     samples: int
     loss: float | None
-    anomaly_prob: float | None
-    anomalies: int
+    metrics: dict[str, float | None]
     digest: str
     ended_at: float
     seconds: float
     non_finite: bool
     skipped: bool
     micro_batch_size: int | None
-    vectors: NDArray[np.float32]
+    vectors: dict[str, FloatArray]
+
+    @property
+    def layout(self) -> Layout:
+        """The names and sizes of its values."""
+        return Layout.of(self.metrics, self.vectors)
 
 
 @dataclass(frozen=True)
 class StepTotals:
-    """Sums over the steps of a run that were applied."""
+    """Sums over the steps of a run that were applied; metrics are means over their samples."""
 
     samples: int
     steps: int
     mean_loss: float
-    mean_anomaly_prob: float
-    anomalies: int
+    metrics: dict[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -121,19 +141,35 @@ class StepTable:
         """Return the last finite losses, oldest first."""
         return [float(loss) for (loss,) in self.db.rows(_SELECT_LOSSES, (key, count))][::-1]
 
+    def newest(self, key: int) -> tuple[float | None, dict[str, float | None]]:
+        """Return the loss and the metrics of the newest step that counted; (None, {}) for none."""
+        row = self.db.row(_SELECT_NEWEST, (key,))
+        return (row[0], parse_layout(row[1]).unpack_metrics(row[2])) if row else (None, {})
+
     def totals(self, key: int) -> StepTotals:
         """Sum up a run's records."""
-        return StepTotals(*self.db.row(_SELECT_TOTALS, (key,)))
+        metrics = self.metrics(key, after=0, until=2**62, width=2**62)
+        samples, steps, mean_loss = self.db.row(_SELECT_TOTALS, (key,))
+        means = {name: column[0] for name, column in metrics.items()}
+        return StepTotals(samples, steps, mean_loss, means)
 
     def points(self, key: int, *, after: int, until: int, width: int) -> dict[str, list[Any]]:
         """Sum up each `width` steps after a step, up to `until`; columns by name."""
         rows = self.db.rows(_SELECT_POINTS, (key, after, until, width))
         return {name: [row[i] for row in rows] for i, name in enumerate(_POINT_COLUMNS)}
 
-    def vectors(self, key: int, steps: Sequence[int]) -> NDArray[np.float32]:
-        """Return the vectors [n, width] of steps that have a record, ascending."""
-        rows = self.db.rows(_SELECT_VECTORS, (key, json.dumps(steps)))
-        return np.frombuffer(b"".join(row[0] for row in rows), "<f4").reshape(len(steps), -1)
+    def metrics(
+        self, key: int, *, after: int, until: int, width: int
+    ) -> dict[str, list[float | None]]:
+        """Return the means of the metrics for the same groups of steps as `points`, by name."""
+        rows = self.db.rows(_SELECT_METRICS, (key, after, until))
+        steps = np.array([step for step, *_ in rows], np.int64)
+        _numbers, groups = np.unique((steps - 1) // width, return_inverse=True)
+        return mean_metrics([row[1:] for row in rows], groups)
+
+    def vectors(self, key: int, steps: Sequence[int]) -> dict[str, FloatArray]:
+        """Return the vectors [n, size] of steps that have a record, ascending, by name."""
+        return stack_vectors(self.db.rows(_SELECT_VECTORS, (key, json.dumps(steps))))
 
     def times(self, key: int, steps: Sequence[int]) -> dict[int, float]:
         """Return when steps ended, of those that have a record."""
@@ -151,24 +187,34 @@ class StepTable:
 def insert_steps(db: sqlite3.Connection, key: int, records: Sequence[StoredStep]) -> None:
     """Write records, in order; what they replace is kept aside."""
     db.execute(_KEEP_REPLACED, (time.time(), key, records[0].step, records[-1].step))
+    layouts = {layout: _layout_number(db, layout) for layout in {r.layout for r in records}}
     db.executemany(
         _INSERT,
         (
-            (key, r.step, r.samples, r.loss, r.anomaly_prob, r.anomalies, r.digest, r.ended_at,
-             r.seconds, r.non_finite, r.skipped, r.micro_batch_size,
-             r.vectors.astype("<f4").tobytes())
+            (key, r.step, r.samples, r.loss, r.digest, r.ended_at, r.seconds, r.non_finite,
+             r.skipped, r.micro_batch_size, layouts[r.layout], pack_metrics(r.metrics),
+             pack_vectors(r.vectors))
             for r in records
         ),
     )  # fmt: skip
 
 
+def _layout_number(db: sqlite3.Connection, layout: Layout) -> int:
+    """Return the number of a layout, which is stored with the first step that has it."""
+    names = layout.text()
+    db.execute(_INSERT_LAYOUT, (names,))
+    return int(db.execute(_SELECT_LAYOUT, (names,)).fetchone()[0])
+
+
 def _parse(row: Sequence[Any]) -> StoredStep:
     fields = dict(zip(_COLUMNS, row, strict=True))
+    layout = parse_layout(fields.pop("names"))
     return StoredStep(
         **fields
         | {
             "non_finite": bool(fields["non_finite"]),
             "skipped": bool(fields["skipped"]),
-            "vectors": np.frombuffer(fields["vectors"], dtype="<f4"),
+            "metrics": layout.unpack_metrics(fields["metrics"]),
+            "vectors": layout.unpack_vectors(fields["vectors"]),
         }
     )

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Final, Self
 
 from pydantic import Field, model_validator
 
-from omega21.language import _
+from omega21.language import N_, _
 from omega21.protocol.messages import Document
 from omega21.protocol.runs import RunConfig
 from omega21.protocol.schema import Schema, TensorSpec
@@ -12,6 +12,12 @@ from omega21.protocol.tasks import BuiltInTask
 
 KIND: Final = "corteza"
 MODEL_NAME: Final = "CortezaCognitivaV4"
+METRIC_LABELS: Final = {
+    "anomaly_prob": N_("anomaly probability"),
+    "dendrites": N_("dendrites"),
+    "coherence": N_("coherence"),
+}
+"""What people call the metric and the vectors that they look at."""
 
 Size = Annotated[int, Field(ge=1, le=65_536)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]

@@ -5,6 +5,7 @@ Results are read by cursor, so each is fetched once; matplotlib is the notebook'
 
 import importlib
 import io
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from omega21.server.notebook.problem import CannotServe
 from omega21.server.notebook.process import NotebookServer
 
 _WAIT_SECONDS: Final = 5
+_MOST_METRICS: Final = 1
+"""Metrics that are drawn beside the loss: a cell is not wide."""
 
 
 @dataclass
@@ -27,16 +30,28 @@ class Curves:
     cursor: int = 0
     steps: list[int] = field(default_factory=list)
     loss: list[float] = field(default_factory=list)
-    anomaly_prob: list[float] = field(default_factory=list)
+    metrics: dict[str, list[float]] = field(default_factory=dict)
 
     def extend(self, rows: list[dict[str, Any]]) -> None:
         """Add results; a step that was not applied has no loss."""
         for row in rows:
             self.cursor = row["step"]
-            if row["loss"] is not None and row["anomaly_prob"] is not None:
-                self.steps.append(row["step"])
-                self.loss.append(row["loss"])
-                self.anomaly_prob.append(row["anomaly_prob"])
+            if row.get("loss") is None:
+                continue
+            for name, value in row.get("metrics", {}).items():
+                missing = [math.nan] * (len(self.steps) - len(self.metrics.get(name, ())))
+                known = math.nan if value is None else value
+                self.metrics.setdefault(name, []).extend([*missing, known])
+            self.steps.append(row["step"])
+            self.loss.append(row["loss"])
+
+    def drawn(self) -> list[tuple[str, list[float]]]:
+        """Return what is drawn, by name: the loss, and the first metrics."""
+        padded = {
+            name: [*values, *[math.nan] * (len(self.steps) - len(values))]
+            for name, values in self.metrics.items()
+        }
+        return [(_("loss"), self.loss), *list(padded.items())[:_MOST_METRICS]]
 
 
 def watch_run(server: NotebookServer) -> None:
@@ -98,15 +113,15 @@ def _drawing() -> Callable[[Curves, str], None]:
         raise CannotServe(
             _("{name} is not installed here: no curves; pip install {name}").format(name=error.name)
         ) from error
-    figure = figures.Figure(figsize=(11, 3.2))  # without pyplot: no backend has a say in it
-    axes = figure.subplots(1, 2)
 
     def draw(curves: Curves, title: str) -> None:
-        for place, values, name in (
-            (axes[0], curves.loss, _("loss")),
-            (axes[1], curves.anomaly_prob, _("anomaly probability")),
+        drawn = curves.drawn()
+        figure = figures.Figure(  # without pyplot: no backend has a say in it
+            figsize=(5.5 * len(drawn), 3.2)
+        )
+        for place, (name, values) in zip(
+            figure.subplots(1, len(drawn), squeeze=False)[0], drawn, strict=True
         ):
-            place.clear()
             place.plot(curves.steps, values, linewidth=1)
             place.set_xlabel(_("step"))
             place.set_ylabel(name)

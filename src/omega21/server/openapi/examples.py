@@ -145,7 +145,7 @@ RUN_SUMMARY = {
     "revision": 0,
     "digest": _DIGEST,
 }
-RUN_LIST = {"runs": [RUN_SUMMARY | {"loss": 0.0123, "auroc": 0.9871}]}
+RUN_LIST = {"runs": [RUN_SUMMARY | {"loss": 0.0123, "metrics": {"auroc": 0.9871}}]}
 RUN_STATE = RUN_SUMMARY | {
     "weights_sha256": _OTHER_SHARD,
     "segments": 1,
@@ -198,11 +198,11 @@ STEPS_REPLY = RUN_SUMMARY | {
         {
             "step": 3,
             "loss": 0.3125,
-            "anomaly_prob": 0.25,
             "samples": 64,
             "digest": _DIGEST,
             "ended_at": 1738324800.125,
             "seconds": 0.1875,
+            "metrics": {"accuracy": 0.875},
         }
     ]
 }
@@ -213,6 +213,7 @@ EVALUATE_REPLY = {
     "step": 8,
     "samples": 2,
     "loss": 0.125,
+    "metrics": {"accuracy": 1.0},
     "scores": "AACAPgAAQD8=",
 }
 PROBE_REQUEST = {"config": CREATE_RUN["config"], "shard": _SHARD}
@@ -231,12 +232,15 @@ PROBE_REPLY = {
 _FIGURES = {
     "step": 8,
     "samples": 200,
-    "anomalies": 20,
-    "found": 19,
-    "false_alarms": 1,
     "loss": 0.125,
-    "auroc": 0.99,
-    "average_precision": 0.95,
+    "metrics": {
+        "auroc": 0.99,
+        "average_precision": 0.95,
+        "positives": 20.0,
+        "true_positives": 19.0,
+        "false_positives": 1.0,
+        "accuracy": 0.99,
+    },
 }
 RECORD_EVALUATION = {"run_id": _RUN_ID} | _FIGURES
 EVALUATION = {"number": 1, "at": 1738324800.0} | _FIGURES
@@ -254,11 +258,11 @@ SERIES_REPLY = RUN_SUMMARY | {
         "loss": [0.5, 0.3125],
         "loss_min": [0.4375, 0.3125],
         "loss_max": [0.5625, 0.3125],
-        "anomaly_prob": [0.25, 0.25],
         "samples": [128, 64],
         "seconds": [0.375, 0.1875],
         "ended_at": [1738324799.5, 1738324800.125],
         "non_finite": [0, 0],
+        "metrics": {"accuracy": [0.75, 0.875]},
     },
 }
 FEEDBACK_HISTORY = {

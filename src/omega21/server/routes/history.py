@@ -36,7 +36,7 @@ class SeriesQuery(RequestMessage):
 
     points: int = Field(default=300, ge=2, le=MAX_POINTS, description="most points of the whole")
     after: int = Field(default=0, ge=0, le=2**53, description="the last step already known")
-    vectors: bool = Field(default=False, description="whether points hold the two vectors")
+    vectors: bool = Field(default=False, description="whether points hold the task's vectors")
     known: str = Field(
         default="",
         max_length=100,

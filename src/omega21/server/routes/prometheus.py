@@ -26,15 +26,15 @@ _GAUGES = {
     "target_step": "Step that the run is to reach",
     "durable_step": "Last step whose state is safe on disk",
     "loss": "Loss of the newest step that counted",
-    "anomaly_probability": "Mean anomaly probability, over all samples trained",
-    "evaluation_auroc": "AUROC of the newest evaluation",
-    "evaluation_average_precision": "Average precision of the newest evaluation",
     "evaluation_loss": "Loss of the newest evaluation",
+}
+_METRICS = {
+    "metric": "Metric of the newest step that counted",
+    "evaluation_metric": "Metric of the newest evaluation",
 }
 _COUNTERS = {
     "steps": "Steps that counted",
     "samples": "Samples trained, each epoch counted",
-    "anomalies": "Samples with an anomaly probability over 0.5",
     "feedback": "Feedback received",
     "feedback_validated": "Feedback that was validated",
 }
@@ -93,10 +93,15 @@ class _Figures(Collector):
             name: CounterMetricFamily(f"omega21_run_{name}", meaning, labels=["run"])
             for name, meaning in _COUNTERS.items()
         }
+        metrics = {
+            name: GaugeMetricFamily(f"omega21_run_{name}", meaning, labels=["run", "metric"])
+            for name, meaning in _METRICS.items()
+        }
         states = GaugeMetricFamily("omega21_run_state", "1 for its state", labels=["run", "state"])
         for summary in self._engine.runs.summaries():
             try:
                 figures = self._of_run(summary.run)
+                named = self._metrics_of_run(summary.run)
             except UnknownRun:  # removed meanwhile
                 continue
             figures |= {
@@ -107,10 +112,14 @@ class _Figures(Collector):
             for name, value in figures.items():
                 if value is not None:
                     (gauges.get(name) or counters[name]).add_metric([summary.run], value)
+            for name, values in named.items():
+                for metric, value in values.items():
+                    if value is not None:
+                        metrics[name].add_metric([summary.run, metric], value)
             for state in get_args(RunStatus):
                 states.add_metric([summary.run, state], float(state == summary.state))
         yield states
-        yield from (*gauges.values(), *counters.values())
+        yield from (*gauges.values(), *metrics.values(), *counters.values())
 
     def _of_run(self, run: str) -> dict[str, float | None]:
         history = self._engine.history
@@ -119,12 +128,16 @@ class _Figures(Collector):
         return {
             "steps": totals.steps,
             "samples": totals.samples,
-            "anomalies": totals.anomalies,
             "feedback": feedback.recibido,
             "feedback_validated": feedback.exitoso,
-            "loss": history.newest_loss(run),
-            "anomaly_probability": totals.mean_anomaly_prob,
-            "evaluation_auroc": evaluation.auroc if evaluation else None,
-            "evaluation_average_precision": evaluation.average_precision if evaluation else None,
+            "loss": history.newest(run)[0],
             "evaluation_loss": evaluation.loss if evaluation else None,
+        }
+
+    def _metrics_of_run(self, run: str) -> dict[str, dict[str, float | None]]:
+        history = self._engine.history
+        evaluation = history.newest_evaluation(run)
+        return {
+            "metric": history.newest(run)[1],
+            "evaluation_metric": evaluation.metrics if evaluation else {},
         }

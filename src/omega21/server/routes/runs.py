@@ -46,12 +46,12 @@ def _listed(engine: Engine) -> Iterator[ListedRun]:
         if summary.run == DEFAULT_RUN and not summary.plan_steps:
             continue  # it is created with the server, and is unused
         try:
-            loss = engine.history.newest_loss(summary.run)
+            loss, _metrics = engine.history.newest(summary.run)
             evaluation = engine.history.newest_evaluation(summary.run)
         except UnknownRun:  # removed meanwhile
             continue
-        auroc = None if evaluation is None else evaluation.auroc
-        yield ListedRun(**summary.model_dump(), loss=loss, auroc=auroc)
+        metrics = {} if evaluation is None else evaluation.metrics
+        yield ListedRun(**summary.model_dump(), loss=loss, metrics=metrics)
 
 
 @router.put(

@@ -38,7 +38,7 @@ class StepsQuery(RequestMessage):
     limit: int = Field(
         default=MAX_ROWS, ge=1, le=MAX_ROWS, description="most rows; with vectors at most 250"
     )
-    vectors: bool = Field(default=False, description="whether rows hold the two vectors")
+    vectors: bool = Field(default=False, description="whether rows hold the task's vectors")
 
     @property
     def most_rows(self) -> int:

@@ -1,6 +1,7 @@
 // Line charts: uPlot with its own legend, description and table.
 
 import { LazyTable, make } from "./elements.js";
+import { own } from "./series.js";
 import { bytes, clock, count, number, score, text } from "./texts.js";
 
 const HEIGHT = 190;
@@ -11,6 +12,46 @@ const MOST_POWERS = 5;
 
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
+const SCORES = new Set([
+  "auroc", "average_precision", "positives", "true_positives", "false_positives",
+]);
+const isScored = (row) => Object.hasOwn(row.metrics, "auroc");
+const evaluated = ({ evaluations }, name) => evaluations.map((row) => own(row.metrics, name) ?? null);
+
+// Each evaluation's value at the point that covers its step.
+function heldOut({ series, evaluations }, read) {
+  const column = new Array(series.step.length).fill(null);
+  let at = 0;
+  for (const row of evaluations) {
+    while (at < column.length && series.step[at] < row.step) at += 1;
+    if (at < column.length) column[at] = read(row) ?? null;
+  }
+  return column;
+}
+
+const metricChart = (name) => ({
+  mayBeShare: true,
+  title: (view) => view.series.label(name),
+  lines: [
+    {
+      key: "mean", color: "--series-1",
+      read: ({ series }) => series.metrics[name] ?? series.step.map(() => null),
+    },
+    { key: "held_out", color: "--series-2", read: (view) => heldOut(view, (row) => own(row.metrics, name)) },
+  ],
+});
+
+// The charts of a run: the loss, one for each metric, and those of every run.
+function definitions(view) {
+  const names = new Set([
+    ...Object.keys(view.series.metrics),
+    ...view.evaluations.flatMap((row) => Object.keys(row.metrics)).filter((name) => !SCORES.has(name)),
+  ]);
+  const { loss, ...others } = CHARTS;
+  const metrics = [...names].map((name) => [`metric-${name}`, metricChart(name)]);
+  return [["loss", loss], ...metrics, ...Object.entries(others)];
+}
+
 const CHARTS = {
   loss: {
     mayBeLogarithmic: true,
@@ -19,23 +60,16 @@ const CHARTS = {
       { key: "loss_smooth", color: "--series-2", read: (view) => view.series.smoothed },
       { key: "loss_high", edge: true, read: (view) => view.series.loss_max },
       { key: "loss_low", edge: true, read: (view) => view.series.loss_min },
+      { key: "held_out", color: "--ink", read: (view) => heldOut(view, (row) => row.loss) },
     ],
   },
-  anomaly_prob: {
-    most: 1,
-    show: (value) => score(value),
-    lines: [{ key: "mean", color: "--series-1", read: (view) => view.series.anomaly_prob }],
-  },
   evaluation: {
-    most: 1,
-    show: (value) => score(value),
+    mayBeShare: true,
+    isShown: ({ evaluations }) => !evaluations.length || evaluations.some(isScored),
     x: (view) => view.evaluations.map((row) => row.step),
     lines: [
-      { key: "auroc", color: "--series-1", read: ({ evaluations }) => evaluations.map((row) => row.auroc) },
-      {
-        key: "average_precision", color: "--series-2",
-        read: ({ evaluations }) => evaluations.map((row) => row.average_precision),
-      },
+      { key: "auroc", color: "--series-1", read: (view) => evaluated(view, "auroc") },
+      { key: "average_precision", color: "--series-2", read: (view) => evaluated(view, "average_precision") },
     ],
   },
   throughput: {
@@ -59,7 +93,7 @@ class Chart {
   constructor(name, definition) {
     this.name = name;
     this.definition = definition;
-    this.show = definition.show ?? ((value) => number(value));
+    this.show = definition.show ?? (definition.mayBeShare ? shown : (value) => number(value));
     this.tick = definition.isTime ? this.show : (value) => number(value);
     this.title = make("h2", { id: `chart-${name}` });
     this.legend = make("p", { class: "legend" });
@@ -85,7 +119,8 @@ class Chart {
     this.used = lines.map((line, i) => columns[i].some((value) => value !== null));
     this.data = [x ? x(view) : view.series.step, ...columns];
     this.least = this.definition.mayBeLogarithmic ? view.series.leastOfPowers : null;
-    const title = text(this.name);
+    const title = this.definition.title?.(view) ?? text(this.name);
+    this.element.hidden = !(this.definition.isShown?.(view) ?? true);
     const isEmpty = !this.used.some(Boolean);
     this.title.textContent = title;
     this.table.name(text("as_table"));
@@ -118,7 +153,7 @@ class Chart {
     if (index !== null) return;
     const values = shown.map(({ line, value }) => `${text(line.key)} ${value}`).join(", ");
     const key = shown.length ? "chart_label" : "chart_empty";
-    this.plot.setAttribute("aria-label", text(key, { name: text(this.name), value: values }));
+    this.plot.setAttribute("aria-label", text(key, { name: this.title.textContent, value: values }));
   }
 
   draw() {
@@ -153,7 +188,7 @@ class Chart {
   }
 
   options() {
-    const { isTime, lines, most } = this.definition;
+    const { isTime, lines, mayBeShare } = this.definition;
     const axis = {
       stroke: color("--dim"),
       grid: { stroke: color("--grid"), width: 1 },
@@ -176,7 +211,7 @@ class Chart {
         x: { time: false, range: fromFirstToLast },
         y: this.isLogarithmic
           ? { distr: 3, range: (_, low, high) => [low / 1.5, high * 1.5] }
-          : { range: (_, low, high) => spread(low, high, most) },
+          : { range: (_, low, high) => spread(low, high, mayBeShare && high <= 1 ? 1 : Infinity) },
       },
       axes: [
         {
@@ -241,6 +276,9 @@ function spread(low, high, most = Infinity) {
   return [low >= 0 ? Math.max(0, low - room) : low - room, Math.min(most, high + room)];
 }
 
+// A value in [0, 1] is shown as a score.
+const shown = (value) => (value >= 0 && value <= 1 ? score(value) : number(value));
+
 // A loss of exactly zero cannot be drawn on a logarithmic axis.
 const raised = (column, least) =>
   column.map((value) => (value === null ? null : Math.max(value, least)));
@@ -263,11 +301,17 @@ function whole() {
 
 export class Charts {
   constructor(place) {
-    this.charts = Object.entries(CHARTS).map(([name, chart]) => new Chart(name, chart));
-    place.replaceChildren(...this.charts.map((chart) => chart.element));
+    this.place = place;
+    this.charts = [];
   }
 
   update(view) {
+    const wanted = definitions(view);
+    if (wanted.map(([name]) => name).join() !== this.charts.map(({ name }) => name).join()) {
+      const known = new Map(this.charts.map((chart) => [chart.name, chart]));
+      this.charts = wanted.map(([name, chart]) => known.get(name) ?? new Chart(name, chart));
+      this.place.replaceChildren(...this.charts.map((chart) => chart.element));
+    }
     for (const chart of this.charts) chart.update(view);
   }
 

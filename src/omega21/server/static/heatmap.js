@@ -13,12 +13,23 @@ function rgb(name) {
   return [1, 3, 5].map((at) => parseInt(long.slice(at, at + 2), 16));
 }
 
+// Columns of one length: a step that lacks the vector, or has a shorter one, is zero there.
+function evenly(columns) {
+  const rows = Math.max(0, ...columns.map((column) => column?.length ?? 0));
+  return columns.map((column) => {
+    if (column?.length === rows) return column;
+    const filled = new Float32Array(rows);
+    filled.set(column ?? []);
+    return filled;
+  });
+}
+
 class HeatMap {
   constructor(name) {
     this.name = name;
     this.title = make("h2", { id: `map-${name}` });
     this.scale = make("p", { class: "scale" });
-    this.canvas = make("canvas", { class: name, tabindex: "0", role: "img" });
+    this.canvas = make("canvas", { tabindex: "0", role: "img" });
     this.first = make("span");
     this.newest = make("span");
     this.reading = make("output", { class: "dim" });
@@ -43,9 +54,10 @@ class HeatMap {
   }
 
   update({ series }) {
-    this.columns = series[this.name];
+    this.columns = evenly(series.vectors[this.name] ?? []);
     this.steps = series.step;
-    this.title.textContent = text(this.name);
+    this.label = series.label(this.name);
+    this.title.textContent = this.label;
     this.table.name(text("newest_values"));
     this.empty.textContent = text("nothing_yet");
     const isEmpty = !this.columns.length;
@@ -75,7 +87,7 @@ class HeatMap {
     this.canvas.width = columns;
     this.canvas.height = rows;
     this.canvas.getContext("2d").putImageData(image, 0, 0);
-    const label = { name: text(this.name), rows: count(rows), columns: count(columns) };
+    const label = { name: this.label, rows: count(rows), columns: count(columns) };
     this.canvas.setAttribute("aria-label", text("map_label", label));
     this.scale.replaceChildren(
       number(-most, VALUE), make("i", { "aria-hidden": "true" }), number(most, VALUE),
@@ -125,11 +137,16 @@ class HeatMap {
 
 export class HeatMaps {
   constructor(place) {
-    this.maps = ["dendrites", "coherence"].map((name) => new HeatMap(name));
-    place.replaceChildren(...this.maps.map((map) => map.element));
+    this.place = place;
+    this.maps = [];
   }
 
   update(view) {
+    const names = Object.keys(view.series.vectors);
+    if (names.join() !== this.maps.map(({ name }) => name).join()) {
+      this.maps = names.map((name) => new HeatMap(name));
+      this.place.replaceChildren(...this.maps.map((map) => map.element));
+    }
     for (const map of this.maps) map.update(view);
   }
 }

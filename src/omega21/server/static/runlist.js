@@ -13,7 +13,7 @@ const ORDERS = {
   newest: () => 0, // the server's order: active runs first, then by name
   name: (a, b) => a.run.localeCompare(b.run),
   steps: (a, b) => b.step - a.step,
-  auroc: (a, b) => (b.auroc ?? -1) - (a.auroc ?? -1),
+  auroc: (a, b) => (b.metrics.auroc ?? -1) - (a.metrics.auroc ?? -1),
   loss: (a, b) => (a.loss ?? Infinity) - (b.loss ?? Infinity),
 };
 const isBusy = (run) => run.state === "training" || run.state === "waiting";
@@ -79,10 +79,14 @@ class Item {
   }
 }
 
-function figures({ auroc, loss }) {
-  if (auroc !== null && auroc !== undefined) return `AUROC ${score(auroc)}`;
+// The first metric of the newest evaluation, else the loss.
+function figures({ metrics, loss }) {
+  const [name, value] = Object.entries(metrics).find(([, known]) => known !== null) ?? [];
+  if (name) return `${name === "auroc" ? text("auroc") : name} ${metric(value)}`;
   return loss !== null && loss !== undefined ? `${text("loss")} ${number(loss)}` : "";
 }
+
+const metric = (value) => (value >= 0 && value <= 1 ? score(value) : number(value));
 
 export function setState(element, run) {
   element.dataset.state = run.state;

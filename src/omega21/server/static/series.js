@@ -1,14 +1,13 @@
-// A run's aggregated results: columns, which replies extend.
+// A run's aggregated results: columns, which replies extend. Metrics and vectors are maps of columns
+// by name; a point that lacks one has null.
 
 const SCALE = 127;
 const SMOOTHING = 0.8;
 const PACE_SECONDS = 60;
 const WIDE = 200;
 const PLAIN = [
-  "step", "loss", "loss_min", "loss_max", "anomaly_prob", "samples", "seconds", "ended_at",
-  "non_finite",
+  "step", "loss", "loss_min", "loss_max", "samples", "seconds", "ended_at", "non_finite",
 ];
-const VECTORS = ["dendrites", "coherence"];
 
 export class Series {
   constructor() {
@@ -19,7 +18,9 @@ export class Series {
     this.id = id;
     this.width = width;
     for (const name of PLAIN) this[name] = [];
-    for (const name of VECTORS) this[name] = [];
+    // Names come from a user's model: "constructor" may be one.
+    [this.metrics, this.vectors] = [Object.create(null), Object.create(null)];
+    [this.labels, this.headline] = [{}, []];
   }
 
   get last() {
@@ -37,13 +38,26 @@ export class Series {
       ? Math.floor((points.step[0] - 1) / this.width) * this.width
       : Infinity;
     while (this.last > first) this.drop();
+    const [kept, added] = [this.step.length, points.step.length];
     for (const name of PLAIN) this[name].push(...points[name]);
-    for (const name of VECTORS) this[name].push(...decode(points[name], points.step.length));
+    extend(this.metrics, points.metrics, kept, added);
+    const decoded = Object.entries(points.vectors ?? {}).map(([name, v]) => [name, decode(v)]);
+    extend(this.vectors, Object.fromEntries(decoded), kept, added);
+    if (added) [this.labels, this.headline] = [reply.labels, reply.headline];
     return true;
   }
 
   drop() {
-    for (const name of [...PLAIN, ...VECTORS]) this[name].pop();
+    for (const name of PLAIN) this[name].pop();
+    for (const columns of [this.metrics, this.vectors]) {
+      for (const column of Object.values(columns)) column.pop();
+    }
+  }
+
+  // What a metric or a vector is called: its label, else its name as it is.
+  label(name) {
+    const label = own(this.labels, name);
+    return label ? label[0].toUpperCase() + label.slice(1) : name;
   }
 
   // A loss that falls over several powers of ten would be a flat line on a linear axis: it gets a
@@ -103,9 +117,19 @@ export class Series {
   }
 }
 
-function decode(base64, count) {
-  const raw = Uint8Array.from(atob(base64 ?? ""), (letter) => letter.charCodeAt(0));
-  const values = Float32Array.from(new Int8Array(raw.buffer), (value) => value / SCALE);
-  const rows = values.length / count;
-  return Array.from({ length: count }, (_, i) => values.subarray(i * rows, (i + 1) * rows));
+export const own = (map, name) => (Object.hasOwn(map, name) ? map[name] : undefined);
+
+// Adds `added` points to columns that have `kept`; those that the points lack, or that are new, are
+// filled up with null.
+function extend(columns, points, kept, added) {
+  for (const name of Object.keys(points)) columns[name] ??= new Array(kept).fill(null);
+  for (const [name, column] of Object.entries(columns)) {
+    column.push(...(own(points, name) ?? new Array(added).fill(null)));
+  }
+}
+
+function decode({ size, scale, values }) {
+  const raw = Uint8Array.from(atob(values), (letter) => letter.charCodeAt(0));
+  const all = Float32Array.from(new Int8Array(raw.buffer), (value) => (value * scale) / SCALE);
+  return Array.from({ length: all.length / size }, (_, i) => all.subarray(i * size, (i + 1) * size));
 }

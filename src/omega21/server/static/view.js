@@ -10,6 +10,7 @@ const WEIGHTS = {
 };
 const WITH_DETAIL = new Set(["restarted", "environment", "diverged", "failed", "warning"]);
 const STRIP = 80;
+const MOST_METRICS = 3;
 
 export function showHead(view) {
   const { position, series } = view;
@@ -68,24 +69,38 @@ function planned({ position, series, segments, optimizer }) {
 export function showFigures({ position, series, evaluations, memory, feedback }) {
   const newest = (values) => values.findLast((value) => value !== null) ?? null;
   const last = evaluations.at(-1);
+  const metrics = series.headline.slice(0, MOST_METRICS).map((name) => [
+    series.label(name), metric(newest(series.metrics[name] ?? [])),
+  ]);
   const used = memory.at(-1);
   const megabytes = used && (used.device_mb || used.process_mb);
   const rate = feedback?.statistics;
   facts(byId("figures"), [
     [text("loss_smooth_figure"), number(newest(series.smoothed))],
-    [text("anomaly_prob"), number(newest(series.anomaly_prob))],
-    [scored(last, position), score(last?.auroc)],
+    ...metrics,
+    evaluated(last, position, series),
     [text("samples_per_second"), number(series.tempo?.rate, { maximumSignificantDigits: 3 })],
     [text("memory"), megabytes ? bytes(megabytes * 1e6) : "–"],
     [text("feedback"), rate?.recibido ? share(rate.tasa_exito) : "–"],
   ]);
 }
 
-// The score is shown with its step if the run has trained further since.
-const scored = (evaluation, { step }) =>
-  !evaluation || evaluation.step === step
-    ? text("auroc")
-    : text("auroc_at", { step: count(evaluation.step) });
+const metric = (value) => (value >= 0 && value <= 1 ? score(value) : number(value));
+
+// What an evaluation is known by, with its step if the run has trained further since: AUROC, else
+// the task's first metric, else the loss.
+function evaluated(evaluation, { step }, series) {
+  if (!evaluation) return [text("evaluation"), "–"];
+  const { metrics } = evaluation;
+  const has = (name) => Object.hasOwn(metrics, name);
+  const first = has("auroc") ? "auroc" : series.headline.find(has);
+  const name = first === "auroc" ? text("auroc") : first ? series.label(first) : text("loss");
+  const words = first === "auroc" ? name : text("held_out_figure", { name });
+  return [
+    evaluation.step === step ? words : text("figure_at", { name: words, step: count(evaluation.step) }),
+    metric(first ? metrics[first] : evaluation.loss),
+  ];
+}
 
 export function showEvents(events) {
   byId("events").replaceChildren(...events.map(eventItem));

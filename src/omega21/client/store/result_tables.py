@@ -1,0 +1,77 @@
+"""The tables of results.sqlite, and the number of their format.
+
+Metrics are stored as JSON objects. The names that occurred are in the table `metrics`; the view
+`results` has a column for each, so it is made again when there is a new name.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Final, Literal
+
+from omega21.protocol.metrics import MAX_METRICS
+
+RESULTS_FORMAT: Final = 6
+
+Of = Literal["step", "evaluation"]
+"""Whether a metric is one of steps, or one of evaluations."""
+
+MAX_COLUMNS: Final = 2 * MAX_METRICS
+"""Maximum number of metrics of steps, and of evaluations, that get a column."""
+
+_TABLES: Final = """
+CREATE TABLE steps (
+    step INTEGER PRIMARY KEY, loss REAL, samples INTEGER NOT NULL, digest TEXT NOT NULL,
+    ended_at REAL NOT NULL, seconds REAL NOT NULL, non_finite INTEGER NOT NULL,
+    skipped INTEGER NOT NULL, micro_batch_size INTEGER, metrics TEXT NOT NULL
+) STRICT;
+CREATE TABLE environments (
+    from_step INTEGER PRIMARY KEY, device TEXT NOT NULL, precision TEXT NOT NULL,
+    deterministic INTEGER NOT NULL, threads INTEGER NOT NULL,
+    torch_version TEXT NOT NULL, omega21_version TEXT NOT NULL
+) STRICT;
+CREATE TABLE weights (step INTEGER PRIMARY KEY, sha256 TEXT NOT NULL) STRICT;
+CREATE TABLE evaluations (
+    step INTEGER PRIMARY KEY, samples INTEGER NOT NULL, not_finite INTEGER NOT NULL, loss REAL,
+    metrics TEXT NOT NULL, segment INTEGER NOT NULL, ended_at REAL NOT NULL
+) STRICT;
+CREATE TABLE scores (
+    sample INTEGER PRIMARY KEY, label INTEGER NOT NULL, score REAL, step INTEGER NOT NULL
+) STRICT;
+CREATE TABLE metrics (
+    position INTEGER PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, UNIQUE (kind, name)
+) STRICT;
+"""
+_VIEW: Final = """
+CREATE VIEW results AS
+SELECT
+    steps.step, steps.loss, {metrics} steps.samples, steps.seconds,
+    steps.samples / nullif(steps.seconds, 0) AS samples_per_second,
+    datetime(steps.ended_at, 'unixepoch') AS ended_at_utc,
+    CASE WHEN non_finite THEN 'non-finite' WHEN skipped THEN 'skipped' ELSE 'applied' END
+        AS outcome,
+    evaluations.loss AS evaluation_loss {evaluated}
+FROM steps LEFT JOIN evaluations USING (step);
+"""
+
+
+def value_of(name: str, *, table: str) -> str:
+    """Return the SQL expression of a metric; its name has the pattern of one, so no quotes."""
+    return f"""json_extract({table}.metrics, '$."{name}"')"""
+
+
+def make_view(steps: Sequence[str], evaluations: Sequence[str]) -> str:
+    """Return the SQL of the view `results`, with a column for each metric."""
+    columns = _columns(steps, table="steps", prefix="metric_")
+    evaluated = _columns(evaluations, table="evaluations", prefix="evaluation_")
+    return _VIEW.format(
+        metrics="".join(f"{column}, " for column in columns),
+        evaluated="".join(f", {column}" for column in evaluated),
+    )
+
+
+def _columns(names: Iterable[str], *, table: str, prefix: str) -> list[str]:
+    return [f'{value_of(name, table=table)} AS "{prefix}{name}"' for name in names]
+
+
+def make_tables() -> str:
+    """Return the SQL that makes the tables of a new file."""
+    return f"BEGIN; {_TABLES} {make_view((), ())} PRAGMA user_version = {RESULTS_FORMAT}; COMMIT;"
