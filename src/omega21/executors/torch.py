@@ -29,9 +29,11 @@ from omega21.executors.optimizer import build_optimizer, set_learning_rate
 from omega21.executors.optimizer_state import optimizer_arrays, restore_optimizer, to_cpu
 from omega21.executors.platform import Hardware, autocast_dtype
 from omega21.executors.probe import probe
+from omega21.language import _
 from omega21.models.registry import load_task_maker, small_config
 from omega21.models.task import Batch as DeviceBatch
 from omega21.models.task import Task
+from omega21.protocol.errors import TaskFailed
 from omega21.protocol.probe import ProbeReply
 from omega21.protocol.runs import RunConfig
 from omega21.protocol.tasks import CodeTask
@@ -193,6 +195,11 @@ class TorchExecutor:
 
     def _means(self, outputs: Any, part: DeviceBatch, loss: Tensor) -> dict[str, Tensor]:
         metrics, vectors = self._task.metrics(outputs, part), self._task.vectors(outputs, part)
+        for name in metrics.keys() & vectors.keys():
+            raise TaskFailed(
+                _("{name!r} is a metric and a vector of the task").format(name=name),
+                hint=_("give one of them another name"),
+            )
         return {_LOSS: loss, **metrics, **vectors}
 
     def _parts(self, batch: Batch, micro_batch_size: int) -> Iterator[DeviceBatch]:

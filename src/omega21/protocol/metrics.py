@@ -4,13 +4,9 @@ Their names come from the task, which may be a user's own source.
 """
 
 import math
-import re
-from collections.abc import Iterable
 from typing import Annotated, Final
 
 from pydantic import Field
-
-from omega21.language import _
 
 METRIC_NAME_PATTERN: Final = r"^[A-Za-z_][A-Za-z0-9_.-]{0,63}$"
 LOSS: Final = "loss"
@@ -34,26 +30,6 @@ Twice as many as a task has: the client adds those of the scores to an evaluatio
 
 VectorMap = Annotated[dict[MetricName, list[Finite]], Field(max_length=MAX_METRICS)]
 """Means of vectors by name."""
-
-
-def check_metric_names(names: Iterable[str]) -> None:
-    """Raise ValueError for a name that no metric or vector may have, and for too many."""
-    count = 0
-    for name in names:
-        count += 1
-        if name == LOSS or re.fullmatch(METRIC_NAME_PATTERN, name) is None:
-            raise ValueError(
-                _(
-                    "{name!r} is no name of a metric: letters, digits and _ . - after a letter, "
-                    "at most 64, and not loss"
-                ).format(name=name)
-            )
-    if count > MAX_METRICS:
-        raise ValueError(
-            _("a task has at most {most} metrics, this one has {count}").format(
-                most=MAX_METRICS, count=count
-            )
-        )
 
 
 def finite_or_none(value: float) -> float | None:

@@ -177,6 +177,24 @@ AT_THE_FIRST_STEP = {
         GOOD + "def metrics(outputs, batch):\n    return {'loss': outputs.mean()}",
         r"net.py:6: metrics: the name 'loss' is taken",
     ),
+    "a vector with the name of the loss": (
+        GOOD + "def vectors(outputs, batch):\n    return {'loss': outputs[0]}",
+        r"net.py:6: vectors: the name 'loss' is taken",
+    ),
+    "more metrics than are stored": (
+        GOOD + "def metrics(outputs, batch):\n"
+        "    return {f'm{i}': outputs.mean() for i in range(33)}",
+        r"net.py:6: metrics: it returned 33 values, the limit is 32",
+    ),
+    "a vector of more values than are stored": (
+        GOOD + "def vectors(outputs, batch):\n    return {'v': outputs.mean().expand(5000)}",
+        r"net.py:6: vectors: it returned 5000 values, the limit is 4096",
+    ),
+    "a metric and a vector of one name": (
+        GOOD + "def metrics(outputs, batch):\n    return {'m': outputs.mean()}\n"
+        "def vectors(outputs, batch):\n    return {'m': outputs.mean(0)}",
+        r"'m' is a metric and a vector of the task",
+    ),
     "metrics that are no dict": (
         GOOD + "def metrics(outputs, batch):\n    return outputs.mean()",
         r"net.py:6: metrics: it returned float32 \[\]",

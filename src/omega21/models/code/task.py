@@ -4,7 +4,7 @@ import random
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,12 +21,16 @@ from omega21.models.code.losses import (
 from omega21.models.code.source import Source, load_source
 from omega21.models.task import Batch, Task
 from omega21.protocol.errors import TaskFailed
+from omega21.protocol.metrics import (
+    LOSS,
+    MAX_METRICS,
+    MAX_VECTOR_VALUES,
+    METRIC_NAME_PATTERN,
+)
 from omega21.protocol.printable import printable
 from omega21.protocol.runs import RunConfig
 from omega21.protocol.schema import TENSOR_NAME_PATTERN, Schema
 from omega21.protocol.tasks import CodeTask
-
-_RESERVED: Final = frozenset({"loss"})
 
 
 class UserTask(Task):
@@ -107,7 +111,7 @@ class UserTask(Task):
         """See `Task.metrics`. Raises TaskFailed for a value that is no scalar."""
         if self._metrics is None:
             return {} if self._named_loss is None else self._named_loss.metrics(outputs, batch)
-        found = self._named(self._metrics, self._metrics(outputs, batch))
+        found = self._results(self._metrics, self._metrics(outputs, batch))
         return {name: self._scalar(name, value) for name, value in found.items()}
 
     @torch.no_grad()
@@ -115,7 +119,7 @@ class UserTask(Task):
         """See `Task.vectors`. Raises TaskFailed for a value that is no vector."""
         if self._vectors is None:
             return {}
-        found = self._named(self._vectors, self._vectors(outputs, batch))
+        found = self._results(self._vectors, self._vectors(outputs, batch))
         for name, value in found.items():
             if not isinstance(value, Tensor) or value.dim() != 1:
                 raise self._wrong(
@@ -125,6 +129,14 @@ class UserTask(Task):
                     ),
                     hint=_("return the mean over the batch"),
                 )
+        if (count := sum(value.numel() for value in found.values())) > MAX_VECTOR_VALUES:
+            raise self._wrong(
+                self._vectors,
+                _("it returned {count} values, the limit is {most}").format(
+                    count=count, most=MAX_VECTOR_VALUES
+                ),
+                hint=_("they are stored with each step: return a summary of them"),
+            )
         return {name: value.detach().to(self.device) for name, value in found.items()}
 
     @torch.no_grad()
@@ -220,7 +232,28 @@ class UserTask(Task):
         functions = {"build": self._source.build, "loss": self._loss, "metrics": self._metrics}
         return self._source.where(functions[function] or self.module.forward)
 
-    def _named(self, function: Callable[..., Any], values: object) -> Mapping[str, Any]:
+    def _results(self, function: Callable[..., Any], values: object) -> Mapping[str, Any]:
+        """Check that the values are a mapping by names of metrics."""
+        named = self._named(function, values, pattern=METRIC_NAME_PATTERN)
+        if LOSS in named:
+            raise self._wrong(
+                function,
+                _("the name {name!r} is taken by the loss itself").format(name=LOSS),
+                hint=_("give the metric another name"),
+            )
+        if len(named) > MAX_METRICS:
+            raise self._wrong(
+                function,
+                _("it returned {count} values, the limit is {most}").format(
+                    count=len(named), most=MAX_METRICS
+                ),
+                hint=_("return fewer, or a vector of them"),
+            )
+        return named
+
+    def _named(
+        self, function: Callable[..., Any], values: object, *, pattern: str = TENSOR_NAME_PATTERN
+    ) -> Mapping[str, Any]:
         """Check that the values are a mapping by names of the protocol."""
         if not isinstance(values, Mapping):
             raise self._wrong(
@@ -229,18 +262,12 @@ class UserTask(Task):
                 hint=_("return a dict of tensors by name"),
             )
         for name in values:
-            if not isinstance(name, str) or not re.fullmatch(TENSOR_NAME_PATTERN, name):
+            if not isinstance(name, str) or not re.fullmatch(pattern, name):
                 raise self._wrong(
                     function,
                     _("{name} is no name for a value").format(name=printable(repr(name), most=80)),
                     hint=_("use letters, digits and underscores"),
                 )
-        if function is self._metrics and (taken := _RESERVED & values.keys()):
-            raise self._wrong(
-                function,
-                _("the name {name!r} is taken by the loss itself").format(name=min(taken)),
-                hint=_("give the metric another name"),
-            )
         return values
 
     def _scalar(self, name: str, value: object) -> Tensor:
