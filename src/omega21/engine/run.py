@@ -94,6 +94,7 @@ class Run:
         self.micro_batch_sizes: dict[int, int] = {}  # from a step on: samples in a micro-batch
         self.diverged: str | None = None
         self.failure: str | None = None
+        self.failure_code: str | None = None
         self.removed = False
         self.weights_sha256: tuple[int, str] | None = None
 
@@ -165,6 +166,7 @@ class Run:
             revision=self.revision,
             digest=self.position.digest,
             reason=self.failure or self.diverged,
+            reason_code=self.failure_code,
         )
 
     def missing_shards(self, most: int) -> list[str]:

@@ -225,6 +225,7 @@ class Worker:
         logger.error("run %s stopped at step %d", run.name, run.step + 1, exc_info=error)
         with self._registry.locked():
             run.failure = f"step {run.step + 1}: {reason}"
+            run.failure_code = error.code if isinstance(error, OmegaError) else None
             run.executor = None
             waiting = run.take_waiting_inline()
         for task in waiting:

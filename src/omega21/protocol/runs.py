@@ -84,6 +84,9 @@ class RunSummary(Reply):
     revision: int = Field(description="of the control request in force")
     digest: str = Field(description="chained over the results up to `step`")
     reason: str | None = Field(default=None, description="why the run diverged or failed")
+    reason_code: str | None = Field(
+        default=None, description="code of the error that failed the run, if it has one"
+    )
 
 
 class RunState(RunSummary):

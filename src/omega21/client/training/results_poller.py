@@ -8,7 +8,7 @@ the log.
 
 import struct
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from itertools import pairwise
 from typing import Final
 
@@ -28,15 +28,24 @@ from omega21.protocol.digests import chain_result
 from omega21.protocol.errors import (
     Diverged,
     InternalError,
+    OmegaError,
     OtherRun,
+    OutOfDeviceMemory,
     RunFolderConflict,
+    TaskFailed,
     Unavailable,
     UnknownShard,
+    error_classes,
 )
 from omega21.protocol.steps import MAX_WAIT_SECONDS, StepRecord, StepsReply
 
 _LEAST_SECONDS: Final = 0.2
 """Pause between two empty replies that arrived before their wait was over."""
+
+_LASTING: Final[Mapping[str, type[OmegaError]]] = {
+    cls.code: cls for root in (TaskFailed, OutOfDeviceMemory) for cls in error_classes(root)
+}
+"""Errors that fail a run again after a restart: there is nothing to wait for."""
 
 
 class ResultsPoller:
@@ -192,19 +201,22 @@ class ResultsPoller:
 
 
 def check_going(reply: StepsReply) -> None:
-    """Raise Diverged or Unavailable, with the reason, if a run has stopped before its end."""
+    """Raise an error with the reason if a run has stopped before its end.
+
+    Diverged; the error that would fail it again, such as TaskFailed; else Unavailable.
+    """
     if reply.state == "diverged":
         raise Diverged(
             translated(reply.reason or "")
             or _("the run stopped at step {step}").format(step=reply.step)
         )
     if reply.state == "failed":
-        raise Unavailable(
-            _("the run failed on its server: {reason}").format(
-                reason=translated(reply.reason or "") or _("no reason given")
-            ),
-            hint=_("restart the server, then train again"),
+        message = _("the run failed on its server: {reason}").format(
+            reason=translated(reply.reason or "") or _("no reason given")
         )
+        if lasting := _LASTING.get(reply.reason_code or ""):
+            raise lasting(message, hint="")  # the reason has its hint
+        raise Unavailable(message, hint=_("restart the server, then train again"))
 
 
 def _continues(digest: str | None, row: StepRecord) -> bool:
