@@ -4,16 +4,21 @@ import torch
 from torch import Tensor, nn
 
 
+def buffer_owners(module: nn.Module) -> list[nn.Module]:
+    """Return the parts of a module that have buffers of their own."""
+    return [part for part in module.modules() if part._buffers]
+
+
 class Buffers:
-    """Copies of a module's buffers, which a forward pass in training may change, as batch norm.
+    """Copies of the buffers of `owners`, which a forward pass in training may change.
 
     They are few and small as a rule: a copy for each step costs less than to find out which change.
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, owners: list[nn.Module]) -> None:
         self._copies = [
             (owner, name, buffer.clone())
-            for owner in module.modules()
+            for owner in owners
             for name, buffer in owner._buffers.items()
             if buffer is not None
         ]

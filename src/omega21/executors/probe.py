@@ -132,7 +132,7 @@ def _check_means(executor: Executor, batch: Batch, *, predictions: Arrays, task:
         if not math.isfinite(value):
             raise _no_mean(task, name, _("it is {value}").format(value=value))
     alone = [executor.predict(part, micro_batch_size=1) for part in parts]
-    if not all(
+    if any(one.keys() != predictions.keys() for one in alone) or not all(
         _near(array, np.concatenate([one[name] for one in alone]))
         for name, array in predictions.items()
     ):

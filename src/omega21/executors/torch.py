@@ -24,7 +24,7 @@ from omega21.executors.base import (
     StepOutcome,
     batch_size,
 )
-from omega21.executors.buffers import Buffers
+from omega21.executors.buffers import Buffers, buffer_owners
 from omega21.executors.optimizer import build_optimizer, set_learning_rate
 from omega21.executors.optimizer_state import optimizer_arrays, restore_optimizer, to_cpu
 from omega21.executors.platform import Hardware, autocast_dtype
@@ -120,6 +120,7 @@ class TorchExecutor:
         self._task = make_task(config, hardware.options.code_folder)
         self._model = self._task.module.to(self._device)
         self._model.train()
+        self._buffer_owners = buffer_owners(self._model)
         self._parameters = [p for p in self._model.parameters() if p.requires_grad]
         own = self._task.optimizer()
         self._optimizer = own or build_optimizer(self._task.parameter_groups(), config.optimizer)
@@ -132,7 +133,7 @@ class TorchExecutor:
             return self._step(batch, number, micro_batch_size)
 
     def _step(self, batch: Batch, number: int, micro_batch_size: int) -> StepOutcome:
-        buffers = Buffers(self._model)
+        buffers = Buffers(self._buffer_owners)
         try:
             means = self._gradients(batch, number, micro_batch_size)
         except Exception:

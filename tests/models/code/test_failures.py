@@ -211,6 +211,20 @@ AT_THE_FIRST_STEP = {
         GOOD + "def predictions(outputs):\n    return {'p': outputs.mean(0)}",
         r"net.py:6: predictions: 'p' is float32 \[1\], and there are 2 samples",
     ),
+    "predictions of a type that cannot be sent": (
+        GOOD + "def predictions(outputs):\n    return {'p': torch.complex(outputs, outputs)}",
+        r"net.py:6: predictions: 'p' is complex64 \[2, 1\]",
+    ),
+    "more memory than there is": (
+        """
+        class Net(nn.Linear):
+            def forward(self, x):
+                return super().forward(x) + torch.empty(2**46).sum()
+        def build(schema):
+            return Net(4, 1)
+        """,
+        r"net.py:7: RuntimeError: .*(can't|could not|not enough).*(memory|allocate)",
+    ),
     "outputs without the samples": (
         """
         class Net(nn.Linear):

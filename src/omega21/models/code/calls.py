@@ -13,7 +13,8 @@ from omega21.models.task import Batch
 from omega21.protocol.errors import TaskFailed
 from omega21.protocol.schema import Schema, TensorType
 
-_TYPES: Final = frozenset(getattr(torch, name) for name in get_args(TensorType))
+STORED_TYPES: Final = frozenset(getattr(torch, name) for name in get_args(TensorType))
+"""Types that checkpoints and predictions may have."""
 
 
 def check_module(source: Source, module: object) -> nn.Module:
@@ -46,7 +47,7 @@ def _unfit(value: object) -> str | None:
         return _("is on {device}: build on the CPU, the server moves it to its device").format(
             device=value.device
         )
-    if value.dtype not in _TYPES or value.layout is not torch.strided:
+    if value.dtype not in STORED_TYPES or value.layout is not torch.strided:
         return _("is {type}, which cannot be stored").format(type=value.dtype)
     return None
 

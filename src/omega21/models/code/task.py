@@ -4,14 +4,14 @@ import random
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from omega21.language import _
-from omega21.models.code.calls import Forward, check_module
+from omega21.models.code.calls import STORED_TYPES, Forward, check_module
 from omega21.models.code.failures import named_failures
 from omega21.models.code.losses import (
     LossByName,
@@ -31,6 +31,8 @@ from omega21.protocol.printable import printable
 from omega21.protocol.runs import RunConfig
 from omega21.protocol.schema import TENSOR_NAME_PATTERN, Schema
 from omega21.protocol.tasks import CodeTask
+
+_HALF_TYPES: Final = frozenset({torch.bfloat16, torch.float16})
 
 
 class UserTask(Task):
@@ -150,7 +152,8 @@ class UserTask(Task):
         found = {"output": found} if isinstance(found, Tensor) else found
         named = self._named(function, found)
         for name, value in named.items():
-            if not isinstance(value, Tensor) or value.shape[:1] != (self._samples,):
+            fits = isinstance(value, Tensor) and value.shape[:1] == (self._samples,)
+            if not fits or value.dtype not in STORED_TYPES | _HALF_TYPES:
                 raise self._wrong(
                     function,
                     _("{name!r} is {found}, and there are {count} samples").format(
@@ -158,7 +161,7 @@ class UserTask(Task):
                     ),
                     hint=_("return tensors [n, …], a value for each sample"),
                 )
-        return {name: _storable(value.detach()) for name, value in named.items()}
+        return {name: _widened(value.detach()) for name, value in named.items()}
 
     @torch.no_grad()
     def scores(self, outputs: Any) -> Tensor | None:
@@ -294,9 +297,8 @@ class UserTask(Task):
         )
 
 
-def _storable(tensor: Tensor) -> Tensor:
-    """Return the tensor in a type that numpy and the protocol have."""
-    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
+def _widened(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype in _HALF_TYPES else tensor
 
 
 @contextmanager
