@@ -29,8 +29,9 @@ from omega21.engine.options import EngineOptions  # noqa: E402
 from omega21.models.registry import default_config  # noqa: E402
 from omega21.protocol.digests import tensors_sha256  # noqa: E402
 from omega21.protocol.plan import Segment, ShardRef, Source  # noqa: E402
-from omega21.protocol.shards import SHARD_SAMPLES, encode_shard  # noqa: E402
+from omega21.protocol.shards import encode_shard, samples_per_shard  # noqa: E402
 
+SHARD_SAMPLES = samples_per_shard(default_config().sample_schema)
 BATCH_SIZE = 64
 SAMPLES = 1024
 ROUNDS = 3
@@ -54,7 +55,7 @@ def engine_seconds(steps: int, *, checkpoint_seconds: float) -> tuple[float, int
 def _train(engine: Engine, steps: int) -> tuple[float, int]:
     run_id = uuid.uuid4().hex
     engine.runs.create("bench", run_id, default_config())
-    samples = generate("simple", 0, range(SAMPLES), anomaly_percent=10)
+    samples = generate("simple", 0, range(SAMPLES), anomaly_percent=10, features=1600)
     refs = []
     for start in range(0, SAMPLES, SHARD_SAMPLES):
         rows = slice(start, start + SHARD_SAMPLES)

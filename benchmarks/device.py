@@ -173,7 +173,7 @@ class BareRun:
     """The bare loop on the device, over batches that lie ready in its memory."""
 
     def __init__(self, *, samples: int, batch_size: int, precision: Precision) -> None:
-        data = generate("simple", 0, range(samples), anomaly_percent=10)
+        data = generate("simple", 0, range(samples), anomaly_percent=10, features=1600)
         self._ready = [
             Batch(*(part.cuda() for part in batch))
             for batch in batches(data, batch_size=batch_size)

@@ -56,12 +56,14 @@ class Trial(NamedTuple):
 def learn(kind: Kind, seed: int) -> Trial:
     """Train the default model once, as `omega21 train` with its defaults does, and score it."""
     order = presentation_order(seed, offset=0, samples=TRAINED)
-    samples = generate(kind, seed, order, anomaly_percent=ANOMALY_PERCENT)
+    samples = generate(kind, seed, order, anomaly_percent=ANOMALY_PERCENT, features=1600)
     task = CortezaTask(ModelConfig(), seed=seed)
     model = task.module
     loop = BareLoop(task, OptimizerConfig(), run_seed=seed)
     loop.train(list(batches(samples, batch_size=BATCH_SIZE)))
-    held_out = generate(kind, seed + 2**32, range(HELD_OUT), anomaly_percent=ANOMALY_PERCENT)
+    held_out = generate(
+        kind, seed + 2**32, range(HELD_OUT), anomaly_percent=ANOMALY_PERCENT, features=1600
+    )
     model.eval()
     with torch.no_grad():
         outputs = [model(x_BF) for x_BF in torch.from_numpy(held_out.x).split(250)]
@@ -123,7 +125,9 @@ def earlier_step(batch: Batch) -> Callable[[], object]:
 
 def measure_speed(rounds: int) -> dict[str, list[float]]:
     """Time steps of both networks in turn: samples per second of each step, in order."""
-    samples = generate("neuronal", FIRST_SEED, range(BATCH_SIZE), anomaly_percent=ANOMALY_PERCENT)
+    samples = generate(
+        "neuronal", FIRST_SEED, range(BATCH_SIZE), anomaly_percent=ANOMALY_PERCENT, features=1600
+    )
     batch = Batch(torch.from_numpy(samples.x), torch.from_numpy(samples.y))
     loop = BareLoop(CortezaTask(ModelConfig(), seed=0), OptimizerConfig(), run_seed=0)
     steps = {"default": lambda: loop.train([batch]), "earlier": earlier_step(batch)}

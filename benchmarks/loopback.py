@@ -29,12 +29,14 @@ from omega21 import Client  # noqa: E402
 from omega21.data.sources.generators import generate  # noqa: E402
 from omega21.models.corteza.config import TINY, ModelConfig, run_config  # noqa: E402
 from omega21.models.corteza.task import CortezaTask  # noqa: E402
+from omega21.models.registry import default_config  # noqa: E402
 from omega21.protocol.digests import tensors_sha256  # noqa: E402
 from omega21.protocol.optimizers import OptimizerConfig  # noqa: E402
 from omega21.protocol.plan import Segment, ShardRef, Source  # noqa: E402
 from omega21.protocol.runs import RunConfig  # noqa: E402
-from omega21.protocol.shards import SHARD_SAMPLES, encode_shard  # noqa: E402
+from omega21.protocol.shards import encode_shard, samples_per_shard  # noqa: E402
 
+SHARD_SAMPLES = samples_per_shard(default_config().sample_schema)
 LEAST_SHARE = 0.97
 LEAST_SHARE_TINY_FIRST = 0.90
 TINY_BATCH = 128
@@ -53,7 +55,7 @@ class ServedRun:
         self.name = f"bench-{uuid.uuid4().hex[:8]}"
         self._id = client.api.runs.create(self.name, config=config).id
         self.step = 0
-        data = generate("simple", 0, range(samples), anomaly_percent=10)
+        data = generate("simple", 0, range(samples), anomaly_percent=10, features=1600)
         refs = []
         for start in range(0, samples, SHARD_SAMPLES):
             rows = slice(start, start + SHARD_SAMPLES)
@@ -81,7 +83,7 @@ class BareRun:
     """The same steps in the bare loop, on batches that are ready."""
 
     def __init__(self, model: ModelConfig, *, samples: int, batch_size: int) -> None:
-        data = generate("simple", 0, range(samples), anomaly_percent=10)
+        data = generate("simple", 0, range(samples), anomaly_percent=10, features=1600)
         self._ready = in_a_thread(lambda: list(batches(data, batch_size=batch_size)))
         self._loop = in_a_thread(
             lambda: BareLoop(CortezaTask(model, seed=0), OptimizerConfig(), run_seed=0)

@@ -15,10 +15,12 @@ import numpy as np
 
 from benchmarks.bars import Bar, finish, median_bar, show
 from omega21.data.sources.generators import KINDS, generate
+from omega21.models.registry import default_config
 from omega21.protocol.digests import tensors_sha256
 from omega21.protocol.plan import Kind
-from omega21.protocol.shards import SHARD_SAMPLES, decode_shard, encode_shard
+from omega21.protocol.shards import decode_shard, encode_shard, samples_per_shard
 
+SHARD_SAMPLES = samples_per_shard(default_config().sample_schema)
 BATCH_SIZE = 64
 MOST_BYTES: Final[dict[Kind, float]] = {"simple": 350e3, "temporal": 310e3, "neuronal": 120e3}
 MOST_SHARE_IN_HALF = 0.55
@@ -28,7 +30,7 @@ GENERATED, MOST_GENERATING_SECONDS = 10_000, 0.5
 def json_batch(kind: Kind, number: int) -> bytes:
     """Write a batch as the JSON of `/train_layer2`."""
     first = number * BATCH_SIZE
-    samples = generate(kind, 0, range(first, first + BATCH_SIZE), anomaly_percent=10)
+    samples = generate(kind, 0, range(first, first + BATCH_SIZE), anomaly_percent=10, features=1600)
     rows = zip(samples.x.tolist(), samples.y.tolist(), strict=True)
     return json.dumps(
         {"samples": [{"input_data": x, "anomaly_label": int(y)} for x, y in rows]}
@@ -40,7 +42,7 @@ def sizes() -> tuple[list[Bar], dict[str, Any]]:
     bars: list[Bar] = []
     figures: dict[str, Any] = {}
     for kind in KINDS:
-        samples = generate(kind, 0, range(BATCH_SIZE), anomaly_percent=10)
+        samples = generate(kind, 0, range(BATCH_SIZE), anomaly_percent=10, features=1600)
         whole = len(encode_shard({"x": samples.x, "y": samples.y}))
         half = len(encode_shard({"x": samples.x.astype(np.float16), "y": samples.y}))
         text = len(json_batch(kind, 0))
@@ -58,7 +60,9 @@ def speeds(rounds: int) -> tuple[list[Bar], dict[str, Any]]:
     figures: dict[str, Any] = {}
     for kind in KINDS:
         seconds = [
-            _cpu_seconds(lambda: generate(kind, 0, range(GENERATED), anomaly_percent=10))  # noqa: B023
+            _cpu_seconds(
+                lambda: generate(kind, 0, range(GENERATED), anomaly_percent=10, features=1600)  # noqa: B023
+            )
             for _ in range(rounds)
         ]
         bars.append(
@@ -66,7 +70,7 @@ def speeds(rounds: int) -> tuple[list[Bar], dict[str, Any]]:
                 f"{kind}: seconds for 10,000 samples", seconds, MOST_GENERATING_SECONDS, most=True
             )
         )
-        samples = generate(kind, 0, range(SHARD_SAMPLES), anomaly_percent=10)
+        samples = generate(kind, 0, range(SHARD_SAMPLES), anomaly_percent=10, features=1600)
         tensors = {"x": samples.x, "y": samples.y}
         levels = {}
         for level in (-5, 1, 3, 6, 9):

@@ -152,7 +152,11 @@ async def train_inline(api: Api, run: str, seed: int) -> None:
     for number in range(INLINE_BATCHES):
         first = number * INLINE_BATCH_SIZE
         batch = generate(
-            "simple", seed, range(first, first + INLINE_BATCH_SIZE), anomaly_percent=25
+            "simple",
+            seed,
+            range(first, first + INLINE_BATCH_SIZE),
+            anomaly_percent=25,
+            features=1600,
         )
         trained = await api.legacy.train_batch(batch, run=run, epochs=INLINE_EPOCHS)
         expected = (number + 1) * INLINE_EPOCHS

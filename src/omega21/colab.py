@@ -25,13 +25,15 @@ from typing import Any, Final, Self, TypeAlias
 import numpy as np
 from rich.console import Console
 
+from omega21.client.api.legacy import inline_samples
 from omega21.client.http.address import parse_address
 from omega21.client.request.presets import PRESETS as _PRESETS
 from omega21.client.sync import Client
-from omega21.data.samples import FEATURES, Samples, as_samples, check_samples, statistics
+from omega21.data.samples import Samples, statistics
 from omega21.data.sources.generators import generate
 from omega21.language import speaking
 from omega21.protocol.errors import InvalidAddress, InvalidRequest, InvalidSamples, OmegaError
+from omega21.protocol.legacy import FEATURES
 from omega21.protocol.names import DEFAULT_RUN
 from omega21.protocol.plan import Kind
 from omega21.protocol.printable import printable
@@ -258,7 +260,13 @@ class GeneradorDatosEntrenamiento:
             raise InvalidRequest(f"la cantidad de muestras es 1 o más, no {cantidad}")
         indices = range(self._siguiente, self._siguiente + cantidad)
         try:
-            muestras = generate(tipo, self.semilla, indices, anomaly_percent=porcentaje_anomalias)
+            muestras = generate(
+                tipo,
+                self.semilla,
+                indices,
+                anomaly_percent=porcentaje_anomalias,
+                features=FEATURES,
+            )
         except ValueError as error:
             raise InvalidRequest(str(error)) from error
         self._siguiente = indices.stop
@@ -304,7 +312,7 @@ def _como_muestras(muestras: Muestras) -> Samples:
     Lanza InvalidSamples, con el número de la primera muestra que no sirve.
     """
     if isinstance(muestras, tuple):
-        return as_samples(muestras)
+        return inline_samples(muestras)
     dadas: Any = muestras  # cualquier cosa: las anotaciones no se comprueban
     if not isinstance(dadas, Sequence) or not all(isinstance(m, Mapping) for m in dadas):
         raise InvalidSamples(
@@ -314,9 +322,7 @@ def _como_muestras(muestras: Muestras) -> Samples:
         )
     if not muestras:
         raise InvalidSamples("el lote está vacío", hint="envía al menos una muestra")
-    datos = _de_diccionarios(dadas)
-    check_samples(datos)
-    return datos
+    return inline_samples(_de_diccionarios(dadas))
 
 
 def _de_diccionarios(muestras: Sequence[Muestra]) -> Samples:

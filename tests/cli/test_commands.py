@@ -72,7 +72,7 @@ def test_predictions_need_no_labels_and_are_one_a_line(on_server: Omega21, tmp_p
     assert outputs["dendrites"].shape == (3, 16)
     assert outputs["coherence"].shape == (3, 64)
     assert figures["step"] == 2
-    assert figures["anomaly_prob"] == outputs["anomaly_prob"].tolist()
+    assert figures["outputs"]["anomaly_prob"] == outputs["anomaly_prob"].tolist()
 
 
 @pytest.mark.usefixtures("workdir")

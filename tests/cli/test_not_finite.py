@@ -94,7 +94,7 @@ def test_predictions_that_are_not_finite_are_null_in_json(
     done = on_server("predict", "some", data, "--json")
 
     assert done.status == 0, done.stderr
-    found = done.figures["anomaly_prob"]
+    found = done.figures["outputs"]["anomaly_prob"]
     assert [place for place, value in enumerate(found) if value is None] == [2]
     assert "1 sample has no finite score" in done.stderr
     for ending in ("npz", "csv"):

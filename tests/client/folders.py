@@ -4,7 +4,6 @@ from pathlib import Path
 
 from omega21.client.store.run_folder import RunFolder, RunRecord
 from omega21.data.order import presentation_order
-from omega21.data.samples import as_type
 from omega21.data.sources.generators import generate
 from omega21.models.registry import default_config
 from omega21.protocol.digests import CHAIN_START, chain_result, tensors_sha256
@@ -17,7 +16,7 @@ def make_run(workdir: Path, name: str) -> Path:
     """Make the folder of a run that trained one step of four samples."""
     source = Source(kind="simple", seed=42, offset=0, anomaly_percent=10)
     order = presentation_order(42, offset=0, samples=4)
-    tensors = as_type(generate("simple", 42, order, anomaly_percent=10), "float32")
+    tensors = generate("simple", 42, order, anomaly_percent=10, features=1600).tensors
     sha256 = tensors_sha256(tensors)
     record = RunRecord(run=name, id="a" * 32, config=default_config(), created_at=1.0)
     with RunFolder.create(workdir / name, record) as folder:

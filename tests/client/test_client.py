@@ -31,7 +31,7 @@ from tests.client.runs import tiny, train
 from tests.proxies import canned, reply
 from tests.servers import RunningServer
 
-BATCH = generate("simple", 1, range(32), anomaly_percent=25)
+BATCH = generate("simple", 1, range(32), anomaly_percent=25, features=1600)
 
 
 @pytest.fixture
@@ -147,23 +147,25 @@ def test_runs_are_listed_paused_and_removed(client: Client) -> None:
 def test_predictions_of_many_shards_are_those_of_one(client: Client) -> None:
     client.api.runs.create("compute", config=tiny("compute").config())
     client.train_batch(BATCH, run="compute")
-    samples = generate("temporal", 2, range(2300), anomaly_percent=10)  # nine shards, two requests
+    samples = generate(
+        "temporal", 2, range(2300), anomaly_percent=10, features=1600
+    )  # nine shards, two requests
     whole = client.predict("compute", samples.x)
     part = client.predict("compute", samples.x[2200:])
 
     assert isinstance(whole, Prediction)
     assert whole.step == part.step == 1
-    assert whole.anomaly_prob.shape == (2300,)
-    assert whole.dendrites.shape == (2300, 16)
-    assert whole.coherence.shape == (2300, 64)
-    np.testing.assert_allclose(part.anomaly_prob, whole.anomaly_prob[2200:], rtol=1e-4)
+    assert whole["anomaly_prob"].shape == (2300,)
+    assert whole["dendrites"].shape == (2300, 16)
+    assert whole["coherence"].shape == (2300, 64)
+    np.testing.assert_allclose(part["anomaly_prob"], whole["anomaly_prob"][2200:], rtol=1e-4)
     state = client.api.runs.state("compute")
     assert (state.step, state.plan_steps) == (1, 1)
 
 
 def test_an_evaluation_joins_the_scores_of_all_shards(client: Client) -> None:
     client.api.runs.create("scores", config=tiny("scores").config())
-    samples = generate("neuronal", 2, range(2300), anomaly_percent=10)
+    samples = generate("neuronal", 2, range(2300), anomaly_percent=10, features=1600)
     halves = [
         Samples(samples.x[:1000], samples.y[:1000]),
         Samples(samples.x[1000:], samples.y[1000:]),

@@ -17,7 +17,7 @@ from omega21.models.corteza.config import TINY, run_config
 from omega21.protocol.digests import tensors_sha256
 from omega21.protocol.plan import Segment, SegmentStored, ShardRef, Source
 from omega21.protocol.runs import RunConfig, RunSummary
-from omega21.protocol.shards import encode_shard, pack
+from omega21.protocol.shards import Tensors, encode_shard, pack, shard_samples
 
 CONFIG = run_config(model=TINY, seed=7)
 OPTIONS = EngineOptions(device="cpu", threads=1)
@@ -46,13 +46,13 @@ def make_samples(count: int, *, seed: int = 0) -> Samples:
 class Shard:
     """A shard as a client holds it."""
 
-    tensors: dict[str, FloatArray]
+    tensors: Tensors
     sha256: str
 
     @property
     def ref(self) -> ShardRef:
         """How a segment lists it."""
-        return ShardRef(sha256=self.sha256, samples=len(self.tensors["y"]))
+        return ShardRef(sha256=self.sha256, samples=shard_samples(self.tensors))
 
     @property
     def body(self) -> bytes:

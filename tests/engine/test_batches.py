@@ -4,17 +4,25 @@ import gc
 import threading
 import weakref
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from omega21.data.order import epoch_order
 from omega21.engine.batches import BatchFeed, SegmentReader
 from omega21.engine.storage.shards import ShardStore
-from omega21.executors.base import Batch
+from omega21.executors.base import Arrays, Batch
+from omega21.models.registry import default_config
+from omega21.protocol.digests import tensors_sha256
 from omega21.protocol.errors import UnknownShard
+from omega21.protocol.schema import Schema
 from tests.engine.engines import Samples, Shard, cut, make_samples, make_segment
+from tests.schemas import make_tensors, schemas
 
+SCHEMA = default_config().sample_schema
 SAMPLES = make_samples(29)
 BATCH_SIZE = 8
 
@@ -23,7 +31,9 @@ def stored(folder: Path, shards: list[Shard]) -> SegmentReader:
     store = ShardStore(folder, limit=10**9)
     for shard in shards:
         store.put(shard.sha256, shard.tensors, pinned=set)
-    return SegmentReader(make_segment(shards, batch_size=BATCH_SIZE, epochs=3, order_seed=5), store)
+    return SegmentReader(
+        make_segment(shards, batch_size=BATCH_SIZE, epochs=3, order_seed=5), store, schema=SCHEMA
+    )
 
 
 @pytest.mark.parametrize("size", [1, 7, 8, 29])
@@ -55,10 +65,46 @@ def test_a_shard_that_is_cut_short_on_disk_is_unknown(tmp_path: Path) -> None:
         reader.read(reader.segment.steps - 1)
 
 
+@given(schemas(), st.integers(1, 9), st.integers(1, 5))
+def test_a_batch_of_any_schema_has_its_tensors(schema: Schema, size: int, batch_size: int) -> None:
+    tensors = make_tensors(schema, 9)
+    parts = [
+        {name: array[start : start + size] for name, array in tensors.items()}
+        for start in range(0, 9, size)
+    ]
+    shards = [Shard(part, tensors_sha256(part)) for part in parts]
+    segment = make_segment(shards, batch_size=batch_size, epochs=3, order_seed=5)
+    with TemporaryDirectory() as folder:
+        store = ShardStore(Path(folder), limit=10**9)
+        for shard in shards:
+            store.put(shard.sha256, shard.tensors, pinned=set)
+        reader = SegmentReader(segment, store, schema=schema)
+        assert reader.held_bytes == sum(array.nbytes for array in tensors.values())
+        for position in range(segment.steps):
+            if position == 2 * segment.steps_per_epoch:
+                reader.hold()  # the last epoch comes from memory
+            batch, places = reader.read(position), reader.places(position)
+            assert list(batch) == list(schema.tensors)
+            assert reader.batch_samples(position) == len(places)
+            for name, spec in schema.tensors.items():
+                assert batch[name].dtype == spec.numpy_type
+                np.testing.assert_array_equal(batch[name], tensors[name][places])
+
+
+def test_numbers_of_a_shard_that_is_not_kept_in_memory_are_read_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("omega21.engine.storage.shards._MOST_KEPT", 8)
+    reader = stored(tmp_path, cut(SAMPLES, 29))
+    last = reader.segment.steps - 1
+    batch, places = reader.read(last), reader.places(last)
+    np.testing.assert_array_equal(batch["y"], SAMPLES.y[places])
+
+
 class Counting(SegmentReader):
     """A reader that counts what it read."""
 
-    def read(self, position: int) -> Batch:
+    def read(self, position: int) -> Arrays:
         self.positions = [*getattr(self, "positions", []), position]
         return super().read(position)
 
@@ -67,7 +113,7 @@ class TestAhead:
     @pytest.fixture
     def reader(self, tmp_path: Path) -> Counting:
         plain = stored(tmp_path, cut(SAMPLES, 7))
-        return Counting(plain.segment, ShardStore(tmp_path, limit=10**9))
+        return Counting(plain.segment, ShardStore(tmp_path, limit=10**9), schema=SCHEMA)
 
     def test_what_was_prepared_is_not_read_again(self, reader: Counting) -> None:
         ahead = BatchFeed()
@@ -96,7 +142,7 @@ class TestAhead:
         self, reader: Counting, tmp_path: Path
     ) -> None:
         """As when an inline batch, or another run, comes in between."""
-        other = Counting(reader.segment, ShardStore(tmp_path, limit=10**9))
+        other = Counting(reader.segment, ShardStore(tmp_path, limit=10**9), schema=SCHEMA)
         ahead = BatchFeed()
         ahead.prepare(reader, 3)
         np.testing.assert_array_equal(ahead.take(reader, 4)["x"], reader.read(4)["x"])

@@ -60,7 +60,7 @@ def test_updates_are_those_of_plain_adamw() -> None:
     reference = torch.optim.AdamW(
         theirs.parameters(), lr=1e-3, weight_decay=0.0, foreach=False, fused=False
     )
-    samples = generate("simple", 0, range(24), anomaly_percent=50)
+    samples = generate("simple", 0, range(24), anomaly_percent=50, features=1600)
     ready = list(batches(samples, batch_size=8))
     losses = BareLoop(ours, config, run_seed=3).train(ready)
     expected = []
@@ -78,7 +78,7 @@ def test_updates_are_those_of_plain_adamw() -> None:
 
 
 def test_a_tiny_network_learns_and_repeats_itself() -> None:
-    samples = generate("simple", 1, range(256), anomaly_percent=25)
+    samples = generate("simple", 1, range(256), anomaly_percent=25, features=1600)
     ready = list(batches(samples, batch_size=32, epochs=3, order_seed=1))
 
     def train() -> list[float]:

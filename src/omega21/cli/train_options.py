@@ -9,6 +9,7 @@ import typer
 from omega21.cli.options import KindName, LongServerOptions, Workdir, address_argument
 
 SamplesTypeName = Literal["float32", "float16"]
+OptimizerName = Literal["adamw", "adam", "nadam", "sgd", "rmsprop", "adagrad"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +39,16 @@ class DataOptions:
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Samples: a .npz or .safetensors file with x [n, 1600] and y [n].",
+            help="Samples: a .npz or .safetensors file of named tensors [n, …], such as x and y.",
             show_default="synthetic samples",
+        ),
+    ] = None
+    targets: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Tensors of the file that are targets, such as y or y,z; none for inputs only.",
+            show_default="y, where there is one",
         ),
     ] = None
     samples: Annotated[
@@ -88,7 +97,7 @@ class DataOptions:
         SamplesTypeName | None,
         typer.Option(
             "--samples-type",
-            help="Data type for the upload of features; float16 rounds them to half the bytes.",
+            help="Data type for the upload of float32 inputs; float16 rounds, with half the bytes.",
             show_default="float32, or float16 where --budget needs it",
         ),
     ] = None
@@ -138,6 +147,16 @@ class TrainingOptions:
             show_default="64, or the preset's",
         ),
     ] = None
+    micro_batch: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Samples of a batch that are computed at a time, to need less device memory; the "
+            "gradient is that of the whole batch.",
+            show_default="the whole batch",
+        ),
+    ] = None
     epochs: Annotated[
         int,
         typer.Option("--epochs", "--epocas", min=1, metavar="N", help="Number of epochs."),
@@ -173,6 +192,32 @@ class TrainingOptions:
             help="Repeat with the run's next samples at this interval, such as 30m, 1h or 1d.",
         ),
     ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerOptions:
+    """What updates the weights; fixed when a run is created."""
+
+    panel: ClassVar = "Training"
+
+    optimizer: Annotated[OptimizerName, typer.Option(help="Optimizer, one of torch.optim's.")] = (
+        "adamw"
+    )
+    lr: Annotated[
+        float, typer.Option(min=0, max=1, metavar="RATE", help="Learning rate after the warm-up.")
+    ] = 1e-3
+    momentum: Annotated[
+        float, typer.Option(min=0, max=1, metavar="SHARE", help="Momentum of sgd and rmsprop.")
+    ] = 0.0
+    weight_decay: Annotated[
+        float, typer.Option(min=0, max=1, metavar="RATE", help="Decay of the weights.")
+    ] = 0.01
+    warmup_steps: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="N", help="Steps over which the learning rate rises to its full value."
+        ),
+    ] = 3
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,23 +2,27 @@
 
 from typing import Final
 
+from pydantic import ValidationError
+
 from omega21.cli.options import LongServerOptions
 from omega21.cli.train_options import (
     DataOptions,
     FolderOptions,
+    OptimizerOptions,
     TrackingOptions,
     TrainingOptions,
 )
-from omega21.cli.values import evaluate_when, pull_policy, seconds, size
+from omega21.cli.values import evaluate_when, names, pull_policy, seconds, size
 from omega21.client.loggers import load_logger
+from omega21.client.request.data import open_given, with_schema
 from omega21.client.request.presets import PRESETS, Preset
-from omega21.client.request.request import TrainRequest, next_segment
+from omega21.client.request.request import TrainRequest, invalid_option, next_segment
 from omega21.client.store.run_folder import fresh_run_name
 from omega21.client.training.options import TrainOptions
-from omega21.data.sources.files import open_data
 from omega21.language import _
 from omega21.protocol.errors import InvalidRequest
 from omega21.protocol.names import checked_name
+from omega21.protocol.optimizers import OptimizerConfig
 
 _PLAIN: Final = Preset(500, 64, "simple", 10)
 
@@ -36,7 +40,9 @@ def make_options(
     )
 
 
-def make_request(data: DataOptions, training: TrainingOptions) -> TrainRequest:
+def make_request(
+    data: DataOptions, training: TrainingOptions, *, optimizer: OptimizerOptions
+) -> TrainRequest:
     """Apply the options over the preset over the defaults, and validate the request.
 
     Raises InvalidRequest for an unknown preset or contradictory options, and whatever reading the
@@ -64,15 +70,31 @@ def make_request(data: DataOptions, training: TrainingOptions) -> TrainRequest:
         anomaly_percent=percent,
         seed=training.seed,
         data=file,
+        targets=None if data.targets is None else names(data.targets),
         validation=data.validation,
         evaluate_every=evaluate_when(training.evaluate_every),
         deterministic=not training.fast,
         samples_type=data.samples_type,
         budget=None if data.budget is None else size(data.budget, "--budget"),
+        micro_batch=training.micro_batch,
+        optimizer=optimizer_config(optimizer),
     )
-    request.config()
+    whole = with_schema(request, open_given(request))
+    whole.config()
     if file is None:
-        next_segment(request, (), file=None)
-    else:
-        open_data(file)
+        next_segment(whole, (), file=None)
     return request
+
+
+def optimizer_config(options: OptimizerOptions) -> OptimizerConfig:
+    """Return the optimizer of the options. Raises InvalidRequest."""
+    try:
+        return OptimizerConfig(
+            name=options.optimizer,
+            learning_rate=options.lr,
+            momentum=options.momentum,
+            weight_decay=options.weight_decay,
+            warmup_steps=options.warmup_steps,
+        )
+    except ValidationError as error:
+        raise invalid_option(error) from error

@@ -10,6 +10,7 @@ from typing import Final
 from omega21.cli.connection import local_server
 from omega21.cli.options import ServerOptions
 from omega21.cli.report.file import write_report
+from omega21.cli.report.repeating import optimizer_words
 from omega21.cli.servers import find_server, open_client
 from omega21.cli.ui.diagnosis import diagnosis_rows
 from omega21.cli.ui.live import open_view
@@ -72,12 +73,15 @@ class Job:
             ("--validation", request.validation, plain.validation),
             ("--evaluate-every", request.evaluate_every, plain.evaluate_every),
             ("--data", request.data, None),
+            ("--targets", request.targets and ",".join(request.targets), None),
+            ("--micro-batch", request.micro_batch, None),
             ("--samples-type", request.samples_type, None),
             ("--budget", request.budget, None),
             ("--workdir", self.workdir, None),
         ):
             if given != usual:
                 words += [option, str(given)]
+        words += optimizer_words(request.optimizer)
         return shlex.join(words + (["--fast"] if not request.deterministic else []))
 
 

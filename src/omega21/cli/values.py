@@ -91,6 +91,12 @@ def size(text: str, option: str) -> int:
     return int(wanted)
 
 
+def names(text: str) -> tuple[str, ...]:
+    """Parse names of tensors, such as y,z; `none` is no name."""
+    listed = [name.strip() for name in text.split(",")]
+    return () if listed == ["none"] else tuple(name for name in listed if name)
+
+
 def evaluate_when(text: str) -> "EvaluateEvery":
     """Parse when held-out samples are evaluated: epoch, never, or a number of steps."""
     word = text.strip().lower()

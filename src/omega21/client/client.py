@@ -4,13 +4,11 @@ The HTTP calls are in `AsyncClient.api`, by noun. Each method says what is on di
 a method that says nothing changes nothing.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import httpx
-import numpy as np
-from numpy.typing import NDArray
 
 from omega21.client.api.api import Api
 from omega21.client.http.link import Link
@@ -29,7 +27,8 @@ from omega21.client.training.session import Training
 from omega21.client.verify import Verification, Verified
 from omega21.client.watch import Watching
 from omega21.client.weights import SavedWeights, download_weights
-from omega21.data.samples import Samples, as_features
+from omega21.data.samples import Samples, as_samples
+from omega21.models.registry import value_check
 from omega21.protocol.evaluations import Evaluation
 from omega21.protocol.legacy import Diagnosis, FeedbackReceived, Info, Metrics, Status, Trained
 from omega21.protocol.logs import LogLines
@@ -231,25 +230,38 @@ class AsyncClient:
         """Record adjustments of the dendrites; see `api.legacy.feedback`."""
         return await self.api.legacy.feedback(adjustments, validated=validated, run=run, key=key)
 
-    async def predict(self, run: str, x: NDArray[np.float32]) -> Prediction:
-        """Compute the model's outputs for x [n, 1600], all with the weights of one step."""
-        return await predict(self.api, checked_name(run), x=as_features(x))
+    async def predict(self, run: str, inputs: Any) -> Prediction:
+        """Compute what the run's task predicts, all with the weights of one step.
+
+        `inputs` is a map with an array [n, …] for each input of the run's schema, or the array of
+        its one input.
+        """
+        return await predict(self.api, checked_name(run), inputs=inputs)
 
     async def evaluate(
         self,
         run: str,
-        samples: Samples | Iterable[Samples],
+        samples: Any,
         *,
         samples_type: SamplesType = "float32",
     ) -> Evaluation:
-        """Score samples, in blocks or at once, all with the weights of one step.
+        """Evaluate labelled samples, all with the weights of one step.
 
-        They are uploaded as `samples_type`; float16 needs about half the bytes, and rounds.
+        `samples` are a map of arrays, a tuple (x, y), or several of these, one after another. They
+        are uploaded as `samples_type`; as float16 float32 inputs need half the bytes, rounded.
         """
-        blocks = [Samples(*samples)] if isinstance(samples, tuple) else samples
-        return (
-            await score(self.api, checked_name(run), blocks=blocks, samples_type=samples_type)
-        ).evaluation
+        name = checked_name(run)
+        config = (await self.api.runs.state(name)).config
+        schema, check = config.sample_schema, value_check(config.task)
+        blocks = [samples] if isinstance(samples, tuple | Mapping) else samples
+        scored = await score(
+            self.api,
+            name,
+            blocks=(as_samples(block, schema, check=check) for block in blocks),
+            schema=schema,
+            samples_type=samples_type,
+        )
+        return scored.evaluation
 
     async def download_weights(self, run: str, path: Path) -> SavedWeights:
         """Save a run's weights as a safetensors file; checked and on disk when it returns."""

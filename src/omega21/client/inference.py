@@ -7,7 +7,7 @@ here, and are valid only if all of them were computed with the weights of one st
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import anyio
 import numpy as np
@@ -17,9 +17,10 @@ from omega21.client.api.api import Api
 from omega21.client.api.inference import MAX_OUTPUT_BYTES
 from omega21.client.http.decoding import step_of
 from omega21.client.store.summary import Scored
-from omega21.data.samples import Samples, as_samples, as_type
+from omega21.data.samples import as_inputs, as_type
 from omega21.data.scores import auroc, average_precision
 from omega21.language import _
+from omega21.models.registry import value_check
 from omega21.protocol.digests import tensors_sha256
 from omega21.protocol.errors import (
     BodyTooLarge,
@@ -30,74 +31,83 @@ from omega21.protocol.errors import (
 )
 from omega21.protocol.evaluations import Evaluation
 from omega21.protocol.inference import MAX_SHARDS_TO_COMPUTE
-from omega21.protocol.legacy import COHERENCE, DENDRITES
 from omega21.protocol.plan import SamplesType
-from omega21.protocol.shards import SHARD_SAMPLES, Tensors, decode_shard, encode_shard
+from omega21.protocol.schema import Schema
+from omega21.protocol.shards import (
+    Tensors,
+    decode_shard,
+    encode_shard,
+    samples_per_shard,
+    shard_samples,
+)
 from omega21.protocol.steps import EvaluateReply
 
+PREDICTED_AT_ONCE: Final = 256
+"""Most samples in a shard to predict: their outputs may be larger than they are."""
+
 ALARM_PROBABILITY: Final = 0.5
-"""Samples with a higher anomaly probability count as anomalies, as in the server's metrics."""
+"""Samples with a higher score are predicted as 1, as in the server's metrics."""
 
 _TRIES: Final = 3
-_OUTPUTS: Final = {"anomaly_prob": (), "dendrites": (DENDRITES,), "coherence": (COHERENCE,)}
-"""The outputs of a prediction, and the shape of each for one sample."""
 
 _Part = TypeVar("_Part")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
-    """The model's outputs for n samples, in their order, with the weights of one step.
+    """What a task predicts for n samples, in their order, with the weights of one step.
 
-    `anomaly_prob` is float32 [n], `dendrites` [n, 16] and `coherence` [n, 64].
+    `outputs` has the task's named predictions, each [n, …]; `prediction[name]` is one of them.
     """
 
     step: int
-    anomaly_prob: NDArray[np.float32]
-    dendrites: NDArray[np.float32]
-    coherence: NDArray[np.float32]
+    outputs: dict[str, NDArray[Any]]
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self.outputs[name]
+
+    def __len__(self) -> int:
+        """Count the samples."""
+        return len(next(iter(self.outputs.values())))
 
 
-async def predict(api: Api, run: str, *, x: NDArray[np.float32]) -> Prediction:
-    """Compute outputs for x [n, 1600].
+async def predict(api: Api, run: str, *, inputs: object) -> Prediction:
+    """Compute predictions for the inputs of a run's schema: a map of arrays, or its one input.
 
-    Raises PlanUnfinished when training kept changing the weights between the parts.
+    Raises UnknownRun, InvalidSamples, PlanUnfinished when training kept changing the weights
+    between the parts.
     """
-    names = [name async for name in _upload(api, ({"x": part} for part in _parts(x)))]
+    config = (await api.runs.state(run)).config
+    schema = config.sample_schema
+    tensors = as_inputs(inputs, schema, check=value_check(config.task))
+    size = min(samples_per_shard(schema), PREDICTED_AT_ONCE)
+    names = [name async for name in _upload(api, _parts(tensors, size))]
 
-    async def compute(group: Sequence[str]) -> tuple[int, dict[str, NDArray[np.generic]]]:
+    async def compute(group: Sequence[str]) -> _Computed[dict[str, NDArray[np.generic]]]:
         answer = await api.inference.predict(run, group)
         step = step_of(answer.headers)
         if step is None:
             raise InvalidReply(_("the reply does not name its step"))
-        return step, _outputs(answer.body)
+        shard_bytes = max(1, len(answer.body) // len(group))
+        return _Computed(step, _outputs(answer.body), next_size=MAX_OUTPUT_BYTES // shard_bytes)
 
-    step, parts = await _under_one_step(names, compute=compute)
-    _check_count(sum(len(part["anomaly_prob"]) for part in parts), len(x))
+    step, parts = await _under_one_step(names, compute=compute, first=1)
+    if any(part.keys() != parts[0].keys() for part in parts):
+        raise InvalidReply(_("the outputs have other names in each part"))
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return Prediction(
-        step,
-        *(joined[name].astype(np.float32) for name in ("anomaly_prob", "dendrites", "coherence")),
-    )
+    for array in joined.values():
+        _check_count(len(array), shard_samples(tensors))
+    return Prediction(step, joined)
 
 
 def _outputs(body: bytes) -> dict[str, NDArray[np.generic]]:
     """Parse the outputs of some shards. Raises InvalidReply if that fails."""
     try:
-        tensors = decode_shard(body, compressed=False, max_bytes=MAX_OUTPUT_BYTES)
+        return decode_shard(body, compressed=False, max_bytes=MAX_OUTPUT_BYTES)
     except (InvalidShard, BodyTooLarge) as error:
         raise InvalidReply(
             _("the outputs cannot be read: {why}").format(why=error.message)
         ) from error
-    for name, width in _OUTPUTS.items():
-        shape = tensors[name].shape[1:] if name in tensors else None
-        if shape != width:
-            raise InvalidReply(
-                _("the outputs cannot be read: {why}").format(
-                    why=_("{name} is missing or has another shape").format(name=name)
-                )
-            )
-    return tensors
 
 
 def _check_count(found: int, expected: int) -> None:
@@ -113,47 +123,61 @@ async def score(
     api: Api,
     run: str,
     *,
-    blocks: Iterable[Samples],
+    blocks: Iterable[Tensors],
+    schema: Schema,
     samples_type: SamplesType = "float32",
 ) -> Scored:
-    """Score samples and compare the scores with their labels; one block is in memory at a time.
+    """Evaluate samples of the run's schema; one block is in memory at a time.
 
-    Raises InvalidSamples when there are none, PlanUnfinished as `predict` does.
+    Where the schema has one target of one number, the scores are compared with it. Raises
+    InvalidSamples when there are none, PlanUnfinished as `predict` does.
     """
-    labels: list[NDArray[np.float32]] = []
+    target = only_label(schema)
+    samples, labels = 0, list[NDArray[np.generic]]()
 
     def shards() -> Iterator[Tensors]:
+        nonlocal samples
         for block in blocks:
-            samples = as_samples(block)
-            for x, y in zip(_parts(samples.x), _parts(samples.y), strict=True):
-                labels.append(y)
-                yield as_type(Samples(x, y), samples_type)
+            for part in _parts(block, samples_per_shard(schema)):
+                samples += shard_samples(part)
+                if target is not None:
+                    labels.append(part[target])
+                yield as_type(part, samples_type, schema=schema)
 
     names = [name async for name in _upload(api, shards())]
     if not names:
         raise InvalidSamples(_("there are no samples to evaluate"))
 
-    async def compute(group: Sequence[str]) -> tuple[int, EvaluateReply]:
+    async def compute(group: Sequence[str]) -> _Computed[EvaluateReply]:
         reply = await api.inference.evaluate(run, group)
-        return reply.step, reply
+        return _Computed(reply.step, reply, next_size=MAX_SHARDS_TO_COMPUTE)
 
     step, replies = await _under_one_step(names, compute=compute)
-    scores, y = _joined(replies), np.concatenate(labels)
+    _check_count(sum(reply.samples for reply in replies), samples)
+    scores, y = _joined(replies), _binary(labels)
     metrics = _mean_metrics(replies)
-    if scores is None:
-        evaluation = Evaluation(
-            step=step, samples=len(y), loss=_mean_loss(replies), metrics=metrics
-        )
-        return Scored(evaluation)
-    _check_count(len(scores), len(y))
+    not_finite = 0
+    if scores is not None:
+        _check_count(len(scores), samples)
+        not_finite = int(np.count_nonzero(~np.isfinite(scores)))
+        if y is not None:
+            metrics = score_metrics(scores, y) | metrics
     evaluation = Evaluation(
         step=step,
-        samples=len(y),
+        samples=samples,
         loss=_mean_loss(replies),
-        metrics=score_metrics(scores, y) | metrics,
-        not_finite=int(np.count_nonzero(~np.isfinite(scores))),
+        metrics=metrics,
+        not_finite=not_finite,
     )
     return Scored(evaluation, scores, y)
+
+
+def _binary(labels: Sequence[NDArray[np.generic]]) -> NDArray[np.float32] | None:
+    """Join labels [n] that are all 0 or 1; None for any others."""
+    if not labels:
+        return None
+    y = np.concatenate(labels).astype(np.float32)
+    return y if bool(((y == 0) | (y == 1)).all()) else None
 
 
 def score_metrics(scores: NDArray[np.float32], y: NDArray[np.float32]) -> dict[str, float | None]:
@@ -200,9 +224,18 @@ def _mean_loss(replies: Sequence[EvaluateReply]) -> float | None:
     return total / sum(reply.samples for reply in replies)
 
 
-def _parts(tensor: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
-    for start in range(0, len(tensor), SHARD_SAMPLES):
-        yield tensor[start : start + SHARD_SAMPLES]
+def only_label(schema: Schema) -> str | None:
+    """Return the name of a schema's only target, if it is one number for each sample."""
+    if len(schema.targets) == 1:
+        ((name, spec),) = schema.targets.items()
+        if not spec.shape:
+            return name
+    return None
+
+
+def _parts(tensors: Tensors, size: int) -> Iterator[dict[str, NDArray[np.generic]]]:
+    for start in range(0, shard_samples(tensors), size):
+        yield {name: array[start : start + size] for name, array in tensors.items()}
 
 
 async def _upload(api: Api, shards: Iterable[Tensors]) -> AsyncIterator[str]:
@@ -225,22 +258,32 @@ def _named(shards: Iterator[Tensors]) -> list[tuple[str, Tensors]]:
     return [(tensors_sha256(shard), shard) for shard in islice(shards, MAX_SHARDS_TO_COMPUTE)]
 
 
+@dataclass(frozen=True, slots=True)
+class _Computed(Generic[_Part]):
+    """What was computed of some shards, and how many of them the next request may have."""
+
+    step: int
+    part: _Part
+    next_size: int
+
+
 async def _under_one_step(
-    names: Sequence[str], *, compute: Callable[[Sequence[str]], Awaitable[tuple[int, _Part]]]
+    names: Sequence[str],
+    *,
+    compute: Callable[[Sequence[str]], Awaitable[_Computed[_Part]]],
+    first: int = MAX_SHARDS_TO_COMPUTE,
 ) -> tuple[int, list[_Part]]:
-    """Compute all groups, from the start again when the run made a step in between."""
-    size = MAX_SHARDS_TO_COMPUTE
-    groups = [names[start : start + size] for start in range(0, len(names), size)]
+    """Compute all shards in groups, from the start again when the run made a step in between."""
     for _try in range(_TRIES):
         parts: list[_Part] = []
         steps: set[int] = set()
-        for group in groups:
-            step, part = await compute(group)
-            steps.add(step)
-            parts.append(part)
-            if len(steps) > 1:
-                break
-        else:
+        place, size = 0, first
+        while place < len(names) and len(steps) < 2:
+            found = await compute(names[place : place + size])
+            steps.add(found.step)
+            parts.append(found.part)
+            place, size = place + size, max(1, min(found.next_size, MAX_SHARDS_TO_COMPUTE))
+        if len(steps) == 1:
             return steps.pop(), parts
     raise PlanUnfinished(
         _("the weights changed while {count} shards were computed").format(count=len(names)),

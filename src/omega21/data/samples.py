@@ -1,131 +1,148 @@
-"""Samples in memory, their checks, and the statistics of a set."""
+"""Samples as named tensors: their conversion to a schema, checks of values, statistics."""
 
-from collections.abc import Iterable
-from typing import Any, Final, NamedTuple, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from omega21.data.schema import check_form, is_rounded, named_arrays
 from omega21.language import _
 from omega21.language.figures import decimal
-from omega21.protocol.errors import InvalidSamples, OmegaError
+from omega21.protocol.errors import InvalidSamples
 from omega21.protocol.plan import SamplesType
-
-FEATURES: Final = 1600
-"""Features of one sample."""
-
+from omega21.protocol.schema import Schema, TensorSpec
+from omega21.protocol.shards import Tensors
 
 _LARGEST_FLOAT16: Final = float(np.finfo(np.float16).max)
 
 
 class Samples(NamedTuple):
-    """A set of samples, in order.
-
-    `x` is float32 [n, 1600]; `y` is float32 [n], 0 for normal and 1 for an anomaly.
-    """
+    """Labelled samples, in order: `x` float32 [n, …], `y` float32 [n], such as generated ones."""
 
     x: NDArray[np.float32]
     y: NDArray[np.float32]
 
-
-class Shaped(Protocol):
-    """An array, or a tensor in a file: anything with rows of one type."""
-
     @property
-    def dtype(self) -> np.dtype[Any]:
-        """The type of its items."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Its dimensions."""
+    def tensors(self) -> dict[str, NDArray[np.generic]]:
+        """The two tensors by name."""
+        return {"x": self.x, "y": self.y}
 
 
-def as_samples(given: Iterable[Any]) -> Samples:
-    """Convert (x, y) to samples: arrays or lists of numbers, of any type and layout.
+Check = Callable[[Tensors], tuple[int, str] | None]
+"""A check of values that a kind of task asks for: the position of the first sample that cannot be
+trained, and why. It is called with all tensors, or with the targets alone."""
 
-    Raises InvalidSamples for anything else, or for samples that cannot be trained.
+
+def to_schema(
+    tensors: Mapping[str, NDArray[Any]],
+    specs: Mapping[str, TensorSpec],
+    *,
+    check: Check | None = None,
+    numbers: NDArray[np.int64] | None = None,
+) -> dict[str, NDArray[np.generic]]:
+    """Convert tensors of the right shapes to the schema's types, in C order.
+
+    `numbers` [n] identify the samples in an error; by default their positions. Raises
+    InvalidSamples, naming the first sample with a value that the type does not have, or that
+    `check` refuses.
     """
-    parts = [] if isinstance(given, np.ndarray | str | bytes | dict) else list(given)
-    if len(parts) != 2:
-        raise InvalidSamples(
-            _("samples are a pair (x, y), got {kind}").format(kind=type(given).__name__),
-            hint=_("pass Samples(x, y): x [n, {features}], y [n]").format(features=FEATURES),
-        )
-    x, y = _numbers("x", parts[0]), _numbers("y", parts[1])
-    check_form(x, y)
-    with np.errstate(over="ignore"):  # values beyond float32 are reported by the check
-        samples = Samples(
-            np.ascontiguousarray(x, dtype=np.float32), np.ascontiguousarray(y, dtype=np.float32)
-        )
-    check_samples(samples)
-    return samples
+    converted = {}
+    invalid: tuple[int, str] | None = None
+    for name, spec in specs.items():
+        given = tensors[name]
+        with np.errstate(over="ignore", invalid="ignore"):
+            array = np.ascontiguousarray(given, dtype=spec.numpy_type)
+        converted[name] = array
+        if invalid is None and not np.can_cast(given.dtype, array.dtype, "safe"):
+            invalid = _lost(name, given, array)
+    if invalid is None and check is not None:
+        invalid = check(converted)
+    if invalid is not None:
+        position, what = invalid
+        number = position if numbers is None else int(numbers[position])
+        raise InvalidSamples(_("{what}, sample {number}").format(what=what, number=number))
+    return converted
 
 
-def as_features(x: Any) -> NDArray[np.float32]:
-    """Convert x [n, 1600] as `as_samples` does, for samples without labels."""
-    features = _numbers("x", x)
-    return as_samples((features, np.zeros(len(features) if features.ndim else 0))).x
+def _lost(name: str, given: NDArray[Any], array: NDArray[np.generic]) -> tuple[int, str] | None:
+    """Find a value that another type does not have; floats are rounded, and may not overflow."""
+    if array.dtype.kind == "f":
+        bad = ~np.isfinite(array)
+        if bad.any() and given.dtype.kind == "f":
+            bad &= np.isfinite(given)
+    else:
+        bad = array != given
+    if not bad.any():
+        return None
+    position = int(np.argmax(bad.reshape(len(bad), -1).any(axis=1)))
+    return (
+        position,
+        _("a value of {name} does not fit in {dtype}").format(name=name, dtype=array.dtype.name),
+    )
 
 
-def _numbers(name: str, given: Any) -> NDArray[Any]:
-    try:
-        return np.asarray(given)
-    except (TypeError, ValueError) as error:  # rows of different lengths
-        raise InvalidSamples(
-            _("{name} is not an array of numbers: {reason}").format(name=name, reason=error),
-            hint=_("give every sample {features} numbers").format(features=FEATURES),
-        ) from error
+def as_samples(
+    given: Any, schema: Schema, *, check: Check | None = None
+) -> dict[str, NDArray[np.generic]]:
+    """Convert a map of arrays, or a pair (x, y), to the samples of a schema.
 
-
-def check_form(x: Shaped, y: Shaped, *, error: type[OmegaError] = InvalidSamples) -> None:
-    """Check types and shapes: x [n, 1600], y [n], numbers, n at least 1.
-
-    Raises `error` for another type or another number of dimensions, else InvalidSamples.
+    Other tensors of the map are left out. Raises InvalidSamples for anything else, or for samples
+    that cannot be trained.
     """
-    for name, tensor in (("x", x), ("y", y)):
-        if tensor.dtype.kind not in "fiub":
-            raise error(
-                _("tensor {name} has type {dtype}, not a numeric one").format(
-                    name=name, dtype=tensor.dtype
-                )
+    return _converted(given, schema.tensors, check=check)
+
+
+def as_inputs(
+    given: Any, schema: Schema, *, check: Check | None = None
+) -> dict[str, NDArray[np.generic]]:
+    """Convert a map of arrays, or the one input itself, as `as_samples` does, without targets."""
+    if not isinstance(given, Mapping):
+        if len(schema.inputs) != 1:
+            raise InvalidSamples(
+                _("samples have the inputs {names}").format(names=", ".join(schema.inputs)),
+                hint=_("pass a map with an array for each of them"),
             )
-    if len(x.shape) != 2 or len(y.shape) != 1:
-        raise error(
-            _("x has shape {x} and y {y}").format(x=list(x.shape), y=list(y.shape)),
-            hint=_("x has one row of {features} features for each sample, y one label").format(
-                features=FEATURES
-            ),
-        )
-    if x.shape[1] != FEATURES:
-        raise InvalidSamples(
-            _("expected {features} features, got {got}").format(features=FEATURES, got=x.shape[1])
-        )
-    if x.shape[0] != y.shape[0]:
-        raise InvalidSamples(
-            _("x has {samples} samples, y has {labels} labels").format(
-                samples=x.shape[0], labels=y.shape[0]
-            )
-        )
-    if x.shape[0] == 0:
-        raise InvalidSamples(_("the data set has no samples"))
+        given = {next(iter(schema.inputs)): given}
+    return _converted(given, schema.inputs, check=check)
 
 
-def as_type(samples: Samples, samples_type: SamplesType) -> dict[str, NDArray[np.generic]]:
-    """Return a shard's tensors: `x` [n, 1600] of a type, `y` [n] float32.
+def _converted(
+    given: Any, specs: Mapping[str, TensorSpec], *, check: Check | None
+) -> dict[str, NDArray[np.generic]]:
+    arrays = named_arrays(given)
+    check_form(arrays, specs)
+    return to_schema(arrays, specs, check=check)
 
-    float16 rounds each feature to 11 significant bits. Raises InvalidSamples for one beyond its
-    range.
+
+def as_type(
+    tensors: Tensors, samples_type: SamplesType, *, schema: Schema
+) -> dict[str, NDArray[np.generic]]:
+    """Return a shard's tensors: with float16, each float32 input is rounded to 11 bits.
+
+    Raises InvalidSamples for a value beyond its range.
     """
     if samples_type == "float32":
-        return {"x": samples.x, "y": samples.y}
-    if (np.abs(samples.x) > _LARGEST_FLOAT16).any():
+        return dict(tensors)
+    return {
+        name: _to_float16(name, array) if is_rounded(name, schema) else array
+        for name, array in tensors.items()
+    }
+
+
+def _to_float16(name: str, array: NDArray[np.generic]) -> NDArray[np.float16]:
+    values = np.asarray(array, np.float32)
+    if (np.abs(values) > _LARGEST_FLOAT16).any():
         raise InvalidSamples(
-            _("a feature is beyond {most}, the maximum of float16").format(
-                most=decimal(_LARGEST_FLOAT16, 0)
+            _("a value of {name} is beyond {most}, the maximum of float16").format(
+                name=name, most=decimal(_LARGEST_FLOAT16, 0)
             ),
             hint=_("send these samples as float32"),
         )
-    return {"x": samples.x.astype(np.float16), "y": samples.y}
+    return values.astype(np.float16)
+
+
+# --- statistics -----------------------------------------------------------------------------------
 
 
 class Statistics(NamedTuple):
@@ -160,19 +177,3 @@ def statistics(samples: Samples) -> Statistics:
         mean=float(samples.x.mean(dtype=np.float64)),
         standard_deviation=float(samples.x.std(dtype=np.float64)),
     )
-
-
-def check_samples(samples: Samples, *, numbers: NDArray[np.int64] | None = None) -> None:
-    """Check that every feature is finite and every label 0 or 1.
-
-    `numbers` [n] identify the samples in the error; by default their positions.
-    Raises InvalidSamples, naming the first invalid sample.
-    """
-    for bad, what in (
-        (~np.isfinite(samples.x).all(axis=1), _("a feature is NaN, infinite or beyond float32")),
-        ((samples.y != 0) & (samples.y != 1), _("the label is neither 0 nor 1")),
-    ):
-        if bad.any():
-            place = int(np.argmax(bad))
-            number = place if numbers is None else int(numbers[place])
-            raise InvalidSamples(_("{what}, sample {number}").format(what=what, number=number))

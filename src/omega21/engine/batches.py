@@ -6,38 +6,36 @@ from bisect import bisect_right
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from omega21.data.order import batch_of_step, epoch_order
 from omega21.engine.storage.shards import ShardStore
-from omega21.executors.base import Batch
+from omega21.executors.base import Arrays, Batch
 from omega21.protocol.plan import Segment, ShardRef
-
-
-class _Rows(NamedTuple):
-    x: NDArray[np.float32]
-    y: NDArray[np.float32]
+from omega21.protocol.schema import Schema
 
 
 class SegmentReader:
     """Reads the batches of one segment.
 
-    Batches are defined on the segment's samples, so the result does not depend on where shards
-    are cut. The list of shards grows with `extend`. Reading the samples of a later epoch one
-    by one takes several times as long as gathering them from memory, where `hold` loads them.
+    A batch has the tensors of the schema, in its types. Batches are defined on the segment's
+    samples, so the result does not depend on where shards are cut. The list of shards grows with
+    `extend`. Reading the samples of a later epoch one by one takes several times as long as
+    gathering them from memory, where `hold` loads them.
     """
 
-    def __init__(self, segment: Segment, shards: ShardStore) -> None:
+    def __init__(self, segment: Segment, shards: ShardStore, *, schema: Schema) -> None:
         self.segment = segment
+        self.schema = schema
         self._shards = shards
         self._starts: list[int] = []
         self._start_array = np.empty(0, np.int64)  # the same as an array
         self._listed = 0
         self._present = 0  # the first shards of the list that are known to be on disk
-        self._held: _Rows | None = None  # all samples of the segment
+        self._held: Arrays | None = None  # all samples of the segment
         self.extend(segment)
 
     def extend(self, segment: Segment) -> None:
@@ -80,15 +78,28 @@ class SegmentReader:
             return np.arange(start, stop)
         return _cached_order(self.segment.order_seed, epoch, self.segment.samples)[start:stop]
 
-    def read(self, position: int) -> Batch:
+    def read(self, position: int) -> Arrays:
         """Read the batch of a step. Raises UnknownShard when a shard is gone."""
+        batch = self._empty(self.batch_samples(position))
+        self.read_into(position, batch)
+        return batch
+
+    def read_into(self, position: int, batch: Arrays) -> None:
+        """Read the batch of a step into arrays of its shapes. Raises UnknownShard."""
+        _epoch, start, stop = self._bounds(position)
         if self.is_in_order(position):
-            _epoch, start, stop = self._bounds(position)
-            return self._read_range(start, stop)._asdict()
-        places = self.places(position)
-        if self._held is not None:
-            return _Rows(*(np.take(array, places, axis=0) for array in self._held))._asdict()
-        return self._read_rows(places)._asdict()
+            self._read_range(start, stop, batch)
+        elif self._held is not None:
+            places = self.places(position)
+            for name, array in self._held.items():
+                np.take(array, places, axis=0, out=batch[name], mode="clip")  # unbuffered
+        else:
+            self._read_rows(self.places(position), batch)
+
+    def batch_samples(self, position: int) -> int:
+        """Count the samples of a step's batch."""
+        _epoch, start, stop = self._bounds(position)
+        return stop - start
 
     def is_in_order(self, position: int) -> bool:
         """Whether the samples of a step are adjacent on disk: those of the first epoch."""
@@ -96,12 +107,14 @@ class SegmentReader:
 
     @property
     def held_bytes(self) -> int:
-        """Return the memory that `hold` needs, in bytes. Raises UnknownShard."""
-        return self.segment.samples * 4 * (self._width(at=0) + 1)
+        """Return the memory that `hold` needs, in bytes."""
+        return self.segment.samples * self.schema.sample_bytes
 
     def hold(self) -> None:
         """Read all samples into memory. Raises UnknownShard when a shard is gone."""
-        self._held = self._read_range(0, self.segment.samples)
+        held = self._empty(self.segment.samples)
+        self._read_range(0, self.segment.samples, held)
+        self._held = held
 
     @property
     def is_held(self) -> bool:
@@ -135,39 +148,40 @@ class SegmentReader:
             self._present += 1
         return self._listed if self._present == len(refs) else self._starts[self._present]
 
-    def _read_range(self, start: int, stop: int) -> _Rows:
-        batch = self._empty(stop - start, like=start)
+    def _read_range(self, start: int, stop: int, batch: Arrays) -> None:
         filled = 0
         while filled < stop - start:
             ref, row = self._find(start + filled)
             rows = slice(filled, filled + min(ref.samples - row, stop - start - filled))
             shard = self._shards.open(ref.sha256)
-            shard.read_into("x", row, batch.x[rows])
-            shard.read_into("y", row, batch.y[rows])
+            for name, array in batch.items():
+                shard.read_into(name, row, array[rows])
             filled = rows.stop
-        return batch
 
-    def _read_rows(self, places: NDArray[np.int64]) -> _Rows:
-        """Read single samples, each with one system call directly into its row."""
-        batch = self._empty(len(places), like=int(places[0]))
+    def _read_rows(self, places: NDArray[np.int64], batch: Arrays) -> None:
+        """Read single samples, each tensor with one system call directly into its row.
+
+        Those of one number a sample come from memory (`Shard.item`).
+        """
         numbers = np.searchsorted(self._start_array, places, side="right") - 1
         rows = (places - self._start_array[numbers]).tolist()
         refs, open_shard = self.segment.shards, self._shards.open
-        labels = []
-        for number, row, out in zip(numbers.tolist(), rows, batch.x, strict=True):
+        wide = [(name, array) for name, array in batch.items() if array.ndim > 1]
+        columns = [(name, list[Any]()) for name, array in batch.items() if array.ndim == 1]
+        for place, (number, row) in enumerate(zip(numbers.tolist(), rows, strict=True)):
             shard = open_shard(refs[number].sha256)
-            shard.read_into("x", row, out)
-            labels.append(shard.column("y")[row])
-        batch.y[:] = labels
-        return batch
+            for name, array in wide:
+                shard.read_into(name, row, array[place])
+            for name, values in columns:
+                values.append(shard.item(name, row))
+        for name, values in columns:
+            batch[name][:] = values
 
-    def _empty(self, samples: int, *, like: int) -> _Rows:
-        shape = (samples, self._width(at=like))
-        return _Rows(np.empty(shape, np.float32), np.empty(samples, np.float32))
-
-    def _width(self, *, at: int) -> int:
-        ref, _ = self._find(at)
-        return self._shards.open(ref.sha256).spans["x"].shape[1]
+    def _empty(self, samples: int) -> Arrays:
+        return {
+            name: np.empty((samples, *spec.shape), spec.numpy_type)
+            for name, spec in self.schema.tensors.items()
+        }
 
     def _find(self, index: int) -> tuple[ShardRef, int]:
         number = bisect_right(self._starts, index) - 1
@@ -175,7 +189,7 @@ class SegmentReader:
 
 
 MOST_HELD = 256 * 2**20
-"""Size of the samples held in memory: 40,000 of 1600 numbers."""
+"""Size of the samples held in memory, in bytes: 40,000 samples of 6.4 kB."""
 
 _HELD_SECONDS = 10.0
 """Runs that take turns do not evict each other's samples from memory in each turn."""

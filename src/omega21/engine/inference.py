@@ -7,13 +7,11 @@ from typing import Generic, TypeVar
 from omega21.engine import evaluation
 from omega21.engine.evaluation import SelfTest
 from omega21.engine.registry import Registry
-from omega21.engine.samples import check_labels, check_shape
+from omega21.engine.samples import check_to_compute
 from omega21.engine.storage.data_folder import DataFolder
 from omega21.engine.worker import Worker
 from omega21.executors.base import Arrays, Device, Executor
-from omega21.language import _
 from omega21.protocol.digests import tensors_sha256
-from omega21.protocol.errors import InvalidSamples
 from omega21.protocol.metrics import finite_or_none
 from omega21.protocol.steps import EvaluateReply, encode_scores
 
@@ -80,19 +78,10 @@ class Inference:
         )
 
     def _check_shards(self, name: str, shards: Sequence[str], *, labelled: bool) -> None:
-        width = self.registry.get(name).features
+        config = self.registry.get(name).config
         for sha256 in shards:
             shard = self.folder.shards.open(sha256)
-            missing = ({"x", "y"} if labelled else {"x"}) - set(shard.spans)
-            if missing:
-                raise InvalidSamples(
-                    _("shard {sha256} has no tensor {name!r}").format(
-                        sha256=sha256[:12], name=missing.pop()
-                    )
-                )
-            check_shape(shard.read("x", rows=1), width=width)
-            if labelled:
-                check_labels(shard.read("y"), samples=shard.samples)
+            check_to_compute(shard, sha256, config=config, labelled=labelled)
 
     def diagnose(self, name: str) -> SelfTest:
         """Run a forward and a backward pass on the real device, changing no run."""

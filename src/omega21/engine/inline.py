@@ -69,7 +69,9 @@ class InlineBatches:
             if (known := self._admit(run, key, body)) is not None:  # the same request twice at once
                 return known
             batch = self.folder.ledger.inline.add(run.key, key, body=body, segment=segment)
-            task = InlineTask(batch, SegmentReader(segment, self.folder.shards))
+            task = InlineTask(
+                batch, SegmentReader(segment, self.folder.shards, schema=run.config.sample_schema)
+            )
             run.inline.append(task)
             self.registry.changed(name)
         return inline_reply(run, task.done.result())

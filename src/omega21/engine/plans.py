@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from omega21.engine.batches import SegmentReader
 from omega21.engine.registry import Registry
 from omega21.engine.run import MOST_WAITING_LISTED, Run
-from omega21.engine.samples import check_listed
+from omega21.engine.samples import check_listed_on_disk
 from omega21.engine.storage.data_folder import DataFolder
 from omega21.language import _, ngettext
 from omega21.protocol.errors import PlanConflict, StillRunning, UnknownSegment
-from omega21.protocol.plan import Plan, Segment, SegmentStored, ShardRef
+from omega21.protocol.plan import Plan, Segment, SegmentStored
 from omega21.protocol.runs import RunSummary
 
 
@@ -26,7 +26,7 @@ class Plans:
         """Add segment `number` to the plan, or extend its list of shards. Durable.
 
         Raises PlanConflict unless it equals the stored segment, is a prefix of it, or extends it;
-        InvalidSamples for a listed shard that does not fit the model.
+        InvalidSamples for a listed shard that does not fit the schema.
         """
         with self.registry.locked():
             run = self.registry.get(name, run_id)
@@ -59,17 +59,15 @@ class Plans:
         known_shards = 0 if is_new else len(run.readers[number].segment.shards)
         for ref in segment.shards[known_shards:]:
             if ref.sha256 in self.folder.shards:
-                self._check_fits(run, ref)
+                shard = self.folder.shards.open(ref.sha256)
+                check_listed_on_disk(shard, ref, run=run.name, segment=segment, config=run.config)
         self.folder.ledger.segments.put(run.key, number, segment=segment, known_shards=known_shards)
         if is_new:
-            run.add_segment(SegmentReader(segment, self.folder.shards))
+            run.add_segment(
+                SegmentReader(segment, self.folder.shards, schema=run.config.sample_schema)
+            )
         else:
             run.readers[number].extend(segment)
-
-    def _check_fits(self, run: Run, ref: ShardRef) -> None:
-        shard = self.folder.shards.open(ref.sha256)
-        tensors = {name: shard.read(name) for name in {"x", "y"} & set(shard.spans)}
-        check_listed(tensors, ref, run=run.name, width=run.features)
 
     def get(self, name: str) -> Plan:
         """Return a run's plan. Raises UnknownRun."""

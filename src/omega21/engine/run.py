@@ -80,7 +80,9 @@ class Run:
         self.target = stored.target
         self.revision = stored.revision
         self.paused = stored.paused
-        self.readers = [SegmentReader(segment, shards) for segment in segments]
+        self.readers = [
+            SegmentReader(segment, shards, schema=self.config.sample_schema) for segment in segments
+        ]
         self.index = PlanIndex(segments)
         self.position = Position()
         self.durable_step = 0
@@ -199,9 +201,16 @@ class Run:
         self.check_divergence()
 
     def micro_batch_size_at(self, step: int) -> int | None:
-        """Return the micro-batch size at a step, None if batches are computed whole."""
+        """Return the micro-batch size at a step, None if batches are computed whole.
+
+        The smaller one of what the segment asks for and what fitted in memory before.
+        """
         known = [from_step for from_step in self.micro_batch_sizes if from_step <= step]
-        return self.micro_batch_sizes[max(known)] if known else None
+        sizes = [self.micro_batch_sizes[max(known)]] if known else []
+        if step <= self.index.steps:
+            asked = self.readers[self.index.locate(step)[0]].segment.micro_batch
+            sizes += [] if asked is None else [asked]
+        return min(sizes, default=None)
 
     def environment_at(self, step: int) -> Environment | None:
         """Return the environment of a step, if it is recorded."""

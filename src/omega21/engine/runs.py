@@ -45,9 +45,10 @@ class Runs:
         run.environments = self.folder.ledger.environments.of(stored.key)
         run.micro_batch_sizes = self.folder.ledger.environments.micro_batch_sizes(stored.key)
         for batch in self.folder.ledger.inline.pending(stored.key):
-            run.inline.append(
-                InlineTask(batch.batch, SegmentReader(batch.segment, self.folder.shards))
+            reader = SegmentReader(
+                batch.segment, self.folder.shards, schema=run.config.sample_schema
             )
+            run.inline.append(InlineTask(batch.batch, reader))
         self.executor_cache.place(run)
         return run
 

@@ -1,13 +1,19 @@
-"""Checks of samples that reach the engine, with messages that name the sample."""
+"""Checks of samples that reach the engine, with messages that name the tensor or the sample."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from omega21.data.schema import check_stored
+from omega21.engine.storage.shards import Shard
 from omega21.language import _, ngettext
+from omega21.models.registry import value_check
 from omega21.protocol.errors import InvalidSamples, PlanConflict
-from omega21.protocol.plan import ShardRef
+from omega21.protocol.plan import Segment, ShardRef
+from omega21.protocol.runs import RunConfig
 from omega21.protocol.shards import Tensors
 
 Array = NDArray[np.generic]
@@ -31,22 +37,71 @@ def check_inline(x: Array, y: Array, *, width: int) -> None:
         )
 
 
-def check_listed(tensors: Tensors, ref: ShardRef, *, run: str, width: int) -> None:
-    """Check that a shard is what a plan lists. Raises InvalidSamples, PlanConflict."""
-    if "x" not in tensors or "y" not in tensors:
-        raise InvalidSamples(
-            _("shard {sha256} is listed in a plan and lacks `x` or `y`").format(
-                sha256=ref.sha256[:12]
-            )
-        )
-    if len(tensors["x"]) != ref.samples:
+def check_listed(
+    tensors: Tensors, ref: ShardRef, *, run: str, segment: Segment, config: RunConfig
+) -> None:
+    """Check that an uploaded shard is what a segment lists. Raises InvalidSamples, PlanConflict."""
+    schema = config.sample_schema
+    _check_count(len(next(iter(tensors.values()))), ref, run=run)
+    with _naming(ref.sha256):
+        check_stored(tensors, schema.tensors, schema, samples_type=segment.samples_type)
+        _check_targets({name: tensors[name] for name in schema.targets}, config)
+
+
+def check_listed_on_disk(
+    shard: Shard, ref: ShardRef, *, run: str, segment: Segment, config: RunConfig
+) -> None:
+    """Check a shard that is here already as `check_listed` does; inputs are not read."""
+    _check_count(shard.samples, ref, run=run)
+    with _naming(ref.sha256):
+        schema = config.sample_schema
+        check_stored(shard.spans, schema.tensors, schema, samples_type=segment.samples_type)
+        _check_targets_on_disk(shard, config)
+
+
+def check_to_compute(shard: Shard, sha256: str, *, config: RunConfig, labelled: bool) -> None:
+    """Check that outputs, or with `labelled` scores, can be computed. Raises InvalidSamples."""
+    schema = config.sample_schema
+    with _naming(sha256):
+        specs = schema.tensors if labelled else schema.inputs
+        check_stored(shard.spans, specs, schema, samples_type="float16")
+        if labelled:
+            _check_targets_on_disk(shard, config)
+
+
+def _check_count(held: int, ref: ShardRef, *, run: str) -> None:
+    if held != ref.samples:
         raise PlanConflict(
             _(
                 "shard {sha256} has {held} samples; the plan of run {name!r} lists it with {listed}"
-            ).format(sha256=ref.sha256[:12], held=len(tensors["x"]), name=run, listed=ref.samples)
+            ).format(sha256=ref.sha256[:12], held=held, name=run, listed=ref.samples)
         )
-    check_shape(tensors["x"], width=width)
-    check_labels(tensors["y"], samples=ref.samples)
+
+
+def _check_targets_on_disk(shard: Shard, config: RunConfig) -> None:
+    if value_check(config.task) is not None:
+        targets = config.sample_schema.targets
+        _check_targets({name: shard.read(name) for name in targets}, config)
+
+
+def _check_targets(targets: Tensors, config: RunConfig) -> None:
+    """Check the targets' values where the kind of task asks for it; inputs may be NaN."""
+    check = value_check(config.task)
+    invalid = check(targets) if check is not None else None
+    if invalid is not None:
+        position, what = invalid
+        raise InvalidSamples(_("{what}, sample {number}").format(what=what, number=position))
+
+
+@contextmanager
+def _naming(sha256: str) -> Iterator[None]:
+    try:
+        yield
+    except InvalidSamples as error:
+        raise InvalidSamples(
+            _("shard {sha256}: {reason}").format(sha256=sha256[:12], reason=error.message),
+            hint=error.hint,
+        ) from error
 
 
 def check_shape(x: Array, *, width: int) -> None:

@@ -25,16 +25,16 @@ class Shards:
         tensors = decode_shard(body, compressed=compressed)
         with self.registry.locked():
             listings = [
-                (run, ref)
+                (run, segment, ref)
                 for run in self.registry.all()
                 for segment in run.segments
                 for ref in segment.shards
                 if ref.sha256 == sha256
             ]
-        for run, ref in listings:
-            check_listed(tensors, ref, run=run.name, width=run.features)
+        for run, segment, ref in listings:
+            check_listed(tensors, ref, run=run.name, segment=segment, config=run.config)
         stored = self.folder.shards.put(sha256, tensors, pinned=self.registry.pinned_shards)
-        for run, _ref in listings:
+        for run, _segment, _ref in listings:
             self.registry.changed(run.name)
         size = sum(array.nbytes for array in tensors.values())
         return ShardStored(sha256=sha256, samples=shard_samples(tensors), bytes=size, stored=stored)

@@ -19,7 +19,8 @@ from omega21.protocol.errors import InvalidRequest
 from omega21.protocol.messages import Document
 from omega21.protocol.runs import RunConfig
 from omega21.protocol.schema import Schema
-from omega21.protocol.tasks import BuiltInTask, CodeTask
+from omega21.protocol.shards import Tensors
+from omega21.protocol.tasks import BuiltInTask, CodeTask, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,8 @@ class TaskKind:
 
     `schema` gives the samples' schema for a config. `load` imports the module whose `make_task`
     makes the task of a run. `small` is a config for a test of the device. `labels` name metrics and
-    vectors for people.
+    vectors for people. `check` finds the first sample with a value that cannot be trained, by its
+    position, and why; it may get the targets alone.
     """
 
     name: str
@@ -38,6 +40,7 @@ class TaskKind:
     describe: Callable[[Any], ModelDescription]
     small: Document
     labels: Mapping[str, str] = field(default_factory=dict)
+    check: Callable[[Tensors], tuple[int, str] | None] | None = None
 
 
 _KINDS: Final = {
@@ -51,6 +54,7 @@ _KINDS: Final = {
             describe=describe_corteza,
             small=corteza.TINY,
             labels=corteza.METRIC_LABELS,
+            check=corteza.find_invalid,
         ),
     )
 }
@@ -126,6 +130,11 @@ def load_task_maker(config: RunConfig) -> Callable[..., Any]:
     )
     made: Callable[..., Any] = module.make_task
     return made
+
+
+def value_check(task: Task) -> Callable[[Tensors], tuple[int, str] | None] | None:
+    """Return what checks the values of a task's samples; None where any may be trained."""
+    return task_kind(task.kind).check if isinstance(task, BuiltInTask) else None
 
 
 def describe(config: RunConfig) -> ModelDescription:

@@ -13,6 +13,8 @@ DTYPE_NAMES: dict[np.dtype[np.generic], str] = {
     np.dtype("<f8"): "F64",
     np.dtype("<i8"): "I64",
     np.dtype("<i4"): "I32",
+    np.dtype("<i2"): "I16",
+    np.dtype("i1"): "I8",
     np.dtype("u1"): "U8",
     np.dtype("?"): "BOOL",
 }

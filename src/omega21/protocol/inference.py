@@ -12,7 +12,7 @@ MAX_SHARDS_TO_COMPUTE = 8
 class ComputeRequest(Request):
     """Names the shards to compute outputs or scores for, in order.
 
-    `predict` needs `x` alone; `evaluate` needs `y` too.
+    `predict` needs the inputs alone; `evaluate` needs the targets too.
     """
 
     shards: list[Sha256] = Field(min_length=1, max_length=MAX_SHARDS_TO_COMPUTE)

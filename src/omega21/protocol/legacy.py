@@ -10,6 +10,7 @@ from pydantic import Field
 from omega21.protocol.link.usage import MonthTraffic
 from omega21.protocol.messages import LegacyRequest, Reply
 
+FEATURES = 1600
 DENDRITES = 16
 COHERENCE = 64
 

@@ -24,7 +24,7 @@ SourceKind = Literal["simple", "temporal", "neuronal", "file", "inline"]
 
 
 SamplesType = Literal["float32", "float16"]
-"""The type in which features are sent and stored. Steps are computed in float32 either way."""
+"""The type in which float32 inputs are sent and stored. Batches have float32 either way."""
 
 
 class Source(Document):
@@ -58,7 +58,14 @@ class Segment(Document):
     samples_type: SamplesType = Field(
         default="float32",
         exclude_if=lambda value: value == "float32",  # digests of plans without it stay the same
-        description="of the features in the shards; float16 only because the user chose it",
+        description="of float32 inputs in the shards; float16 only because the user chose it",
+    )
+    micro_batch: int | None = Field(
+        default=None,
+        gt=0,
+        le=MAX_BATCH_SIZE,
+        exclude_if=lambda value: value is None,
+        description="samples of a batch that are computed at a time; null for the whole batch",
     )
     shards: Annotated[tuple[ShardRef, ...], Field(max_length=MAX_SHARDS_PER_REQUEST)] = ()
 

@@ -27,12 +27,16 @@ from omega21.protocol.digests import DTYPE_NAMES
 from omega21.protocol.errors import BodyTooLarge, InvalidShard
 from omega21.protocol.messages import Reply, Request
 from omega21.protocol.names import Sha256
-
-SHARD_SAMPLES = 256
-"""Samples in a shard, except a segment's last one: equal samples always make equal shards."""
+from omega21.protocol.schema import Schema
 
 MAX_SHARD_BYTES = 64 * 2**20
 """Maximum size of a shard's tensors, decompressed, in bytes."""
+
+USUAL_SHARD_BYTES = 256 * 6404
+"""Size of a shard's tensors in bytes, about: 256 samples of 1601 float32 numbers."""
+
+MAX_SHARD_SAMPLES = 16_384
+"""Maximum number of small samples in a shard: 8 shards are computed in one request."""
 
 SHARD_MEDIA_TYPE = "application/vnd.safetensors"
 ENCODING = "zstd"
@@ -310,6 +314,15 @@ def _check_first_dimension(tensors: Tensors) -> None:
     firsts = {array.shape[:1] for array in tensors.values()}
     if len(firsts) != 1 or firsts in ({()}, {(0,)}):
         raise InvalidShard(_("the tensors of a shard have one equal, positive first dimension"))
+
+
+def samples_per_shard(schema: Schema) -> int:
+    """Return the number of samples in each shard of a segment, except its last one.
+
+    A function of the schema alone: equal samples always make equal shards, also where they are
+    sent as float16.
+    """
+    return max(1, min(MAX_SHARD_SAMPLES, USUAL_SHARD_BYTES // schema.sample_bytes))
 
 
 def shard_samples(tensors: Tensors) -> int:

@@ -99,7 +99,7 @@ def test_it_holds_what_is_needed_and_nothing_that_was_planted(
     assert json.loads(files["run/plan.json"])["segments"][0]["shards"] == 3
     record = json.loads(files["run/run.json"])
     assert record["run"] == "kept"
-    assert record["config"]["model"]["token_features"] == 64
+    assert record["config"]["task"]["config"]["token_features"] == 64
     assert record["server"].endswith(".invalid")
     assert (
         record["server"] == json.loads(files["doctor.json"])["checks"][0]["url"][: -len("/status")]

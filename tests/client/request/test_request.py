@@ -18,6 +18,7 @@ from omega21.client.request.sources import GeneratedSamples, open_source, valida
 from omega21.data.sources.files import open_data, write_data
 from omega21.data.sources.generators import generate
 from omega21.models.corteza.config import TINY_TASK
+from omega21.models.registry import default_config
 from omega21.protocol.errors import (
     InvalidDataFile,
     InvalidRequest,
@@ -25,6 +26,8 @@ from omega21.protocol.errors import (
     RunFolderConflict,
 )
 from omega21.protocol.plan import Segment, Source
+
+CONFIG = default_config()
 
 
 def order(**options: Any) -> TrainRequest:
@@ -106,21 +109,31 @@ def test_another_configuration_is_named_field_by_field() -> None:
 
 def test_generated_validation_is_made_of_other_samples() -> None:
     segment = next_segment(order(samples=512), (), file=None).segment
-    (block,) = validation_blocks(segment.source, 100, files={})
-    expected = generate("simple", 42, range(2**40, 2**40 + 100), anomaly_percent=10)
-    assert np.array_equal(block.x, expected.x)
-    trained = {row.tobytes() for row in GeneratedSamples(segment).block(0, 512).x}
-    assert trained.isdisjoint(row.tobytes() for row in block.x)
-    assert sum(len(block.y) for block in validation_blocks(segment.source, 600, files={})) == 600
+    (block,) = validation_blocks(segment.source, 100, files={}, config=CONFIG)
+    expected = generate("simple", 42, range(2**40, 2**40 + 100), anomaly_percent=10, features=1600)
+    assert np.array_equal(block["x"], expected.x)
+    trained = {
+        row.tobytes() for row in GeneratedSamples(segment, CONFIG.sample_schema).block(0, 512)["x"]
+    }
+    assert trained.isdisjoint(row.tobytes() for row in block["x"])
+    assert (
+        sum(
+            len(block["y"])
+            for block in validation_blocks(segment.source, 600, files={}, config=CONFIG)
+        )
+        == 600
+    )
 
 
 def test_a_segment_is_shuffled_and_every_sample_comes_once() -> None:
     segment = next_segment(order(samples=300), (), file=None).segment
-    samples = GeneratedSamples(segment).block(0, 300)
-    plain = generate("simple", 42, range(300), anomaly_percent=10)
-    assert not np.array_equal(samples.x, plain.x)
-    assert sorted(row.tobytes() for row in samples.x) == sorted(r.tobytes() for r in plain.x)
-    assert np.array_equal(GeneratedSamples(segment).block(100, 120).x, samples.x[100:120])
+    samples = GeneratedSamples(segment, CONFIG.sample_schema).block(0, 300)
+    plain = generate("simple", 42, range(300), anomaly_percent=10, features=1600)
+    assert not np.array_equal(samples["x"], plain.x)
+    assert sorted(row.tobytes() for row in samples["x"]) == sorted(r.tobytes() for r in plain.x)
+    assert np.array_equal(
+        GeneratedSamples(segment, CONFIG.sample_schema).block(100, 120)["x"], samples["x"][100:120]
+    )
 
 
 @pytest.mark.parametrize("ending", ["npz", "safetensors"])
@@ -128,29 +141,31 @@ def test_a_file_is_trained_in_shuffled_order_and_its_end_is_held_out(
     tmp_path: Any, ending: str
 ) -> None:
     path = tmp_path / f"mine.{ending}"
-    samples = generate("simple", 3, range(50), anomaly_percent=20)
-    write_data(path, samples)
+    samples = generate("simple", 3, range(50), anomaly_percent=20, features=1600)
+    write_data(path, samples.tensors)
     sha256 = open_data(path).sha256()
     files = {sha256: str(path)}
     source = Source(kind="file", seed=1, file_sha256=sha256)
-    trained = open_source(Segment(samples=30, batch_size=8, source=source), files).block(0, 30)
-    (held_out,) = validation_blocks(source, 20, files=files)
+    trained = open_source(
+        Segment(samples=30, batch_size=8, source=source), files, config=CONFIG
+    ).block(0, 30)
+    (held_out,) = validation_blocks(source, 20, files=files, config=CONFIG)
 
-    rows = [row.tobytes() for row in (*trained.x, *held_out.x)]
+    rows = [row.tobytes() for row in (*trained["x"], *held_out["x"])]
     assert sorted(rows) == sorted(row.tobytes() for row in samples.x)
     assert rows != [row.tobytes() for row in samples.x]
 
-    write_data(path, generate("simple", 4, range(50), anomaly_percent=20))
+    write_data(path, generate("simple", 4, range(50), anomaly_percent=20, features=1600).tensors)
     with pytest.raises(InvalidDataFile, match="not the file that this segment was created with"):
-        open_source(Segment(samples=30, batch_size=8, source=source), files)
+        open_source(Segment(samples=30, batch_size=8, source=source), files, config=CONFIG)
     with pytest.raises(InvalidDataFile, match="--data"):
-        open_source(Segment(samples=30, batch_size=8, source=source), {})
+        open_source(Segment(samples=30, batch_size=8, source=source), {}, config=CONFIG)
 
 
 def test_inline_samples_cannot_be_made_again() -> None:
     segment = Segment(samples=4, batch_size=4, source=Source(kind="inline"))
     with pytest.raises(RunFolderConflict, match="inline"):
-        open_source(segment, {})
+        open_source(segment, {}, config=CONFIG)
 
 
 def test_presets_are_orders() -> None:

@@ -27,7 +27,7 @@ def test_a_kept_path_comes_back(path: str) -> None:
 @pytest.mark.parametrize("name", NAMES, ids=repr)
 def test_a_run_is_trained_resumed_and_reported(name: bytes, tmp_path: Path) -> None:
     data = tmp_path / os.fsdecode(name + b".npz")
-    write_data(data, generate("simple", 1, range(16), anomaly_percent=50))
+    write_data(data, generate("simple", 1, range(16), anomaly_percent=50, features=1600).tensors)
     environment = {**os.environ, "HOME": str(tmp_path), "OMEGA21_SERVERS": ""}
     report = tmp_path / os.fsdecode(name + b".md")
     run = ("--run", "r1", "--workdir", str(tmp_path / "runs"))

@@ -14,8 +14,9 @@ from omega21.client.store.run_folder import run_folder_path
 from omega21.client.training.budget import LONGEST_GATHER, choose
 from omega21.client.training.estimate import Choice, Workload
 from omega21.client.training.options import TrainOptions
-from omega21.data.samples import Samples, as_type
+from omega21.data.samples import as_type
 from omega21.data.usage import Counted, TrafficLedger
+from omega21.models.registry import default_config
 from omega21.protocol.digests import tensors_sha256
 from omega21.protocol.errors import BudgetExceeded, InvalidSamples, UnknownRun
 from omega21.protocol.plan import Segment, Source, plan_sha256
@@ -29,6 +30,8 @@ pytestmark = pytest.mark.anyio
 SEGMENT = Segment(
     samples=100_000, batch_size=64, source=Source(kind="neuronal", seed=1, anomaly_percent=10)
 )
+
+SCHEMA = default_config().sample_schema
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +50,7 @@ def notices(events: Sequence[Event]) -> str:
 def workload(**changed: Any) -> Workload:
     usual: dict[str, Any] = {
         "segment": SEGMENT,
+        "config": default_config(),
         "samples": 100_000,
         "steps": 1563,
         "validation": 1000,
@@ -104,9 +108,11 @@ def test_a_plan_without_float16_has_the_digest_that_it_had_before() -> None:
 def test_what_float16_cannot_hold_is_refused() -> None:
     x = np.full((1, 1600), 65_504, np.float32)
     y = np.zeros(1, np.float32)
-    assert np.isfinite(as_type(Samples(x, y), "float16")["x"].astype(np.float32)).all()
+    assert np.isfinite(
+        as_type({"x": x, "y": y}, "float16", schema=SCHEMA)["x"].astype(np.float32)
+    ).all()
     with pytest.raises(InvalidSamples, match="beyond 65504"):
-        as_type(Samples(x * 1.01, y), "float16")
+        as_type({"x": x * 1.01, "y": y}, "float16", schema=SCHEMA)
 
 
 # --- what it needs ---

@@ -40,7 +40,7 @@ async def test_one_whose_data_file_has_changed_is_named(tmp_path: Path) -> None:
     (path,) = (make_run(tmp_path, "one") / "shards").iterdir()
     path.write_bytes(b"")
     data = tmp_path / "x.npz"
-    write_data(data, generate("simple", 1, range(8), anomaly_percent=10))
+    write_data(data, generate("simple", 1, range(8), anomaly_percent=10, features=1600).tensors)
     with RunFolder.open(tmp_path / "one") as folder:
         (segment,) = folder.segments
         source = Source(kind="file", file_sha256="e" * 64)

@@ -111,7 +111,7 @@ async def test_an_inline_batch_is_trained_once(server: RunningServer, fault: Fau
         return fault if seen <= 3 else "none"
 
     name = f"inline-{fault}"
-    batch = generate("simple", 1, range(8), anomaly_percent=25)
+    batch = generate("simple", 1, range(8), anomaly_percent=25, features=1600)
     async with fault_proxy(server.port, first_three) as proxy, through(proxy, server) as client:
         await client.api.runs.create(name, config=tiny(name).config())
         trained = await client.train_batch(batch, run=name, epochs=2)

@@ -239,8 +239,8 @@ async def test_patience_ends_with_the_way_back(server: RunningServer, tmp_path: 
 
 
 async def test_validation_of_a_file_is_never_trained(server: RunningServer, tmp_path: Path) -> None:
-    samples = generate("simple", 7, range(300), anomaly_percent=20)
-    write_data(tmp_path / "mine.npz", samples)
+    samples = generate("simple", 7, range(300), anomaly_percent=20, features=1600)
+    write_data(tmp_path / "mine.npz", samples.tensors)
     order = tiny("file", data=tmp_path / "mine.npz", samples=100, validation=150)
     async with client_of(server) as client:
         first = await train(client, order, workdir=tmp_path)

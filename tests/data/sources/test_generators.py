@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from omega21.data.samples import FEATURES, Samples, statistics
+from omega21.data.samples import Samples, statistics
 from omega21.data.sources.generators import KINDS, MAX_INDEX, anomaly_labels, generate
 from omega21.protocol.digests import tensors_sha256
 from omega21.protocol.plan import Kind
@@ -18,6 +18,8 @@ Floats = NDArray[np.float32]
 
 kinds = st.sampled_from(KINDS)
 shares = st.sampled_from([0, 0.1, 3, 10, 12.5, 33.3, 50, 99.9, 100])
+
+FEATURES = 1600
 
 
 def same(first: Samples, second: Samples) -> bool:
@@ -35,16 +37,24 @@ def same(first: Samples, second: Samples) -> bool:
 def test_any_part_in_any_order_has_the_same_bits(
     kind: Kind, seed: int, share: float, start: int, places: list[int]
 ) -> None:
-    whole = generate(kind, seed, range(start, start + 150), anomaly_percent=share)
-    part = generate(kind, seed, np.array(places, dtype=np.int64) + start, anomaly_percent=share)
+    whole = generate(
+        kind, seed, range(start, start + 150), anomaly_percent=share, features=FEATURES
+    )
+    part = generate(
+        kind,
+        seed,
+        np.array(places, dtype=np.int64) + start,
+        anomaly_percent=share,
+        features=FEATURES,
+    )
     assert same(part, Samples(whole.x[places], whole.y[places]))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_sample_alone_is_the_same_as_among_others(kind: Kind) -> None:
-    whole = generate(kind, 7, range(65), anomaly_percent=10)
+    whole = generate(kind, 7, range(65), anomaly_percent=10, features=FEATURES)
     for i in (0, 9, 64):
-        alone = generate(kind, 7, [i], anomaly_percent=10)
+        alone = generate(kind, 7, [i], anomaly_percent=10, features=FEATURES)
         assert same(alone, Samples(whole.x[i : i + 1], whole.y[i : i + 1]))
 
 
@@ -57,14 +67,14 @@ def test_a_sample_alone_is_the_same_as_among_others(kind: Kind) -> None:
     ],
 )
 def test_bits_stay_as_released_on_every_machine(kind: Kind, digest: str) -> None:
-    samples = generate(kind, 42, range(2**40, 2**40 + 30), anomaly_percent=10)
+    samples = generate(kind, 42, range(2**40, 2**40 + 30), anomaly_percent=10, features=FEATURES)
     assert tensors_sha256(samples._asdict()).startswith(digest)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_normal_samples_do_not_depend_on_the_share(kind: Kind) -> None:
-    few = generate(kind, 3, range(40), anomaly_percent=10)
-    many = generate(kind, 3, range(40), anomaly_percent=50)
+    few = generate(kind, 3, range(40), anomaly_percent=10, features=FEATURES)
+    many = generate(kind, 3, range(40), anomaly_percent=50, features=FEATURES)
     normal = (few.y == 0) & (many.y == 0)
     assert normal.any()
     assert np.array_equal(few.x[normal], many.x[normal])
@@ -82,7 +92,7 @@ def test_labels_follow_the_floor_rule_exactly(numerator: int, start: int) -> Non
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("percent", [0, 7, 10, 15, 20, 12.5, 100])
 def test_every_prefix_holds_the_share_asked_for(kind: Kind, percent: float) -> None:
-    labels = generate(kind, 1, range(200), anomaly_percent=percent).y
+    labels = generate(kind, 1, range(200), anomaly_percent=percent, features=FEATURES).y
     found = np.cumsum(labels)
     assert [math.floor((n + 1) * percent / 100) for n in range(200)] == found.tolist()
 
@@ -90,23 +100,26 @@ def test_every_prefix_holds_the_share_asked_for(kind: Kind, percent: float) -> N
 @pytest.mark.parametrize("kind", KINDS)
 def test_seeds_kinds_and_indices_give_different_samples(kind: Kind) -> None:
     rows = np.concatenate(
-        [generate(kind, seed, range(50), anomaly_percent=10).x for seed in (0, 1, 2**62)]
+        [
+            generate(kind, seed, range(50), anomaly_percent=10, features=FEATURES).x
+            for seed in (0, 1, 2**62)
+        ]
     )
     assert len(np.unique(rows, axis=0)) == 150
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_types_and_shapes(kind: Kind) -> None:
-    samples = generate(kind, 0, range(3), anomaly_percent=10)
+    samples = generate(kind, 0, range(3), anomaly_percent=10, features=FEATURES)
     assert samples.x.dtype == samples.y.dtype == np.float32
     assert samples.x.shape == (3, FEATURES)
     assert samples.y.shape == (3,)
-    assert generate(kind, 0, [], anomaly_percent=10).x.shape == (0, FEATURES)
+    assert generate(kind, 0, [], anomaly_percent=10, features=FEATURES).x.shape == (0, FEATURES)
 
 
 def test_simple_samples_are_smooth_and_anomalies_have_one_spike() -> None:
-    normal = generate("simple", 5, range(100), anomaly_percent=0).x
-    rough = generate("simple", 5, range(100), anomaly_percent=100).x
+    normal = generate("simple", 5, range(100), anomaly_percent=0, features=FEATURES).x
+    rough = generate("simple", 5, range(100), anomaly_percent=100, features=FEATURES).x
     assert np.abs(normal).max() <= 1
     assert np.abs(rough).max() <= 3
     noise = rough[0].copy()
@@ -121,8 +134,12 @@ def _moving_average(row: Floats) -> Floats:
 
 
 def test_temporal_samples_are_what_their_first_features_say() -> None:
-    normal = generate("temporal", 5, range(200), anomaly_percent=0).x.reshape(200, 16, 100)
-    shaken = generate("temporal", 5, range(200), anomaly_percent=100).x.reshape(200, 16, 100)
+    normal = generate("temporal", 5, range(200), anomaly_percent=0, features=FEATURES).x.reshape(
+        200, 16, 100
+    )
+    shaken = generate("temporal", 5, range(200), anomaly_percent=100, features=FEATURES).x.reshape(
+        200, 16, 100
+    )
     for steps in (normal, shaken):
         value = steps[:, :, :1].astype(np.float64)
         expected = value + 0.1 * np.sin(np.arange(100) * value)
@@ -139,7 +156,7 @@ def test_temporal_samples_are_what_their_first_features_say() -> None:
 
 def test_neuronal_samples_are_sums_of_bumps_scaled_to_one() -> None:
     for percent, count, width in ((0, 50, 10), (100, 100, 20)):
-        x = generate("neuronal", 5, range(300), anomaly_percent=percent).x
+        x = generate("neuronal", 5, range(300), anomaly_percent=percent, features=FEATURES).x
         assert x.min() == 0
         assert np.all(x.max(axis=1) == 1)
         # Away from the ends, a feature is empty when all bumps miss the `width` places around it.
@@ -162,11 +179,11 @@ def test_neuronal_samples_are_sums_of_bumps_scaled_to_one() -> None:
 def test_bad_arguments_are_named(arguments: tuple[Any, ...], words: str) -> None:
     kind, seed, indices, percent = arguments
     with pytest.raises(ValueError, match=words.replace("*", r"\*")):
-        generate(kind, seed, indices, anomaly_percent=percent)
+        generate(kind, seed, indices, anomaly_percent=percent, features=FEATURES)
 
 
 def test_statistics_describe_the_set() -> None:
-    samples = generate("simple", 2, range(200), anomaly_percent=10)
+    samples = generate("simple", 2, range(200), anomaly_percent=10, features=FEATURES)
     described = statistics(samples)
     assert (described.samples, described.normal, described.anomalies) == (200, 180, 20)
     assert described.anomaly_percent == 10

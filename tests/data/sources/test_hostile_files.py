@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from omega21.data.sources.files import open_data, read_features
+from omega21.data.sources.files import open_data, read_inputs
+from omega21.models.registry import default_config
 from omega21.protocol.errors import InvalidDataFile, OmegaError
 
+SCHEMA = default_config().sample_schema
 X = np.random.default_rng(0).normal(size=(6, 1600)).astype(np.float32)
 Y = np.array([0, 1, 0, 0, 1, 0], np.float32)
 
@@ -133,7 +135,7 @@ def test_a_hostile_file_is_named_before_its_claims_take_memory(tmp_path: Path, n
     path.write_bytes(make())
 
     with pytest.raises(InvalidDataFile, match=words) as caught:
-        read_features(path)
+        read_inputs(path, SCHEMA.inputs)
 
     assert path.name in str(caught.value)
 
@@ -149,7 +151,7 @@ def test_every_change_of_a_byte_is_read_or_named(tmp_path: Path) -> None:
             changed[place] ^= int(rng.integers(1, 256))
             path.write_bytes(changed)
             with contextlib.suppress(OmegaError):
-                assert open_data(path).read(slice(None)).x.shape == X.shape
+                assert open_data(path, SCHEMA).read(slice(None))["x"].shape == X.shape
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
@@ -158,7 +160,9 @@ def test_any_layout_of_numbers_is_read(tmp_path: Path, order: Any, kind: str) ->
     x = np.array(X * 8, dtype=kind, order=order)
     np.savez_compressed(tmp_path / "set.npz", x=x, y=Y)
 
-    assert np.array_equal(open_data(tmp_path / "set.npz").read(slice(None)).x, x.astype("f4"))
+    assert np.array_equal(
+        open_data(tmp_path / "set.npz", SCHEMA).read(slice(None))["x"], x.astype("f4")
+    )
 
 
 def test_bfloat16_is_read_exactly_and_other_tensors_do_not_matter(tmp_path: Path) -> None:
@@ -176,18 +180,18 @@ def test_bfloat16_is_read_exactly_and_other_tensors_do_not_matter(tmp_path: Path
     body = halves.tobytes() + Y.tobytes() + b"ab"
     (tmp_path / "set.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + body)
 
-    read = open_data(tmp_path / "set.safetensors").read(np.array([4, 0, 1]))
+    read = open_data(tmp_path / "set.safetensors", SCHEMA).read(np.array([4, 0, 1]))
 
-    assert np.array_equal(read.x, exact[[4, 0, 1]])
-    assert np.array_equal(read.y, Y[[4, 0, 1]])
+    assert np.array_equal(read["x"], exact[[4, 0, 1]])
+    assert np.array_equal(read["y"], Y[[4, 0, 1]])
 
 
 @pytest.mark.parametrize("change", ["cut", "written", "replaced"])
 def test_a_file_that_changes_while_it_is_read_is_named(tmp_path: Path, change: str) -> None:
     path = tmp_path / "set.safetensors"
     path.write_bytes(safetensors())
-    data = open_data(path)
-    assert data.read(slice(0, 2)).x.shape == (2, 1600)
+    data = open_data(path, SCHEMA)
+    assert data.read(slice(0, 2))["x"].shape == (2, 1600)
     if change == "cut":
         os.truncate(path, 5000)
     elif change == "written":

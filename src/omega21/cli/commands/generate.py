@@ -46,6 +46,16 @@ def generate(
         int,
         typer.Option("--seed", "--semilla", min=0, metavar="N", help="Seed of the samples."),
     ] = 42,
+    features: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=1_000_000,
+            metavar="N",
+            help="Number of features.",
+            show_default="those of the built-in model",
+        ),
+    ] = None,
     first: Annotated[
         int,
         typer.Option(
@@ -65,7 +75,7 @@ def generate(
 ) -> None:
     """Write synthetic samples to a file.
 
-    `train --data FILE` reads it. The file holds the tensors x [n, 1600] and y [n]; sample i
+    `train --data FILE` reads it. The file holds the tensors x [n, features] and y [n]; sample i
     depends on kind, seed and i alone.
     """
     from omega21.cli.ui.output import key_values
@@ -73,13 +83,17 @@ def generate(
     from omega21.data.samples import statistics as describe
     from omega21.data.sources.files import check_ending, write_data
     from omega21.data.sources.generators import generate as make
+    from omega21.data.sources.generators import generated_width
+    from omega21.models.registry import default_config
 
     out = output.open()
     check_ending(file)
     check_output(file)
-    _check_room(file, samples)
-    made = make(kind, seed, range(first, first + samples), anomaly_percent=anomaly_percent)
-    write_data(file, made)
+    width = features or generated_width(default_config().sample_schema)
+    _check_room(file, samples, features=width)
+    wanted = range(first, first + samples)
+    made = make(kind, seed, wanted, anomaly_percent=anomaly_percent, features=width)
+    write_data(file, made.tensors)
     document = {"file": str(file), "kind": kind, "seed": seed, "first": first, "samples": samples}
     from_where = _("{samples} ({kind}, seed {seed}, from {first})").format(
         samples=count(samples), kind=kind, seed=seed, first=first
@@ -92,17 +106,16 @@ def generate(
     out.result(document, key_values(rows))
 
 
-def _check_room(file: Path, samples: int) -> None:
+def _check_room(file: Path, samples: int, *, features: int) -> None:
     """Raise InvalidRequest where the disk or the memory is too small for the samples.
 
     Before any is made: a machine out of memory kills processes of its own choice.
     """
     import shutil
 
-    from omega21.data.samples import FEATURES
     from omega21.protocol.errors import InvalidRequest
 
-    needed = samples * 4 * (FEATURES + 1)
+    needed = samples * 4 * (features + 1)
     folder = next(each for each in file.absolute().parents if each.exists())
     room = min(shutil.disk_usage(folder).free, _memory())
     if needed > room:

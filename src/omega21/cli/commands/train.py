@@ -9,6 +9,7 @@ from omega21.cli.options import EventOutputOptions
 from omega21.cli.train_options import (
     DataOptions,
     FolderOptions,
+    OptimizerOptions,
     TrackingOptions,
     TrainingOptions,
     TrainServerOptions,
@@ -29,6 +30,7 @@ def train(
     *,
     data: DataOptions,
     training: TrainingOptions,
+    optimizer: OptimizerOptions,
     server: TrainServerOptions,
     tracking: TrackingOptions,
     metrics: Annotated[
@@ -53,7 +55,7 @@ def train(
     from omega21.cli.training import Job, train_job
     from omega21.language import _
 
-    request = make_request(data, training)
+    request = make_request(data, training, optimizer=optimizer)
     out = output.open()
     where = address_to_train(request.run, server, folder.workdir)
     if server.address is None and where is not None:

@@ -1,11 +1,15 @@
 """The seven calls of the earlier system, with their fields."""
 
 from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 
 from omega21.client.api.endpoint import Endpoint, idempotency_key, make_request
 from omega21.client.api.shards import SHARD_HEADERS
 from omega21.client.http.usage import joined
 from omega21.data.samples import Samples, as_samples
+from omega21.models.registry import default_config, value_check
 from omega21.protocol.legacy import (
     Diagnosis,
     FeedbackDendritas,
@@ -18,6 +22,16 @@ from omega21.protocol.legacy import (
 )
 from omega21.protocol.names import DEFAULT_RUN, checked_name
 from omega21.protocol.shards import encode_shard
+
+
+def inline_samples(given: Any) -> Samples:
+    """Convert and check the samples of an inline batch: a pair (x, y) of arrays or lists.
+
+    Raises InvalidSamples, naming the first invalid sample.
+    """
+    config = default_config()
+    tensors = as_samples(given, config.sample_schema, check=value_check(config.task))
+    return Samples(np.asarray(tensors["x"], np.float32), np.asarray(tensors["y"], np.float32))
 
 
 class Legacy(Endpoint):
@@ -59,14 +73,14 @@ class Legacy(Endpoint):
         The batch is on the server's disk before it is trained. It is trained once, however often
         the request is sent: `key` identifies it (random by default).
         """
-        samples = as_samples(samples)
+        samples = inline_samples(samples)
         return await self._call(
             Trained,
             "POST",
             "/train_layer2",
             query={"run": checked_name(run), "epochs": epochs},
             headers={**SHARD_HEADERS, **idempotency_key(key)},
-            body=encode_shard({"x": samples.x, "y": samples.y}),
+            body=encode_shard(samples.tensors),
         )
 
     async def feedback(

@@ -1,6 +1,6 @@
 """The train request, and the segment that it makes; without I/O."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from omega21.client.store.run_folder import EvaluateEvery
-from omega21.data.sources.generators import KINDS
+from omega21.data.sources.generators import KINDS, generated_width
 from omega21.language import _
 from omega21.language.borrowed import translated
 from omega21.models.registry import built_in_config, default_task
@@ -24,23 +24,30 @@ from omega21.protocol.plan import (
 )
 from omega21.protocol.runs import PrecisionAsked, RunConfig
 from omega21.protocol.schema import Schema
-from omega21.protocol.shards import SHARD_SAMPLES
+from omega21.protocol.shards import samples_per_shard
 from omega21.protocol.tasks import BuiltInTask, Task
 
 MAX_VALIDATION = 100_000
 """Maximum number of held-out samples: their scores are joined in memory."""
 
-_MOST_AT_ONCE = MAX_SHARDS_PER_REQUEST * SHARD_SAMPLES
+Given = Path | Mapping[str, Any] | tuple[Any, Any]
+"""Samples of the user's: a file, named arrays, or a pair of arrays x and y."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainRequest:
     """What to train: a run, its samples, and how they are used.
 
-    Without `samples`, all of a data file that is not held out. `seed` is the run's, and that of
-    its data and their order. `validation` samples are held out and evaluated at the end, and on the
-    way as `evaluate_every` says. Samples go up as float32, unless `samples_type` says otherwise, or
-    is left open and `budget`, in bytes of this training in both directions, cannot be kept with it.
+    `data` is a file, named arrays such as `{"x": x, "y": y}`, or a pair of arrays x and y; without
+    it samples are generated. `targets` names the tensors that are no inputs, by default `y`. The
+    schema of a task of the user's own is that of the data, unless `sample_schema` is given; a
+    built-in task has its own.
+
+    Without `samples`, all of the data that are not held out. `seed` is the run's, and that of its
+    data and their order. `validation` samples are held out and evaluated at the end, and on the
+    way as `evaluate_every` says. `micro_batch` samples of a batch are computed at a time, or all.
+    float32 inputs go up as they are, unless `samples_type` says otherwise, or is left open and
+    `budget`, in bytes of this training in both directions, cannot be kept with it.
     """
 
     run: str
@@ -50,7 +57,8 @@ class TrainRequest:
     kind: Kind = "simple"
     anomaly_percent: float = 10.0
     seed: int = 42
-    data: Path | None = None
+    data: Given | None = None
+    targets: tuple[str, ...] | None = None
     validation: int = 1000
     evaluate_every: EvaluateEvery = "epoch"
     task: Task = field(default_factory=default_task)
@@ -60,6 +68,7 @@ class TrainRequest:
     deterministic: bool = True
     samples_type: SamplesType | None = None
     budget: int | None = None
+    micro_batch: int | None = None
 
     def config(self) -> RunConfig:
         """Return the configuration of the run. Raises InvalidRequest."""
@@ -76,7 +85,7 @@ class TrainRequest:
                 {"task": self.task, "sample_schema": self.sample_schema, **fields}
             )
         except ValidationError as error:
-            raise _named(error) from error
+            raise invalid_option(error) from error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,6 +122,7 @@ def next_segment(
         return _from_file(request, segments, file)
     if request.samples is None:
         raise InvalidRequest(_("give the number of samples"), hint=_("with --samples"))
+    generated_width(request.config().sample_schema)
     generated = [segment for segment in segments if segment.source.kind in KINDS]
     offset = _highest(generated)
     if offset + request.samples > MAX_SAMPLES:
@@ -128,7 +138,7 @@ def next_segment(
         )
         return NextSegment(_segment(request, source, request.samples))
     except ValidationError as error:
-        raise _named(error) from error
+        raise invalid_option(error) from error
 
 
 def _from_file(request: TrainRequest, segments: Sequence[Segment], file: FileFacts) -> NextSegment:
@@ -152,7 +162,7 @@ def _from_file(request: TrainRequest, segments: Sequence[Segment], file: FileFac
         source = Source(kind="file", seed=request.seed, offset=used, file_sha256=file.sha256)
         return NextSegment(_segment(request, source, samples), held_out)
     except ValidationError as error:
-        raise _named(error) from error
+        raise invalid_option(error) from error
 
 
 def used_of_file(segments: Sequence[Segment], sha256: str) -> int:
@@ -179,10 +189,11 @@ def check_same_config(run: str, *, asked: RunConfig, there: RunConfig) -> None:
 
 
 def _segment(request: TrainRequest, source: Source, samples: int) -> Segment:
-    if samples > _MOST_AT_ONCE:
+    most = MAX_SHARDS_PER_REQUEST * samples_per_shard(request.config().sample_schema)
+    if samples > most:
         raise InvalidRequest(
             _("{samples} samples are more than the {most} that fit in one segment").format(
-                samples=samples, most=_MOST_AT_ONCE
+                samples=samples, most=most
             ),
             hint=_("train them with several commands of the same --run"),
         )
@@ -193,6 +204,7 @@ def _segment(request: TrainRequest, source: Source, samples: int) -> Segment:
         order_seed=request.seed,
         source=source,
         samples_type=request.samples_type or "float32",
+        micro_batch=request.micro_batch,
     )
 
 
@@ -209,8 +221,8 @@ def _leaves(value: object, path: str = "") -> Iterator[tuple[str, object]]:
         yield from _leaves(inner, f"{path}.{name}" if path else name)
 
 
-def _named(error: ValidationError) -> InvalidRequest:
-    """Describe an option that is out of range."""
+def invalid_option(error: ValidationError) -> InvalidRequest:
+    """Return the error that names an option that is out of range."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"]).replace("_", "-")
     return InvalidRequest(

@@ -1,7 +1,8 @@
 """A run as one file, for storage or another machine: a zip of its folder.
 
-It contains everything that defines the run (run.json, plan.json, shards, results, log, checkpoint),
-but not what belongs to a machine (the lock, a local server's data, incomplete downloads).
+It contains everything that defines the run (run.json, plan.json, shards, data that were given as
+arrays, results, log, checkpoint), but not what belongs to a machine (the lock, a local server's
+data, incomplete downloads).
 """
 
 import lzma
@@ -34,12 +35,12 @@ from omega21.protocol.printable import printable
 _MEMBER: Final = re.compile(
     r"(?P<run>[a-z0-9][a-z0-9_-]{0,62})/"
     r"(?P<name>run\.json|plan\.json|log\.jsonl|results\.sqlite|shards/[0-9a-f]{64}\.zst"
-    r"|checkpoint/\d{12}\.(safetensors|sha256))"
+    r"|data/[0-9a-f]{64}\.safetensors|checkpoint/\d{12}\.(safetensors|sha256))"
 )
 """The names that an archive may contain: any other could lead out of the folder."""
 
 _NEEDED: Final = {"run.json", "plan.json"}
-_FOLDERS: Final = {"shards", "checkpoint"}
+_FOLDERS: Final = {"shards", "checkpoint", "data"}
 _COMPRESSED: Final = {".zst", ".safetensors"}
 _MADE_AT: Final = (1980, 1, 1, 0, 0, 0)
 

@@ -5,6 +5,7 @@
     shards/          encoded bodies as they are sent, named by digest
     results.sqlite   one row a step
     log.jsonl        events, append-only
+    data/            samples that were given as arrays, named by digest
     checkpoint/      the newest downloaded checkpoint, and its digest
     verify/          the copy of the run that `omega21 verify` executes, while it does
     loggers/         the cursor of each logger; event files are in tensorboard/ and wandb/
@@ -40,6 +41,7 @@ from omega21.data.durable import (
 )
 from omega21.data.failures import storage_failure
 from omega21.data.locks import hold_lock
+from omega21.data.sources.files import DataSet
 from omega21.language import _
 from omega21.protocol.errors import OmegaError, RunFolderConflict
 from omega21.protocol.messages import Document
@@ -49,15 +51,13 @@ from omega21.protocol.runs import RunConfig
 
 FOLDER_FORMAT: Final = 1
 
-_SAMPLE_BYTES: Final = 4 * 1601
-
 _UNREADABLE: Final = (
     *(OSError, ValueError, TypeError, KeyError, ValidationError),
     *(OverflowError, RecursionError),  # an infinite number, deep nesting
 )
 
 _ENTRY: Final = re.compile(
-    r"(run|plan)\.json|shards|results\.sqlite(-journal)?|log\.jsonl|checkpoint|verify|server|\.lock"
+    r"(run|plan)\.json|shards|results\.sqlite(-journal)?|log\.jsonl|checkpoint|data|verify|server|\.lock"
     r"|loggers|tensorboard|wandb|report\.(html|md)|report-[a-z-]+\.png"
     r"|\..+\.\d+-\d+\.tmp"  # the temporary file of a killed program, see `opened_durably`
 )
@@ -198,7 +198,26 @@ class RunFolder:
     def shard_bytes(self, ref: ShardRef) -> int:
         """Return the encoded size of a shard in bytes; an estimate if it is missing."""
         path = self.shard_path(ref.sha256)
-        return path.stat().st_size if path.exists() else ref.samples * _SAMPLE_BYTES
+        if path.exists():
+            return path.stat().st_size
+        return ref.samples * self.record.config.sample_schema.sample_bytes
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The paths of data files by digest: the user's own, and those in this folder."""
+        kept = {path.stem: str(path) for path in (self.path / "data").glob("*.safetensors")}
+        return {**self.record.files, **kept}
+
+    def put_data(self, samples: DataSet, sha256: str) -> None:
+        """Keep arrays as a file in this folder; on disk when it returns."""
+        path = self.data_path(sha256)
+        if not path.exists():
+            make_private_folder(path.parent)
+            samples.write(path)
+
+    def data_path(self, sha256: str) -> Path:
+        """Return the path of samples that were given as arrays."""
+        return self.path / "data" / f"{sha256}.safetensors"
 
     def note(self, what: str, **details: object) -> None:
         """Append an event to log.jsonl; on disk when it returns."""

@@ -10,6 +10,7 @@ from anyio.to_thread import run_sync
 
 from omega21.client.api.api import Api
 from omega21.client.events import Event, Notice
+from omega21.client.request.data import Files
 from omega21.client.request.request import FileFacts, TrainRequest, next_segment
 from omega21.client.store.run_folder import EvaluateEvery, RunFolder
 from omega21.client.training.estimate import Choice, Needed, Workload
@@ -125,7 +126,7 @@ class _Held:
     finished: int = 0
     validation: int = 0
     held_out: Mapping[str, int] = field(default_factory=dict)
-    files: Mapping[str, str] = field(default_factory=dict)
+    files: Files = field(default_factory=dict)
     seconds_per_step: float | None = None
     uplink: float | None = None
 
@@ -140,7 +141,7 @@ async def within_budget(
     traffic: MonthTraffic | None,
     state: RunState | None,
     file: FileFacts | None,
-    files: Mapping[str, str],
+    files: Files,
     emit: Callable[[Event], Awaitable[None]],
 ) -> Choice:
     """Emit the estimated traffic and a warning; choose what fits the budget.
@@ -165,6 +166,7 @@ async def within_budget(
     samples, steps = await _to_send(api, held, segment=segment, state=state)
     workload = Workload(
         segment=segment,
+        config=request.config(),
         files={**held.files, **files},
         samples=samples,
         steps=steps,
@@ -217,7 +219,7 @@ def _look_into(path: Path) -> _Held:
             finished=record.finished_segments,
             validation=record.validation,
             held_out=record.held_out,
-            files=record.files,
+            files=folder.files,
             seconds_per_step=folder.results.seconds_per_step(),
             uplink=record.uplink,
         )

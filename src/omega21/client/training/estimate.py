@@ -5,18 +5,19 @@ values were measured with the real codec and calls: docs/tunnel-limits.md.
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from omega21.client.http.link import REMOTE
+from omega21.client.request.data import Files
 from omega21.client.request.sources import open_source
 from omega21.client.training.checkpoint_restore import ASSUMED_SECONDS_PER_STEP
 from omega21.client.training.options import Pull
 from omega21.data.samples import as_type
 from omega21.protocol.inference import MAX_SHARDS_TO_COMPUTE
 from omega21.protocol.plan import SamplesType, Segment
-from omega21.protocol.shards import SHARD_SAMPLES, encode_shard
+from omega21.protocol.runs import RunConfig
+from omega21.protocol.shards import encode_shard, samples_per_shard
 from omega21.protocol.steps import MAX_WAIT_SECONDS
 
 _REQUEST_BYTES: Final = 1100  # headers of a request and its reply, a token among them
@@ -64,7 +65,8 @@ class Workload:
     """
 
     segment: Segment
-    files: Mapping[str, str] = field(default_factory=dict)
+    config: RunConfig
+    files: Files = field(default_factory=dict)
     samples: int
     steps: int
     validation: int
@@ -80,7 +82,8 @@ class Workload:
         Raises InvalidSamples for a type that cannot hold it.
         """
         bytes_each = self._bytes_of_a_sample(choice.samples_type)
-        shards, held_out = _shards(self.samples), _shards(self.validation)
+        size = samples_per_shard(self.config.sample_schema)
+        shards, held_out = math.ceil(self.samples / size), math.ceil(self.validation / size)
         samples = round(bytes_each * (self.samples + self.validation))
         pace = self.seconds_per_step or ASSUMED_SECONDS_PER_STEP
         seconds = max(self.steps * pace, samples / REMOTE.upload_rate(self.uplink))
@@ -89,7 +92,7 @@ class Workload:
         groups = math.ceil(held_out / MAX_SHARDS_TO_COMPUTE)
         on_the_way = min(self.evaluations, math.ceil(seconds)) if groups else 0
         questions = 2 * groups + 1 + 3 * on_the_way  # each is recorded on the server too
-        some = min(self.validation, MAX_SHARDS_TO_COMPUTE * SHARD_SAMPLES)
+        some = min(self.validation, MAX_SHARDS_TO_COMPUTE * size)
         scores = self.validation + on_the_way * some
         pulls = _pulls(choice.pull, seconds)
         status_polls = math.ceil(seconds / REMOTE.poll_seconds)
@@ -116,19 +119,17 @@ class Workload:
 
     def _bytes_of_a_sample(self, samples_type: SamplesType) -> float:
         if samples_type not in self._sample_bytes:
-            count = min(self.segment.samples, _MEASURED_SHARDS * SHARD_SAMPLES)
+            schema = self.config.sample_schema
+            size = samples_per_shard(schema)
+            count = min(self.segment.samples, _MEASURED_SHARDS * size)
             few = self.segment.model_copy(update={"samples": count, "shards": ()})
-            source = open_source(few, self.files)
+            source = open_source(few, self.files, config=self.config)
             total = 0
-            for start in range(0, count, SHARD_SAMPLES):
-                block = source.block(start, min(start + SHARD_SAMPLES, count))
-                total += len(encode_shard(as_type(block, samples_type)))
+            for start in range(0, count, size):
+                block = source.block(start, min(start + size, count))
+                total += len(encode_shard(as_type(block, samples_type, schema=schema)))
             self._sample_bytes[samples_type] = total / count
         return self._sample_bytes[samples_type]
-
-
-def _shards(samples: int) -> int:
-    return math.ceil(samples / SHARD_SAMPLES)
 
 
 def _pulls(pull: Pull, seconds: float) -> int:

@@ -20,12 +20,12 @@ from omega21.client.request.sources import validation_blocks
 from omega21.client.store.run_folder import EvaluateEvery, RunFolder
 from omega21.client.store.summary import Scored
 from omega21.client.training.locked_files import when_unlocked
-from omega21.data.samples import Samples
 from omega21.data.sources.generators import KINDS
 from omega21.language import _
 from omega21.protocol.errors import ServerFailure
 from omega21.protocol.inference import MAX_SHARDS_TO_COMPUTE
 from omega21.protocol.plan import Segment
+from omega21.protocol.shards import Tensors
 
 EPOCH_SHARE: Final = 10
 """Evaluations at the ends of epochs take at most a tenth of the time."""
@@ -52,7 +52,7 @@ class EvaluationMonitor:
         self._samples = samples
         self._every = every
         self._emit = emit
-        self._blocks: list[Samples] = []
+        self._blocks: list[Tensors] = []
         self._moved = anyio.Event()
         self._stopped = False
         self._step = folder.results.last_step
@@ -97,6 +97,7 @@ class EvaluationMonitor:
                 self._folder.record.run,
                 blocks=self._blocks,
                 samples_type=segment.samples_type,
+                schema=self._folder.record.config.sample_schema,
             )
         except ServerFailure as error:
             await self._emit(
@@ -107,9 +108,12 @@ class EvaluationMonitor:
                 self._api, self._folder, scored, number=self._number, emit=self._emit
             )
 
-    def _read(self, segment: Segment) -> list[Samples]:
+    def _read(self, segment: Segment) -> list[Tensors]:
         """Read the first held-out samples, which are scored at the end too: none is sent twice."""
-        blocks = validation_blocks(segment.source, self._samples, files=self._folder.record.files)
+        folder = self._folder
+        blocks = validation_blocks(
+            segment.source, self._samples, files=folder.files, config=folder.record.config
+        )
         return list(islice(blocks, MAX_SHARDS_TO_COMPUTE))
 
     def _steps_done(self) -> int:

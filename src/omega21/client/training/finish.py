@@ -100,7 +100,9 @@ async def finish_segment(job: SegmentJob) -> None:
 async def _name_non_finite(job: SegmentJob, steps: Sequence[int]) -> str:
     folder = job.folder
     where = await run_sync(
-        lambda: name_rows_of_steps(folder.segments, steps, files=folder.record.files)
+        lambda: name_rows_of_steps(
+            folder.segments, steps, files=folder.files, config=folder.record.config
+        )
     )
     text = _("{count} of {steps} steps changed nothing: loss or gradient was not finite").format(
         count=len(steps), steps=job.segment.steps
@@ -111,6 +113,7 @@ async def _name_non_finite(job: SegmentJob, steps: Sequence[int]) -> str:
 async def _evaluate(job: SegmentJob) -> Evaluation | None:
     """Score held-out samples of the segment's source, as many as were asked for and exist."""
     record, segment, wanted = job.folder.record, job.segment, job.request.validation
+    files = job.folder.files
     count = held_out_count(job.folder, segment, wanted)
     if count < wanted:
         await job.emit(
@@ -124,8 +127,14 @@ async def _evaluate(job: SegmentJob) -> Evaluation | None:
         return None
 
     async def evaluate() -> Scored:  # what is up already is not sent again
-        blocks = validation_blocks(segment.source, count, files=record.files)
-        return await score(job.api, record.run, blocks=blocks, samples_type=segment.samples_type)
+        blocks = validation_blocks(segment.source, count, files=files, config=record.config)
+        return await score(
+            job.api,
+            record.run,
+            blocks=blocks,
+            samples_type=segment.samples_type,
+            schema=record.config.sample_schema,
+        )
 
     async def tell(full: StorageFull) -> None:
         await job.emit(waiting_for_room(full))
@@ -134,7 +143,7 @@ async def _evaluate(job: SegmentJob) -> Evaluation | None:
     scores = scored.scores
     if scores is not None and scored.evaluation.not_finite:
         where = await run_sync(
-            lambda: name_held_out_rows(segment.source, scores, files=record.files)
+            lambda: name_held_out_rows(segment.source, scores, files=files, config=record.config)
         )
         await job.emit(
             Notice(

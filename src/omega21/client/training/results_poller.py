@@ -195,7 +195,9 @@ class ResultsPoller:
         folder = self._folder
         steps = folder.results.non_finite_steps(first=1, last=last)
         where = await run_sync(
-            lambda: name_rows_of_steps(folder.segments, steps, files=folder.record.files)
+            lambda: name_rows_of_steps(
+                folder.segments, steps, files=folder.files, config=folder.record.config
+            )
         )
         return Diverged(f"{error.message}: {where}") if where else error
 

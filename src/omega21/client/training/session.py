@@ -11,8 +11,7 @@ come to the same: what is there is compared, what is missing is sent, and the ru
 
 import shlex
 import time
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 from anyio.to_thread import run_sync
 
@@ -25,6 +24,7 @@ from omega21.client.events import (
 )
 from omega21.client.loggers import check_loggers
 from omega21.client.loggers.feeding import STOP_SECONDS, Feeds
+from omega21.client.request.data import OpenedData, look_at, with_schema
 from omega21.client.request.request import FileFacts, TrainRequest, next_segment
 from omega21.client.store.run_folder import RunFolder, run_folder_path
 from omega21.client.training.budget import within_budget
@@ -35,8 +35,7 @@ from omega21.client.training.reconcile import find_run, open_folder, reconcile
 from omega21.client.training.resume import resume_command, was_local
 from omega21.client.training.segment import SegmentTraining
 from omega21.client.training.stream import EventStream
-from omega21.data.sources.files import open_data
-from omega21.data.sources.scale import scale_warning
+from omega21.data.sources.scale import scale_warnings
 from omega21.language import _
 from omega21.logs import log_context
 from omega21.protocol.errors import (
@@ -45,15 +44,6 @@ from omega21.protocol.errors import (
 from omega21.protocol.legacy import Info
 from omega21.protocol.link.usage import MonthTraffic
 from omega21.protocol.runs import RunState
-
-
-@dataclass(frozen=True, slots=True)
-class _File:
-    """The user's data file, looked at once."""
-
-    path: Path
-    sha256: str
-    samples: int
 
 
 class Training(EventStream):
@@ -88,17 +78,18 @@ class Training(EventStream):
     async def _train(self, patient: Api, *, first: Api) -> None:
         """Connect by `first`, then train through `patient`, which outlasts a broken link."""
         start = time.monotonic()
-        request, config = self._request, self._request.config()
         check_loggers(self._options.loggers)
-        file = await run_sync(_look_at, request.data) if request.data is not None else None
+        data = await run_sync(look_at, self._request)
+        request = with_schema(self._request, data.samples if data is not None else None)
+        self._request, config = request, request.config()
         # Refuse before anything is made.
-        next_segment(request, (), file=_facts(file, held_out=None))
+        next_segment(request, (), file=_facts(data, held_out=None))
         # A server that this run was on may be away for a while; a new address is wrong or right.
         info = await (patient if self._finishing_only else first).connect()
         await self._emit(Connected(self._api.address, info))
         self._api = patient
         state, traffic = await gather(lambda: find_run(patient, request.run), self._traffic)
-        await self._choose_within_budget(info, traffic=traffic, state=state, file=file)
+        await self._choose_within_budget(info, traffic=traffic, state=state, data=data)
         folder = await open_folder(
             self._path, run=request.run, config=config, state=state, emit=self._emit
         )
@@ -107,7 +98,7 @@ class Training(EventStream):
             state = await reconcile(patient, folder, state=state, emit=self._emit)
             if state.paused:
                 await self._look_at_pause(patient)
-            number, how = await self._choose(folder, file)
+            number, how = await self._choose(folder, data)
             if request.budget is not None:
                 await self._note_budget(folder, number)
             feeds = Feeds(self._options.loggers, folder=folder, number=number)
@@ -165,7 +156,7 @@ class Training(EventStream):
         *,
         traffic: MonthTraffic | None,
         state: RunState | None,
-        file: _File | None,
+        data: OpenedData | None,
     ) -> None:
         wanted = Choice(pull=self._options.pull, gather=self._gather)
         choice = await within_budget(
@@ -176,8 +167,8 @@ class Training(EventStream):
             info=info,
             traffic=traffic,
             state=state,
-            file=_facts(file, held_out=None),
-            files={} if file is None else {file.sha256: str(file.path)},
+            file=_facts(data, held_out=None),
+            files={} if data is None else {data.sha256: data.place},
             emit=self._emit,
         )
         self._options, self._gather = replace(self._options, pull=choice.pull), choice.gather
@@ -201,12 +192,11 @@ class Training(EventStream):
         await run_sync(lambda: folder.update(server=address, server_id=server_id))
         await run_sync(lambda: folder.note("connected", server=address, server_id=server_id))
 
-    async def _choose(self, folder: RunFolder, file: _File | None) -> tuple[int, How]:
+    async def _choose(self, folder: RunFolder, data: OpenedData | None) -> tuple[int, How]:
         """Take the last segment if it is unfinished, else append one; on disk when it returns."""
         record = folder.record
-        if file is not None:
-            files = {**record.files, file.sha256: str(file.path)}
-            await run_sync(lambda: folder.update(files=files))
+        if data is not None:
+            await run_sync(_keep, folder, data)
         number = len(folder.segments)
         if self._finishing_only and record.finished_segments >= number:
             raise RunFolderConflict(
@@ -215,12 +205,12 @@ class Training(EventStream):
         if record.finished_segments < number:
             await self._emit(Notice(_("the last segment is not finished: finishing it first")))
             return number - 1, "finishing"
-        facts = _facts(file, held_out=record.held_out.get(file.sha256) if file else None)
+        facts = _facts(data, held_out=record.held_out.get(data.sha256) if data else None)
         new = next_segment(self._request, folder.segments, file=facts)
-        if file is not None:
-            if text := await run_sync(lambda: scale_warning(open_data(file.path))):
+        if data is not None:
+            for text in await run_sync(_notices, data):
                 await self._emit(Notice(text))
-            held_out = {**record.held_out, file.sha256: new.held_out}
+            held_out = {**record.held_out, data.sha256: new.held_out}
             await run_sync(lambda: folder.update(held_out=held_out))
         request = self._request
         await run_sync(
@@ -232,14 +222,23 @@ class Training(EventStream):
         return number, "continued" if number else "created"
 
 
-def _look_at(path: Path) -> _File:
-    """Look at every sample of the user's file. Raises InvalidDataFile, InvalidSamples."""
-    file = open_data(path)
-    file.check()
-    return _File(path.resolve(), file.sha256(), len(file))
+def _keep(folder: RunFolder, data: OpenedData) -> None:
+    """Keep where the samples are: the file's path, or a file in the folder for arrays."""
+    if data.samples.path is None:
+        folder.put_data(data.samples, data.sha256)
+    else:
+        path = str(data.samples.path.resolve())
+        folder.update(files={**folder.record.files, data.sha256: path})
 
 
-def _facts(file: _File | None, *, held_out: int | None) -> FileFacts | None:
-    if file is None:
-        return None
-    return FileFacts(sha256=file.sha256, samples=file.samples, held_out=held_out)
+def _notices(data: OpenedData) -> list[str]:
+    """Return what there is to say about the user's samples."""
+    notices = scale_warnings(data.samples)
+    if data.converted:
+        names = ", ".join(data.converted)
+        notices.append(_("{names}: float64 is trained as float32").format(names=names))
+    return notices
+
+
+def _facts(data: OpenedData | None, *, held_out: int | None) -> FileFacts | None:
+    return None if data is None else data.facts(held_out=held_out)

@@ -38,7 +38,7 @@ from omega21.protocol.errors import (
     StorageFull,
 )
 from omega21.protocol.plan import Segment, ShardRef
-from omega21.protocol.shards import SHARD_SAMPLES, decode_shard, encode_shard
+from omega21.protocol.shards import decode_shard, encode_shard, samples_per_shard
 
 _Sent = TypeVar("_Sent")
 
@@ -204,7 +204,8 @@ class SegmentUpload:
 
     async def _encode_one(self) -> None:
         start = self._encoded_samples
-        stop = min(start + SHARD_SAMPLES, self.segment.samples)
+        size = samples_per_shard(self._folder.record.config.sample_schema)
+        stop = min(start + size, self.segment.samples)
         level = self._pace.level(len(self._made) + len(self._waiting))
         name, body = await run_sync(lambda: self._encode(start, stop, level=level))
         await run_sync(self._folder.put_shard, name, body)
@@ -215,9 +216,12 @@ class SegmentUpload:
     def _encode(self, start: int, stop: int, *, level: int) -> tuple[str, bytes]:
         """Encode samples start to stop of the segment: the shard's digest and its encoded body."""
         if self._source is None:
-            self._source = open_source(self.segment, self._folder.record.files)
+            self._source = open_source(
+                self.segment, self._folder.files, config=self._folder.record.config
+            )
         samples = self._source.block(start, stop)
-        tensors = as_type(samples, self.segment.samples_type)
+        schema = self._folder.record.config.sample_schema
+        tensors = as_type(samples, self.segment.samples_type, schema=schema)
         return tensors_sha256(tensors), encode_shard(tensors, level=level)
 
     # --- uploading

@@ -1,4 +1,4 @@
-"""Files of samples: `.npz` or `.safetensors` with `x` [n, 1600] and `y` [n]. Never pickle."""
+"""Data sets: `.npz` or `.safetensors` files of named tensors, or arrays in memory. Never pickle."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -9,94 +9,146 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omega21.data.durable import opened_durably
-from omega21.data.samples import Samples, check_form, check_samples
+from omega21.data.samples import Check, to_schema
+from omega21.data.schema import check_form, find_schema, named_arrays
 from omega21.data.sources.npz import read_npz
 from omega21.data.sources.safetensors import FileTensor, read_safetensors
 from omega21.language import N_, _
-from omega21.protocol.errors import InvalidDataFile
-from omega21.protocol.shards import pack
+from omega21.protocol.errors import InvalidDataFile, InvalidSamples
+from omega21.protocol.schema import Schema, TensorSpec
+from omega21.protocol.shards import Tensors, pack_chunks
 
-_SUFFIX_HINT: Final = N_("a data set is a .npz or .safetensors file with tensors x and y")
-_CHECKED_ROWS: Final = 4096  # rows checked at a time: 26 MB of float32
+_SUFFIX_HINT: Final = N_("a data set is a .npz or .safetensors file of tensors, such as x and y")
+_CHECKED_BYTES: Final = 32 * 2**20  # checked at a time
 _Tensor = NDArray[Any] | FileTensor
-_Reader = Callable[[Path, Sequence[str]], Mapping[str, _Tensor]]
+_Reader = Callable[[Path, Sequence[str] | None], Mapping[str, _Tensor]]
 
 
-class DataFile:
-    """A file of samples, opened by `open_data`.
+class DataSet:
+    """Samples by row: those of a file, or of arrays in memory; see `open_data`, `as_data_set`.
 
-    Rows of a `.safetensors` file are read on demand; a `.npz` file is read whole.
+    Rows of a `.safetensors` file are read on demand; a `.npz` file is read whole. `path` is None
+    for arrays in memory; messages call it `name`, by default the file's.
     """
 
-    def __init__(self, path: Path, *, x: _Tensor, y: _Tensor) -> None:
+    def __init__(
+        self,
+        tensors: Mapping[str, _Tensor],
+        schema: Schema,
+        *,
+        path: Path | None = None,
+        check: Check | None = None,
+        name: str | None = None,
+    ) -> None:
+        self.tensors = tensors
+        self.schema = schema
         self.path = path
-        self._x = x
-        self._y = y
+        self.name = name or (path.name if path is not None else _("the data"))
+        self._check = check
+        self._samples = check_form(tensors, schema.tensors)
 
     def __len__(self) -> int:
         """Count the samples."""
-        return len(self._x)
+        return self._samples
 
-    def read(self, rows: slice | NDArray[np.int64]) -> Samples:
-        """Read and check the given samples, in the order given, as float32.
+    def read(self, rows: slice | NDArray[np.int64]) -> dict[str, NDArray[np.generic]]:
+        """Read and check the given samples, in the order given, in the schema's types.
 
         Raises InvalidSamples, naming the first invalid sample.
         """
-        numbers = np.arange(len(self))[rows]
-        with np.errstate(over="ignore"):  # values beyond float32 are reported by the check
-            samples = Samples(
-                np.asarray(self._x[rows], dtype=np.float32),
-                np.asarray(self._y[rows], dtype=np.float32),
-            )
-        check_samples(samples, numbers=numbers)
-        return samples
+        specs = self.schema.tensors
+        given = {name: self.tensors[name][rows] for name in specs}
+        return to_schema(given, specs, check=self._check, numbers=np.arange(len(self))[rows])
 
     def check(self) -> None:
         """Check every sample, with bounded memory. Raises InvalidSamples."""
-        for start in range(0, len(self), _CHECKED_ROWS):
-            self.read(slice(start, start + _CHECKED_ROWS))
+        rows = max(1, _CHECKED_BYTES // self.schema.sample_bytes)
+        for start in range(0, len(self), rows):
+            self.read(slice(start, start + rows))
 
     def sha256(self) -> str:
-        """Digest of the file's bytes, 64 hexadecimal digits."""
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        """Digest of the file's bytes, or of what `write` makes of arrays, 64 hexadecimal digits."""
+        if self.path is not None:
+            with self.path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        hasher = hashlib.sha256()
+        for chunk in pack_chunks(self._in_memory()):
+            hasher.update(chunk)
+        return hasher.hexdigest()
+
+    def write(self, path: Path) -> None:
+        """Write arrays in memory to a `.safetensors` file, which is on disk on return."""
+        with opened_durably(path) as file:
+            for chunk in pack_chunks(self._in_memory()):
+                file.write(chunk)
+
+    def _in_memory(self) -> Tensors:
+        return {name: np.asarray(self.tensors[name]) for name in self.schema.tensors}
 
 
-def open_data(path: str | Path) -> DataFile:
-    """Open a file of samples and check its form; `DataFile.check` checks the values.
+def open_data(
+    path: str | Path,
+    schema: Schema | None = None,
+    *,
+    targets: Sequence[str] | None = None,
+    check: Check | None = None,
+    name: str | None = None,
+) -> DataSet:
+    """Open a file of samples and check its form; `DataSet.check` checks the values.
 
-    Any integer or floating type is accepted and converted to float32. Raises InvalidDataFile
-    for a file that is not a data set, InvalidSamples for one of another width or without samples.
+    With a schema its tensors are read, and converted to its types. Without one all tensors of the
+    file are: `targets`, by default `y`, and inputs. Raises InvalidDataFile for a file that is not
+    a data set, InvalidSamples for tensors that are not those of the schema, or without samples.
     """
     path = Path(path)
-    tensors = _read_tensors(path, ("x", "y"))
-    check_form(tensors["x"], tensors["y"], error=InvalidDataFile)
-    return DataFile(path, x=tensors["x"], y=tensors["y"])
+    wanted = None if schema is None else tuple(schema.tensors)
+    tensors = read_tensors(path, wanted)
+    try:
+        schema = schema or find_schema(tensors, targets)
+        return DataSet(tensors, schema, path=path, check=check, name=name)
+    except InvalidSamples as error:
+        raise InvalidSamples(
+            _("{name}: {reason}").format(name=path.name, reason=error.message), hint=error.hint
+        ) from error
 
 
-def read_features(path: str | Path) -> NDArray[np.float32]:
-    """Read the features of a file whose samples need no labels: `x` float32 [n, 1600].
+def as_data_set(
+    given: Any,
+    schema: Schema | None = None,
+    *,
+    targets: Sequence[str] | None = None,
+    check: Check | None = None,
+) -> DataSet:
+    """Return a map of arrays, or a pair (x, y), as a data set. Raises InvalidSamples.
 
-    Raises InvalidDataFile and InvalidSamples as `open_data` and `DataFile.check` do.
+    Arrays are converted to the schema's types at once, and checked.
     """
-    path = Path(path)
-    x = _read_tensors(path, ("x",))["x"]
-    labels = np.zeros(len(x) if x.ndim else 0, dtype=np.float32)
-    check_form(x, labels, error=InvalidDataFile)
-    return DataFile(path, x=x, y=labels).read(slice(None)).x
+    arrays = named_arrays(given)
+    schema = schema or find_schema(arrays, targets)
+    check_form(arrays, schema.tensors)
+    return DataSet(to_schema(arrays, schema.tensors, check=check), schema)
 
 
-def write_data(path: str | Path, samples: Samples) -> None:
+def read_inputs(
+    path: str | Path, specs: Mapping[str, TensorSpec], *, check: Check | None = None
+) -> dict[str, NDArray[np.generic]]:
+    """Read the inputs of a file whose samples need no targets, in the schema's types.
+
+    Raises InvalidDataFile and InvalidSamples as `open_data` and `DataSet.check` do.
+    """
+    return open_data(path, Schema(inputs=dict(specs)), check=check).read(slice(None))
+
+
+def write_data(path: str | Path, tensors: Tensors) -> None:
     """Write a file of samples atomically, in the format of its extension; it is on disk on return.
 
-    Raises InvalidDataFile for an unknown extension, InvalidSamples for invalid samples.
+    Raises InvalidDataFile for an unknown extension, InvalidSamples for tensors that are no samples.
     """
     path = Path(path)
     suffix = check_ending(path)
-    check_form(samples.x, samples.y)
-    check_samples(samples)
+    check_form(tensors, find_schema(tensors, ()).tensors)
     with opened_durably(path) as file:
-        _write(file, suffix, samples)
+        _write(file, suffix, tensors)
 
 
 def check_ending(path: Path) -> str:
@@ -109,15 +161,18 @@ def check_ending(path: Path) -> str:
     return suffix
 
 
-def _write(file: BinaryIO, suffix: str, samples: Samples) -> None:
+def _write(file: BinaryIO, suffix: str, tensors: Tensors) -> None:
     if suffix == ".npz":
-        np.savez(file, x=samples.x, y=samples.y)
+        np.savez(file, **tensors)  # type: ignore[arg-type]  # one of its parameters is a flag
     else:
-        file.write(pack({"x": samples.x, "y": samples.y}))
+        file.writelines(pack_chunks(tensors))
 
 
-def _read_tensors(path: Path, wanted: tuple[str, ...]) -> Mapping[str, _Tensor]:
-    """Read a file in the format of its extension; all of `wanted` are in it."""
+def read_tensors(path: Path, wanted: Sequence[str] | None) -> Mapping[str, _Tensor]:
+    """Read a file in the format of its extension: all tensors, or all of `wanted`.
+
+    Raises InvalidDataFile.
+    """
     read = _READERS[check_ending(path)]
     if not path.is_file():
         raise InvalidDataFile(_("there is no file {path}").format(path=path))
@@ -127,11 +182,15 @@ def _read_tensors(path: Path, wanted: tuple[str, ...]) -> Mapping[str, _Tensor]:
         raise InvalidDataFile(
             _("{path} cannot be read: {reason}").format(path=path, reason=error.strerror or error)
         ) from error
-    missing = [name for name in wanted if name not in tensors]
+    missing = [name for name in wanted or () if name not in tensors]
     if missing:
         raise InvalidDataFile(
             _("{name} has no tensor {missing}").format(name=path.name, missing=missing[0]),
             hint=_(_SUFFIX_HINT),
+        )
+    if not tensors:
+        raise InvalidDataFile(
+            _("{name} has no tensors").format(name=path.name), hint=_(_SUFFIX_HINT)
         )
     return tensors
 

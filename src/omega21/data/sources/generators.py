@@ -19,14 +19,17 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from functools import lru_cache
 from typing import Final, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from omega21.data.samples import FEATURES, Samples
+from omega21.data.samples import Samples
 from omega21.language import _
+from omega21.protocol.errors import InvalidRequest
 from omega21.protocol.plan import Kind
+from omega21.protocol.schema import Schema
 
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 MAX_INDEX: Final = 2**62
@@ -40,14 +43,14 @@ _TO_ONE: Final = np.float32(2.0**-31)
 
 
 def generate(
-    kind: Kind, seed: int, indices: range | ArrayLike, *, anomaly_percent: float
+    kind: Kind, seed: int, indices: range | ArrayLike, *, anomaly_percent: float, features: int
 ) -> Samples:
     """Generate the samples with the given indices, in the order given.
 
     `indices` is a range, or integers [n], each from 0 up to 2**62; repeats are allowed.
     `anomaly_percent` is the share of anomalies, 0 to 100.
 
-    Returns x float32 [n, 1600] and y float32 [n]. Raises ValueError for an unknown kind, a
+    Returns x float32 [n, features] and y float32 [n]. Raises ValueError for an unknown kind, a
     negative seed, or an index or share out of range.
     """
     if kind not in _RECIPES:
@@ -59,12 +62,42 @@ def generate(
     recipe = _RECIPES[kind]
     wanted = _as_indices(indices)
     y = anomaly_labels(wanted, anomaly_percent=anomaly_percent)
-    x = np.empty((len(wanted), FEATURES), dtype=np.float32)
-    stream = _Stream(_key(kind, seed), blocks=recipe.blocks)
+    x = np.empty((len(wanted), features), dtype=np.float32)
+    stream = _Stream(_key(kind, seed), blocks=_blocks_for(recipe.words(features)))
     for start in range(0, len(wanted), recipe.rows):
         rows = slice(start, start + recipe.rows)
         recipe.fill(x[rows], stream.words(wanted[rows]), y[rows] != 0)
     return Samples(x, y)
+
+
+def generated_width(schema: Schema) -> int:
+    """Return the number of features that synthetic samples of a schema have.
+
+    Raises InvalidRequest unless it has one input of floats, and at most one target of one number.
+    """
+    (first, *more), targets = schema.inputs.values(), list(schema.targets.values())
+    is_fit = not more and first.numpy_type.kind == "f" and len(targets) < 2
+    if not is_fit or any(spec.shape for spec in targets):
+        raise InvalidRequest(
+            _("synthetic samples have one input of floats and one label"),
+            hint=_("give your own samples with --data FILE"),
+        )
+    return math.prod(first.shape)
+
+
+def generate_tensors(
+    kind: Kind, seed: int, indices: range | ArrayLike, *, anomaly_percent: float, schema: Schema
+) -> dict[str, NDArray[np.generic]]:
+    """Generate samples as `generate` does, as the tensors of a schema."""
+    width = generated_width(schema)
+    made = generate(kind, seed, indices, anomaly_percent=anomaly_percent, features=width)
+    ((name, spec),) = schema.inputs.items()
+    x = made.x.reshape(len(made.x), *spec.shape).astype(spec.numpy_type, copy=False)
+    labels = {
+        target: made.y.astype(spec.numpy_type, copy=False)
+        for target, spec in schema.targets.items()
+    }
+    return {name: x, **labels}
 
 
 def anomaly_labels(indices: range | ArrayLike, *, anomaly_percent: float) -> _Floats:
@@ -184,13 +217,14 @@ def _fill_simple(x: _Floats, words: _Words, anomaly: _Flags) -> None:
 
     At either end the centred moving average uses the part of its window that exists.
     """
-    noise = np.zeros((len(x), FEATURES + 2 * _REACH), dtype=np.float32)
-    inside = slice(_REACH, _REACH + FEATURES)
-    _signed(words[:, :FEATURES], out=noise[:, inside])
-    np.divide(_window_sums(noise), _WINDOW_SIZES, out=x)
+    features = x.shape[1]
+    noise = np.zeros((len(x), features + 2 * _REACH), dtype=np.float32)
+    inside = slice(_REACH, _REACH + features)
+    _signed(words[:, :features], out=noise[:, inside])
+    np.divide(_window_sums(noise), _window_sizes(features), out=x)
     for row in np.flatnonzero(anomaly):
         x[row] = noise[row, inside]
-        _spike(x[row], words[row, FEATURES:])
+        _spike(x[row], words[row, features:])
 
 
 def _window_sums(values: _Floats) -> _Floats:
@@ -198,21 +232,24 @@ def _window_sums(values: _Floats) -> _Floats:
     two = values[..., :-1] + values[..., 1:]
     four = two[..., :-2] + two[..., 2:]
     eight = four[..., :-4] + four[..., 4:]
-    sums: _Floats = eight[..., :FEATURES] + two[..., 8 : 8 + FEATURES]
-    sums += values[..., 10 : 10 + FEATURES]
+    features = values.shape[-1] - 2 * _REACH
+    sums: _Floats = eight[..., :features] + two[..., 8 : 8 + features]
+    sums += values[..., 10 : 10 + features]
     return sums
 
 
-_WINDOW_SIZES: Final = _window_sums(np.pad(np.ones(FEATURES, dtype=np.float32), _REACH))
+@lru_cache(maxsize=8)
+def _window_sizes(features: int) -> _Floats:
+    return _window_sums(np.pad(np.ones(features, dtype=np.float32), _REACH))
 
 
 def _spike(row: _Floats, words: _Words) -> None:
     """Triple one feature and raise up to five neighbours each side by up to 0.5 each."""
-    centre = int(_below(words[:1], FEATURES)[0])
+    centre = int(_below(words[:1], len(row))[0])
     raised = np.arange(centre - _NEIGHBOURS, centre + _NEIGHBOURS + 1)
     rise = _unit(words[1 : 2 + 2 * _NEIGHBOURS]) * np.float32(0.5)
     rise[_NEIGHBOURS] = 0
-    there = (raised >= 0) & (raised < FEATURES)
+    there = (raised >= 0) & (raised < len(row))
     row[centre] *= 3
     row[raised[there]] += rise[there]
 
@@ -220,7 +257,6 @@ def _spike(row: _Floats, words: _Words) -> None:
 # --- temporal: a trend with a period, anomalies shaken in the second half -------------------------
 
 _STEPS: Final = 16
-_STEP_FEATURES: Final = FEATURES // _STEPS
 _T: Final = np.arange(_STEPS, dtype=np.float32)
 _PERIOD: Final = np.array([0.3 * math.sin(2 * math.pi * t / _STEPS) for t in range(_STEPS)], "f4")
 _SHAKE: Final = np.array(
@@ -229,31 +265,34 @@ _SHAKE: Final = np.array(
 
 
 def _fill_temporal(x: _Floats, words: _Words, anomaly: _Flags) -> None:
-    """16 steps of 100 features: feature j of a step with value v is v + 0.1 sin(j v)."""
+    """16 steps of equal width: feature j of a step with value v is v + 0.1 sin(j v)."""
     start = _signed(words[:, :1])
     growth = _unit(words[:, 1:2]) * np.float32(0.05)
     noise = _signed(words[:, 2 : 2 + _STEPS]) * np.float32(0.1)
     value = start + growth * _T + _PERIOD + noise
     value[anomaly] += _SHAKE
-    ripple = _sines_of_multiples(value)
+    ripple = _sines_of_multiples(value, -(-x.shape[1] // _STEPS))
     ripple *= np.float32(0.1)
     ripple += value[:, :, None]
-    x[...] = ripple.reshape(x.shape)
+    x[...] = ripple.reshape(len(x), -1)[:, : x.shape[1]]
 
 
-def _sines_of_multiples(value: _Floats) -> _Floats:
-    """sin(j v) for j = 0 … 99, error under 1e-6: [..., 100] for v of any shape, |v| < 4.
+def _sines_of_multiples(value: _Floats, number: int) -> _Floats:
+    """sin(j v) for j = 0 … number - 1: [..., number] for v of any shape, |v| < 4.
 
-    With j = 10 a + b, sin(j v) = sin(10 a v) cos(b v) + cos(10 a v) sin(b v). The first ten
-    multiples of v and of 10 v come from v by the same rule in float64.
+    The error is under 1e-6 for the first hundred. With j = 10 a + b, sin(j v) = sin(10 a v)
+    cos(b v) + cos(10 a v) sin(b v). The first ten multiples of v, and those of 10 v, come from v by
+    the same rule in float64.
     """
-    sin_b, cos_b = _ten_multiples(*_sine_cosine(value.astype(np.float64)))
+    sin_b, cos_b = _multiples(*_sine_cosine(value.astype(np.float64)), 10)
     sin_10 = sin_b[9] * cos_b[1] + cos_b[9] * sin_b[1]
     cos_10 = cos_b[9] * cos_b[1] - sin_b[9] * sin_b[1]
-    sin_a, cos_a = (np.stack(p, -1, dtype="f4")[..., None] for p in _ten_multiples(sin_10, cos_10))
+    sin_a, cos_a = (
+        np.stack(p, -1, dtype="f4")[..., None] for p in _multiples(sin_10, cos_10, -(-number // 10))
+    )
     sines: _Floats = sin_a * np.stack(cos_b, -1, dtype="f4")[..., None, :]
     sines += cos_a * np.stack(sin_b, -1, dtype="f4")[..., None, :]
-    return sines.reshape(*value.shape, _STEP_FEATURES)
+    return sines.reshape(*value.shape, -1)[..., :number]
 
 
 def _sine_cosine(v: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -269,12 +308,12 @@ def _sine_cosine(v: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[n
     return sine * v, cosine
 
 
-def _ten_multiples(
-    sine: NDArray[np.float64], cosine: NDArray[np.float64]
+def _multiples(
+    sine: NDArray[np.float64], cosine: NDArray[np.float64], number: int
 ) -> tuple[list[NDArray[np.float64]], list[NDArray[np.float64]]]:
-    """Sines and cosines of 0, 1, … 9 times an angle, by turning ten times."""
+    """Sines and cosines of 0, 1, … times an angle, as many as `number`, by turning."""
     sines, cosines = [np.zeros_like(sine)], [np.ones_like(cosine)]
-    for _turn in range(9):
+    for _turn in range(number - 1):
         last_sine, last_cosine = sines[-1], cosines[-1]
         sines.append(last_sine * cosine + last_cosine * sine)
         cosines.append(last_cosine * cosine - last_sine * sine)
@@ -302,13 +341,13 @@ _MARGIN: Final = _ANOMALY.width // 2  # space for bumps that extend beyond eithe
 def _fill_neuronal(x: _Floats, words: _Words, anomaly: _Flags) -> None:
     """Sums of Gaussian bumps at random places, each sample scaled to a maximum of 1."""
     for rows, bumps in ((~anomaly, _NORMAL), (anomaly, _ANOMALY)):
-        x[rows] = _bump_sums(words[rows], bumps)
+        x[rows] = _bump_sums(words[rows], bumps, features=x.shape[1])
 
 
-def _bump_sums(words: _Words, bumps: _Bumps) -> NDArray[np.float64]:
+def _bump_sums(words: _Words, bumps: _Bumps, *, features: int) -> NDArray[np.float64]:
     """Add up the bumps of each row; one of width w covers [centre - w/2, centre + w/2)."""
-    rows, padded = len(words), FEATURES + 2 * _MARGIN
-    centre = _below(words[:, : bumps.number], FEATURES)
+    rows, padded = len(words), features + 2 * _MARGIN
+    centre = _below(words[:, : bumps.number], features)
     drawn = words[:, _ANOMALY.number : _ANOMALY.number + bumps.number]
     amplitude = bumps.lowest + (bumps.highest - bumps.lowest) * _unit(drawn).astype(np.float64)
     offset = np.arange(-(bumps.width // 2), bumps.width // 2)
@@ -319,7 +358,7 @@ def _bump_sums(words: _Words, bumps: _Bumps) -> NDArray[np.float64]:
     heights = amplitude[:, :, None] * shape.astype(np.float64)
     # bincount adds in the order given, which for one row does not depend on the others.
     sums = np.bincount(cells.ravel(), weights=heights.ravel(), minlength=rows * padded)
-    inside = sums.reshape(rows, padded)[:, _MARGIN : _MARGIN + FEATURES]
+    inside = sums.reshape(rows, padded)[:, _MARGIN : _MARGIN + features]
     highest: NDArray[np.float64] = inside.max(axis=1, keepdims=True, initial=0.0)
     return inside / highest
 
@@ -328,13 +367,13 @@ def _bump_sums(words: _Words, bumps: _Bumps) -> NDArray[np.float64]:
 
 
 class _Recipe(NamedTuple):
-    """Parameters of one kind: Philox counters per sample, rows at a time, words to rows.
+    """Parameters of one kind: random words of a sample, rows at a time, words to rows.
 
     The numbers of rows are the fastest measured. With 8 rows the many temporaries of `simple`
     stay under the 128 kB above which the C library asks the system for fresh pages each time.
     """
 
-    blocks: int
+    words: Callable[[int], int]
     rows: int
     fill: Callable[[_Floats, _Words, _Flags], None]
 
@@ -344,7 +383,7 @@ def _blocks_for(words: int) -> int:
 
 
 _RECIPES: Final[dict[Kind, _Recipe]] = {
-    "simple": _Recipe(_blocks_for(FEATURES + 2 + 2 * _NEIGHBOURS), 8, _fill_simple),
-    "temporal": _Recipe(_blocks_for(2 + _STEPS), 64, _fill_temporal),
-    "neuronal": _Recipe(_blocks_for(2 * _ANOMALY.number), 64, _fill_neuronal),
+    "simple": _Recipe(lambda features: features + 2 + 2 * _NEIGHBOURS, 8, _fill_simple),
+    "temporal": _Recipe(lambda _features: 2 + _STEPS, 64, _fill_temporal),
+    "neuronal": _Recipe(lambda _features: 2 * _ANOMALY.number, 64, _fill_neuronal),
 }

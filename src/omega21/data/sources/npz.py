@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from omega21.language import _
 from omega21.protocol.errors import InvalidDataFile
+from omega21.protocol.schema import MAX_TENSORS
 
 _METHODS: Final = {
     zipfile.ZIP_STORED: 1,
@@ -47,11 +48,13 @@ _DAMAGE: Final = (
 """Exceptions of zipfile and numpy for malformed bytes."""
 
 
-def read_npz(path: Path, wanted: Sequence[str]) -> Mapping[str, NDArray[Any]]:
-    """Read the wanted arrays that the file has. Raises InvalidDataFile, OSError."""
+def read_npz(path: Path, wanted: Sequence[str] | None) -> Mapping[str, NDArray[Any]]:
+    """Read the wanted arrays that the file has, or all. Raises InvalidDataFile, OSError."""
     try:
         with path.open("rb") as file, _opened(file, path) as archive:
             members = {info.filename: info for info in archive.infolist()}
+            if wanted is None:
+                wanted = _names(members, path)
             found = {name: members.get(f"{name}.npy") for name in wanted}
             size = path.stat().st_size
             return {
@@ -71,6 +74,18 @@ def read_npz(path: Path, wanted: Sequence[str]) -> Mapping[str, NDArray[Any]]:
             _("{name} does not fit in this machine's memory").format(name=path.name),
             hint=_("write it as .safetensors, which is read in parts"),
         ) from error
+
+
+def _names(members: Mapping[str, zipfile.ZipInfo], path: Path) -> list[str]:
+    """Return the names of all arrays. Raises InvalidDataFile where there are too many."""
+    names = [name.removesuffix(".npy") for name in members if name.endswith(".npy")]
+    if len(names) > MAX_TENSORS:
+        raise InvalidDataFile(
+            _("{name} has {count} tensors, a sample has at most {most}").format(
+                name=path.name, count=len(names), most=MAX_TENSORS
+            )
+        )
+    return names
 
 
 def _opened(file: IO[bytes], path: Path) -> zipfile.ZipFile:

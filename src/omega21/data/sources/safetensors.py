@@ -95,7 +95,7 @@ class FileTensor:
 
     def __len__(self) -> int:
         """The number of rows."""
-        return self.shape[0]
+        return self.shape[0] if self.shape else 0
 
     def __getitem__(self, rows: slice | NDArray[np.int64]) -> NDArray[Any]:
         """Read rows. Raises InvalidDataFile when the file has changed."""
@@ -114,14 +114,16 @@ class FileTensor:
         return items.reshape(len(numbers), *self.shape[1:])
 
 
-def read_safetensors(path: Path, wanted: Sequence[str]) -> Mapping[str, FileTensor]:
-    """Find the wanted tensors that the file has; other tensors may be of any type.
+def read_safetensors(path: Path, wanted: Sequence[str] | None) -> Mapping[str, FileTensor]:
+    """Find the wanted tensors that the file has, or all; others may be of any type.
 
     Raises InvalidDataFile, OSError.
     """
     file = UnchangedFile(path)
     try:
         header, base = _read_header(file)
+        if wanted is None:
+            wanted = [name for name in header if name != "__metadata__"]
         return {
             name: _tensor(file, name, header[name], base=base) for name in wanted if name in header
         }

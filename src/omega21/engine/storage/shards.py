@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +29,8 @@ MINIMUM_AGE_SECONDS = 3600.0
 """Minimum time for which an unpinned shard is kept after its last use."""
 
 _HEADER_READ = 65_536 + 8
-_MOST_KEPT = 4096
-"""Maximum number of samples of a shard whose labels are kept in memory."""
+_MOST_KEPT = 128 * 2**10
+"""Maximum size of a column that is kept in memory while its shard is open, in bytes."""
 
 
 @dataclass
@@ -79,17 +79,21 @@ class Shard:
         if stored is not out:
             out[...] = stored
 
-    def column(self, name: str) -> NDArray[np.generic]:
-        """Return a whole tensor with one number for each sample, such as the labels.
+    def item(self, name: str, row: int) -> np.generic:
+        """Return a sample's number of a tensor with one number for each, such as the labels.
 
-        It is kept while the shard is open: a system call for each number is too slow.
+        The whole tensor is kept while the shard is open, where it is small: a system call for each
+        number is too slow.
         """
         column = self._columns.get(name)
         if column is None:
-            column = self.read(name)
-            if self.samples <= _MOST_KEPT:
-                self._columns[name] = column
-        return column
+            span = self.spans[name]
+            if span.nbytes > _MOST_KEPT:
+                only = np.empty(1, span.dtype)
+                self.read_into(name, row, only)
+                return cast("np.generic", only[0])
+            column = self._columns[name] = self.read(name)
+        return cast("np.generic", column[row])
 
 
 @dataclass

@@ -2,12 +2,14 @@
 
 from typing import Annotated, Any, Final, Self
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from omega21.language import N_, _
 from omega21.protocol.messages import Document
 from omega21.protocol.runs import RunConfig
 from omega21.protocol.schema import Schema, TensorSpec
+from omega21.protocol.shards import Tensors
 from omega21.protocol.tasks import BuiltInTask
 
 KIND: Final = "corteza"
@@ -116,3 +118,16 @@ def run_config(model: ModelConfig | None = None, **fields: Any) -> RunConfig:
     """Return the configuration of a run of this network; `fields` are those of RunConfig."""
     model = model or ModelConfig()
     return RunConfig(task=task(model), sample_schema=sample_schema(model), **fields)
+
+
+def find_invalid(tensors: Tensors) -> tuple[int, str] | None:
+    """Find the first sample with a feature that is not finite, or a label that is not 0 or 1."""
+    if (x := tensors.get("x")) is not None:
+        finite = np.isfinite(np.asarray(x, np.float32)).reshape(len(x), -1).all(axis=1)
+        if not finite.all():
+            return int(np.argmin(finite)), _("a feature is NaN, infinite or beyond float32")
+    if (y := tensors.get("y")) is not None:
+        valid = (y == np.array(0, y.dtype)) | (y == np.array(1, y.dtype))
+        if not valid.all():
+            return int(np.argmin(valid)), _("the label is neither 0 nor 1")
+    return None

@@ -14,11 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from omega21.data.samples import FEATURES
 from omega21.language import _
 from omega21.language.borrowed import translated
 from omega21.protocol.errors import InvalidRequest, InvalidSamples
-from omega21.protocol.legacy import TrainingSample, TrainLayer2
+from omega21.protocol.legacy import FEATURES, TrainingSample, TrainLayer2
 from omega21.protocol.shards import decode_shard
 from omega21.server.http.errors import describe_invalid
 

@@ -36,8 +36,7 @@ _PROBLEMS = problems(
 @router.post(
     "/runs/{run}/predict",
     response_class=Response,
-    responses=tensors_reply("`anomaly_prob` [n], `dendrites` [n, 16], `coherence` [n, 64], float32")
-    | _PROBLEMS,
+    responses=tensors_reply("the task's predictions by name, each [n, …]") | _PROBLEMS,
 )
 async def predict(
     request: Request,
