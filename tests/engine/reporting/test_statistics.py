@@ -8,7 +8,7 @@ import pytest
 from omega21.engine.engine import Engine
 from omega21.engine.reporting.statistics import trend
 from omega21.protocol.errors import KeyReused, UnknownRun
-from omega21.protocol.legacy import FeedbackDendritas, Status
+from omega21.protocol.legacy import Status
 from tests.engine.engines import DrivenRun, cut, make_samples, make_segment, running
 
 RNG = np.random.default_rng(0)
@@ -102,15 +102,19 @@ def figures(engine: Engine, run: DrivenRun) -> dict[str, object]:
     )
 
 
-class TestFeedback:
-    GOOD = FeedbackDendritas(ajustes_aplicados=[0.5] * 16, validacion=True)
-    BAD = FeedbackDendritas(ajustes_aplicados=[-0.5] * 16, validacion=False)
+def give_feedback(
+    engine: Engine, run: str, *, validated: bool = True, key: str | None = None
+) -> float:
+    return engine.history.record_feedback(
+        run, [0.5] * 16, validated=validated, body=f"body {validated}", key=key
+    )
 
+
+class TestFeedback:
     def test_is_counted(self, engine: Engine, run: DrivenRun) -> None:
-        for feedback in (self.GOOD, self.BAD, self.GOOD):
-            engine.history.record_feedback(run.name, feedback, key=None)
-        reply = engine.history.record_feedback(run.name, self.GOOD, key=None)
-        assert reply.estadisticas.model_dump() == {
+        for validated in (True, False, True, True):
+            give_feedback(engine, run.name, validated=validated)
+        assert engine.history.feedback_statistics(run.name).model_dump() == {
             "recibido": 4, "exitoso": 3, "tasa_exito": 0.75,
         }  # fmt: skip
         assert engine.statistics.metrics(run.name).feedback_tasa_exito == 0.75
@@ -119,22 +123,18 @@ class TestFeedback:
     def test_with_a_key_is_counted_once_and_answered_alike(self, tmp_path: Path) -> None:
         with running(tmp_path) as engine:
             run = DrivenRun(engine)
-            first = engine.history.record_feedback(run.name, self.GOOD, key="k")
-            assert engine.history.record_feedback(run.name, self.GOOD, key="k") == first
+            first = give_feedback(engine, run.name, key="k")
+            assert give_feedback(engine, run.name, key="k") == first
         with running(tmp_path) as engine:
-            assert engine.history.record_feedback(run.name, self.GOOD, key="k") == first
+            assert give_feedback(engine, run.name, key="k") == first
             with pytest.raises(KeyReused):
-                engine.history.record_feedback(run.name, self.BAD, key="k")
-            assert (
-                engine.history.record_feedback(
-                    run.name, self.BAD, key="other"
-                ).estadisticas.recibido
-                == 2
-            )
+                give_feedback(engine, run.name, validated=False, key="k")
+            give_feedback(engine, run.name, validated=False, key="other")
+            assert engine.history.feedback_statistics(run.name).recibido == 2
 
     def test_for_a_run_that_is_not_there_is_refused(self, engine: Engine) -> None:
         with pytest.raises(UnknownRun):
-            engine.history.record_feedback("nobody", self.GOOD, key=None)
+            give_feedback(engine, "nobody")
 
 
 def test_the_architecture_adds_up(engine: Engine, run: DrivenRun) -> None:

@@ -17,7 +17,6 @@ import numpy as np
 from omega21.engine.registry import Registry
 from omega21.engine.reporting.events import Events
 from omega21.engine.reporting.statistics import feedback_statistics
-from omega21.engine.reporting.step_records import iso_time
 from omega21.engine.run import MOST_WAITING_LISTED, Position, Run
 from omega21.engine.step_writer import StepWriter
 from omega21.engine.storage.data_folder import DataFolder
@@ -25,7 +24,6 @@ from omega21.engine.storage.step_values import FloatArray
 from omega21.engine.storage.steps import StepTotals
 from omega21.language import _
 from omega21.models.registry import headline_metrics, metric_label
-from omega21.protocol.digests import documents_sha256
 from omega21.protocol.errors import KeyReused
 from omega21.protocol.evaluations import (
     MAX_EVALUATIONS,
@@ -42,7 +40,7 @@ from omega21.protocol.history import (
     RunPosition,
     SeriesReply,
 )
-from omega21.protocol.legacy import FeedbackDendritas, FeedbackReceived, FeedbackStatistics
+from omega21.protocol.legacy import FeedbackStatistics
 from omega21.protocol.runs import RunSummary
 
 VECTOR_SCALE = 127
@@ -159,30 +157,36 @@ class History:
         )
 
     def record_feedback(
-        self, name: str, feedback: FeedbackDendritas, *, key: str | None
-    ) -> FeedbackReceived:
-        """Record adjustments of the dendrites. Durable. Raises UnknownRun, KeyReused."""
-        body = documents_sha256([feedback.model_dump_json()])
+        self,
+        name: str,
+        adjustments: Sequence[float],
+        *,
+        validated: bool,
+        body: str,
+        key: str | None,
+    ) -> float:
+        """Record adjustments that a client made, and return when they came. Durable.
+
+        `body` is a digest of the whole request, which the same key may repeat. Raises UnknownRun,
+        KeyReused.
+        """
         with self.registry.locked():
             run = self.registry.get(name)
             known = self.folder.ledger.feedback.by_key(run.key, key) if key is not None else None
-            if known is not None and known[0] != body:
-                raise KeyReused(_("this Idempotency-Key was used with other feedback"))
-            at = time.time() if known is None else known[1]
-            if known is None:
-                self.folder.ledger.feedback.add(
-                    run.key,
-                    key,
-                    body=body,
-                    adjustments=feedback.ajustes_aplicados,
-                    validated=feedback.validacion,
-                    received_at=at,
-                )
-        return FeedbackReceived(
-            validacion=feedback.validacion,
-            timestamp=iso_time(at),
-            estadisticas=self.feedback_statistics(name),
-        )
+            if known is not None:
+                if known[0] != body:
+                    raise KeyReused(_("this Idempotency-Key was used with other feedback"))
+                return known[1]
+            at = time.time()
+            self.folder.ledger.feedback.add(
+                run.key,
+                key,
+                body=body,
+                adjustments=adjustments,
+                validated=validated,
+                received_at=at,
+            )
+        return at
 
     def record_evaluation(self, name: str, evaluation: RecordEvaluation) -> EvaluationRow:
         """Record an evaluation, once. Durable. Raises UnknownRun, OtherRun, RunDeleted."""

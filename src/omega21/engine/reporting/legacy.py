@@ -1,8 +1,8 @@
-"""The reply of the earlier system to an inline batch, from the record of a step."""
+"""What the replies of the earlier system say of steps: figures of one kind of task, else zeros."""
 
 from omega21.engine.reporting.step_records import iso_time, vector_lists
 from omega21.engine.run import Run
-from omega21.engine.storage.steps import StoredStep
+from omega21.engine.storage.steps import StepTotals, StoredStep
 from omega21.protocol.legacy import LayerActivations, LayerOutputs, Trained
 
 
@@ -37,6 +37,16 @@ def inline_reply(run: Run, record: StoredStep) -> Trained:
         run=run.name,
         digest=record.digest,
     )
+
+
+def mean_probability(totals: StepTotals) -> float:
+    """Return the mean anomaly probability of all samples trained."""
+    return totals.metrics.get("anomaly_prob") or 0.0
+
+
+def count_anomalies(totals: StepTotals) -> int:
+    """Count the samples with an anomaly probability over 0.5, of all samples trained."""
+    return round((totals.metrics.get("anomalies") or 0.0) * totals.samples)
 
 
 def _metric(record: StoredStep, name: str) -> float:

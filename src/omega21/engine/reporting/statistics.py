@@ -9,6 +9,7 @@ import numpy as np
 
 from omega21.engine.options import EngineOptions
 from omega21.engine.registry import Registry
+from omega21.engine.reporting.legacy import count_anomalies, mean_probability
 from omega21.engine.step_writer import StepWriter
 from omega21.engine.storage.data_folder import DataFolder
 from omega21.executors.base import Device
@@ -63,7 +64,7 @@ class Statistics:
                 total_batches=totals.steps,
                 loss_promedio_global=totals.mean_loss,
                 loss_promedio_ultimos_100=sum(recent) / len(recent) if recent else 0.0,
-                anomalia_media=totals.metrics.get("anomaly_prob") or 0.0,
+                anomalia_media=mean_probability(totals),
                 tiempo_transcurrido_seg=self.uptime_seconds(),
                 dispositivo=device.name,
                 gpu_memoria_mb=device.memory_mb(),
@@ -93,7 +94,7 @@ class Statistics:
         return Metrics(
             ultimos_20_losses=losses,
             tendencia=trend(losses),
-            anomalias_detectadas=round((totals.metrics.get("anomalies") or 0.0) * totals.samples),
+            anomalias_detectadas=count_anomalies(totals),
             feedback_tasa_exito=feedback_statistics(
                 *self.folder.ledger.feedback.counts(run.key)
             ).tasa_exito,

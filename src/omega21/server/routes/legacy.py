@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
+from omega21.engine.reporting.step_records import iso_time
+from omega21.protocol.digests import documents_sha256
 from omega21.protocol.errors import (
     BodyTooLarge,
     Diverged,
@@ -127,7 +129,19 @@ def feedback_dendritas(
     key: IdempotencyKey = None,
 ) -> FeedbackReceived:
     """Record adjustments of the dendrites; on disk before the reply."""
-    return services.engine.history.record_feedback(run, feedback, key=key)
+    history = services.engine.history
+    at = history.record_feedback(
+        run,
+        feedback.ajustes_aplicados,
+        validated=feedback.validacion,
+        body=documents_sha256([feedback.model_dump_json()]),
+        key=key,
+    )
+    return FeedbackReceived(
+        validacion=feedback.validacion,
+        timestamp=iso_time(at),
+        estadisticas=history.feedback_statistics(run),
+    )
 
 
 @router.get("/status", responses=reply(examples.STATUS) | problems(UnknownRun))
