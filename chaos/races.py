@@ -23,7 +23,7 @@ from anyio.to_thread import run_sync
 from chaos.stage import Stage
 from omega21.models.corteza.config import TINY
 from omega21.protocol.shards import SHARD_MEDIA_TYPE
-from omega21.server.openapi import examples
+from omega21.server.openapi import examples, legacy
 from tests.engine.engines import CONFIG, cut, make_samples, make_segment
 
 AT_ONCE = 8
@@ -200,7 +200,7 @@ class Races:
         self._put_shard(http, shard.sha256, shard.plain)
 
     def _note(self, http: httpx.Client, run: str, _rng: random.Random) -> None:
-        self._ask(http, "POST", f"/feedback_dendritas?run={run}", json=examples.FEEDBACK)
+        self._ask(http, "POST", f"/feedback_dendritas?run={run}", json=legacy.FEEDBACK)
         evaluation = examples.RECORD_EVALUATION | {"run_id": self._id(run)}
         self._ask(http, "POST", f"/runs/{run}/evaluations", json=evaluation)
 

@@ -227,7 +227,7 @@ class AsyncClient:
         run: str = DEFAULT_RUN,
         key: str | None = None,
     ) -> FeedbackReceived:
-        """Record adjustments of the dendrites; see `api.legacy.feedback`."""
+        """Record adjustments, and whether they proved right; see `api.legacy.feedback`."""
         return await self.api.legacy.feedback(adjustments, validated=validated, run=run, key=key)
 
     async def predict(self, run: str, inputs: Any) -> Prediction:

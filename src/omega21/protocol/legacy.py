@@ -13,6 +13,8 @@ from omega21.protocol.messages import LegacyRequest, Reply
 FEATURES = 1600
 DENDRITES = 16
 COHERENCE = 64
+ADJUSTMENTS = DENDRITES
+"""Number of adjustments in feedback: one for each."""
 
 Adjustment = Annotated[float, Field(ge=-1, le=1)]
 

@@ -1,4 +1,4 @@
-"""`omega21 feedback`: records feedback on the dendrites."""
+"""`omega21 feedback`: records feedback of the earlier system."""
 
 from typing import Annotated
 
@@ -32,14 +32,14 @@ def feedback(
     server: ServerArgument,
     output: OutputOptions,
 ) -> None:
-    """Record feedback on a run's dendrites.
+    """Record feedback on a run.
 
     The adjustments that were applied, and whether they proved right, are stored with the run.
     """
     from omega21.cli.connection import connect
     from omega21.cli.ui.output import key_values
     from omega21.protocol.errors import InvalidRequest
-    from omega21.protocol.legacy import DENDRITES
+    from omega21.protocol.legacy import ADJUSTMENTS
 
     try:
         numbers = [float(text) for text in adjustments.split(",")]
@@ -47,10 +47,10 @@ def feedback(
         raise InvalidRequest(
             _("--adjustments takes numbers with commas: {error}").format(error=error)
         ) from error
-    if len(numbers) != DENDRITES or not all(-1 <= number <= 1 for number in numbers):
+    if len(numbers) != ADJUSTMENTS or not all(-1 <= number <= 1 for number in numbers):
         raise InvalidRequest(
             _("--adjustments takes {count} numbers from -1 to 1, got {given!r}").format(
-                count=DENDRITES, given=adjustments
+                count=ADJUSTMENTS, given=adjustments
             )
         )
     out = output.open()

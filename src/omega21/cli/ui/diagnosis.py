@@ -14,7 +14,5 @@ def diagnosis_rows(diagnosis: Diagnosis) -> list[tuple[str, str]]:
         (_("self-test"), passed),
         (_("device"), f"{diagnosis.gpu_info.device}, {cuda}"),
         (_("input"), str(diagnosis.test_input_shape)),
-        (_("anomaly"), str(shapes.anomaly)),
-        (_("dendrites"), str(shapes.dendrites)),
-        (_("coherence"), str(shapes.coherence)),
+        *((_(name), str(shape)) for name, shape in shapes.model_dump().items() if shape),
     ]

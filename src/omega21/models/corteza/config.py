@@ -16,10 +16,11 @@ KIND: Final = "corteza"
 MODEL_NAME: Final = "CortezaCognitivaV4"
 METRIC_LABELS: Final = {
     "anomaly_prob": N_("anomaly probability"),
+    "anomaly": N_("anomaly"),
     "dendrites": N_("dendrites"),
     "coherence": N_("coherence"),
 }
-"""What people call the metric and the vectors that they look at."""
+"""What people call the metric, the outputs and the vectors that they look at."""
 
 Size = Annotated[int, Field(ge=1, le=65_536)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]

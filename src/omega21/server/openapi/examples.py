@@ -13,113 +13,9 @@ from omega21.protocol.shards import SHARD_MEDIA_TYPE
 _RUN_ID = "4f1c6e0a9b2d48d7a3e5f60718293a4b"
 _SHARD = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 _OTHER_SHARD = "60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752"
-_DIGEST = "6b86b273ff34fce19d6b804eff5a3f57"
-_TIMESTAMP = "2025-01-31T12:00:00.000+00:00"
-_DENDRITES = [0.125] * 16
-_COHERENCE = [-0.25] * 64
-_FEEDBACK = {"recibido": 4, "exitoso": 3, "tasa_exito": 0.75}
-
-TRAIN_LAYER2 = {
-    "samples": [{"input_data": [0.5] * 1600, "anomaly_label": 0, "timestamp": _TIMESTAMP}],
-    "epochs": 1,
-}
-TRAINED = {
-    "status": "trained",
-    "loss": 0.3125,
-    "anomaly_prob": 0.25,
-    "dendrites": _DENDRITES,
-    "coherence": _COHERENCE,
-    "batch_size": 1,
-    "step": 9,
-    "durable_step": 0,
-    "outputs": {
-        "anomaly_prob": 0.25,
-        "dendrite_adjustments": _DENDRITES,
-        "coherence_state": _COHERENCE,
-    },
-    "capa_info": {
-        "capa2_activations": 0.5,
-        "capa3_activations": 0.25,
-        "capa4_activations": 0.125,
-    },
-    "timestamp": _TIMESTAMP,
-    "run": "default",
-    "digest": _DIGEST,
-}
-FEEDBACK = {"ajustes_aplicados": _DENDRITES, "validacion": True, "timestamp": _TIMESTAMP}
-FEEDBACK_RECEIVED = {
-    "status": "feedback_recibido",
-    "validacion": True,
-    "timestamp": _TIMESTAMP,
-    "estadisticas": _FEEDBACK,
-}
-STATUS = {
-    "status": "online",
-    "modelo": "CortezaCognitivaV4",
-    "estadisticas": {
-        "total_muestras": 500,
-        "total_batches": 8,
-        "loss_promedio_global": 0.25,
-        "loss_promedio_ultimos_100": 0.25,
-        "anomalia_media": 0.125,
-        "tiempo_transcurrido_seg": 60.5,
-        "dispositivo": "cuda",
-        "gpu_memoria_mb": 512.0,
-        "feedback": _FEEDBACK,
-    },
-    "torch_version": "2.13.0",
-    "cuda_available": True,
-    "run": "default",
-    "state": "idle",
-    "step": 8,
-    "target": 8,
-    "durable_step": 0,
-    "machine": {
-        "device": "NVIDIA Tesla T4",
-        "device_memory_total": 15_828_320_256,
-        "device_memory_free": 15_001_321_472,
-        "process_memory": 1_210_000_000,
-        "cpus": 2,
-        "disk_free": 80_000_000_000,
-        "clock": 1_767_225_600.5,
-    },
-    "traffic": {
-        "tunnel": "ngrok",
-        "month": "2025-01",
-        "requests": 120,
-        "bytes_in": 40_000_000,
-        "bytes_out": 2_000_000,
-        "requests_left": 19_880,
-        "bytes_left": 958_000_000,
-    },
-}
-HEALTH = {"alive": True, "timestamp": _TIMESTAMP, "uptime_seconds": 60.5}
-INFO = {
-    "nombre": "CortezaCognitivaV4",
-    "version": "0.1.0",
-    "arquitectura": {
-        "capas": ["capa2", "capa3", "capa4", "capa5"],
-        "parametros_totales": 12_000_000,
-        "parametros_entrenables": 12_000_000,
-    },
-    "flujo": {"entrada": "[n, 1600]", "procesamiento": "capas 2 a 5", "salida": "3"},
-    "protocol": 1,
-    "server_id": "c4ca4238a0b923820dcc509a6f75849b",
-    "run": "default",
-}
-DIAGNOSIS = {
-    "status": "diagnostico_ok",
-    "test_input_shape": [2, 1600],
-    "outputs_shapes": {"anomaly": [2, 1], "dendrites": [2, 16], "coherence": [2, 64]},
-    "gpu_info": {"cuda": True, "device": "cuda"},
-    "seconds": 0.25,
-}
-METRICS = {
-    "ultimos_20_losses": [0.5, 0.25, 0.125],
-    "tendencia": "mejorando",
-    "anomalias_detectadas": 50,
-    "feedback_tasa_exito": 0.75,
-}
+DIGEST = "6b86b273ff34fce19d6b804eff5a3f57"
+TIMESTAMP = "2025-01-31T12:00:00.000+00:00"
+FEEDBACK_STATISTICS = {"recibido": 4, "exitoso": 3, "tasa_exito": 0.75}
 
 CREATE_RUN = {
     "id": _RUN_ID,
@@ -143,7 +39,7 @@ RUN_SUMMARY = {
     "durable_step": 0,
     "paused": False,
     "revision": 0,
-    "digest": _DIGEST,
+    "digest": DIGEST,
 }
 RUN_LIST = {"runs": [RUN_SUMMARY | {"loss": 0.0123, "metrics": {"auroc": 0.9871}}]}
 RUN_STATE = RUN_SUMMARY | {
@@ -199,7 +95,7 @@ STEPS_REPLY = RUN_SUMMARY | {
             "step": 3,
             "loss": 0.3125,
             "samples": 64,
-            "digest": _DIGEST,
+            "digest": DIGEST,
             "ended_at": 1738324800.125,
             "seconds": 0.1875,
             "metrics": {"accuracy": 0.875},
@@ -267,8 +163,8 @@ SERIES_REPLY = RUN_SUMMARY | {
 }
 FEEDBACK_HISTORY = {
     "run": "mi-ejecucion",
-    "statistics": _FEEDBACK,
-    "feedback": [{"at": 1738324800.0, "validated": True, "adjustments": _DENDRITES}],
+    "statistics": FEEDBACK_STATISTICS,
+    "feedback": [{"at": 1738324800.0, "validated": True, "adjustments": [0.125] * 16}],
 }
 EVENTS_REPLY = {
     "events": [

@@ -53,7 +53,7 @@ from omega21.server.http.json_batches import (
     read_json_batch,
     read_tensor_batch,
 )
-from omega21.server.openapi import examples
+from omega21.server.openapi import examples, legacy
 from omega21.server.openapi.examples import reply, tensors
 from omega21.server.services import IdempotencyKey, RunQuery, Services, ServicesHere
 
@@ -65,7 +65,7 @@ _BATCH_BODY: dict[str, Any] = {
         "content": {
             JSON_MEDIA_TYPE: {
                 "schema": {"$ref": "#/components/schemas/TrainLayer2"},
-                "example": examples.TRAIN_LAYER2,
+                "example": legacy.TRAIN_LAYER2,
             },
             **tensors("`x` [n, 1600] and `y` [n], in zstd or not"),
         },
@@ -76,7 +76,7 @@ _BATCH_BODY: dict[str, Any] = {
 @router.post(
     "/train_layer2",
     openapi_extra=_BATCH_BODY,
-    responses=reply(examples.TRAINED)
+    responses=reply(legacy.TRAINED)
     | problems(
         InvalidSamples, InvalidShard, NonFinite, KeyReused, BodyTooLarge, UnsupportedEncoding,
         UnknownRun, PlanUnfinished, StillRunning, RunPaused, Diverged, StorageFull,
@@ -118,13 +118,13 @@ async def _read_batch(request: Request, services: Services, epochs: int | None) 
 
 @router.post(
     "/feedback_dendritas",
-    responses=reply(examples.FEEDBACK_RECEIVED)
+    responses=reply(legacy.FEEDBACK_RECEIVED)
     | problems(UnknownRun, KeyReused, BodyTooLarge, UnsupportedEncoding, StorageFull),
 )
 def feedback_dendritas(
     services: ServicesHere,
     *,
-    feedback: Annotated[FeedbackDendritas, examples.body(examples.FEEDBACK)],
+    feedback: Annotated[FeedbackDendritas, examples.body(legacy.FEEDBACK)],
     run: RunQuery = DEFAULT_RUN,
     key: IdempotencyKey = None,
 ) -> FeedbackReceived:
@@ -144,26 +144,26 @@ def feedback_dendritas(
     )
 
 
-@router.get("/status", responses=reply(examples.STATUS) | problems(UnknownRun))
+@router.get("/status", responses=reply(legacy.STATUS) | problems(UnknownRun))
 def status(services: ServicesHere, run: RunQuery = DEFAULT_RUN) -> Status:
     """Return the state of the server and the statistics of a run."""
     found = services.engine.statistics.status(run)
     return found.model_copy(update={"traffic": services.traffic.month()})
 
 
-@router.get("/metricas", responses=reply(examples.METRICS) | problems(UnknownRun))
+@router.get("/metricas", responses=reply(legacy.METRICS) | problems(UnknownRun))
 def metricas(services: ServicesHere, run: RunQuery = DEFAULT_RUN) -> Metrics:
     """Return a run's recent losses and their trend."""
     return services.engine.statistics.metrics(run)
 
 
-@router.get("/info", responses=reply(examples.INFO) | problems(UnknownRun))
+@router.get("/info", responses=reply(legacy.INFO) | problems(UnknownRun))
 def info(services: ServicesHere, run: RunQuery = DEFAULT_RUN) -> Info:
     """Return the architecture of a run's model, the server's identity and its protocol version."""
     return services.engine.statistics.info(run)
 
 
-@router.get("/health", responses=reply(examples.HEALTH))
+@router.get("/health", responses=reply(legacy.HEALTH))
 async def health(services: ServicesHere) -> Health:
     """Return that the server is alive; needs no token."""
     return Health(
@@ -174,7 +174,7 @@ async def health(services: ServicesHere) -> Health:
 
 @router.post(
     "/diagnostico",
-    responses=reply(examples.DIAGNOSIS) | problems(UnknownRun, OutOfDeviceMemory),
+    responses=reply(legacy.DIAGNOSIS) | problems(UnknownRun, OutOfDeviceMemory),
 )
 async def diagnostico(services: ServicesHere, run: RunQuery = DEFAULT_RUN) -> Diagnosis:
     """Run a forward and a backward pass on the real device, changing no run."""
