@@ -62,6 +62,17 @@ class TestSteps:
         assert index.locate(index.steps) == (1, 2**40 * 1_000_000 - 1)
 
 
+def test_a_plan_without_micro_batches_has_the_digest_that_it_had_before() -> None:
+    segment = Segment(samples=3, batch_size=2, source=SOURCE)
+    parts = segment.model_copy(update={"micro_batch": 1})
+    assert "micro_batch" not in segment.model_dump_json()
+    assert Segment.parse_lenient(parts.model_dump_json()) == parts
+    assert plan_sha256([segment]) != plan_sha256([parts])
+    assert not parts.is_extension_of(segment)
+    with pytest.raises(ValidationError):
+        Segment(samples=3, batch_size=2, source=SOURCE, micro_batch=0)
+
+
 class TestExtension:
     @given(segments(), st.integers(0, 4), st.integers(0, 4))
     def test_of_a_list_by_more_of_it(self, whole: Segment, some: int, more: int) -> None:

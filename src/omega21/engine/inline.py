@@ -50,7 +50,7 @@ class InlineBatches:
         Diverged, NonFinite, OutOfDeviceMemory: then nothing entered the plan.
         """
         run = self.registry.get(name)
-        check_inline(x, y, width=run.features)
+        check_inline(x, y, schema=run.config.sample_schema)
         tensors = {"x": x.astype(np.float32), "y": y.astype(np.float32)}
         sha256 = tensors_sha256(tensors)
         body = documents_sha256([sha256, str(epochs)])

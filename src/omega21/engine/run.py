@@ -101,11 +101,6 @@ class Run:
         self.weights_sha256: tuple[int, str] | None = None
 
     @property
-    def features(self) -> int:
-        """Features of a sample's `x`."""
-        return self.config.sample_schema.inputs["x"].shape[0]
-
-    @property
     def step(self) -> int:
         """The last step applied."""
         return self.position.step

@@ -14,14 +14,18 @@ from omega21.models.registry import value_check
 from omega21.protocol.errors import InvalidSamples, PlanConflict
 from omega21.protocol.plan import Segment, ShardRef
 from omega21.protocol.runs import RunConfig
+from omega21.protocol.schema import Schema
 from omega21.protocol.shards import Tensors
 
 Array = NDArray[np.generic]
 
 
-def check_inline(x: Array, y: Array, *, width: int) -> None:
-    """Check an inline batch: x [n, width] finite, y [n] of 0 and 1. Raises InvalidSamples."""
-    check_shape(x, width=width)
+def check_inline(x: Array, y: Array, *, schema: Schema) -> None:
+    """Check an inline batch of a run: x [n, width] finite, y [n] of 0 and 1.
+
+    Raises InvalidSamples, also for a run whose samples are other tensors than these two.
+    """
+    check_shape(x, width=_inline_width(schema))
     check_labels(y, samples=len(x))
     with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite
         finite_values = np.isfinite(x.astype(np.float32, copy=False))
@@ -35,6 +39,19 @@ def check_inline(x: Array, y: Array, *, width: int) -> None:
             ),
             hint=_("remove the sample or replace the value"),
         )
+
+
+def _inline_width(schema: Schema) -> int:
+    x, y = schema.inputs.get("x"), schema.targets.get("y")
+    specs = (x, y)
+    if len(schema.tensors) != 2 or any(s is None or s.dtype != "float32" for s in specs):
+        x = None
+    if x is None or len(x.shape) != 1 or y is None or y.shape:
+        raise InvalidSamples(
+            _("the samples of this run are not features x and a label y"),
+            hint=_("train it with `omega21 train` instead of single batches"),
+        )
+    return x.shape[0]
 
 
 def check_listed(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 import httpx
+import numpy as np
 import pytest
 
 from tests.cli.conftest import Omega21
@@ -138,6 +139,48 @@ def test_a_file_of_samples_is_trained_and_a_part_of_it_held_out(on_server: Omega
     assert done.figures["kind"] == "file"
     assert done.figures["samples"] == 40
     assert done.figures["validation_samples"] == 10
+
+
+def test_the_optimizer_and_the_micro_batch_are_options_and_the_report_repeats_them(
+    on_server: Omega21, tmp_path: Path
+) -> None:
+    options = ("--optimizer", "sgd", "--lr", "0.01", "--momentum", "0.9", "--micro-batch", "5")
+    where = ("--workdir", tmp_path)
+    done = on_server("train", "--run", "mine", *options, *SMALL, *where)
+    again = on_server("train", "--run", "mine", *SMALL, *where)
+    report = on_server("report", "mine", "--format", "markdown", *where)
+
+    assert done.status == 0, done.stderr
+    stored = json.loads((tmp_path / "mine" / "run.json").read_text(encoding="utf-8"))
+    optimizer = stored["config"]["optimizer"]
+    assert (optimizer["name"], optimizer["learning_rate"], optimizer["momentum"]) == (
+        *("sgd", 0.01, 0.9),
+    )
+    (segment,) = json.loads((tmp_path / "mine" / "plan.json").read_text())["segments"]
+    assert segment["micro_batch"] == 5
+    assert again.status == 32  # of the run that there is, by name
+    assert "optimizer.name is sgd, asked for adamw" in again.stderr
+    assert report.status == 0, report.stderr
+    text = (tmp_path / "mine" / "report.md").read_text(encoding="utf-8")
+    assert "--micro-batch 5" in text
+    assert "--optimizer sgd --lr 0.01 --momentum 0.9" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--lr", "0"), "learning-rate"),
+        (("--optimizer", "other"), "'other'"),
+        (("--data", "set.npz", "--targets", "x"), "the targets of this run are y"),
+    ],
+)
+def test_an_option_of_training_that_cannot_be_is_named(
+    omega21: Omega21, tmp_path: Path, options: tuple[str, ...], words: str
+) -> None:
+    np.savez(tmp_path / "set.npz", x=np.zeros((4, 1600)), y=np.zeros(4))
+    done = omega21("train", "http://127.0.0.1:1", *options)
+    assert done.status == 2
+    assert words in done.stderr
 
 
 def test_a_reader_that_goes_away_ends_it_without_a_word_and_the_run_goes_on(

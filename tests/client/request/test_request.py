@@ -60,7 +60,6 @@ def test_generated_segments_follow_each_other_without_overlap(parts: list[tuple[
         ({"anomaly_percent": float("nan")}, "anomaly-percent"),
         ({"validation": -1}, "validation"),
         ({"validation": 100_001}, "0 to 100000 samples, got 100001"),
-        ({"samples": None}, "the number of samples"),
         ({"samples": 2**40 + 1}, "at most"),
         ({"kind": "other"}, "kind"),
         ({"samples": 25_600_001}, "more than the 25600000 that fit in one segment"),

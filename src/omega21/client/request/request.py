@@ -30,6 +30,9 @@ from omega21.protocol.tasks import BuiltInTask, Task
 MAX_VALIDATION = 100_000
 """Maximum number of held-out samples: their scores are joined in memory."""
 
+GENERATED_SAMPLES = 500
+"""Number of samples where none is given, nor data."""
+
 Given = Path | Mapping[str, Any] | tuple[Any, Any]
 """Samples of the user's: a file, named arrays, or a pair of arrays x and y."""
 
@@ -43,15 +46,15 @@ class TrainRequest:
     schema of a task of the user's own is that of the data, unless `sample_schema` is given; a
     built-in task has its own.
 
-    Without `samples`, all of the data that are not held out. `seed` is the run's, and that of its
-    data and their order. `validation` samples are held out and evaluated at the end, and on the
-    way as `evaluate_every` says. `micro_batch` samples of a batch are computed at a time, or all.
-    float32 inputs go up as they are, unless `samples_type` says otherwise, or is left open and
-    `budget`, in bytes of this training in both directions, cannot be kept with it.
+    Without `samples`, all of the data that are not held out, or 500 generated ones. `seed` is the
+    run's, and that of its data and their order. `validation` samples are held out and evaluated at
+    the end, and on the way as `evaluate_every` says. `micro_batch` samples of a batch are computed
+    at a time, or all. float32 inputs go up as they are, unless `samples_type` says otherwise, or is
+    left open and `budget`, in bytes of this training in both directions, cannot be kept with it.
     """
 
     run: str
-    samples: int | None = 500
+    samples: int | None = None
     batch_size: int = 64
     epochs: int = 1
     kind: Kind = "simple"
@@ -120,12 +123,11 @@ def next_segment(
         )
     if file is not None:
         return _from_file(request, segments, file)
-    if request.samples is None:
-        raise InvalidRequest(_("give the number of samples"), hint=_("with --samples"))
+    samples = GENERATED_SAMPLES if request.samples is None else request.samples
     generated_width(request.config().sample_schema)
     generated = [segment for segment in segments if segment.source.kind in KINDS]
     offset = _highest(generated)
-    if offset + request.samples > MAX_SAMPLES:
+    if offset + samples > MAX_SAMPLES:
         raise InvalidRequest(
             _("a run has at most {most} generated samples").format(most=MAX_SAMPLES)
         )
@@ -136,7 +138,7 @@ def next_segment(
             offset=offset,
             anomaly_percent=request.anomaly_percent,
         )
-        return NextSegment(_segment(request, source, request.samples))
+        return NextSegment(_segment(request, source, samples))
     except ValidationError as error:
         raise invalid_option(error) from error
 

@@ -152,7 +152,8 @@ async def within_budget(
     if api.profile.is_local and request.budget is None:
         return wanted
     held = await run_sync(_look_into, path)
-    may_change_type = request.samples_type is None
+    inputs = request.config().sample_schema.inputs.values()
+    may_change_type = request.samples_type is None and any(s.dtype == "float32" for s in inputs)
     if held.finished < len(held.segments):
         segment, may_change_type = held.segments[-1], False
         validation = held.validation

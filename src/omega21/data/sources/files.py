@@ -121,12 +121,27 @@ def as_data_set(
 ) -> DataSet:
     """Return a map of arrays, or a pair (x, y), as a data set. Raises InvalidSamples.
 
-    Arrays are converted to the schema's types at once, and checked.
+    Arrays of another type than the schema's, or not in C order, are converted at once;
+    `DataSet.check` checks the values.
     """
     arrays = named_arrays(given)
     schema = schema or find_schema(arrays, targets)
     check_form(arrays, schema.tensors)
-    return DataSet(to_schema(arrays, schema.tensors, check=check), schema)
+    whole = {name: _converted(name, arrays[name], spec) for name, spec in schema.tensors.items()}
+    return DataSet(whole, schema, check=check)
+
+
+def _converted(name: str, array: NDArray[Any], spec: TensorSpec) -> NDArray[Any]:
+    """Return an array in the schema's type and C order, converted in parts where it is not."""
+    if array.dtype == spec.numpy_type and array.flags.c_contiguous:
+        return array
+    whole = np.empty(array.shape, spec.numpy_type)
+    rows = max(1, _CHECKED_BYTES // spec.nbytes)
+    for start in range(0, len(array), rows):
+        stop = min(start + rows, len(array))
+        part = to_schema({name: array[start:stop]}, {name: spec}, numbers=np.arange(start, stop))
+        whole[start:stop] = part[name]
+    return whole
 
 
 def read_inputs(
