@@ -38,7 +38,7 @@ class DeviceMemoryExhausted(Exception):
 
 
 class DeviceFailed(Exception):
-    """The device failed for good: every later call in this process would fail too."""
+    """The device or the state on it failed: what follows needs another process and a restore."""
 
 
 @dataclass(frozen=True)

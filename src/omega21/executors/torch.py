@@ -160,7 +160,7 @@ class TorchExecutor:
         if finite:
             if not self._has_own_optimizer:
                 set_learning_rate(self._optimizer, self._config.optimizer, number)
-            self._scaler.step(self._optimizer)
+            self._apply()
         else:
             buffers.restore()
         if finite or skipped:
@@ -169,6 +169,13 @@ class TorchExecutor:
             self._forget_unscaling()
         self._optimizer.zero_grad()
         return StepOutcome(loss, finite, skipped, metrics, vectors)
+
+    def _apply(self) -> None:
+        """Update the weights; after a failure in the middle only a restore helps."""
+        try:
+            self._scaler.step(self._optimizer)
+        except torch.OutOfMemoryError as error:
+            raise DeviceFailed(f"out of memory while a step was applied: {error}") from error
 
     def _max_grad_norm(self) -> float:
         """Return the norm to clip to; the user's own optimizer gets the gradient as it is."""
