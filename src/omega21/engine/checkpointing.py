@@ -56,7 +56,7 @@ class Checkpointer:
     def due_at(self, run: Run) -> float | None:
         """Return when the next checkpoint of a run is due (monotonic clock), None for never."""
         saves = run.saves
-        if run.executor is None or run.removed or run.failure or saves.writing:
+        if run.executor is None or run.removed or saves.writing:
             return None
         if saves.step == run.step:
             return None

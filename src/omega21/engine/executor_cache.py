@@ -78,7 +78,7 @@ class ExecutorCache:
     def save_all(self) -> None:
         """Write all states to disk, at the end."""
         for run in self._loaded:
-            if run.executor is not None and not run.removed and not run.failure:
+            if run.executor is not None and not run.removed:
                 try:
                     self.evict(run)
                 except OSError as error:

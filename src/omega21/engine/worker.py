@@ -23,7 +23,13 @@ from omega21.engine.step_writer import StepWriter
 from omega21.engine.storage.data_folder import DataFolder
 from omega21.executors.base import DeviceFailed, Executor
 from omega21.language import _
-from omega21.protocol.errors import OmegaError, Unavailable, UnknownShard
+from omega21.protocol.errors import (
+    OmegaError,
+    OutOfDeviceMemory,
+    TaskFailed,
+    Unavailable,
+    UnknownShard,
+)
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -200,6 +206,8 @@ class Worker:
             with self._registry.locked():
                 for reader in run.readers:
                     reader.forget_present()
+        except (TaskFailed, OutOfDeviceMemory) as error:  # raised before the step changed anything
+            self._fail(run, error, is_unchanged=True)
         except Exception as error:  # noqa: BLE001 - the run stops, the thread and the others do not
             self._fail(run, error)
         self._registry.notify(run.name, step)
@@ -219,14 +227,15 @@ class Worker:
         if is_next:
             self._feed.prepare(reader, index)
 
-    def _fail(self, run: Run, error: Exception) -> None:
-        """Stop a run whose step failed; its state in memory is no longer reliable."""
+    def _fail(self, run: Run, error: Exception, *, is_unchanged: bool = False) -> None:
+        """Stop a run whose step failed; its state in memory is dropped unless `is_unchanged`."""
         reason = str(error) if isinstance(error, OmegaError) else f"{type(error).__name__}: {error}"
         logger.error("run %s stopped at step %d", run.name, run.step + 1, exc_info=error)
         with self._registry.locked():
             run.failure = f"step {run.step + 1}: {reason}"
             run.failure_code = error.code if isinstance(error, OmegaError) else None
-            run.executor = None
+            if not is_unchanged:
+                run.executor = None
             waiting = run.take_waiting_inline()
         for task in waiting:
             task.done.set_exception(error)
