@@ -24,13 +24,14 @@ from omega21.client.events import (
 )
 from omega21.client.loggers import check_loggers
 from omega21.client.loggers.feeding import STOP_SECONDS, Feeds
-from omega21.client.request.data import OpenedData, look_at, with_schema
+from omega21.client.request.data import Files, OpenedData, look_at, with_schema
 from omega21.client.request.request import FileFacts, TrainRequest, next_segment
 from omega21.client.store.run_folder import RunFolder, run_folder_path
 from omega21.client.training.budget import within_budget
 from omega21.client.training.estimate import Choice
 from omega21.client.training.finish import SegmentJob
 from omega21.client.training.options import TrainOptions
+from omega21.client.training.probe import check_task
 from omega21.client.training.reconcile import find_run, open_folder, reconcile
 from omega21.client.training.resume import resume_command, was_local
 from omega21.client.training.segment import SegmentTraining
@@ -83,13 +84,16 @@ class Training(EventStream):
         request = with_schema(self._request, data.samples if data is not None else None)
         self._request, config = request, request.config()
         # Refuse before anything is made.
-        next_segment(request, (), file=_facts(data, held_out=None))
+        new = next_segment(request, (), file=_facts(data, held_out=None))
         # A server that this run was on may be away for a while; a new address is wrong or right.
         info = await (patient if self._finishing_only else first).connect()
         await self._emit(Connected(self._api.address, info))
         self._api = patient
         state, traffic = await gather(lambda: find_run(patient, request.run), self._traffic)
         await self._choose_within_budget(info, traffic=traffic, state=state, data=data)
+        if state is None and not await run_sync((self._path / "run.json").exists):
+            files = _files(data)
+            await check_task(patient, config, new.segment, files=files, emit=self._emit)
         folder = await open_folder(
             self._path, run=request.run, config=config, state=state, emit=self._emit
         )
@@ -168,7 +172,7 @@ class Training(EventStream):
             traffic=traffic,
             state=state,
             file=_facts(data, held_out=None),
-            files={} if data is None else {data.sha256: data.place},
+            files=_files(data),
             emit=self._emit,
         )
         self._options, self._gather = replace(self._options, pull=choice.pull), choice.gather
@@ -242,3 +246,7 @@ def _notices(data: OpenedData) -> list[str]:
 
 def _facts(data: OpenedData | None, *, held_out: int | None) -> FileFacts | None:
     return None if data is None else data.facts(held_out=held_out)
+
+
+def _files(data: OpenedData | None) -> Files:
+    return {} if data is None else {data.sha256: data.place}
