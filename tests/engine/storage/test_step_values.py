@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +62,7 @@ def key(ledger: Ledger) -> int:
 
 
 @given(
-    metrics=st.dictionaries(NAMES, st.floats(), max_size=32),
+    metrics=st.dictionaries(NAMES, st.floats(width=32), max_size=32),
     sizes=st.dictionaries(NAMES, st.integers(0, 5), max_size=4),
 )
 def test_values_are_read_as_they_were_stored(
@@ -122,6 +123,26 @@ def test_means_are_weighted_by_samples_and_leave_out_what_is_missing(
     assert (totals.steps, totals.samples) == (4, 8)
     assert totals.metrics == {"a": pytest.approx(7 / 6), "b": 4.0, "c": 7.0}
     assert ledger.steps.newest(key) == (0.5, {"a": 2.0})
+
+
+def test_totals_follow_what_is_added_and_what_a_replay_replaces(ledger: Ledger, key: int) -> None:
+    def stored(*rows: tuple[int, float]) -> None:
+        for step, value in rows:
+            one = record(step, {"a": value}, samples=2)
+            ledger.steps.add(key, [replace(one, digest=f"{step} {value}")])
+
+    def totals() -> tuple[int, object]:
+        found = ledger.steps.totals(key)
+        return found.samples, found.metrics["a"]
+
+    stored((1, 1.0), (2, 3.0))
+    assert totals() == totals() == (4, 2.0)
+    stored((3, 8.0))
+    assert totals() == (6, 4.0)
+    stored((3, 2.0))  # computed again, with another result
+    assert totals() == (6, 2.0)
+    stored((4, 6.0))
+    assert totals() == (8, 3.0)
 
 
 def test_a_run_without_steps_has_no_metrics(ledger: Ledger, key: int) -> None:

@@ -4,10 +4,14 @@ Metrics are stored as JSON objects. The names that occurred are in the table `me
 `results` has a column for each, so it is made again when there is a new name.
 """
 
+import json
+import sqlite3
 from collections.abc import Iterable, Sequence
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
+from omega21.protocol.evaluations import Evaluation
 from omega21.protocol.metrics import MAX_METRICS
+from omega21.protocol.steps import StepRecord
 
 RESULTS_FORMAT: Final = 6
 
@@ -75,3 +79,21 @@ def _columns(names: Iterable[str], *, table: str, prefix: str) -> list[str]:
 def make_tables() -> str:
     """Return the SQL that makes the tables of a new file."""
     return f"BEGIN; {_TABLES} {make_view((), ())} PRAGMA user_version = {RESULTS_FORMAT}; COMMIT;"
+
+
+def metric_names(db: sqlite3.Connection | sqlite3.Cursor, kind: Of) -> list[str]:
+    """Return the names of metrics in the order of their arrival."""
+    found = db.execute("SELECT name FROM metrics WHERE kind = ? ORDER BY position", [kind])
+    return [str(name) for (name,) in found.fetchall()]
+
+
+def to_columns(message: StepRecord | Evaluation, columns: Sequence[str]) -> list[object]:
+    """Return a message's fields as they are stored: metrics as JSON."""
+    fields = [getattr(message, name) for name in columns]
+    return [json.dumps(value) if isinstance(value, dict) else value for value in fields]
+
+
+def to_fields(columns: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
+    """Return stored values by the name of their field."""
+    fields = dict(zip(columns, values, strict=False))
+    return {**fields, "metrics": json.loads(fields["metrics"])}

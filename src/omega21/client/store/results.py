@@ -10,7 +10,6 @@ computed (table `environments`), the digests of the weights that are known (`wei
 evaluation (`evaluations`), and what each held-out sample scored in the newest one (`scores`).
 """
 
-import json
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,6 +27,9 @@ from omega21.client.store.result_tables import (
     Of,
     make_tables,
     make_view,
+    metric_names,
+    to_columns,
+    to_fields,
     value_of,
 )
 from omega21.client.store.summary import Scored
@@ -252,7 +254,7 @@ class Results:
             ]
         with self._transaction() as cursor:
             self._add_names(cursor, "evaluation", [evaluation.metrics])
-            values = [*_as_values(evaluation, _EVALUATION_COLUMNS), segment, ended_at]
+            values = [*to_columns(evaluation, _EVALUATION_COLUMNS), segment, ended_at]
             cursor.execute(_INSERT_EVALUATION, values)
             cursor.execute("DELETE FROM scores")
             cursor.executemany("INSERT INTO scores VALUES (?, ?, ?, ?)", scores)
@@ -263,7 +265,7 @@ class Results:
             found = self._db.execute(_SELECT_EVALUATIONS, [after]).fetchall()
             return [
                 StoredEvaluation(
-                    Evaluation(**_as_fields(_EVALUATION_COLUMNS, values)),
+                    Evaluation(**to_fields(_EVALUATION_COLUMNS, values)),
                     *values[len(_EVALUATION_COLUMNS) :],
                 )
                 for values in found
@@ -301,7 +303,7 @@ class Results:
     def metric_names(self, kind: Of) -> list[str]:
         """Return the names of the metrics that have a column, in the order of their arrival."""
         with self._using():
-            return _names(self._db, kind)
+            return metric_names(self._db, kind)
 
     def series(self) -> Series:
         """Return the results as arrays."""
@@ -320,7 +322,7 @@ class Results:
         self, cursor: sqlite3.Cursor, kind: Of, metrics: Iterable[Mapping[str, object]]
     ) -> None:
         """Give each metric of a new name a column of the view."""
-        known = _names(cursor, kind)
+        known = metric_names(cursor, kind)
         found = dict.fromkeys([*known, *(name for values in metrics for name in values)])
         new = list(found)[len(known) : MAX_COLUMNS]
         if not new:
@@ -329,7 +331,7 @@ class Results:
             "INSERT INTO metrics (kind, name) VALUES (?, ?)", [(kind, name) for name in new]
         )
         cursor.execute("DROP VIEW results")
-        cursor.execute(make_view(_names(cursor, "step"), _names(cursor, "evaluation")))
+        cursor.execute(make_view(metric_names(cursor, "step"), metric_names(cursor, "evaluation")))
 
     def _add(self, rows: Sequence[StepRecord], *, cut_from: int | None = None) -> None:
         """Add rows in one transaction, after removing those from a step on."""
@@ -343,12 +345,12 @@ class Results:
                 for table in ("weights", "evaluations", "scores"):
                     cursor.execute(f"DELETE FROM {table} WHERE step >= ?", [cut_from])  # noqa: S608 - constant names
             self._add_names(cursor, "step", (row.metrics for row in rows))
-            cursor.executemany(_INSERT, [_as_values(row, _COLUMNS) for row in rows])
+            cursor.executemany(_INSERT, [to_columns(row, _COLUMNS) for row in rows])
         self.last_step, self.last_digest = rows[-1].step, rows[-1].digest
 
     def _as_row(self, values: Sequence[Any]) -> StepRecord:
         try:
-            return StepRecord.model_validate(_as_fields(_COLUMNS, values))
+            return StepRecord.model_validate(to_fields(_COLUMNS, values))
         except ValueError as error:  # a ValidationError is one, and broken JSON
             raise _failure(self._path, error) from error
 
@@ -380,24 +382,6 @@ class Results:
             "SELECT step, digest FROM steps ORDER BY step DESC LIMIT 1"
         ).fetchone()
         return (0, CHAIN_START) if found is None else (int(found[0]), str(found[1]))
-
-
-def _names(db: sqlite3.Connection | sqlite3.Cursor, kind: Of) -> list[str]:
-    """Return the names of metrics in the order of their arrival."""
-    found = db.execute("SELECT name FROM metrics WHERE kind = ? ORDER BY position", [kind])
-    return [str(name) for (name,) in found.fetchall()]
-
-
-def _as_values(message: StepRecord | Evaluation, columns: Sequence[str]) -> list[object]:
-    """Return a message's fields as they are stored: metrics as JSON."""
-    fields = [getattr(message, name) for name in columns]
-    return [json.dumps(value) if isinstance(value, dict) else value for value in fields]
-
-
-def _as_fields(columns: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
-    """Return stored values by the name of their field."""
-    fields = dict(zip(columns, values, strict=False))
-    return {**fields, "metrics": json.loads(fields["metrics"])}
 
 
 def _failure(path: Path, error: sqlite3.Error | ValueError) -> OmegaError:

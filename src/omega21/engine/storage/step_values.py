@@ -9,14 +9,14 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from omega21.protocol.steps import float32_as_json
-
 FloatArray = NDArray[np.float32]
+
+_LARGEST: Final = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Layout:
     def unpack_metrics(self, stored: bytes) -> dict[str, float | None]:
         """Return the metrics by name; None where one is not finite."""
         return {
-            name: float32_as_json(value) if value == value else None  # noqa: PLR0124 - not NaN
+            name: value if value == value else None  # noqa: PLR0124 - not NaN
             for name, value in zip(self.metrics, unpack(stored), strict=True)
         }
 
@@ -62,12 +62,13 @@ def parse_layout(text: str) -> Layout:
 
 
 def metrics_to_store(metrics: Mapping[str, float], *, counted: bool) -> dict[str, float | None]:
-    """Return metrics with float32's precision; None where not finite, or the step did not count."""
-    with np.errstate(over="ignore"):  # infinite then, so None
-        values = np.array(list(metrics.values()), np.float32)
+    """Return metrics as a record has them: None where not a finite float32, or not counted.
+
+    NaN fails the comparison, too.
+    """
     return {
-        name: float32_as_json(value) if counted and np.isfinite(value) else None
-        for name, value in zip(metrics, values, strict=True)
+        name: value if counted and abs(value) <= _LARGEST else None
+        for name, value in metrics.items()
     }
 
 
@@ -77,7 +78,10 @@ def vectors_to_store(vectors: Mapping[str, FloatArray], *, counted: bool) -> dic
         known = {name: values.astype(np.float32, copy=False) for name, values in vectors.items()}
     if not counted:
         return {name: np.zeros_like(values) for name, values in known.items()}
-    return {name: np.where(np.isfinite(v), v, np.float32(0)) for name, v in known.items()}
+    return {
+        name: v if np.isfinite(v).all() else np.where(np.isfinite(v), v, np.float32(0))
+        for name, v in known.items()
+    }
 
 
 def pack_metrics(metrics: Mapping[str, float | None]) -> bytes:
@@ -96,18 +100,20 @@ def pack_vectors(vectors: Mapping[str, FloatArray]) -> bytes:
     return b"".join(values.astype("<f4", copy=False).tobytes() for values in vectors.values())
 
 
-def mean_metrics(
-    rows: Sequence[tuple[int, str, bytes]], groups: NDArray[np.int64]
-) -> dict[str, list[float | None]]:
-    """Return the mean of each metric in each group of steps, weighted by samples.
+MetricSums = dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
+"""Of each metric, for each group of steps: the sum of value × samples, and of the samples."""
 
-    `rows` are (samples, layout, metrics) of steps, `groups` the ascending number of each one's
-    group, from 0. Steps without a metric, and values that are not finite, do not count; a mean of
-    none is None.
+
+def sum_metrics(
+    rows: Sequence[tuple[int, str, bytes]], groups: NDArray[np.int64], *, count: int
+) -> MetricSums:
+    """Sum up each metric in each of `count` groups of steps, weighted by samples.
+
+    `rows` are (samples, layout, metrics) of steps, `groups` the number of each one's group. Steps
+    without a metric, and values that are not finite, do not count.
     """
-    count = int(groups[-1]) + 1 if len(groups) else 0
     weights = np.array([samples for samples, _layout, _stored in rows], np.float64)
-    totals: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
+    sums: MetricSums = {}
     for text, places in _by_layout(rows).items():
         names = parse_layout(text).metrics
         stored = b"".join(rows[place][2] for place in places)
@@ -117,12 +123,32 @@ def mean_metrics(
             known = np.isfinite(table[:, column])
             counted = np.where(known, weight, 0.0)
             values = np.where(known, table[:, column], 0.0) * counted
-            before = totals.get(name, (np.zeros(count), np.zeros(count)))
-            totals[name] = (
+            before = sums.get(name, (np.zeros(count), np.zeros(count)))
+            sums[name] = (
                 before[0] + np.bincount(at, values, count),
                 before[1] + np.bincount(at, counted, count),
             )
-    return {name: _means(sums, counted) for name, (sums, counted) in totals.items()}
+    return sums
+
+
+def add_sums(some: MetricSums, more: MetricSums) -> MetricSums:
+    """Add the sums of other steps, for the same groups."""
+    both = {
+        name: (some[name][0] + more[name][0], some[name][1] + more[name][1])
+        for name in some.keys() & more.keys()
+    }
+    return {**some, **more, **both}
+
+
+def metric_means(sums: MetricSums) -> dict[str, list[float | None]]:
+    """Return the mean of each metric in each group; None where no step has one."""
+    return {
+        name: [
+            total / weight if weight else None
+            for total, weight in zip(totals.tolist(), weights.tolist(), strict=True)
+        ]
+        for name, (totals, weights) in sums.items()
+    }
 
 
 def _by_layout(rows: Iterable[tuple[int, str, bytes]]) -> dict[str, list[int]]:
@@ -130,13 +156,6 @@ def _by_layout(rows: Iterable[tuple[int, str, bytes]]) -> dict[str, list[int]]:
     for place, (_samples, layout, _stored) in enumerate(rows):
         places.setdefault(layout, []).append(place)
     return places
-
-
-def _means(sums: NDArray[np.float64], weights: NDArray[np.float64]) -> list[float | None]:
-    return [
-        total / weight if weight else None
-        for total, weight in zip(sums.tolist(), weights.tolist(), strict=True)
-    ]
 
 
 def stack_vectors(rows: Sequence[tuple[str, bytes]]) -> dict[str, FloatArray]:

@@ -4,7 +4,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -13,11 +13,14 @@ from omega21.engine.storage.database import Database
 from omega21.engine.storage.step_values import (
     FloatArray,
     Layout,
-    mean_metrics,
+    MetricSums,
+    add_sums,
+    metric_means,
     pack_metrics,
     pack_vectors,
     parse_layout,
     stack_vectors,
+    sum_metrics,
 )
 
 _COLUMNS: Final = (
@@ -45,10 +48,11 @@ _SELECT_NEWEST: Final = """
 SELECT loss, names, metrics FROM steps JOIN step_layouts USING (layout)
 WHERE run = ? AND loss IS NOT NULL ORDER BY step DESC LIMIT 1
 """
-_SELECT_TOTALS: Final = """
-SELECT coalesce(sum(samples), 0), count(*), coalesce(avg(loss), 0)
-FROM steps WHERE run = ? AND non_finite = 0 AND skipped = 0
+_SELECT_SUMS: Final = """
+SELECT coalesce(sum(samples), 0), count(*), coalesce(sum(loss), 0)
+FROM steps WHERE run = ? AND step > ? AND step <= ? AND non_finite = 0 AND skipped = 0
 """
+_SELECT_LAST: Final = "SELECT step, digest FROM steps WHERE run = ? ORDER BY step DESC LIMIT 1"
 _POINT_COLUMNS: Final = (
     "step", "loss", "loss_min", "loss_max", "samples", "seconds", "ended_at", "non_finite",
 )  # fmt: skip
@@ -79,9 +83,9 @@ ORDER BY step DESC LIMIT ?
 
 @dataclass(frozen=True, kw_only=True)
 class StoredStep:
-    """The record of one step, as stored.
+    """The record of one step, as stored: metrics and vectors have the precision of float32.
 
-    Metrics are the shortest decimals of their float32 values, None where they are not finite.
+    A metric that is not finite is None.
     """
 
     step: int
@@ -113,10 +117,23 @@ class StepTotals:
 
 
 @dataclass(frozen=True)
+class _Sums:
+    """Sums over the steps of a run up to one; they hold while its chained digest is the same."""
+
+    step: int = 0
+    digest: str | None = None
+    samples: int = 0
+    steps: int = 0
+    loss: float = 0.0
+    metrics: MetricSums = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class StepTable:
     """Reads and writes step records."""
 
     db: Database
+    _sums: dict[int, _Sums] = field(default_factory=dict)
 
     def add(self, key: int, records: Sequence[StoredStep]) -> None:
         """Write records; grouped. One that is there is replaced, and the old one kept aside."""
@@ -147,11 +164,33 @@ class StepTable:
         return (row[0], parse_layout(row[1]).unpack_metrics(row[2])) if row else (None, {})
 
     def totals(self, key: int) -> StepTotals:
-        """Sum up a run's records."""
-        metrics = self.metrics(key, after=0, until=2**62, width=2**62)
-        samples, steps, mean_loss = self.db.row(_SELECT_TOTALS, (key,))
-        means = {name: column[0] for name, column in metrics.items()}
-        return StepTotals(samples, steps, mean_loss, means)
+        """Sum up a run's records: those since the last call, unless earlier ones were replaced."""
+        known = self._sums.get(key, _Sums())
+        if known.step and self.digest_at(key, known.step) != known.digest:
+            known = _Sums()
+        step, digest = self.db.row(_SELECT_LAST, (key,)) or (0, None)
+        if step > known.step:
+            known = self._sums[key] = self._add_sums(key, known, step=step, digest=digest)
+        return StepTotals(
+            samples=known.samples,
+            steps=known.steps,
+            mean_loss=known.loss / known.steps if known.steps else 0.0,
+            metrics={name: column[0] for name, column in metric_means(known.metrics).items()},
+        )
+
+    def _add_sums(self, key: int, known: _Sums, *, step: int, digest: str | None) -> _Sums:
+        samples, steps, loss = self.db.row(_SELECT_SUMS, (key, known.step, step))
+        rows = self.db.rows(_SELECT_METRICS, (key, known.step, step))
+        groups = np.zeros(len(rows), np.int64)
+        metrics = sum_metrics([row[1:] for row in rows], groups, count=1)
+        return _Sums(
+            step=step,
+            digest=digest,
+            samples=known.samples + samples,
+            steps=known.steps + steps,
+            loss=known.loss + loss,
+            metrics=add_sums(known.metrics, metrics),
+        )
 
     def points(self, key: int, *, after: int, until: int, width: int) -> dict[str, list[Any]]:
         """Sum up each `width` steps after a step, up to `until`; columns by name."""
@@ -164,8 +203,8 @@ class StepTable:
         """Return the means of the metrics for the same groups of steps as `points`, by name."""
         rows = self.db.rows(_SELECT_METRICS, (key, after, until))
         steps = np.array([step for step, *_ in rows], np.int64)
-        _numbers, groups = np.unique((steps - 1) // width, return_inverse=True)
-        return mean_metrics([row[1:] for row in rows], groups)
+        numbers, groups = np.unique((steps - 1) // width, return_inverse=True)
+        return metric_means(sum_metrics([row[1:] for row in rows], groups, count=len(numbers)))
 
     def vectors(self, key: int, steps: Sequence[int]) -> dict[str, FloatArray]:
         """Return the vectors [n, size] of steps that have a record, ascending, by name."""
@@ -187,14 +226,15 @@ class StepTable:
 def insert_steps(db: sqlite3.Connection, key: int, records: Sequence[StoredStep]) -> None:
     """Write records, in order; what they replace is kept aside."""
     db.execute(_KEEP_REPLACED, (time.time(), key, records[0].step, records[-1].step))
-    layouts = {layout: _layout_number(db, layout) for layout in {r.layout for r in records}}
+    layouts = [record.layout for record in records]
+    numbers = {layout: _layout_number(db, layout) for layout in dict.fromkeys(layouts)}
     db.executemany(
         _INSERT,
         (
             (key, r.step, r.samples, r.loss, r.digest, r.ended_at, r.seconds, r.non_finite,
-             r.skipped, r.micro_batch_size, layouts[r.layout], pack_metrics(r.metrics),
+             r.skipped, r.micro_batch_size, numbers[layout], pack_metrics(r.metrics),
              pack_vectors(r.vectors))
-            for r in records
+            for r, layout in zip(records, layouts, strict=True)
         ),
     )  # fmt: skip
 
