@@ -59,8 +59,8 @@ class Block:
 
 
 def pages() -> list[Path]:
-    """Every page for users: at the root and under docs/, but for the generated reference."""
-    found = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+    """Every page for users: all but the generated reference."""
+    found = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")]
     return sorted(page for page in found if GENERATED not in page.parents)
 
 
