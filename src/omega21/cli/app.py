@@ -21,6 +21,7 @@ from omega21.cli.commands import (
     feedback,
     forget,
     generate,
+    init,
     metrics,
     predict,
     report,
@@ -55,6 +56,7 @@ command(app)(metrics.metrics)
 command(app)(diagnose.diagnose)
 command(app)(feedback.feedback)
 command(app, examples=generate.EXAMPLES)(generate.generate)
+command(app, examples=init.EXAMPLES)(init.init)
 command(app, examples=predict.EXAMPLES)(predict.predict)
 command(app)(report.report)
 command(app, examples=verify.EXAMPLES)(verify.verify)
