@@ -10,6 +10,9 @@
     │   ├── InvalidAddress            not the address of a server
     │   ├── BodyTooLarge              a body larger than the limit of the call
     │   ├── UnsupportedEncoding       a content type or encoding the server does not read
+    │   ├── InvalidCode               a source that is damaged, or has a file that it may not have
+    │   ├── CodeNotAllowed            the server's owner does not allow this source
+    │   ├── InstallFailed             requirements that pip cannot install on the server
     │   ├── TaskFailed                the run's own source raised, or returned what is no task
     │   │   └── ImportFailed          … an import in it that does not work on the server
     │   ├── NonFinite                 an inline batch whose loss or gradient is not finite
@@ -23,6 +26,7 @@
     │   │   ├── UnknownRun
     │   │   ├── UnknownSegment
     │   │   ├── UnknownShard
+    │   │   ├── UnknownCode
     │   │   └── UnknownCheckpoint
     │   ├── ExtraMissing              an optional package is not installed
     │   ├── MethodNotAllowed
@@ -235,6 +239,35 @@ class ImportFailed(TaskFailed):
     )
 
 
+class InvalidCode(RequestRefused):
+    """The user's source: damaged, too large, or with a file or an import that cannot be sent."""
+
+    code = "invalid_code"
+    http_status = 422
+    exit_code = 47
+
+
+class CodeNotAllowed(RequestRefused):
+    """Source, or its requirements, that the owner of the server has not allowed."""
+
+    code = "code_not_allowed"
+    http_status = 403
+    exit_code = 48
+    default_hint = N_(
+        "its owner allows it with `omega21 serve --allow-code`, or with OMEGA21_ALLOW_CODE=1; the "
+        "token is then a shell on that machine"
+    )
+
+
+class InstallFailed(RequestRefused):
+    """Requirements of a source that pip cannot install where the server runs."""
+
+    code = "install_failed"
+    http_status = 422
+    exit_code = 49
+    default_hint = N_("correct the requirement, or install it where the server runs")
+
+
 class BudgetExceeded(RequestRefused):
     """A training whose traffic would exceed `--budget`."""
 
@@ -313,6 +346,14 @@ class UnknownShard(NotFound):
     code = "unknown_shard"
     exit_code = 23
     default_hint = N_("upload it with PUT /shards/{sha256}")
+
+
+class UnknownCode(NotFound):
+    """A source that is not on this server."""
+
+    code = "unknown_code"
+    exit_code = 28
+    default_hint = N_("upload it with PUT /code/{sha256}, or give the command with --model again")
 
 
 class UnknownCheckpoint(NotFound):
