@@ -1,6 +1,7 @@
 """A model of the user's own over a real connection: checked first, trained, killed, predicted."""
 
 import platform
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -166,3 +167,27 @@ def build(schema):
         server.kill_child()
         with pytest.raises(TaskFailed, match=r"step 5: net\.py:11: ValueError: enough"):
             await train(client, own("own-later", task), workdir=tmp_path)
+
+
+async def test_a_server_that_it_moves_to_is_checked_first(
+    server: RunningServer, other_server: RunningServer, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken"
+    head = f"import pathlib\nassert not pathlib.Path({str(broken)!r}).exists(), 'not on this one'"
+    task = sources_of(server).add(net(BATCH_NORM, head=head))
+    here, there = (sources_of(one).folder for one in (server, other_server))
+    shutil.copytree(here / task.code_sha256, there / task.code_sha256)
+    order, options = own("own-moved", task), TrainOptions(workdir=tmp_path)
+    async with client_of(server) as client, client.train(order, options) as events:
+        async for event in events:
+            if isinstance(event, StepsDone):
+                break
+    async with client_of(other_server) as client:
+        broken.touch()
+        with pytest.raises(TaskFailed, match=r"net\.py:3: AssertionError: not on this one"):
+            await train(client, order, workdir=tmp_path)
+        assert "own-moved" not in {summary.run for summary in await client.api.runs.all()}
+        broken.unlink()
+        finished = await train(client, order, workdir=tmp_path)
+        whole = await train(client, own("own-unmoved", task), workdir=tmp_path)
+    assert done(finished).summary.weights_sha256 == done(whole).summary.weights_sha256

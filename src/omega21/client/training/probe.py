@@ -11,33 +11,50 @@ from omega21.client.api.api import Api
 from omega21.client.events import Event, Notice
 from omega21.client.request.data import Files
 from omega21.client.request.sources import open_source
+from omega21.client.store.run_folder import RunFolder
+from omega21.client.training.upload import is_shard
 from omega21.language import _
 from omega21.protocol.digests import tensors_sha256
 from omega21.protocol.errors import ImportFailed, TaskFailed
 from omega21.protocol.plan import Segment
-from omega21.protocol.probe import ProbeReply
 from omega21.protocol.runs import RunConfig
-from omega21.protocol.shards import encode_shard
+from omega21.protocol.shards import Tensors, decode_shard, encode_shard
 from omega21.protocol.tasks import CodeTask
 
 _SAMPLES: Final = 2
 
 
-async def check_task(
-    api: Api,
-    config: RunConfig,
-    segment: Segment,
-    *,
-    files: Files,
-    emit: Callable[[Event], Awaitable[None]],
-) -> ProbeReply | None:
-    """Have the server build and train the task on the first samples of a segment.
+Emit = Callable[[Event], Awaitable[None]]
 
-    None for a built-in task, which is not checked. Raises TaskFailed, ImportFailed; no run is made.
+
+async def check_task(
+    api: Api, config: RunConfig, segment: Segment, *, files: Files, emit: Emit
+) -> None:
+    """Have the server build and train the user's own task on the first samples of a segment.
+
+    Nothing for a built-in task. Raises TaskFailed, ImportFailed; no run is made.
     """
-    if not isinstance(config.task, CodeTask):
-        return None
-    sha256, body = await run_sync(_encode_first, segment, files, config)
+    if isinstance(config.task, CodeTask):
+        samples = await run_sync(_read_first, segment, files, config)
+        await _check(api, config, segment, samples=samples, emit=emit)
+
+
+async def check_moved_task(api: Api, folder: RunFolder, *, emit: Emit) -> None:
+    """Check the task of a run as `check_task` does, on a server that does not have the run.
+
+    Nothing where the folder no longer has the first shard: all of its samples may be trained.
+    """
+    config = folder.record.config
+    if isinstance(config.task, CodeTask) and folder.segments:
+        samples = await run_sync(_read_first_shard, folder)
+        if samples is not None:
+            await _check(api, config, folder.segments[-1], samples=samples, emit=emit)
+
+
+async def _check(
+    api: Api, config: RunConfig, segment: Segment, *, samples: Tensors, emit: Emit
+) -> None:
+    sha256, body = tensors_sha256(samples), await run_sync(encode_shard, samples)
     await api.shards.put(sha256, body)
     try:
         found = await api.probe.run(config, shard=sha256)
@@ -62,13 +79,21 @@ async def check_task(
                 ).format(name=found.differs)
             )
         )
-    return found
 
 
-def _encode_first(segment: Segment, files: Files, config: RunConfig) -> tuple[str, bytes]:
+def _read_first(segment: Segment, files: Files, config: RunConfig) -> Tensors:
     source = open_source(segment, files, config=config)
-    tensors = source.block(0, min(_SAMPLES, segment.samples))
-    return tensors_sha256(tensors), encode_shard(tensors)
+    return source.block(0, min(_SAMPLES, segment.samples))
+
+
+def _read_first_shard(folder: RunFolder) -> Tensors | None:
+    """Return the first samples of the run's first shard, in the schema's types."""
+    shards = folder.segments[0].shards
+    body = folder.shard(shards[0].sha256) if shards else None
+    if body is None or not is_shard(body, shards[0].sha256):
+        return None
+    tensors, specs = decode_shard(body), folder.record.config.sample_schema.tensors
+    return {name: tensors[name][:_SAMPLES].astype(spec.numpy_type) for name, spec in specs.items()}
 
 
 def _batch_sizes(segment: Segment) -> set[int]:

@@ -31,7 +31,7 @@ from omega21.client.training.budget import within_budget
 from omega21.client.training.estimate import Choice
 from omega21.client.training.finish import SegmentJob
 from omega21.client.training.options import TrainOptions
-from omega21.client.training.probe import check_task
+from omega21.client.training.probe import check_moved_task, check_task
 from omega21.client.training.reconcile import find_run, open_folder, reconcile
 from omega21.client.training.resume import resume_command, was_local
 from omega21.client.training.segment import SegmentTraining
@@ -91,13 +91,16 @@ class Training(EventStream):
         self._api = patient
         state, traffic = await gather(lambda: find_run(patient, request.run), self._traffic)
         await self._choose_within_budget(info, traffic=traffic, state=state, data=data)
-        if state is None and not await run_sync((self._path / "run.json").exists):
+        is_here = await run_sync((self._path / "run.json").exists)
+        if state is None and not is_here:
             files = _files(data)
             await check_task(patient, config, new.segment, files=files, emit=self._emit)
         folder = await open_folder(
             self._path, run=request.run, config=config, state=state, emit=self._emit
         )
         with folder:
+            if state is None and is_here:
+                await check_moved_task(patient, folder, emit=self._emit)
             await self._note_server(folder, info.server_id)
             state = await reconcile(patient, folder, state=state, emit=self._emit)
             if state.paused:
