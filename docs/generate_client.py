@@ -171,6 +171,8 @@ def _signature(function: object, *, name: str, returns: bool = True) -> str:
 
 def _parameter(parameter: inspect.Parameter, annotation: ast.expr | None) -> str:
     kind = f": {ast.unparse(annotation)}" if annotation is not None else ""
+    if parameter.kind is parameter.VAR_KEYWORD:
+        return f"**{parameter.name}{kind}"
     if parameter.default is parameter.empty:
         return f"{parameter.name}{kind}"
     default = parameter.default

@@ -5,6 +5,7 @@ a method that says nothing changes nothing.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -19,6 +20,7 @@ from omega21.client.inference import Prediction, predict, score
 from omega21.client.remote_summary import remote_summary
 from omega21.client.request.request import TrainRequest
 from omega21.client.store.checkpoints import HeldCheckpoint
+from omega21.client.store.run_folder import fresh_run_name
 from omega21.client.store.summary import Summary
 from omega21.client.training.checkpoint_download import pull_checkpoint
 from omega21.client.training.options import TrainOptions
@@ -164,13 +166,26 @@ class AsyncClient:
 
     # --- training ---------------------------------------------------------------------------------
 
-    def train(self, request: TrainRequest, options: TrainOptions = _DEFAULT) -> Training:
+    def train(
+        self,
+        /,
+        request: TrainRequest | None = None,
+        options: TrainOptions = _DEFAULT,
+        **fields: Any,
+    ) -> Training:
         """Train a segment of a run, with retries and recovery.
 
         Use it as `async with client.train(request) as events: async for event in events: …`.
+        Instead of a request, or over it, its fields may be given, such as `data={"x": x, "y": y}`;
+        without a `run` a new one is named.
+
         Samples and plan are in the run folder before they are sent, and results before they are
         yielded.
         """
+        if request is None:
+            request = TrainRequest(**{"run": fresh_run_name(), **fields})
+        elif fields:
+            request = replace(request, **fields)
         return Training(self.api, request, options)
 
     def resume(self, run: str, options: TrainOptions = _DEFAULT) -> Training:

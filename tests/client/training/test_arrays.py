@@ -14,6 +14,7 @@ from omega21.client.store.run_folder import RunFolder
 from omega21.client.training.options import TrainOptions
 from omega21.data.sources.files import write_data
 from omega21.data.sources.generators import generate
+from omega21.models.corteza.config import TINY_TASK
 from omega21.protocol.errors import InvalidRequest, InvalidSamples
 from omega21.protocol.schema import Schema, TensorSpec
 from omega21.protocol.tasks import CodeTask
@@ -83,6 +84,20 @@ async def test_a_run_of_arrays_is_finished_from_its_folder_elsewhere(
 
 def _same(order: TrainRequest) -> dict[str, object]:
     return {name: getattr(order, name) for name in ("data", "samples", "validation", "epochs")}
+
+
+async def test_fields_of_a_request_stand_for_it(server: RunningServer, tmp_path: Path) -> None:
+    fields = {"samples": 100, "task": TINY_TASK, "validation": 0}
+    async with client_of(server) as client:
+        with pytest.raises(TypeError, match="shape"):
+            client.train(data=(X, Y), shape=3)
+        where = TrainOptions(workdir=tmp_path)
+        async with client.train(None, where, data=(X, Y), **fields) as events:
+            named = [event async for event in events]
+        async with client.train(tiny("over", samples=5), where, data=(X, Y), **fields) as events:
+            over = [event async for event in events]
+    assert done(named).summary.run.startswith("run-")
+    assert done(named).summary.weights_sha256 == done(over).summary.weights_sha256
 
 
 async def test_rows_of_arrays_are_named_without_a_file(
