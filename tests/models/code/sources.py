@@ -1,8 +1,6 @@
 """Sources of tasks in a folder, and the runs that train them on the CPU."""
 
-import hashlib
 import itertools
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from numpy.typing import NDArray
 
 from omega21.executors.base import DeviceOptions
 from omega21.executors.torch import TorchDevice, find_torch_device
+from omega21.protocol.code import code_sha256
 from omega21.protocol.optimizers import OptimizerConfig
 from omega21.protocol.runs import RunConfig
 from omega21.protocol.schema import Schema, TensorSpec
@@ -49,18 +48,19 @@ class Sources:
 
     def add(self, files: Mapping[str, str], entry: str = "net:build", **fields: Any) -> CodeTask:
         """Store files under a digest that no other test has: one process serves one source."""
-        sha256 = hashlib.sha256(f"{self.folder} {next(_numbers)}".encode()).hexdigest()
-        for name, text in files.items():
+        contents = {name: text.encode() for name, text in files.items()}
+        contents["number.txt"] = f"{self.folder} {next(_numbers)}".encode()
+        sha256 = code_sha256(contents)
+        for name, content in contents.items():
             path = self.folder / sha256 / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+            path.write_bytes(content)
         return CodeTask(entry=entry, code_sha256=sha256, **fields)
 
     def add_net(self, name: str, **fields: Any) -> CodeTask:
         """Store the folder of nets, with one of them as the entry."""
-        task = self.add({}, f"{name}:build", **fields)
-        shutil.copytree(NETS, self.folder / task.code_sha256)
-        return task
+        files = {path.name: path.read_text(encoding="utf-8") for path in NETS.glob("*.py")}
+        return self.add(files, f"{name}:build", **fields)
 
     def device(self, **options: Any) -> TorchDevice:
         """The CPU, with one thread."""
