@@ -1,22 +1,18 @@
 """The user's own source on a server, as it is there after it was uploaded."""
 
-import hashlib
-import shutil
 from pathlib import Path
 from typing import Any
 
+from omega21.data.code.bundle import prepare_code
 from omega21.protocol.tasks import CodeTask
 from tests.servers import RunningServer
 
 
-def put_source(
-    server: RunningServer, folder: Path, entry: str = "net:build", **fields: Any
-) -> CodeTask:
-    """Put a folder of source files into a server's data folder, and return the task in it."""
-    files = sorted(folder.glob("*.py"))
-    sha256 = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-    there = server.data_dir / "code" / sha256
-    there.mkdir(parents=True, exist_ok=True)
-    for file in files:
-        shutil.copy(file, there)
-    return CodeTask(entry=entry, code_sha256=sha256, **fields)
+def put_source(server: RunningServer, folder: Path, **fields: Any) -> CodeTask:
+    """Put the source of `net.py:build` into a server's data folder; return the task in it."""
+    bundle = prepare_code(f"{folder / 'net.py'}:build")
+    for name, content in bundle.files.items():
+        there = server.data_dir / "code" / bundle.sha256 / name
+        there.parent.mkdir(parents=True, exist_ok=True)
+        there.write_bytes(content)
+    return CodeTask(entry=bundle.entry, code_sha256=bundle.sha256, **fields)
