@@ -144,7 +144,9 @@ def test_runs_are_listed_paused_and_removed(client: Client) -> None:
         client.api.runs.state("../etc")
 
 
-def test_predictions_of_many_shards_are_those_of_one(client: Client) -> None:
+def test_predictions_of_many_shards_are_those_of_one(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client.api.runs.create("compute", config=tiny("compute").config())
     client.train_batch(BATCH, run="compute")
     samples = generate(
@@ -153,7 +155,14 @@ def test_predictions_of_many_shards_are_those_of_one(client: Client) -> None:
     whole = client.predict("compute", samples.x)
     part = client.predict("compute", samples.x[2200:])
 
+    with monkeypatch.context() as patched:
+        patched.setattr("omega21.client.inference.MAX_OUTPUT_BYTES", 2 * 256 * 81 * 4 + 1000)
+        in_pairs = client.predict("compute", {"x": samples.x})
+
     assert isinstance(whole, Prediction)
+    assert in_pairs.outputs.keys() == whole.outputs.keys()
+    for name, array in whole.outputs.items():
+        np.testing.assert_array_equal(in_pairs[name], array)
     assert whole.step == part.step == 1
     assert whole["anomaly_prob"].shape == (2300,)
     assert whole["dendrites"].shape == (2300, 16)

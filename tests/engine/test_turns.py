@@ -8,7 +8,13 @@ import pytest
 from omega21.data.scores import auroc
 from omega21.engine.engine import Engine
 from omega21.protocol.digests import tensors_sha256
-from omega21.protocol.errors import InvalidSamples, PlanUnfinished, RunPaused, UnknownShard
+from omega21.protocol.errors import (
+    BodyTooLarge,
+    InvalidSamples,
+    PlanUnfinished,
+    RunPaused,
+    UnknownShard,
+)
 from omega21.protocol.shards import encode_shard
 from tests.engine.engines import (
     CONFIG,
@@ -165,6 +171,16 @@ class TestQuestions:
         for ask in (engine.inference.predict, engine.inference.evaluate):
             with pytest.raises(InvalidSamples, match=r"x has shape \[2, 8\], expected \[n, 1600\]"):
                 ask(run.name, [narrow.sha256])
+
+    def test_predictions_too_large_for_a_reply_are_refused(
+        self, engine: Engine, run: DrivenRun, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        shards = cut(make_samples(6), 3)
+        run.upload(shards)
+        monkeypatch.setattr("omega21.engine.evaluation.MAX_OUTPUT_BYTES", 3 * 81 * 4)
+        engine.inference.predict(run.name, [shards[0].sha256])
+        with pytest.raises(BodyTooLarge, match="more than 972 bytes"):
+            engine.inference.predict(run.name, [shard.sha256 for shard in shards])
 
     def test_a_sample_without_a_finite_score_is_told_among_the_others(
         self, engine: Engine, run: DrivenRun

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omega21.client.api.api import Api
-from omega21.client.api.inference import MAX_OUTPUT_BYTES
 from omega21.client.http.decoding import step_of
 from omega21.client.store.summary import Scored
 from omega21.data.samples import as_inputs, as_type
@@ -30,7 +29,7 @@ from omega21.protocol.errors import (
     PlanUnfinished,
 )
 from omega21.protocol.evaluations import Evaluation
-from omega21.protocol.inference import MAX_SHARDS_TO_COMPUTE
+from omega21.protocol.inference import MAX_OUTPUT_BYTES, MAX_SHARDS_TO_COMPUTE
 from omega21.protocol.plan import SamplesType
 from omega21.protocol.schema import Schema
 from omega21.protocol.shards import (

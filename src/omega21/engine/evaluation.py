@@ -18,7 +18,8 @@ from omega21.executors.base import (
     batch_size,
 )
 from omega21.language import _
-from omega21.protocol.errors import OutOfDeviceMemory
+from omega21.protocol.errors import BodyTooLarge, OutOfDeviceMemory
+from omega21.protocol.inference import MAX_OUTPUT_BYTES
 from omega21.protocol.runs import RunConfig
 from omega21.protocol.schema import Schema, TensorSpec
 
@@ -30,13 +31,25 @@ T = TypeVar("T")
 def predict(
     executor: Executor, shards: ShardStore, names: Sequence[str], *, schema: Schema
 ) -> Arrays:
-    """Compute the predictions for the samples of shards, in order: name to [n, …]."""
+    """Compute the predictions for the samples of shards, in order: name to [n, …].
+
+    Raises BodyTooLarge as soon as they are too large for a reply, OutOfDeviceMemory.
+    """
 
     def one(name: str) -> Arrays:
         batch = _read(shards, name, schema.inputs)
         return _fitting(lambda size: executor.predict(batch, micro_batch_size=size))
 
-    parts = [one(name) for name in names]
+    parts: list[Arrays] = []
+    size = 0
+    for name in names:
+        parts.append(one(name))
+        size += sum(array.nbytes for array in parts[-1].values())
+        if size > MAX_OUTPUT_BYTES:
+            raise BodyTooLarge(
+                _("the predictions have more than {most} bytes").format(most=MAX_OUTPUT_BYTES),
+                hint=_("predict fewer samples at a time, or return smaller predictions"),
+            )
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 

@@ -9,7 +9,7 @@ from omega21.engine.samples import check_listed_on_disk
 from omega21.engine.storage.data_folder import DataFolder
 from omega21.language import _, ngettext
 from omega21.protocol.errors import PlanConflict, StillRunning, UnknownSegment
-from omega21.protocol.plan import Plan, Segment, SegmentStored
+from omega21.protocol.plan import Plan, Segment, SegmentStored, check_batch_bytes
 from omega21.protocol.runs import RunSummary
 
 
@@ -26,7 +26,8 @@ class Plans:
         """Add segment `number` to the plan, or extend its list of shards. Durable.
 
         Raises PlanConflict unless it equals the stored segment, is a prefix of it, or extends it;
-        InvalidSamples for a listed shard that does not fit the schema.
+        InvalidSamples for a listed shard that does not fit the schema, InvalidRequest for a batch
+        that is too large.
         """
         with self.registry.locked():
             run = self.registry.get(name, run_id)
@@ -56,6 +57,7 @@ class Plans:
 
     def _extend_plan(self, run: Run, number: int, segment: Segment) -> None:
         is_new = number == len(run.readers)
+        check_batch_bytes(segment, run.config.sample_schema)
         known_shards = 0 if is_new else len(run.readers[number].segment.shards)
         for ref in segment.shards[known_shards:]:
             if ref.sha256 in self.folder.shards:

@@ -1,12 +1,15 @@
 """A run's history: aggregated results, feedback, events, memory."""
 
+import base64
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from omega21.protocol.legacy import FeedbackStatistics
 from omega21.protocol.messages import Reply
-from omega21.protocol.metrics import MetricName
+from omega21.protocol.metrics import Finite, MetricName
 from omega21.protocol.names import RunName
 from omega21.protocol.runs import RunSummary
 
@@ -49,11 +52,17 @@ class PointVectors(Reply):
     """A vector of the last step of each point, rounded to what a colour shows."""
 
     size: int = Field(ge=1, description="values for each point")
-    scale: float = Field(description="largest absolute value, which is written as 127")
+    scale: Finite = Field(description="largest absolute value, which is written as 127")
     values: str = Field(
         description="each a signed byte, to be multiplied by scale / 127; 0 where a step has no "
         "such vector; base64"
     )
+
+    def array(self) -> NDArray[np.float32]:
+        """Return the values [n, size]. Raises ValueError for text that is none."""
+        values = np.frombuffer(base64.b64decode(self.values, validate=True), np.int8)
+        scaled: NDArray[np.float32] = values.astype(np.float32) * np.float32(self.scale / 127)
+        return scaled.reshape(-1, self.size)
 
 
 class Points(Reply):

@@ -9,6 +9,10 @@ MAX_SHARDS_TO_COMPUTE = 8
 """Maximum number of shards in one request: it bounds how long training waits."""
 
 
+MAX_OUTPUT_BYTES = 64 * 2**20
+"""Maximum size of the outputs in one reply, decompressed, in bytes."""
+
+
 class ComputeRequest(Request):
     """Names the shards to compute outputs or scores for, in order.
 

@@ -8,12 +8,16 @@ from pydantic import Field, model_validator
 
 from omega21.language import _
 from omega21.protocol.digests import documents_sha256
+from omega21.protocol.errors import InvalidRequest
 from omega21.protocol.messages import Document, Reply, Request
 from omega21.protocol.names import RunId, Sha256
 from omega21.protocol.runs import RunSummary
+from omega21.protocol.schema import Schema
 
 MAX_SAMPLES = 2**40
 MAX_BATCH_SIZE = 65_536
+MAX_BATCH_BYTES = 4 * 2**30
+"""Maximum size of a batch's tensors, in bytes: some batches are in the server's memory at once."""
 MAX_EPOCHS = 1_000_000
 MAX_SHARDS_PER_REQUEST = 100_000
 
@@ -129,6 +133,18 @@ class SegmentStored(RunSummary):
     """The segment is in the plan, on disk; `missing` has its shards that the server lacks."""
 
     missing: list[Sha256] = Field(description="listed shards not on the server; at most 1000")
+
+
+def check_batch_bytes(segment: Segment, schema: Schema) -> None:
+    """Check that a batch of a segment is not too large for memory. Raises InvalidRequest."""
+    size = min(segment.batch_size, segment.samples) * schema.sample_bytes
+    if size > MAX_BATCH_BYTES:
+        raise InvalidRequest(
+            _("a batch of {samples} samples has {size} bytes, the limit is {most}").format(
+                samples=segment.batch_size, size=size, most=MAX_BATCH_BYTES
+            ),
+            hint=_("make it smaller with --batch-size"),
+        )
 
 
 def plan_steps(segments: Sequence[Segment]) -> int:

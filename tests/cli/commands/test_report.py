@@ -95,12 +95,13 @@ def test_the_page_says_all_of_it_and_loads_nothing(workdir: Path) -> None:
     assert path == workdir / "shown" / "report.html"
     for said in (
         *("What was trained", "AUROC", "best threshold", "Restarts", "Reproducing it"),
+        *("Vectors", "coherence, a row for each value"),
         *("success rate", "75%", "omega21 verify shown", "Train it again from the start"),
     ):
         assert said in page.text
     command = "omega21 train --run shown-again --samples 96 --batch-size 16 --epochs 2 --seed 42"
     assert page.text.count(command) == 2
-    assert page.names.count("svg") == 11
+    assert page.names.count("svg") == 13
     assert "script" not in page.names
     loaded = {"src", "srcset", "data", "action"} & {name for name, _ in page.attributes}
     assert not loaded
@@ -143,12 +144,12 @@ def test_without_what_draws_charts_a_report_says_how_to_install_it(
     workdir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: ReportFormat
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.setattr("omega21.cli.report.content.find_spec", lambda _: None)
+    monkeypatch.setattr("omega21.cli.report.charts.find_spec", lambda _: None)
     path = write_report("shown", workdir=workdir, kind=kind, path=tmp_path / "report")
 
     assert list(tmp_path.iterdir()) == [path]
     written = unescape(path.read_text(encoding="utf-8")).replace("\\", "")
-    assert written.count("pip install '.[report]'") == 2
+    assert written.count("pip install '.[report]'") == 3
     assert "average precision" in written
 
 
@@ -164,7 +165,7 @@ def test_markdown_has_its_images_beside_it(workdir: Path) -> None:
     path = write_report("shown", workdir=workdir, kind="markdown")
     images = re.findall(r"!\[[^]]*\]\(([^)]+)\)", path.read_text(encoding="utf-8"))
 
-    assert len(images) == 11
+    assert len(images) == 13
     for name in images:
         assert (path.parent / name).read_bytes().startswith(b"\x89PNG")
 

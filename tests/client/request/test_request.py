@@ -26,6 +26,8 @@ from omega21.protocol.errors import (
     RunFolderConflict,
 )
 from omega21.protocol.plan import Segment, Source
+from omega21.protocol.schema import Schema, TensorSpec
+from omega21.protocol.tasks import CodeTask
 
 CONFIG = default_config()
 
@@ -62,12 +64,23 @@ def test_generated_segments_follow_each_other_without_overlap(parts: list[tuple[
         ({"validation": 100_001}, "0 to 100000 samples, got 100001"),
         ({"samples": 2**40 + 1}, "at most"),
         ({"kind": "other"}, "kind"),
+        ({"micro_batch": 0}, "micro-batch"),
         ({"samples": 25_600_001}, "more than the 25600000 that fit in one segment"),
     ],
 )
 def test_an_option_out_of_range_is_named(options: dict[str, Any], words: str) -> None:
     with pytest.raises(InvalidRequest, match=words):
         next_segment(order(**options), (), file=None)
+
+
+def test_a_batch_that_is_too_large_for_memory_is_named() -> None:
+    schema = Schema(inputs={"x": TensorSpec(dtype="float32", shape=(224, 224, 3))})
+    task = CodeTask(entry="net:build", code_sha256="0" * 64)
+    large = order(task=task, sample_schema=schema, batch_size=8000, samples=8000)
+    with pytest.raises(InvalidRequest, match="8000 samples has 4816896000 bytes"):
+        next_segment(large, (), file=facts(9000))
+    few = order(task=task, sample_schema=schema, batch_size=8000, samples=1000)
+    assert next_segment(few, (), file=facts(9000)).segment.batch_size == 8000
 
 
 @pytest.mark.parametrize(

@@ -232,6 +232,41 @@ async def test_the_number_of_columns_is_bounded(tmp_path: Path) -> None:
         assert results.row(100) == renamed[-1]
 
 
+async def test_vectors_are_kept_and_go_with_the_steps_they_are_of(tmp_path: Path) -> None:
+    gates, wide = np.eye(3, 2, dtype=np.float32), np.ones((3, 1), np.float32)
+    with closing(Results(tmp_path / "r.sqlite")) as results:
+        assert results.vectors() == {}
+        results.put(rows([0.5, 0.25, 0.125]))
+        for _ in range(2):
+            results.put_vectors([1, 2, 3], {"gates": gates, "wide": wide})
+        results.put(rows([0.5, 0.25, 0.2]))  # step 3 came out differently
+        found = results.vectors()
+    assert set(found) == {"gates", "wide"}
+    for name, values in (("gates", gates), ("wide", wide)):
+        assert found[name][0] == [1, 2]
+        np.testing.assert_array_equal(found[name][1], values[:2])
+
+
+async def test_vectors_of_a_training_are_those_of_the_server(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    async with client_of(server) as client:
+        await train(client, tiny("vectors", epochs=2), workdir=tmp_path)
+        expected = (await client.api.steps.read("vectors", vectors=True)).steps
+    with closing(Results(tmp_path / "vectors" / "results.sqlite", read_only=True)) as results:
+        found = results.vectors()
+    kept = dict(zip([row.step for row in expected], [row.vectors for row in expected], strict=True))
+    assert {name: values.shape[1] for name, (_, values) in found.items()} == {
+        "dendrites": 16, "coherence": 64
+    }  # fmt: skip
+    for name, (steps, values) in found.items():
+        assert steps[-1] == expected[-1].step
+        for step, row in zip(steps, values, strict=True):
+            vectors = kept[step]
+            assert vectors is not None
+            np.testing.assert_allclose(row, vectors[name], atol=0.5 / 127 + 1e-6)
+
+
 async def test_what_is_only_read_is_neither_made_nor_changed(tmp_path: Path) -> None:
     with pytest.raises(RunFolderConflict, match="cannot be read"):
         Results(tmp_path / "none.sqlite", read_only=True)

@@ -8,16 +8,18 @@ is drawn.
 import io
 import re
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from omega21.cli.report.blocks import Chart
-from omega21.client.store.results import Series, StoredEvaluation
+from omega21.cli.report.blocks import Block, Chart, Charts, Text
+from omega21.client.store.result_tables import Series, StoredEvaluation
 from omega21.data.scores import Thresholds
 from omega21.language import _
-from omega21.language.figures import plain
+from omega21.language.figures import number, plain
+from omega21.protocol.errors import ExtraMissing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,6 +37,14 @@ _POINTS: Final = 800
 
 _SMOOTHED: Final = 0.05
 """Share of the curve that a smoothed value averages."""
+
+_STRENGTHS: Final = 6
+_ROWS: Final = 32
+"""Of a heat map: strengths of each of its two colours, and maximum number of rows."""
+
+_CORNERS: Final = ((0, 0), (1, 0), (1, 1), (0, 1), (0, 0))
+_OUTLINE: Final = (1, 2, 2, 2, 79)
+"""Of a cell, and what matplotlib calls them: MOVETO, three times LINETO, CLOSEPOLY."""
 
 _LEAST_LOSS: Final = 1e-8
 """Lower losses, and those of exactly 0, are drawn here: the scale is logarithmic."""
@@ -120,6 +130,44 @@ def evaluations(found: Sequence[StoredEvaluation]) -> "Figure":
     return figure
 
 
+def heat_map(label: str, steps: Sequence[int], values: NDArray[np.float32]) -> "Figure":
+    """Return a vector [n, size] over n steps: a column for each, stronger where it is larger.
+
+    A path for each of a few strengths: a shape for each cell would make a page of megabytes, and a
+    picture has no colours of the page.
+    """
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path
+
+    figure, axes = _axes(_("step"), label)
+    rows = _averaged_rows(values.T)
+    most = float(np.abs(rows).max(initial=0.0)) or 1.0
+    strengths = np.rint(rows / most * _STRENGTHS).astype(int)
+    for strength in range(-_STRENGTHS, _STRENGTHS + 1):
+        cells = np.argwhere(strengths == strength)[:, ::-1]
+        if strength and len(cells):
+            corners = (cells[:, None] + np.array(_CORNERS)).reshape(-1, 2)
+            path = Path(corners, np.tile(_OUTLINE, len(cells)))
+            colour, alpha = FIRST if strength > 0 else SECOND, abs(strength) / _STRENGTHS
+            axes.add_patch(PathPatch(path, facecolor=colour, alpha=alpha, linewidth=0))
+    axes.set(xlim=(0, len(steps)), ylim=(len(rows), 0))
+    axes.set_xticks([0.5, len(steps) - 0.5], [plain(steps[0]), plain(steps[-1])])
+    axes.set_yticks([0.5, len(rows) - 0.5], [plain(1), plain(values.shape[1])])
+    axes.grid(visible=False)
+    axes.set_title(_("from {low} to {high}").format(low=number(-most), high=number(most)))
+    return figure
+
+
+def _averaged_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Average neighbouring rows down to a number that can be told apart."""
+    if len(rows) <= _ROWS:
+        return rows
+    bounds = np.linspace(0, len(rows), _ROWS + 1).astype(int)[:-1]
+    sizes = np.diff([*bounds, len(rows)])
+    averaged = np.add.reduceat(rows, bounds, axis=0) / sizes[:, None]
+    return averaged.astype(np.float32)
+
+
 def roc(curve: Thresholds) -> "Figure":
     """True positive rate against false positive rate, for every threshold."""
     figure, axes = _axes(_("false positive rate"), _("true positive rate"))
@@ -163,6 +211,13 @@ def distribution(
     axes.set_ylim(bottom=0.8)
     axes.legend()
     return figure
+
+
+def as_block(drawn: Sequence[Chart]) -> Block:
+    """Show charts; without the library that draws them, say how to install it."""
+    if find_spec("matplotlib") is None:
+        return Text(str(ExtraMissing.of("report", for_what=_("drawing charts"))))
+    return Charts(drawn)
 
 
 def svg(chart: Chart) -> str:

@@ -2,18 +2,16 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from importlib.util import find_spec
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from omega21.cli.metric_text import metric_name, metric_rows, metric_value, shown_metrics
+from omega21.cli.metric_text import metric_name, metric_value, shown_metrics
 from omega21.cli.report import charts
 from omega21.cli.report.blocks import (
     Block,
     Chart,
-    Charts,
     Commands,
     KeyValues,
     Report,
@@ -21,23 +19,18 @@ from omega21.cli.report.blocks import (
     Table,
     Text,
 )
+from omega21.cli.report.held_out import held_out
 from omega21.cli.report.repeating import commands, reservation
 from omega21.client.run_reader import StoredRun
-from omega21.client.store.results import Series, StoredEvaluation
-from omega21.data.scores import Thresholds, thresholds
-from omega21.language import _, ngettext
+from omega21.client.store.result_tables import Series, StoredEvaluation
+from omega21.data.scores import thresholds
+from omega21.language import _
 from omega21.language.borrowed import translated
-from omega21.language.figures import count, dated, duration, number, percent, score
-from omega21.protocol.errors import ExtraMissing
+from omega21.language.figures import count, dated, duration, number, percent
 from omega21.protocol.evaluations import SCORE_AREAS, SCORE_METRICS, Evaluation
 from omega21.protocol.metrics import LOSS
 from omega21.protocol.plan import plan_sha256, plan_steps
 from omega21.protocol.steps import MOST_NON_FINITE_IN_A_ROW
-
-FloatArray = NDArray[np.float64]
-
-_SHOWN: Final = 10
-"""Maximum number of samples in a list."""
 
 
 def make_report(stored: StoredRun, *, run_is_kept: bool = True) -> Report:
@@ -55,7 +48,8 @@ def make_report(stored: StoredRun, *, run_is_kept: bool = True) -> Report:
         _ended(stored),
         _trained(stored),
         _curves(series, evaluations, task=task),
-        _held_out(stored, evaluations, scores=(scores, labels), curve=curve),
+        _vectors(stored.results.vectors(), task=task),
+        held_out(stored, evaluations, scores=(scores, labels), curve=curve),
         _feedback(server),
         _survived(stored, server),
         _repeating(stored, run_is_kept=run_is_kept),
@@ -176,7 +170,7 @@ def _curves(series: Series, evaluations: Sequence[StoredEvaluation], *, task: st
                 lambda: charts.evaluations(evaluations),
             )
         )
-    return Section(_("Training"), [_charts(drawn)])
+    return Section(_("Training"), [charts.as_block(drawn)])
 
 
 def _metric_chart(
@@ -190,111 +184,20 @@ def _metric_chart(
     )
 
 
-def _charts(drawn: Sequence[Chart]) -> Block:
-    """Show charts; without the library that draws them, say how to install it."""
-    if find_spec("matplotlib") is None:
-        return Text(str(ExtraMissing.of("report", for_what=_("drawing charts"))))
-    return Charts(drawn)
+def _vectors(found: dict[str, tuple[list[int], NDArray[np.float32]]], *, task: str) -> Section:
+    """Show the vectors of a task over the steps; nothing for a task without any."""
 
-
-def _held_out(
-    stored: StoredRun,
-    evaluations: Sequence[StoredEvaluation],
-    *,
-    scores: tuple[FloatArray, FloatArray],
-    curve: Thresholds | None,
-) -> Section:
-    title, held_out = _("Held-out samples"), stored.record.validation
-    if not evaluations and held_out:
-        text = _("{count} samples are held out and not scored yet: the run is not finished.")
-        return Section(title, [Text(text.format(count=count(held_out)))])
-    if not evaluations:
-        return Section(title, [Text(_("No samples were held out, so there are no scores."))])
-    newest = evaluations[-1].evaluation
-    return Section(
-        title, [_evaluated(newest, stored.record.config.task.kind), *_scored(*scores, curve)]
-    )
-
-
-def _evaluated(evaluation: Evaluation, task: str) -> Block:
-    """List all figures of an evaluation."""
-    rows = [
-        (_("step"), count(evaluation.step)),
-        (_("samples"), count(evaluation.samples)),
-        (_("loss"), number(evaluation.loss)),
-        *metric_rows(task, evaluation.metrics, evaluation.metrics),
-    ]
-    return KeyValues(rows)
-
-
-def _scored(scores: FloatArray, labels: FloatArray, curve: Thresholds | None) -> list[Block]:
-    """Show the scores of the newest evaluation; nothing for a task that gives none."""
-    if not len(scores):
-        return []
-    if curve is None:
-        one_class = _("The {count} held-out samples are all of one class.")
-        return [Text(one_class.format(count=count(len(scores))))]
-    best = curve.best()
-    threshold = float(curve.threshold[best])
-    drawn = [
-        Chart("roc", _("ROC curve; the dot is the best threshold"), lambda: charts.roc(curve)),
-        Chart(
-            "precision-recall",
-            _("Precision and recall; the dot is the best threshold"),
-            lambda: charts.precision_recall(curve),
-        ),
-        Chart(
-            "distribution",
-            _("Distribution of the scores; the dashed line is the best threshold"),
-            lambda: charts.distribution(scores, labels, threshold=threshold),
-        ),
-    ]
-    return [_charts(drawn), *_confusion(curve, best), *_extremes(scores, labels, threshold)]
-
-
-def _confusion(curve: Thresholds, best: int) -> list[Block]:
-    found, wrong = int(curve.true_positives[best]), int(curve.false_positives[best])
-    text = _(
-        "At the best threshold, {threshold} (highest F1): precision {precision}, recall {recall}."
-    ).format(
-        threshold=score(float(curve.threshold[best])),
-        precision=percent(float(curve.precision[best]), 1),
-        recall=percent(float(curve.recall[best]), 1),
-    )
-    rows = [
-        (_("positives"), count(found), count(curve.positives - found)),
-        (_("negatives"), count(wrong), count(curve.negatives - wrong)),
-    ]
-    return [Text(text), Table(("", _("predicted positive"), _("predicted negative")), rows)]
-
-
-def _extremes(scores: FloatArray, labels: FloatArray, threshold: float) -> list[Block]:
-    """List the positives that score highest, those that were missed, and the false positives."""
-    alarm = scores >= threshold
-    order = np.argsort(-scores, kind="stable")
-    groups = (
-        (_("found"), order[(labels[order] == 1) & alarm[order]]),
-        (_("missed"), order[::-1][(labels[order[::-1]] == 1) & ~alarm[order[::-1]]]),
-        (_("false positive"), order[(labels[order] == 0) & alarm[order]]),
-    )
-    rows = [
-        (what, count(int(sample)), score(float(scores[sample])))
-        for what, samples in groups
-        for sample in samples[:_SHOWN]
-    ]
-    found, missed, alarms = (len(samples) for _what, samples in groups)
-    summary = ", ".join(
-        (
-            ngettext("{count} found", "{count} found", found).format(count=count(found)),
-            ngettext("{count} missed", "{count} missed", missed).format(count=count(missed)),
-            ngettext("{count} false positive", "{count} false positives", alarms).format(
-                count=count(alarms)
-            ),
+    def chart(name: str, steps: list[int], values: NDArray[np.float32]) -> Chart:
+        label = metric_name(task, name)
+        caption = _("{vector}, a row for each value; stronger is larger, two colours for the sign")
+        return Chart(
+            f"vector-{name}",
+            caption.format(vector=label),
+            lambda: charts.heat_map(label, steps, values),
         )
-    )
-    titles = (_("outcome"), _("held-out sample"), _("score"))
-    text = _("Positives: {outcomes}.").format(outcomes=summary)
-    return [Text(text), Table(titles, rows)]
+
+    drawn = [chart(name, steps, values) for name, (steps, values) in found.items()]
+    return Section(_("Vectors"), [charts.as_block(drawn)] if drawn else [])
 
 
 def _feedback(server: dict[str, Any]) -> Section:

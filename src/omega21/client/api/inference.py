@@ -1,14 +1,11 @@
 """Inference with a run's weights, on shards that the server has."""
 
 from collections.abc import Sequence
-from typing import Final
 
 from omega21.client.api.endpoint import Endpoint, run_path
 from omega21.client.http.transport import Request, Response
-from omega21.protocol.inference import ComputeRequest
+from omega21.protocol.inference import MAX_OUTPUT_BYTES, ComputeRequest
 from omega21.protocol.steps import EvaluateReply
-
-MAX_OUTPUT_BYTES: Final = 64 * 2**20
 
 
 class Inference(Endpoint):

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator
 from omega21.client.api.endpoint import Endpoint, run_path
 from omega21.language import _
 from omega21.protocol.errors import InvalidReply
+from omega21.protocol.history import SeriesReply
 from omega21.protocol.steps import MAX_ROWS, StepRecord, StepsReply
 
 
@@ -35,6 +36,11 @@ class Steps(Endpoint):
         reply = await self._call(StepsReply, "GET", f"{run_path(run)}/steps", query=query)
         _check_order(reply, after=after, limit=limit)
         return reply
+
+    async def series(self, run: str, *, points: int) -> SeriesReply:
+        """Return a run's results, aggregated to at most `points` + 1 points, with its vectors."""
+        query: dict[str, str | int | float] = {"points": points, "vectors": 1}
+        return await self._call(SeriesReply, "GET", f"{run_path(run)}/series", query=query)
 
     async def history(self, run: str, *, after: int = 0) -> AsyncGenerator[StepRecord, None]:
         """Yield every result that exists now, ascending."""

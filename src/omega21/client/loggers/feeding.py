@@ -17,7 +17,8 @@ from typing import Final
 from pydantic import BaseModel
 
 from omega21.client.loggers import LoggedRun, Logger, LoggerChoice, Point, open_logger
-from omega21.client.store.results import Results, StoredEvaluation
+from omega21.client.store.result_tables import StoredEvaluation
+from omega21.client.store.results import Results
 from omega21.client.store.run_folder import RunFolder
 from omega21.data.durable import make_private_folder, write_durably
 from omega21.language import _

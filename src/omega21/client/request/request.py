@@ -21,6 +21,7 @@ from omega21.protocol.plan import (
     SamplesType,
     Segment,
     Source,
+    check_batch_bytes,
 )
 from omega21.protocol.runs import PrecisionAsked, RunConfig
 from omega21.protocol.schema import Schema
@@ -191,7 +192,8 @@ def check_same_config(run: str, *, asked: RunConfig, there: RunConfig) -> None:
 
 
 def _segment(request: TrainRequest, source: Source, samples: int) -> Segment:
-    most = MAX_SHARDS_PER_REQUEST * samples_per_shard(request.config().sample_schema)
+    schema = request.config().sample_schema
+    most = MAX_SHARDS_PER_REQUEST * samples_per_shard(schema)
     if samples > most:
         raise InvalidRequest(
             _("{samples} samples are more than the {most} that fit in one segment").format(
@@ -199,7 +201,7 @@ def _segment(request: TrainRequest, source: Source, samples: int) -> Segment:
             ),
             hint=_("train them with several commands of the same --run"),
         )
-    return Segment(
+    segment = Segment(
         samples=samples,
         batch_size=request.batch_size,
         epochs=request.epochs,
@@ -208,6 +210,8 @@ def _segment(request: TrainRequest, source: Source, samples: int) -> Segment:
         samples_type=request.samples_type or "float32",
         micro_batch=request.micro_batch,
     )
+    check_batch_bytes(segment, schema)
+    return segment
 
 
 def _highest(segments: Sequence[Segment]) -> int:

@@ -7,7 +7,11 @@ Metrics are stored as JSON objects. The names that occurred are in the table `me
 import json
 import sqlite3
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from omega21.protocol.evaluations import Evaluation
 from omega21.protocol.metrics import MAX_METRICS
@@ -40,6 +44,9 @@ CREATE TABLE evaluations (
 CREATE TABLE scores (
     sample INTEGER PRIMARY KEY, label INTEGER NOT NULL, score REAL, step INTEGER NOT NULL
 ) STRICT;
+CREATE TABLE vectors (
+    name TEXT NOT NULL, step INTEGER NOT NULL, vector BLOB NOT NULL, PRIMARY KEY (name, step)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE metrics (
     position INTEGER PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, UNIQUE (kind, name)
 ) STRICT;
@@ -55,6 +62,26 @@ SELECT
     evaluations.loss AS evaluation_loss {evaluated}
 FROM steps LEFT JOIN evaluations USING (step);
 """
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvaluation:
+    """An evaluation, the segment whose held-out samples it scored, and when (since 1970)."""
+
+    evaluation: Evaluation
+    segment: int
+    ended_at: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Series:
+    """The results of all steps as arrays [n]; NaN where a step has none."""
+
+    step: NDArray[np.float64]
+    loss: NDArray[np.float64]
+    samples: NDArray[np.float64]
+    seconds: NDArray[np.float64]
+    metrics: dict[str, NDArray[np.float64]]
 
 
 def value_of(name: str, *, table: str) -> str:

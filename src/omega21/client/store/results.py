@@ -14,7 +14,6 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +24,8 @@ from omega21.client.store.result_tables import (
     MAX_COLUMNS,
     RESULTS_FORMAT,
     Of,
+    Series,
+    StoredEvaluation,
     make_tables,
     make_view,
     metric_names,
@@ -70,26 +71,6 @@ _READ_AT_ONCE: Final = 1000
 
 BUSY_SECONDS: Final = 5.0
 """How long one try waits for another program that has the file open."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredEvaluation:
-    """An evaluation, the segment whose held-out samples it scored, and when (since 1970)."""
-
-    evaluation: Evaluation
-    segment: int
-    ended_at: float
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Series:
-    """The results of all steps as arrays [n]; NaN where a step has none."""
-
-    step: NDArray[np.float64]
-    loss: NDArray[np.float64]
-    samples: NDArray[np.float64]
-    seconds: NDArray[np.float64]
-    metrics: dict[str, NDArray[np.float64]]
 
 
 class Results:
@@ -283,6 +264,30 @@ class Results:
         table = np.array(found, np.float64).reshape(-1, 2)
         return table[:, 0], table[:, 1]
 
+    def put_vectors(self, steps: Sequence[int], vectors: Mapping[str, NDArray[np.float32]]) -> None:
+        """Replace the vectors, each [n, size] of n steps; on disk when it returns."""
+        values = [
+            (name, step, row.astype("<f4").tobytes())
+            for name, rows in vectors.items()
+            for step, row in zip(steps, rows, strict=True)
+        ]
+        with self._transaction() as cursor:
+            cursor.execute("DELETE FROM vectors")
+            cursor.executemany("INSERT INTO vectors VALUES (?, ?, ?)", values)
+
+    def vectors(self) -> dict[str, tuple[list[int], NDArray[np.float32]]]:
+        """Return each vector as (steps [n], values [n, size])."""
+        found: dict[str, tuple[list[int], list[bytes]]] = {}
+        with self._using():
+            for name, step, vector in self._db.execute("SELECT * FROM vectors ORDER BY name, step"):
+                steps, rows = found.setdefault(name, ([], []))
+                steps.append(step)
+                rows.append(vector)
+            return {
+                name: (steps, np.frombuffer(b"".join(rows), "<f4").reshape(len(steps), -1))
+                for name, (steps, rows) in found.items()
+            }
+
     def table(self) -> tuple[list[str], Iterator[list[tuple[Any, ...]]]]:
         """Return the columns of the view `results`, and its rows, some at a time."""
         with self._using():
@@ -342,7 +347,7 @@ class Results:
         with self._transaction() as cursor:
             if cut_from is not None:
                 cursor.execute("DELETE FROM steps WHERE step >= ?", [cut_from])
-                for table in ("weights", "evaluations", "scores"):
+                for table in ("weights", "evaluations", "scores", "vectors"):
                     cursor.execute(f"DELETE FROM {table} WHERE step >= ?", [cut_from])  # noqa: S608 - constant names
             self._add_names(cursor, "step", (row.metrics for row in rows))
             cursor.executemany(_INSERT, [to_columns(row, _COLUMNS) for row in rows])

@@ -58,7 +58,7 @@ _UNREADABLE: Final = (
 
 _ENTRY: Final = re.compile(
     r"(run|plan)\.json|shards|results\.sqlite(-journal)?|log\.jsonl|checkpoint|data|verify|server|\.lock"
-    r"|loggers|tensorboard|wandb|report\.(html|md)|report-[a-z-]+\.png"
+    r"|loggers|tensorboard|wandb|report\.(html|md)|report-[A-Za-z0-9_.-]+\.png"
     r"|\..+\.\d+-\d+\.tmp"  # the temporary file of a killed program, see `opened_durably`
 )
 """The names that a run folder may contain."""

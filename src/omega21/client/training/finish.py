@@ -3,6 +3,7 @@
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from anyio.to_thread import run_sync
 
@@ -22,9 +23,12 @@ from omega21.client.training.options import TrainOptions
 from omega21.client.training.provenance import changed_at, note_environment
 from omega21.client.training.upload import waiting_for_room, when_there_is_room
 from omega21.language import _
-from omega21.protocol.errors import StorageFull
+from omega21.protocol.errors import InvalidReply, StorageFull
 from omega21.protocol.evaluations import Evaluation
 from omega21.protocol.plan import Segment, plan_steps
+
+VECTOR_POINTS: Final = 48
+"""Steps whose vectors are stored: the columns of a heat map."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +76,7 @@ async def finish_segment(job: SegmentJob) -> None:
     await when_unlocked(
         lambda: folder.results.put_weights(state.step, state.weights_sha256), emit=job.emit
     )
+    await _keep_vectors(job)
     environments = await run_sync(folder.results.environments)
     non_finite = folder.results.non_finite_steps(first=first.step, last=last.step)
     summary = summarise(
@@ -95,6 +100,19 @@ async def finish_segment(job: SegmentJob) -> None:
     for text in await run_sync(job.feeds.finish):
         await job.emit(Notice(text))
     await job.emit(Done(summary, state, evaluation))
+
+
+async def _keep_vectors(job: SegmentJob) -> None:
+    """Store the run's vectors over all steps, at the resolution that a report shows."""
+    series = await job.api.steps.series(job.folder.record.run, points=VECTOR_POINTS)
+    points = series.points
+    try:
+        vectors = {name: found.array() for name, found in (points.vectors or {}).items()}
+        if any(len(values) != len(points.step) for values in vectors.values()):
+            raise ValueError(_("vectors of other steps"))
+    except ValueError as error:
+        raise InvalidReply(_("the vectors cannot be read: {why}").format(why=error)) from error
+    await when_unlocked(lambda: job.folder.results.put_vectors(points.step, vectors), emit=job.emit)
 
 
 async def _name_non_finite(job: SegmentJob, steps: Sequence[int]) -> str:

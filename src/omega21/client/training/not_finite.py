@@ -21,6 +21,7 @@ _MOST_NAMED: Final = 10
 _OUTLIER: Final = 1000.0
 """A row is reported alone if its largest value is this many times that of a usual row."""
 _USUAL_ROWS: Final = 256
+_MOST_BYTES: Final = 32 * 2**20  # read at a time
 
 
 def name_rows_of_steps(
@@ -88,7 +89,7 @@ def _usual_peak(file: DataSet) -> float:
 
 def _peaks(file: DataSet, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the largest value of each row in any float input, by its absolute value."""
-    return np.concatenate([_peaks_of(file, file.read(part)) for part in _parts(rows)])
+    return np.concatenate([_peaks_of(file, file.read(part)) for part in _parts(file, rows)])
 
 
 def _peaks_of(file: DataSet, tensors: Tensors) -> NDArray[np.float64]:
@@ -100,9 +101,10 @@ def _peaks_of(file: DataSet, tensors: Tensors) -> NDArray[np.float64]:
     return peaks
 
 
-def _parts(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    for start in range(0, len(rows), _USUAL_ROWS):
-        yield rows[start : start + _USUAL_ROWS]
+def _parts(file: DataSet, rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    size = max(1, min(_USUAL_ROWS, _MOST_BYTES // file.schema.sample_bytes))
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
 
 
 def _in_file(file: DataSet, rows: NDArray[np.int64]) -> str:

@@ -101,7 +101,9 @@ class Forward:
         )
 
     def __call__(self, batch: Batch) -> Any:
-        """Return what the module returns."""
-        if self._by_position:
-            return self._module(*(batch[name] for name in self._inputs))
-        return self._module(**{name: batch[name] for name in self._inputs})
+        """Return what the module returns.
+
+        It gets copies: it may change them in place, and the batch may be memory that others read.
+        """
+        inputs = {name: batch[name].clone() for name in self._inputs}
+        return self._module(*inputs.values()) if self._by_position else self._module(**inputs)

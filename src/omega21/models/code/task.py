@@ -1,8 +1,7 @@
 """A task in the user's own source: its functions where it has them, and defaults where not."""
 
 import random
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 
@@ -18,18 +17,15 @@ from omega21.models.code.losses import (
     default_loss,
     describe_outputs,
 )
+from omega21.models.code.returned import Returned
 from omega21.models.code.source import Source, load_source
 from omega21.models.task import Batch, Task
 from omega21.protocol.errors import TaskFailed
 from omega21.protocol.metrics import (
-    LOSS,
-    MAX_METRICS,
     MAX_VECTOR_VALUES,
-    METRIC_NAME_PATTERN,
 )
-from omega21.protocol.printable import printable
 from omega21.protocol.runs import RunConfig
-from omega21.protocol.schema import TENSOR_NAME_PATTERN, Schema
+from omega21.protocol.schema import Schema
 from omega21.protocol.tasks import CodeTask
 
 _HALF_TYPES: Final = frozenset({torch.bfloat16, torch.float16})
@@ -47,6 +43,7 @@ class UserTask(Task):
         self.module = module
         self._source = source
         self._schema = schema
+        self._returned = Returned(source)
         self._forward = Forward(source, module, schema)
         self._samples = 0
         self._loss = source.function("loss", "outputs", "batch")
@@ -102,7 +99,7 @@ class UserTask(Task):
         elif torch.is_grad_enabled() and not loss.requires_grad:
             reason = _("no trained parameter takes part in it, so that it has no gradient")
         if reason is not None:
-            raise self._wrong(
+            raise self._returned.wrong(
                 self._loss or self.module.forward, reason, hint=_("return the mean over the batch")
             )
         assert isinstance(loss, Tensor)
@@ -113,18 +110,21 @@ class UserTask(Task):
         """See `Task.metrics`. Raises TaskFailed for a value that is no scalar."""
         if self._metrics is None:
             return {} if self._named_loss is None else self._named_loss.metrics(outputs, batch)
-        found = self._results(self._metrics, self._metrics(outputs, batch))
-        return {name: self._scalar(name, value) for name, value in found.items()}
+        found = self._returned.by_metric_name(self._metrics, self._metrics(outputs, batch))
+        return {
+            name: self._returned.scalar(self._metrics, name, value=value).to(self.device)
+            for name, value in found.items()
+        }
 
     @torch.no_grad()
     def vectors(self, outputs: Any, batch: Batch) -> Mapping[str, Tensor]:
         """See `Task.vectors`. Raises TaskFailed for a value that is no vector."""
         if self._vectors is None:
             return {}
-        found = self._results(self._vectors, self._vectors(outputs, batch))
+        found = self._returned.by_metric_name(self._vectors, self._vectors(outputs, batch))
         for name, value in found.items():
             if not isinstance(value, Tensor) or value.dim() != 1:
-                raise self._wrong(
+                raise self._returned.wrong(
                     self._vectors,
                     _("{name!r} is {found}, not a tensor [k]").format(
                         name=name, found=describe_outputs(value)
@@ -132,7 +132,7 @@ class UserTask(Task):
                     hint=_("return the mean over the batch"),
                 )
         if (count := sum(value.numel() for value in found.values())) > MAX_VECTOR_VALUES:
-            raise self._wrong(
+            raise self._returned.wrong(
                 self._vectors,
                 _("it returned {count} values, the limit is {most}").format(
                     count=count, most=MAX_VECTOR_VALUES
@@ -150,11 +150,11 @@ class UserTask(Task):
         function = self._predictions or self.module.forward
         found = self._predictions(outputs) if self._predictions else outputs
         found = {"output": found} if isinstance(found, Tensor) else found
-        named = self._named(function, found)
+        named = self._returned.by_name(function, found)
         for name, value in named.items():
             fits = isinstance(value, Tensor) and value.shape[:1] == (self._samples,)
             if not fits or value.dtype not in STORED_TYPES | _HALF_TYPES:
-                raise self._wrong(
+                raise self._returned.wrong(
                     function,
                     _("{name!r} is {found}, and there are {count} samples").format(
                         name=name, found=describe_outputs(value), count=self._samples
@@ -170,7 +170,7 @@ class UserTask(Task):
             return None if self._named_loss is None else self._named_loss.scores(outputs)
         scores = self._scores(outputs)
         if not isinstance(scores, Tensor) or scores.shape != (self._samples,):
-            raise self._wrong(
+            raise self._returned.wrong(
                 self._scores,
                 _("it is {found}, and there are {count} samples").format(
                     found=describe_outputs(scores), count=self._samples
@@ -186,7 +186,7 @@ class UserTask(Task):
         # It may change what it gets in place; the caller's tensors may be shared memory.
         changed = self._augment({name: tensor.clone() for name, tensor in batch.items()})
         if not isinstance(changed, Mapping):
-            raise self._wrong(
+            raise self._returned.wrong(
                 self._augment,
                 _("it returned {found}").format(found=describe_outputs(changed)),
                 hint=_("return the batch, with the names of the schema"),
@@ -194,7 +194,7 @@ class UserTask(Task):
         for name, before in batch.items():
             after = changed.get(name)
             if not isinstance(after, Tensor) or after.shape[:1] != before.shape[:1]:
-                raise self._wrong(
+                raise self._returned.wrong(
                     self._augment,
                     _("{name!r} was {before} and is {found}").format(
                         name=name, before=describe_outputs(before), found=describe_outputs(after)
@@ -211,14 +211,14 @@ class UserTask(Task):
         with self.failures():
             made = self._optimizer(trained)
         if not isinstance(made, torch.optim.Optimizer) or isinstance(made, torch.optim.LBFGS):
-            raise self._wrong(
+            raise self._returned.wrong(
                 self._optimizer,
                 _("it returned {found}").format(found=type(made).__name__),
                 hint=_("return a torch.optim.Optimizer whose step needs no closure"),
             )
         known = {id(p) for p in trained}
         if any(id(p) not in known for group in made.param_groups for p in group["params"]):
-            raise self._wrong(
+            raise self._returned.wrong(
                 self._optimizer,
                 _("it trains other tensors than the parameters that it got"),
                 hint=_("pass parameters, or groups of them, to the optimizer"),
@@ -234,67 +234,6 @@ class UserTask(Task):
         """See `Task.where`; where forward is, for a function that the source does not have."""
         functions = {"build": self._source.build, "loss": self._loss, "metrics": self._metrics}
         return self._source.where(functions[function] or self.module.forward)
-
-    def _results(self, function: Callable[..., Any], values: object) -> Mapping[str, Any]:
-        """Check that the values are a mapping by names of metrics."""
-        named = self._named(function, values, pattern=METRIC_NAME_PATTERN)
-        if LOSS in named:
-            raise self._wrong(
-                function,
-                _("the name {name!r} is taken by the loss itself").format(name=LOSS),
-                hint=_("give the metric another name"),
-            )
-        if len(named) > MAX_METRICS:
-            raise self._wrong(
-                function,
-                _("it returned {count} values, the limit is {most}").format(
-                    count=len(named), most=MAX_METRICS
-                ),
-                hint=_("return fewer, or a vector of them"),
-            )
-        return named
-
-    def _named(
-        self, function: Callable[..., Any], values: object, *, pattern: str = TENSOR_NAME_PATTERN
-    ) -> Mapping[str, Any]:
-        """Check that the values are a mapping by names of the protocol."""
-        if not isinstance(values, Mapping):
-            raise self._wrong(
-                function,
-                _("it returned {found}").format(found=describe_outputs(values)),
-                hint=_("return a dict of tensors by name"),
-            )
-        for name in values:
-            if not isinstance(name, str) or not re.fullmatch(pattern, name):
-                raise self._wrong(
-                    function,
-                    _("{name} is no name for a value").format(name=printable(repr(name), most=80)),
-                    hint=_("use letters, digits and underscores"),
-                )
-        return values
-
-    def _scalar(self, name: str, value: object) -> Tensor:
-        if isinstance(value, Tensor) and not value.dim() and not value.is_complex():
-            return value.detach().to(self.device)
-        if isinstance(value, int | float | np.number):
-            return torch.tensor(float(value), device=self.device)
-        assert self._metrics is not None
-        raise self._wrong(
-            self._metrics,
-            _("metric {name!r} is {found}, not a scalar").format(
-                name=name, found=describe_outputs(value)
-            ),
-            hint=_("return the mean over the batch"),
-        )
-
-    def _wrong(self, function: Callable[..., Any], reason: str, *, hint: str) -> TaskFailed:
-        name = getattr(function, "__name__", type(function).__name__)
-        return TaskFailed(
-            _("{where}: {name}: {reason}").format(
-                where=self._source.where(function), name=name, reason=reason
-            ),
-            hint=hint,
-        )
 
 
 def _widened(tensor: Tensor) -> Tensor:
