@@ -1,6 +1,8 @@
 """A model of one's own as an estimator: what scikit-learn asks of one, on a real server."""
 
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -187,3 +189,12 @@ def test_the_digits_example_learns(write: Write, tmp_path: Path) -> None:
     )
 
     assert fitted.score(digits.data[1500:], digits.target[1500:]) > 0.85
+
+
+def test_without_scikit_learn_the_extra_is_named() -> None:
+    code = "import sys; sys.modules['sklearn'] = None; import omega21.sklearn"
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+
+    assert done.returncode == 1
+    assert "omega21.sklearn needs a package that is not installed" in done.stderr
+    assert "pip install '.[sklearn]'" in done.stderr
