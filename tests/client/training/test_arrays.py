@@ -7,10 +7,10 @@ import pytest
 
 from omega21 import AsyncClient
 from omega21.client.events import Notice, UploadProgress
-from omega21.client.request.data import look_at, open_given, with_schema
+from omega21.client.request.data import look_at, open_given, with_schema, with_schema_of_run
 from omega21.client.request.request import TrainRequest
 from omega21.client.store.archive import export_run, import_run
-from omega21.client.store.run_folder import RunFolder
+from omega21.client.store.run_folder import RunFolder, RunRecord
 from omega21.client.training.options import TrainOptions
 from omega21.data.sources.files import write_data
 from omega21.data.sources.generators import generate
@@ -157,6 +157,25 @@ class TestSchema:
         assert kept is not None
         assert kept.converted == ()
         assert kept.samples.read(slice(2))["x"].dtype == np.float64
+
+    def test_further_data_are_converted_to_that_of_the_run(self, tmp_path: Path) -> None:
+        schema = Schema(
+            inputs={"x": TensorSpec(dtype="float64", shape=(2,))},
+            targets={"z": TensorSpec(dtype="int64")},
+        )
+        config = TrainRequest(run="mine", task=CODE, sample_schema=schema).config()
+        record = RunRecord(run="mine", id="a" * 32, config=config, created_at=1.0)
+        RunFolder.create(tmp_path / "mine", record).close()
+        data = {"x": np.zeros((5, 2), np.float32), "z": np.arange(5, dtype=np.int8)}
+        request = TrainRequest(run="mine", task=CODE, data=data)
+        known = with_schema_of_run(request, tmp_path / "mine")
+        looked = look_at(known)
+        assert looked is not None
+        assert looked.samples.schema == schema
+        assert looked.samples.read(slice(5))["z"].dtype == np.int64
+        assert with_schema_of_run(request, tmp_path / "another") is request
+        built_in = TrainRequest(run="mine", data=(X, Y))
+        assert with_schema_of_run(built_in, tmp_path / "mine") is built_in
 
     def test_generated_samples_have_the_width_of_the_built_in_task(self) -> None:
         request = with_schema(TrainRequest(run="mine", task=CODE), None)

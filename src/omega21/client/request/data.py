@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from omega21.client.request.request import FileFacts, TrainRequest
+from omega21.client.store.run_folder import read_run_folder
 from omega21.data.schema import named_arrays, narrowed
 from omega21.data.sources.files import DataSet, as_data_set, open_data
 from omega21.language import _
@@ -60,6 +61,19 @@ def look_at(request: TrainRequest) -> OpenedData | None:
     given = samples.tensors if samples.path is not None else named_arrays(request.data)
     converted = narrowed(given) if _known_schema(request) is None else ()
     return OpenedData(samples, samples.sha256(), tuple(converted))
+
+
+def with_schema_of_run(request: TrainRequest, path: Path) -> TrainRequest:
+    """Return the request with the schema of its run, where there is a folder of it at `path`.
+
+    Further data of a run of the user's own task are converted to what it was created with. Raises
+    RunFolderConflict.
+    """
+    is_known = isinstance(request.task, BuiltInTask) or request.sample_schema is not None
+    if is_known or not (path / "run.json").exists():
+        return request
+    record, _segments = read_run_folder(path)
+    return replace(request, sample_schema=record.config.sample_schema)
 
 
 def with_schema(request: TrainRequest, samples: DataSet | None) -> TrainRequest:

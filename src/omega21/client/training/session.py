@@ -24,7 +24,7 @@ from omega21.client.events import (
 )
 from omega21.client.loggers import check_loggers
 from omega21.client.loggers.feeding import STOP_SECONDS, Feeds
-from omega21.client.request.data import Files, OpenedData, look_at, with_schema
+from omega21.client.request.data import Files, OpenedData, look_at, with_schema, with_schema_of_run
 from omega21.client.request.request import FileFacts, TrainRequest, next_segment
 from omega21.client.store.run_folder import RunFolder, run_folder_path
 from omega21.client.training.budget import within_budget
@@ -80,6 +80,7 @@ class Training(EventStream):
         """Connect by `first`, then train through `patient`, which outlasts a broken link."""
         start = time.monotonic()
         check_loggers(self._options.loggers)
+        self._request = await run_sync(with_schema_of_run, self._request, self._path)
         data = await run_sync(look_at, self._request)
         request = with_schema(self._request, data.samples if data is not None else None)
         self._request, config = request, request.config()
