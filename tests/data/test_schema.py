@@ -106,6 +106,14 @@ class TestFound:
             find_schema(tensors, targets)
 
 
+def test_a_message_is_short_however_many_names_there_are_and_however_long() -> None:
+    many = {f"{number:03}{'x' * 500}": np.zeros(2) for number in range(200)}
+    for targets, tensors in ((("z",), many), (None, {"x" * 10**6: np.zeros(2)})):
+        with pytest.raises(InvalidSamples) as caught:
+            find_schema(tensors, targets)
+        assert len(str(caught.value)) < 1200
+
+
 class TestConverted:
     @given(schemas(), st.integers(1, 4))
     def test_samples_of_the_schema_stay_what_they_are(self, schema: Schema, samples: int) -> None:

@@ -1,6 +1,7 @@
 """The schema of given tensors, and whether tensors fit a schema."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import islice
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -14,6 +15,8 @@ from omega21.protocol.schema import Schema, TensorSpec
 
 DEFAULT_TARGET: Final = "y"
 """The tensor that is a target where nothing is said, if there is one of this name."""
+
+_MOST_NAMED: Final = 12
 
 _STORED_AS: Final = {
     "float64": "float32",
@@ -74,7 +77,7 @@ def find_schema(tensors: Mapping[str, Shaped], targets: Sequence[str] | None = N
     if missing := [name for name in targets if name not in tensors]:
         raise InvalidSamples(
             _("there is no tensor {name!r} that could be a target").format(name=missing[0]),
-            hint=_("the tensors are {names}").format(names=", ".join(sorted(tensors)) or "-"),
+            hint=_("the tensors are {names}").format(names=_listed(tensors)),
         )
     if not tensors.keys() - set(targets):
         raise InvalidSamples(
@@ -88,12 +91,18 @@ def find_schema(tensors: Mapping[str, Shaped], targets: Sequence[str] | None = N
         )
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if part != "[key]")
+        where = ".".join(str(part)[:64] for part in first["loc"] if part != "[key]")
         raise InvalidSamples(
             _("these tensors are no samples: {where} {reason}").format(
                 where=where, reason=first["msg"]
             )
         ) from error
+
+
+def _listed(names: Collection[str]) -> str:
+    """Return names for a message: not all where they are many, nor whole where they are long."""
+    first, more = islice(sorted(names), _MOST_NAMED), len(names) > _MOST_NAMED
+    return ", ".join([*(name[:64] for name in first), *(["…"] if more else [])]) or "-"
 
 
 def narrowed(tensors: Mapping[str, Shaped]) -> list[str]:
@@ -161,7 +170,7 @@ def missing_tensor(name: str, tensors: Mapping[str, object]) -> InvalidSamples:
     """Return the error that there is no tensor of this name."""
     return InvalidSamples(
         _("there is no tensor {name!r}").format(name=name),
-        hint=_("the tensors are {names}").format(names=", ".join(sorted(tensors)) or "-"),
+        hint=_("the tensors are {names}").format(names=_listed(tensors)),
     )
 
 
