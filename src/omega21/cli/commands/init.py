@@ -106,20 +106,13 @@ def write_starter(file: Path, task: StarterName) -> None:
 
 
 def _check_name(file: Path) -> None:
-    """Raise InvalidRequest for a file that cannot be imported by its name."""
-    import keyword
-    import sys
-
+    """Raise InvalidRequest or InvalidCode for a file that cannot be imported by its name."""
+    from omega21.protocol.code import check_files
     from omega21.protocol.errors import InvalidRequest
 
-    name = file.stem
-    if not name.isidentifier() or not name.isascii() or keyword.iskeyword(name):
+    if not file.stem.isidentifier() or not file.stem.isascii():
         raise InvalidRequest(
-            _("{name} is no name of a Python module").format(name=repr(name)),
+            _("{name} is no name of a Python module").format(name=repr(file.stem)),
             hint=_("use letters, digits and underscores, as in net.py"),
         )
-    if name in sys.stdlib_module_names or name in {"numpy", "omega21", "torch"}:
-        raise InvalidRequest(
-            _("a file {file} would hide the module {name}").format(file=file.name, name=name),
-            hint=_("choose another name, such as net.py"),
-        )
+    check_files({file.name: 0})
