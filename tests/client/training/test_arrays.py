@@ -58,7 +58,7 @@ async def test_a_run_of_arrays_is_finished_from_its_folder_elsewhere(
     server: RunningServer, other_server: RunningServer, tmp_path: Path
 ) -> None:
     """Its arrays, its server and its place are gone, and half of its shards were never made."""
-    order = tiny("moved", data={"x": X, "y": Y}, samples=300, validation=50, epochs=3)
+    order = tiny("carried", data={"x": X, "y": Y}, samples=300, validation=50, epochs=3)
     async with (
         client_of(server) as client,
         client.train(order, TrainOptions(workdir=tmp_path / "one")) as events,
@@ -66,20 +66,20 @@ async def test_a_run_of_arrays_is_finished_from_its_folder_elsewhere(
         async for event in events:
             if isinstance(event, UploadProgress):
                 break
-    export_run("moved", tmp_path / "moved.zip", workdir=tmp_path / "one")
+    export_run("carried", tmp_path / "moved.zip", workdir=tmp_path / "one")
     import_run(tmp_path / "moved.zip", workdir=tmp_path / "two")
     (tmp_path / "one").rename(tmp_path / "gone")
-    for shard in (tmp_path / "two" / "moved" / "shards").iterdir():
+    for shard in (tmp_path / "two" / "carried" / "shards").iterdir():
         shard.unlink()
 
     async with client_of(other_server) as client:
         whole = await train(client, tiny("whole", **_same(order)), workdir=tmp_path)
-        async with client.resume("moved", TrainOptions(workdir=tmp_path / "two")) as events:
+        async with client.resume("carried", TrainOptions(workdir=tmp_path / "two")) as events:
             finished = [event async for event in events]
 
     assert done(finished).summary.validation_samples == 50
     assert done(finished).summary.weights_sha256 == done(whole).summary.weights_sha256
-    assert stored(tmp_path / "two" / "moved") == stored(tmp_path / "whole")
+    assert stored(tmp_path / "two" / "carried") == stored(tmp_path / "whole")
 
 
 def _same(order: TrainRequest) -> dict[str, object]:

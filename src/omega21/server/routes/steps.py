@@ -104,5 +104,5 @@ async def _read(services: Services, run: str, query: StepsQuery) -> StepsReply:
 
 
 def _write(known: StepsReply) -> str:
-    # Default values are left out, which keeps a record under 200 bytes.
+    # Default values are left out, which keeps a record small.
     return known.model_dump_json(exclude_defaults=True)
