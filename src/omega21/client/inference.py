@@ -160,7 +160,8 @@ async def score(
         _check_count(len(scores), samples)
         not_finite = int(np.count_nonzero(~np.isfinite(scores)))
         if y is not None:
-            metrics = score_metrics(scores, y) | metrics
+            ranked = score_metrics(scores, y)
+            metrics = {**ranked, **metrics, **ranked}  # first, and not the task's of these names
     evaluation = Evaluation(
         step=step,
         samples=samples,
