@@ -19,7 +19,7 @@ from omega21.engine.storage.step_values import (
     parse_layout,
     vectors_to_store,
 )
-from omega21.engine.storage.steps import StoredStep
+from omega21.engine.storage.steps import StepTable, StoredStep
 from tests.engine.engines import CONFIG
 
 NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_.-]{0,10}", fullmatch=True)
@@ -143,6 +143,21 @@ def test_totals_follow_what_is_added_and_what_a_replay_replaces(ledger: Ledger, 
     assert totals() == (6, 2.0)
     stored((4, 6.0))
     assert totals() == (8, 3.0)
+
+
+def test_the_mean_loss_has_the_same_bits_however_often_it_was_asked_for(
+    ledger: Ledger, key: int
+) -> None:
+    """A server that was killed sums up again from its first record on."""
+    rng = np.random.default_rng(0)
+    losses = (rng.random(60) * 10.0 ** -rng.integers(0, 12, 60)).astype(np.float32)
+    for step, loss in enumerate(losses.tolist(), 1):
+        ledger.steps.add(key, [replace(record(step, {}), loss=loss)])
+        if step % 7 == 0:
+            ledger.steps.totals(key)
+    taken_up = ledger.steps.totals(key).mean_loss
+    assert StepTable(ledger.steps.db).totals(key).mean_loss == taken_up
+    assert taken_up == pytest.approx(float(losses.mean(dtype=np.float64)))
 
 
 def test_a_run_without_steps_has_no_metrics(ledger: Ledger, key: int) -> None:

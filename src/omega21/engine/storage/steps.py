@@ -5,6 +5,8 @@ import sqlite3
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
 from typing import Any, Final
 
 import numpy as np
@@ -48,9 +50,9 @@ _SELECT_NEWEST: Final = """
 SELECT loss, names, metrics FROM steps JOIN step_layouts USING (layout)
 WHERE run = ? AND loss IS NOT NULL ORDER BY step DESC LIMIT 1
 """
-_SELECT_SUMS: Final = """
-SELECT coalesce(sum(samples), 0), count(*), coalesce(sum(loss), 0)
-FROM steps WHERE run = ? AND step > ? AND step <= ? AND non_finite = 0 AND skipped = 0
+_SELECT_APPLIED: Final = """
+SELECT samples, coalesce(loss, 0) FROM steps
+WHERE run = ? AND step > ? AND step <= ? AND non_finite = 0 AND skipped = 0 ORDER BY step
 """
 _SELECT_LAST: Final = "SELECT step, digest FROM steps WHERE run = ? ORDER BY step DESC LIMIT 1"
 _POINT_COLUMNS: Final = (
@@ -179,16 +181,17 @@ class StepTable:
         )
 
     def _add_sums(self, key: int, known: _Sums, *, step: int, digest: str | None) -> _Sums:
-        samples, steps, loss = self.db.row(_SELECT_SUMS, (key, known.step, step))
+        applied = self.db.rows(_SELECT_APPLIED, (key, known.step, step))
         rows = self.db.rows(_SELECT_METRICS, (key, known.step, step))
         groups = np.zeros(len(rows), np.int64)
         metrics = sum_metrics([row[1:] for row in rows], groups, count=1)
         return _Sums(
             step=step,
             digest=digest,
-            samples=known.samples + samples,
-            steps=known.steps + steps,
-            loss=known.loss + loss,
+            samples=known.samples + sum(samples for samples, _loss in applied),
+            steps=known.steps + len(applied),
+            # One after another: the same bits wherever the sums were taken up again.
+            loss=reduce(add, (loss for _samples, loss in applied), known.loss),
             metrics=add_sums(known.metrics, metrics),
         )
 
