@@ -12,6 +12,7 @@ from pathlib import Path
 
 from omega21.engine.checkpointing import Checkpointer
 from omega21.engine.checkpoints import Checkpoints
+from omega21.engine.code import Code
 from omega21.engine.executor_cache import ExecutorCache
 from omega21.engine.inference import Inference
 from omega21.engine.inline import InlineBatches
@@ -38,7 +39,8 @@ class Engine:
 
     Raises RunFolderConflict when another engine has the folder or another version wrote it,
     InvalidRequest for a missing device. `fatal(reason)` is called when this process cannot compute
-    any more and has to be replaced; by default that is logged.
+    any more and has to be replaced; by default that is logged. `accepted(sha256)` is called for
+    each source of a user that is stored.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Engine:
         options: EngineOptions | None = None,
         *,
         fatal: Callable[[str], None] = logger.critical,
+        accepted: Callable[[str], None] = lambda _sha256: None,
     ) -> None:
         self.options = options = options or EngineOptions()
         self.folder = folder = DataFolder(data_dir, options)
@@ -59,11 +62,13 @@ class Engine:
         self.registry = registry = Registry(ledger)
         writer = StepWriter(registry, ledger)
         self.checkpointer = Checkpointer(registry, folder, step_writer=writer, options=options)
+        self.code = code = Code(registry, folder, options=options, accepted=accepted)
         cache = ExecutorCache(
             registry,
             folder,
             device=device,
             checkpointer=self.checkpointer,
+            code=code,
             most=options.resident_runs,
         )
         self.worker = worker = Worker(
@@ -80,10 +85,11 @@ class Engine:
             folder,
             executor_cache=cache,
             inference=self.inference,
+            code=code,
             most=options.max_runs,
         )
         self.plans = Plans(registry, folder)
-        self.probe = Probe(folder, worker=worker, device=device)
+        self.probe = Probe(folder, worker=worker, device=device, code=code)
         self.shards = Shards(registry, folder)
         self.inline = InlineBatches(registry, folder, worker=worker)
         self.checkpoints = Checkpoints(
@@ -93,7 +99,7 @@ class Engine:
         self.events = Events(registry, folder, step_writer=writer, options=options)
         self.history = History(registry, folder, step_writer=writer, events=self.events)
         self.statistics = Statistics(
-            registry, folder, step_writer=writer, device=device, options=options
+            registry, folder, step_writer=writer, device=device, options=options, code=code
         )
 
     def start(self) -> None:

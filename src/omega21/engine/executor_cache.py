@@ -7,6 +7,7 @@ import logging
 from dataclasses import KW_ONLY, dataclass, field
 
 from omega21.engine.checkpointing import Checkpointer
+from omega21.engine.code import Code
 from omega21.engine.registry import Registry
 from omega21.engine.run import Position, Run
 from omega21.engine.storage.checkpoints import Checkpoint
@@ -27,6 +28,7 @@ class ExecutorCache:
     _: KW_ONLY
     device: Device
     checkpointer: Checkpointer
+    code: Code
     most: int
     _loaded: list[Run] = field(default_factory=list)  # least recently used first
 
@@ -95,6 +97,7 @@ class ExecutorCache:
                 return
 
     def _restore(self, run: Run) -> Executor:
+        self.code.prepare(run.config.task)
         executor = self.device.make_executor(run.config)
         for checkpoint in self.folder.checkpoints.newest(run.id):
             if not self._fits(run, checkpoint):

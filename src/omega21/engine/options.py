@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omega21.executors.base import DeviceOptions
+from omega21.protocol.code import NO_CODE, Consent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,6 +16,8 @@ class EngineOptions(DeviceOptions):
     weights of at most `resident_runs` runs are in memory; others are evicted to disk. `restarts`
     and `last_death` describe the processes before this one, from the supervisor. `mirror` is a
     folder to which checkpoints are copied, and from which an empty data folder is restored.
+    `allow_code` is the users' source that may be executed, `allow_install` whether its requirements
+    are installed, `offers` the source that the server was started with: entries and digests.
     """
 
     disk_limit: int | None = None
@@ -25,3 +28,6 @@ class EngineOptions(DeviceOptions):
     mirror: Path | None = None
     restarts: int = 0
     last_death: str | None = None
+    allow_code: Consent = NO_CODE
+    allow_install: bool = False
+    offers: tuple[tuple[str, str], ...] = ()

@@ -4,6 +4,7 @@ from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 
+from omega21.engine.code import Code
 from omega21.engine.storage.data_folder import DataFolder
 from omega21.engine.worker import Worker
 from omega21.executors.base import Batch, Device, DeviceMemoryExhausted
@@ -23,13 +24,16 @@ class Probe:
     _: KW_ONLY
     worker: Worker
     device: Device
+    code: Code
 
     def probe(self, config: RunConfig, shard: str) -> ProbeReply:
         """Check a run's task on the samples of a small shard.
 
-        Raises TaskFailed, UnknownShard, InvalidSamples, OutOfDeviceMemory.
+        Raises CodeNotAllowed, UnknownCode, InstallFailed, TaskFailed, UnknownShard,
+        InvalidSamples, OutOfDeviceMemory.
         """
         checked = check_config(config)
+        self.code.prepare(checked.task)
         batch = self._read(shard, checked.sample_schema)
         try:
             return self.worker.call(lambda: self.device.probe(checked, batch)).result()

@@ -4,6 +4,7 @@ import uuid
 from dataclasses import KW_ONLY, dataclass
 
 from omega21.engine.batches import SegmentReader
+from omega21.engine.code import Code
 from omega21.engine.executor_cache import ExecutorCache
 from omega21.engine.inference import Inference
 from omega21.engine.registry import Registry
@@ -27,6 +28,7 @@ class Runs:
     _: KW_ONLY
     executor_cache: ExecutorCache
     inference: Inference
+    code: Code
     most: int
 
     def load(self) -> None:
@@ -55,10 +57,13 @@ class Runs:
     def create(self, name: str, run_id: str, config: RunConfig) -> bool:
         """Create a run, or confirm that it exists; True when it is new. Durable.
 
-        Raises InvalidRequest, OtherRun, OtherConfig, RunDeleted, TooManyRuns.
+        Raises InvalidRequest, OtherRun, OtherConfig, RunDeleted, TooManyRuns, and what
+        `Code.admit` raises for a new run.
         """
         check_run_name(name)
         config = check_config(config)
+        if self.registry.find(name) is None:
+            self.code.admit(config.task)
         with self.registry.locked():
             self.registry.check_not_removed(run_id)
             if self.registry.find(name) is not None:

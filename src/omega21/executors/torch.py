@@ -1,6 +1,7 @@
 """The executor and the device of torch."""
 
 import math
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
@@ -33,6 +34,7 @@ from omega21.language import _
 from omega21.models.registry import load_task_maker, small_config
 from omega21.models.task import Batch as DeviceBatch
 from omega21.models.task import Task
+from omega21.protocol.code import requirements_sha256
 from omega21.protocol.errors import TaskFailed
 from omega21.protocol.probe import ProbeReply
 from omega21.protocol.runs import RunConfig
@@ -89,8 +91,17 @@ def make_task(config: RunConfig, code_folder: Path | None) -> Task:
     if isinstance(config.task, CodeTask):
         assert code_folder is not None, "the device has no folder of sources"
         arguments["code_folder"] = str((code_folder / config.task.code_sha256).resolve())
+        _add_requirements(config.task, code_folder)
     task: Task = load_task_maker(config)(config, **arguments)
     return task
+
+
+def _add_requirements(task: CodeTask, code_folder: Path) -> None:
+    """Let what was installed for a source be imported, after all that the server has."""
+    if task.requirements:
+        place = code_folder.parent / "environments" / requirements_sha256(task.requirements)
+        if str(place.resolve()) not in sys.path:
+            sys.path.append(str(place.resolve()))
 
 
 def find_torch_device(options: DeviceOptions) -> TorchDevice:

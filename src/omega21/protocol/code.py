@@ -13,7 +13,7 @@ import re
 import struct
 import sys
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, Self
 
 import zstandard
@@ -125,6 +125,10 @@ class Consent(Request):
         return [ANY_CODE] * self.any + [f"{_DIGEST_PREFIX}{one}" for one in sorted(self.digests)]
 
 
+NO_CODE: Final = Consent()
+"""The consent to no source."""
+
+
 def code_sha256(files: Files) -> str:
     """Return the digest of a source."""
     digest = hashlib.sha256(_PREAMBLE)
@@ -133,6 +137,12 @@ def code_sha256(files: Files) -> str:
         digest.update(struct.pack("<I", len(path)) + path + struct.pack("<Q", len(content)))
         digest.update(content)
     return digest.hexdigest()
+
+
+def requirements_sha256(requirements: Iterable[str]) -> str:
+    """Return the name of the folder that requirements are installed into, for this Python."""
+    version = f"{sys.implementation.cache_tag} {sys.platform}"
+    return hashlib.sha256("\n".join([version, *sorted(requirements)]).encode()).hexdigest()
 
 
 def encode_code(files: Files) -> bytes:

@@ -178,6 +178,12 @@ class Info(Reply):
     protocol: int = Field(description="version of the protocol")
     server_id: str = Field(description="drawn when the data folder was made")
     run: str
+    allowed_code: list[str] = Field(
+        default_factory=list, description="users' source: `any`, or digests as `sha256:…`"
+    )
+    allows_install: bool = Field(
+        default=False, description="whether requirements of a source are installed"
+    )
 
 
 class OutputShapes(Reply):

@@ -13,12 +13,13 @@ from typing import get_args
 from omega21.engine.options import EngineOptions
 from omega21.language import _, language_of_locale, speaking
 from omega21.protocol.auth.token import optional_token
+from omega21.protocol.code import ANY_CODE
 from omega21.protocol.errors import OmegaError
 from omega21.protocol.link.tunnels import TunnelAsked
 from omega21.protocol.printable import printable
 from omega21.protocol.runs import PrecisionAsked
 from omega21.server.main import serve
-from omega21.server.options import ENGINE_OPTIONS, LOG_LEVELS, ServeOptions
+from omega21.server.options import ENGINE_OPTIONS, LOG_LEVELS, ServeOptions, read_consent
 from omega21.server.worker_process import serve_child
 
 
@@ -39,6 +40,20 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[ServeOptions, i
     parser.add_argument("--checkpoint-seconds", type=float, default=30.0)
     parser.add_argument("--checkpoint-steps", type=int, default=500)
     parser.add_argument("--mirror", type=Path, help="folder that checkpoints are copied to")
+    parser.add_argument(
+        "--allow-code",
+        nargs="?",
+        const=ANY_CODE,
+        action="append",
+        default=[],
+        metavar="sha256:DIGEST",
+        help="execute users' source: any, or that of a digest",
+    )
+    parser.add_argument(
+        "--allow-install", action="store_true", help="install the requirements of users' source"
+    )
+    parser.add_argument("--model", help="offer this source: package.module:function")
+    parser.add_argument("--offer", action="append", default=[], help=argparse.SUPPRESS)
     parser.add_argument("--socket-fd", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--tunnel", choices=get_args(TunnelAsked), default="none")
     parser.add_argument("--cloudflared", help="path of the program, or URL#sha256=DIGEST")
@@ -56,11 +71,15 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[ServeOptions, i
             **{name: getattr(given, name) for name in ENGINE_OPTIONS},
             restarts=int(os.environ.get("OMEGA21_RESTARTS", "0")),
             last_death=os.environ.get("OMEGA21_LAST_DEATH") or None,
+            allow_code=read_consent(given.allow_code),
+            allow_install=given.allow_install,
+            offers=tuple((one.split("=")[0], one.split("=")[1]) for one in given.offer),
         ),
         tunnel=given.tunnel,
         cloudflared=given.cloudflared,
         log_level=given.log_level,
         stop_with_stdin=given.stop_with_stdin,
+        model=given.model,
     )
     return options, given.socket_fd
 

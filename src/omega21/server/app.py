@@ -18,6 +18,7 @@ from omega21.engine.engine import Engine
 from omega21.executors.memory import MemoryHistory
 from omega21.protocol.auth.proof import ProveToken
 from omega21.protocol.auth.session import LogIn
+from omega21.protocol.code import CODE_MEDIA_TYPE
 from omega21.protocol.errors import Problem
 from omega21.protocol.legacy import TrainLayer2
 from omega21.protocol.link.probe import LINK_MEDIA_TYPE
@@ -33,6 +34,7 @@ from omega21.server.http.usage import TrafficCount, TrafficMeter
 from omega21.server.openapi.page import STYLE, render_page
 from omega21.server.routes import (
     checkpoints,
+    code,
     dashboard,
     evaluations,
     history,
@@ -56,6 +58,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     runs.router,
     plan.router,
     shards.router,
+    code.router,
     steps.router,
     inference.router,
     probe.router,
@@ -109,6 +112,7 @@ def create_app(engine: Engine, *, access: Access, tunnel: TunnelKind = "none") -
         exclude_content_types=(
             *DEFAULT_EXCLUDED_CONTENT_TYPES,
             SHARD_MEDIA_TYPE,
+            CODE_MEDIA_TYPE,
             LINK_MEDIA_TYPE,
         ),
     )

@@ -13,7 +13,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from omega21.data.code.bundle import prepare_code
 from omega21.data.durable import keep_to_user
+from omega21.engine.storage.code import CodeStore
 from omega21.language import _
 from omega21.logs import hide
 from omega21.protocol.errors import (
@@ -27,6 +29,7 @@ from omega21.server.auth.token import server_token
 from omega21.server.options import ServeOptions
 from omega21.server.sockets import address, bind
 from omega21.server.startup import (
+    accepted_line,
     make_data_dir,
     open_standard_files,
     start_errors,
@@ -60,6 +63,8 @@ def serve(options: ServeOptions) -> None:
             _("a server needs torch and fastapi, which are not installed"),
             hint=_("in your copy of the repository: pip install '.[server]'"),
         )
+    if options.model is not None:
+        options = _with_model(options, options.model)
     tunnel = None
     if options.tunnel != "none":
         tunnel, options = _behind_tunnel(options)
@@ -74,6 +79,30 @@ def serve(options: ServeOptions) -> None:
         make_data_dir(options.data_dir)
         serve_on = _supervise if os.name == "posix" else _serve_alone
         serve_on(options, sock, tunnel)
+
+
+def _with_model(options: ServeOptions, model: str) -> ServeOptions:
+    """Store the source that the server is to offer, and allow it, as it is now.
+
+    Raises InvalidCode, RunFolderConflict, StorageFull.
+    """
+    bundle = prepare_code(model)
+    make_data_dir(options.data_dir)
+    with start_errors(options.data_dir):
+        store = CodeStore(options.data_dir / "code")
+        store.put(bundle.sha256, bundle.body, pinned=frozenset({bundle.sha256}))
+    print(  # noqa: T201
+        _("offering {entry}, source sha256:{sha256}").format(
+            entry=bundle.entry, sha256=bundle.sha256
+        ),
+        flush=True,
+    )
+    engine = replace(
+        options.engine,
+        allow_code=options.engine.allow_code.also(bundle.sha256),
+        offers=((bundle.entry, bundle.sha256),),
+    )
+    return replace(options, engine=engine)
 
 
 def _behind_tunnel(options: ServeOptions) -> "tuple[Tunnel, ServeOptions]":
@@ -127,6 +156,10 @@ class _Announcement:
         self.public = public
         self._line(f"resume --url {public}")
 
+    def accepted(self, sha256: str) -> None:
+        """Print the digest of a source that was accepted."""
+        print(accepted_line(sha256), flush=True)  # noqa: T201
+
     def _line(self, command: str) -> None:
         # The only place that prints the token. It is not an argument of the command, which every
         # user of a machine can read and a shell stores in its history: the command prompts for it.
@@ -137,7 +170,11 @@ def _supervise(options: ServeOptions, sock: socket.socket, tunnel: "Tunnel | Non
     said = _Announcement(sock, options.token)
     environment = {"OMEGA21_TOKEN": options.token or ""}
     supervisor = Supervisor(
-        sock, server_command(options.child_arguments()), environment, on_ready=said.listening
+        sock,
+        server_command(options.child_arguments()),
+        environment,
+        on_ready=said.listening,
+        on_code=said.accepted,
     )
     with ExitStack() as held:
         watch = _watched(tunnel, said, held)

@@ -28,6 +28,9 @@ from omega21.protocol.printable import printable
 from omega21.server.http.unauthenticated import unauthenticated_log_filter
 from omega21.server.options import ServeOptions
 
+CODE_WORD: Final = "code "
+"""What a child reports of a source that it has accepted, before the digest."""
+
 _ELSEWHERE: Final = N_("choose another --data-dir")
 _LONGEST_REASON: Final = 300
 
@@ -62,6 +65,11 @@ def start_logs(options: ServeOptions) -> None:
     log_to_file(options.data_dir / SERVER_LOG, level=options.log_level)
     for handler in logging.getLogger().handlers:
         handler.addFilter(unauthenticated_log_filter)
+
+
+def accepted_line(sha256: str) -> str:
+    """Return the line that the server's owner sees when a source was accepted."""
+    return _("accepted source sha256:{sha256}").format(sha256=sha256)
 
 
 def make_data_dir(folder: Path) -> None:

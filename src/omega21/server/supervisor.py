@@ -6,6 +6,7 @@ wait; none is refused. The child reports on a pipe, one word a line:
     ready    it answers
     step     it has trained a step: a crash after this is a new one
     alive    every few seconds, from the loop that answers requests
+    code D   it has accepted the source with digest D
 
 A child without a heartbeat for a while is killed. A child that ends is restarted, with a backoff
 that grows to at most 30 s while children die without training a step. Only if no child has ever
@@ -25,6 +26,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from socket import socket
 
+from omega21.server.startup import CODE_WORD
 from omega21.server_process import ServerProcess
 
 _SILENCE_SECONDS = 60.0
@@ -42,13 +44,15 @@ class Supervisor:
 
     `environment` has what must not be in a command line: the token.
 
-    `on_ready` is called when the first child answers.
+    `on_ready` is called when the first child answers, `on_code` with the digest of each source that
+    a child accepts.
     """
 
     sock: socket
     command: Sequence[str]
     environment: Mapping[str, str]
     on_ready: Callable[[], None]
+    on_code: Callable[[str], None] = lambda _sha256: None
     restarts: int = 0
     last_death: str | None = None
     _events: "queue.SimpleQueue[str | None]" = field(default_factory=queue.SimpleQueue)
@@ -126,6 +130,8 @@ class Supervisor:
         elif word == "ready" and not self._was_ready:
             self._was_ready = True
             self.on_ready()
+        elif word.startswith(CODE_WORD):
+            self.on_code(word.removeprefix(CODE_WORD))
 
     def _wait_before_restart(self) -> bool:
         """Wait, longer each time without a trained step; False when stopped."""

@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from omega21.data.durable import keep_to_user
@@ -23,7 +24,7 @@ from omega21.protocol.link.tunnels import TunnelKind
 from omega21.server.auth.access import Access
 from omega21.server.http.unauthenticated import unauthenticated_log_filter
 from omega21.server.options import ServeOptions
-from omega21.server.startup import start_errors, start_logs
+from omega21.server.startup import CODE_WORD, accepted_line, start_errors, start_logs
 from omega21.server.stopping import stop_on_request
 
 if TYPE_CHECKING:
@@ -63,7 +64,12 @@ def serve_here(
     keep_freed_memory()
     answers = threading.Event()
     with start_errors(options.data_dir, is_over=answers.is_set):
-        engine = Engine(options.data_dir, options.engine, fatal=_end_process)
+        engine = Engine(
+            options.data_dir,
+            options.engine,
+            fatal=_end_process,
+            accepted=partial(_report_code, report=report),
+        )
         engine.start()
 
         def on_answering() -> None:
@@ -83,6 +89,14 @@ def serve_here(
 def _kind(options: ServeOptions) -> TunnelKind:
     assert options.tunnel != "auto", "the parent has chosen"
     return options.tunnel
+
+
+def _report_code(sha256: str, *, report: bool) -> None:
+    """Tell the owner which source was accepted, through the parent where there is one."""
+    if report:
+        _report(f"{CODE_WORD}{sha256}")
+    else:
+        print(accepted_line(sha256), flush=True)  # noqa: T201
 
 
 def _end_process(reason: str) -> None:

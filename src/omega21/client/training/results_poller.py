@@ -26,7 +26,9 @@ from omega21.language.borrowed import translated
 from omega21.logs import remember
 from omega21.protocol.digests import chain_result
 from omega21.protocol.errors import (
+    CodeNotAllowed,
     Diverged,
+    InstallFailed,
     InternalError,
     OmegaError,
     OtherRun,
@@ -34,6 +36,7 @@ from omega21.protocol.errors import (
     RunFolderConflict,
     TaskFailed,
     Unavailable,
+    UnknownCode,
     UnknownShard,
     error_classes,
 )
@@ -43,7 +46,9 @@ _LEAST_SECONDS: Final = 0.2
 """Pause between two empty replies that arrived before their wait was over."""
 
 _LASTING: Final[Mapping[str, type[OmegaError]]] = {
-    cls.code: cls for root in (TaskFailed, OutOfDeviceMemory) for cls in error_classes(root)
+    cls.code: cls
+    for root in (TaskFailed, OutOfDeviceMemory, CodeNotAllowed, UnknownCode, InstallFailed)
+    for cls in error_classes(root)
 }
 """Errors that fail a run again after a restart: there is nothing to wait for."""
 

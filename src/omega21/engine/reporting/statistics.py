@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from omega21.engine.code import Code
 from omega21.engine.options import EngineOptions
 from omega21.engine.registry import Registry
 from omega21.engine.reporting.legacy import count_anomalies, mean_probability
@@ -39,6 +40,7 @@ class Statistics:
     step_writer: StepWriter
     device: Device
     options: EngineOptions
+    code: Code
     _started: float = field(default_factory=time.monotonic)
 
     def uptime_seconds(self) -> float:
@@ -103,6 +105,7 @@ class Statistics:
     def info(self, name: str) -> Info:
         """Describe the architecture of a run's model, and this server. Raises UnknownRun."""
         config = self.registry.get(name).config
+        self.code.prepare(config.task)
         total, trainable = self.device.parameters(config)
         model = describe(config)
         return Info(
@@ -117,6 +120,8 @@ class Statistics:
             protocol=PROTOCOL_VERSION,
             server_id=self.folder.server_id,
             run=name,
+            allowed_code=self.options.allow_code.texts(),
+            allows_install=self.options.allow_install,
         )
 
 

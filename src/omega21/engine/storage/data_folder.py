@@ -9,8 +9,10 @@ from omega21.data.durable import write_durably
 from omega21.data.locks import hold_lock
 from omega21.engine.options import EngineOptions
 from omega21.engine.storage.checkpoints import CheckpointStore
+from omega21.engine.storage.code import CodeStore
 from omega21.engine.storage.ledger import LEDGER, Ledger
 from omega21.engine.storage.mirror import Mirror, open_mirror, restore_from_mirror
+from omega21.engine.storage.requirements import Requirements
 from omega21.engine.storage.shards import ShardStore
 from omega21.engine.storage.upload_parts import UploadPartStore
 from omega21.language import _
@@ -23,7 +25,8 @@ class DataFolder:
     """Opens a data folder for one engine, and restores an empty one from the mirror.
 
     It holds `ledger.sqlite` (runs, plans, step records), `shards/`, `checkpoints/`, `incoming/`
-    (parts of checkpoints that are being uploaded) and `server_id`.
+    (parts of checkpoints that are being uploaded), `code/` (users' source), `environments/` (its
+    requirements) and `server_id`.
     """
 
     def __init__(self, path: Path, options: EngineOptions) -> None:
@@ -48,14 +51,19 @@ class DataFolder:
             limit=disk_limit(path, options.disk_limit),
             open_files=open_files.for_shards(),
         )
+        self.code = CodeStore(path / "code")
+        self.requirements = Requirements(path / "environments")
         self.checkpoints = CheckpointStore(path / "checkpoints")
         self.upload_parts = UploadPartStore(path / "incoming")
-        self.mirror = Mirror(options.mirror, path, self.checkpoints) if options.mirror else None
+        self.mirror = (
+            Mirror(options.mirror, path, self.checkpoints, self.code) if options.mirror else None
+        )
 
     def close(self) -> None:
         """Close all files and release the folder."""
         if self.mirror is not None:
             self.mirror.close()
+        self.requirements.close()
         self.ledger.close()
         self._lock.release()
 

@@ -1,4 +1,6 @@
-"""A mirror of checkpoints and ledger, from which a server on another machine can continue.
+"""A mirror of a server's data folder, from which a server on another machine can continue.
+
+It has the checkpoints, the users' source and the ledger.
 
     MIRROR/objects/<sha256>              files, named by their content
     MIRROR/manifests/<time>.json         the files of a copy and their paths
@@ -26,6 +28,7 @@ from pydantic import Field, ValidationError
 
 from omega21.data.durable import write_durably
 from omega21.engine.storage.checkpoints import CheckpointStore
+from omega21.engine.storage.code import CodeStore
 from omega21.engine.storage.ledger import LEDGER
 from omega21.engine.storage.snapshots import copy_ledger
 from omega21.language import _
@@ -47,7 +50,8 @@ class MirroredFile(Document):
     """A file of a copy: its path in the data folder, and its digest."""
 
     path: str = Field(
-        pattern=r"^(ledger\.sqlite|checkpoints/[0-9a-f]{32}/\d{12}\.(safetensors|json))$"
+        pattern=r"^(ledger\.sqlite|code/[0-9a-f]{64}\.bin"
+        r"|checkpoints/[0-9a-f]{32}/\d{12}\.(safetensors|json))$"
     )
     sha256: Sha256
     bytes: int
@@ -68,6 +72,7 @@ class Mirror:
     folder: Path
     data_dir: Path
     checkpoints: CheckpointStore
+    code: CodeStore
     _changed: threading.Event = field(default_factory=threading.Event)
     _closing: bool = False
     _thread: threading.Thread | None = None
@@ -135,9 +140,12 @@ class Mirror:
         self._tidy()
 
     def _newest(self, held: ExitStack) -> tuple[dict[str, BufferedReader], dict[str, int]]:
-        """Open each run's newest checkpoint, since it may be removed meanwhile."""
+        """Open each run's newest checkpoint and the sources: one may be removed meanwhile."""
         files: dict[str, BufferedReader] = {}
         steps: dict[str, int] = {}
+        for path in self.code.paths():
+            place = path.relative_to(self.data_dir).as_posix()
+            files[place] = held.enter_context(path.open("rb"))
         for run_id in self.checkpoints.run_ids():
             checkpoint = next(self.checkpoints.newest(run_id), None)
             if checkpoint is None:

@@ -89,6 +89,14 @@ SHARD_STORED = {"sha256": _SHARD, "samples": 256, "bytes": 1_639_424, "stored": 
 MISSING_REQUEST = {"shards": [_SHARD, _OTHER_SHARD]}
 MISSING_REPLY = {"missing": [_OTHER_SHARD]}
 
+CODE_REPLY = {
+    "allowed": ["any"],
+    "install": False,
+    "offers": [{"entry": "net:build", "sha256": _OTHER_SHARD}],
+}
+CODE_STORED = {"sha256": _OTHER_SHARD, "files": 3, "bytes": 5120, "stored": True}
+MISSING_CODE = {"code": [_SHARD, _OTHER_SHARD]}
+
 STEPS_REPLY = RUN_SUMMARY | {
     "steps": [
         {

@@ -6,10 +6,13 @@ from fastapi import APIRouter
 
 from omega21.protocol.errors import (
     BodyTooLarge,
+    CodeNotAllowed,
     ImportFailed,
+    InstallFailed,
     InvalidSamples,
     OutOfDeviceMemory,
     TaskFailed,
+    UnknownCode,
     UnknownShard,
     UnsupportedEncoding,
 )
@@ -27,6 +30,9 @@ router = APIRouter(tags=["compute"], route_class=MessageRoute)
     "/probe",
     responses=reply(examples.PROBE_REPLY)
     | problems(
+        CodeNotAllowed,
+        UnknownCode,
+        InstallFailed,
         TaskFailed,
         ImportFailed,
         UnknownShard,

@@ -8,10 +8,13 @@ from fastapi import APIRouter, Query, Response
 from omega21.engine.engine import Engine
 from omega21.protocol.errors import (
     BodyTooLarge,
+    CodeNotAllowed,
+    InstallFailed,
     OtherConfig,
     OtherRun,
     RunDeleted,
     TooManyRuns,
+    UnknownCode,
     UnknownRun,
     UnsupportedEncoding,
 )
@@ -58,7 +61,17 @@ def _listed(engine: Engine) -> Iterator[ListedRun]:
     "/runs/{run}",
     responses=reply(examples.RUN_STATE, "The run was there already")
     | reply(examples.RUN_STATE, "The run was made", status=201, model=RunState)
-    | problems(OtherRun, OtherConfig, RunDeleted, TooManyRuns, BodyTooLarge, UnsupportedEncoding),
+    | problems(
+        OtherRun,
+        OtherConfig,
+        RunDeleted,
+        TooManyRuns,
+        CodeNotAllowed,
+        UnknownCode,
+        InstallFailed,
+        BodyTooLarge,
+        UnsupportedEncoding,
+    ),
 )
 async def create_run(
     services: ServicesHere,
