@@ -17,7 +17,6 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from omega21.protocol.errors import InvalidRequest
 from omega21.sklearn import RemoteClassifier
-from tests.examples.sources import put_source
 from tests.servers import RunningServer, start_server
 
 TOKEN = "a-token-of-the-estimator"
@@ -36,7 +35,8 @@ def build(schema, *, hidden=32, classes):
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     folder = tmp_path_factory.mktemp("estimator") / "data"
-    with start_server(folder, "--threads", "1", "--max-runs", "500", token=TOKEN) as running:
+    options = ("--threads", "1", "--max-runs", "500", "--allow-code")
+    with start_server(folder, *options, token=TOKEN) as running:
         yield running
 
 
@@ -53,7 +53,6 @@ def write(server: RunningServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     def to_file(text: str) -> str:
         (tmp_path / "net.py").write_text(text, encoding="utf-8")
-        put_source(server, tmp_path)
         return "net.py:build"
 
     return to_file

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from omega21.client.http.address import parse_address
 from omega21.client.known_servers import remembered
+from omega21.client.request.model import with_model
 from omega21.client.request.request import TrainRequest
 from omega21.client.store.run_folder import (
     fresh_run_name,
@@ -27,11 +28,9 @@ from omega21.client.store.run_folder import (
 )
 from omega21.client.sync import Client
 from omega21.client.training.options import TrainOptions
-from omega21.data.code.bundle import prepare_code
 from omega21.language import _
 from omega21.protocol.errors import ExtraMissing, InvalidRequest
 from omega21.protocol.optimizers import OptimizerConfig
-from omega21.protocol.tasks import CodeTask
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin
@@ -137,16 +136,8 @@ class RemoteClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         options = dict(self.options or {})
         if self.classes_option is not None:
             options.setdefault(self.classes_option, classes)
-        source = prepare_code(self.model, include=tuple(self.include))
-        return TrainRequest(
+        request = TrainRequest(
             run=fresh_run_name(),
-            task=CodeTask(
-                entry=source.entry,
-                code_sha256=source.sha256,
-                config=options,
-                loss=self.loss,
-                requirements=source.requirements,
-            ),
             data=data,
             targets=("y",),
             samples=None,
@@ -157,6 +148,9 @@ class RemoteClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
             optimizer=OptimizerConfig.model_validate(
                 {"name": self.optimizer, "learning_rate": self.learning_rate}
             ),
+        )
+        return with_model(
+            request, self.model, options=options, loss=self.loss, include=tuple(self.include)
         )
 
     def _folder(self) -> Path | None:

@@ -45,7 +45,7 @@ class Omega21(Protocol):
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """A server with a token, for the tests that do not harm it."""
     folder = tmp_path_factory.mktemp("server") / "data"
-    with start_server(folder, "--threads", "1", token=TOKEN) as running:
+    with start_server(folder, "--threads", "1", "--allow-code", token=TOKEN) as running:
         yield running
 
 

@@ -17,7 +17,7 @@ def anyio_backend() -> str:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """One server for the tests that do not harm it."""
     folder = tmp_path_factory.mktemp("server") / "data"
-    with start_server(folder, "--threads", "1", token="s3cret-token") as running:
+    with start_server(folder, "--threads", "1", "--allow-code", token="s3cret-token") as running:
         yield running
 
 
@@ -25,7 +25,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 def other_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """A server that has nothing of what the first one has, at another address."""
     folder = tmp_path_factory.mktemp("other") / "data"
-    with start_server(folder, "--threads", "1", token="s3cret-token") as running:
+    with start_server(folder, "--threads", "1", "--allow-code", token="s3cret-token") as running:
         yield running
 
 
@@ -35,7 +35,7 @@ def new_server(tmp_path: Path) -> Iterator[Callable[[str], RunningServer]]:
     started: list[RunningServer] = []
 
     def start(name: str) -> RunningServer:
-        started.append(start_server(tmp_path / name, "--threads", "1"))
+        started.append(start_server(tmp_path / name, "--threads", "1", "--allow-code"))
         return started[-1]
 
     yield start

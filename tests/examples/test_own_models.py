@@ -85,7 +85,7 @@ MODELS = {
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     folder = tmp_path_factory.mktemp("own") / "data"
-    with start_server(folder, "--threads", "1", "--device", "cpu") as running:
+    with start_server(folder, "--threads", "1", "--device", "cpu", "--allow-code") as running:
         yield running
 
 

@@ -27,6 +27,7 @@ from omega21.language import _
 from omega21.protocol.errors import UnknownRun
 from omega21.protocol.names import DEFAULT_RUN, checked_name
 from omega21.protocol.steps import MAX_WAIT_SECONDS
+from omega21.protocol.tasks import CodeTask, Task
 
 ATTEMPTS: Final = 3
 """Attempts for a request of a short command: fewer than in training, so that it fails soon."""
@@ -76,6 +77,14 @@ def local_server(
             yield client
 
 
+def consent_arguments(task: Task) -> list[str]:
+    """Return the options of a server on this machine that executes the user's own task."""
+    if not isinstance(task, CodeTask):
+        return []
+    install = ["--allow-install"] if task.requirements else []
+    return ["--allow-code", f"sha256:{task.code_sha256}", *install]
+
+
 @contextmanager
 def server_of_run(
     run: str, options: ServerOptions, *, workdir: Path | None, output: Output
@@ -99,9 +108,15 @@ def server_of_run(
             ),
             hint=_("give the address of the server that has it, with --url or COLAB_SERVER_URL"),
         )
-    with local_server(data, timeout=options.timeout, output=output) as client:
+    arguments = _consent_of(run, workdir)
+    with local_server(data, timeout=options.timeout, output=output, arguments=arguments) as client:
         _wait_until_restored(client, run)
         yield client
+
+
+def _consent_of(run: str, workdir: Path | None) -> list[str]:
+    record, _segments = read_run_folder(run_folder_path(run, workdir))
+    return consent_arguments(record.config.task)
 
 
 @contextmanager
@@ -120,6 +135,7 @@ def server_to_verify(
         return
     on_cpu = environment is not None and environment.device == "cpu"
     arguments = ["--threads", str(environment.threads)] if environment and on_cpu else []
+    arguments += _consent_of(run, workdir)
     folder = verify_folder(run_folder_path(run, workdir))
     try:
         with local_server(

@@ -9,6 +9,9 @@ import typer
 from omega21.cli.options import KindName, LongServerOptions, Workdir, address_argument
 
 SamplesTypeName = Literal["float32", "float16"]
+LossName = Literal[
+    "cross_entropy", "nll", "bce", "bce_with_logits", "mse", "mae", "huber", "reconstruction"
+]
 OptimizerName = Literal["adamw", "adam", "nadam", "sgd", "rmsprop", "adagrad"]
 
 
@@ -190,6 +193,63 @@ class TrainingOptions:
             "--cada",
             metavar="TIME",
             help="Repeat with the run's next samples at this interval, such as 30m, 1h or 1d.",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """The user's own model; fixed when a run is created."""
+
+    panel: ClassVar = "Model"
+
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.py:FUNCTION",
+            help="Your own model: the function that builds it, in a file or as package.module:"
+            "FUNCTION; or server, the model that the server was started with.",
+            show_default="the built-in model",
+        ),
+    ] = None
+    set_options: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Option for the function of --model, a JSON value or text; may be repeated.",
+        ),
+    ] = None
+    loss: Annotated[
+        LossName | None,
+        typer.Option(
+            help="Loss of a --model without a function loss.",
+            show_default="by the type of the targets",
+        ),
+    ] = None
+    include: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="Further files in the folder of --model that it needs, such as data/*.txt; may be "
+            "repeated.",
+        ),
+    ] = None
+    code_limit: Annotated[
+        str, typer.Option(metavar="SIZE", help="Maximum size of the source of --model.")
+    ] = "2MB"
+    install: Annotated[
+        bool,
+        typer.Option(
+            "--install",
+            help="Install the requirements of the file's PEP 723 header on the server.",
+        ),
+    ] = False
+    requirement: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Further requirement for --install, such as einops>=0.7; may be repeated.",
         ),
     ] = None
 

@@ -8,13 +8,15 @@ from omega21.cli.options import LongServerOptions
 from omega21.cli.train_options import (
     DataOptions,
     FolderOptions,
+    ModelOptions,
     OptimizerOptions,
     TrackingOptions,
     TrainingOptions,
 )
-from omega21.cli.values import evaluate_when, names, pull_policy, seconds, size
+from omega21.cli.values import evaluate_when, names, option_values, pull_policy, seconds, size
 from omega21.client.loggers import load_logger
 from omega21.client.request.data import open_given, with_schema
+from omega21.client.request.model import with_model
 from omega21.client.request.presets import PRESETS, Preset
 from omega21.client.request.request import TrainRequest, invalid_option, next_segment
 from omega21.client.store.run_folder import fresh_run_name
@@ -41,7 +43,11 @@ def make_options(
 
 
 def make_request(
-    data: DataOptions, training: TrainingOptions, *, optimizer: OptimizerOptions
+    data: DataOptions,
+    training: TrainingOptions,
+    *,
+    optimizer: OptimizerOptions,
+    model: ModelOptions | None = None,
 ) -> TrainRequest:
     """Apply the options over the preset over the defaults, and validate the request.
 
@@ -79,11 +85,34 @@ def make_request(
         micro_batch=training.micro_batch,
         optimizer=optimizer_config(optimizer),
     )
+    if model is not None:
+        request = _with_model(request, model)
     whole = with_schema(request, open_given(request))
     whole.config()
     if file is None:
         next_segment(whole, (), file=None)
     return request
+
+
+def _with_model(request: TrainRequest, options: ModelOptions) -> TrainRequest:
+    if options.model is None:
+        given = (options.set_options, options.loss, options.include, options.requirement)
+        if any(given) or options.install:
+            raise InvalidRequest(
+                _("--set, --loss, --include, --requirement and --install are for your own model"),
+                hint=_("name it with --model, such as --model net.py:build"),
+            )
+        return request
+    return with_model(
+        request,
+        options.model,
+        options=option_values(options.set_options or ()),
+        loss=options.loss,
+        include=options.include or (),
+        limit=size(options.code_limit, "--code-limit"),
+        install=options.install,
+        requirements=options.requirement or (),
+    )
 
 
 def optimizer_config(options: OptimizerOptions) -> OptimizerConfig:

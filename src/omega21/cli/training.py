@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from omega21.cli.connection import local_server
+from omega21.cli.connection import consent_arguments, local_server
 from omega21.cli.options import ServerOptions
 from omega21.cli.report.file import write_report
 from omega21.cli.report.repeating import optimizer_words
@@ -25,6 +25,7 @@ from omega21.client.training.options import TrainOptions
 from omega21.client.training.resume import is_unfinished, newest_unfinished, resume_command
 from omega21.language import _
 from omega21.language.figures import clock
+from omega21.language.figures import size as size_text
 from omega21.protocol.errors import (
     LinkFailure,
     NonFiniteSteps,
@@ -174,7 +175,16 @@ def open_server(job: Job, output: Output) -> AbstractContextManager[Client]:
         assert server is not None
         return open_client(server)
     data = server_data_path(job.request.run, job.workdir)
-    return local_server(data, timeout=job.server.timeout, output=output)
+    arguments = consent_arguments(job.request.task)
+    return local_server(data, timeout=job.server.timeout, output=output, arguments=arguments)
+
+
+def show_code(request: TrainRequest, output: Output) -> None:
+    """Show the files of the user's own source, with their sizes, before anything is sent."""
+    if request.code is not None:
+        files = [(name, size_text(size)) for name, size in request.code.listing()]
+        whole = (_("source"), f"sha256:{request.code.sha256}, {size_text(request.code.size)}")
+        output.details(key_values([*files, whole]))
 
 
 def train_segment(client: Client, job: Job, output: Output) -> Done:

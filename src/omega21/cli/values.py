@@ -4,9 +4,10 @@ A shell puts the home folder in place of `~` only where a word begins with it, s
 and what stands in an environment variable arrive with it.
 """
 
+import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -15,6 +16,8 @@ import typer
 from omega21.language import _
 
 if TYPE_CHECKING:
+    from pydantic import JsonValue
+
     from omega21.client.store.run_folder import EvaluateEvery
     from omega21.client.training.options import Pull
 
@@ -89,6 +92,26 @@ def size(text: str, option: str) -> int:
     if wanted > MOST_WHOLE:
         raise _not_read(text, option, _("at most {bytes} bytes").format(bytes=MOST_WHOLE))
     return int(wanted)
+
+
+def option_values(given: Sequence[str]) -> "dict[str, JsonValue]":
+    """Parse options NAME=VALUE: a JSON value, else a text. Raises InvalidRequest."""
+    found: dict[str, JsonValue] = {}
+    for text in given:
+        name, separator, value = text.partition("=")
+        if not separator or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,62}", name):
+            raise _not_read(text, "--set", _("NAME=VALUE, such as hidden=256"))
+        if name in found:
+            raise _not_read(text, "--set", _("each name once"))
+        try:
+            found[name] = json.loads(value, parse_constant=_no_number)
+        except (ValueError, RecursionError):
+            found[name] = value
+    return found
+
+
+def _no_number(text: str) -> "JsonValue":
+    raise ValueError(text)  # NaN and Infinity are no JSON: they are texts
 
 
 def names(text: str) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from omega21.client.api.api import Api
 from omega21.client.api.checkpoints import Checkpoints
+from omega21.client.api.code import Code
 from omega21.client.api.evaluations import Evaluations
 from omega21.client.api.inference import Inference
 from omega21.client.api.legacy import Legacy
@@ -127,6 +128,15 @@ class SyncPlans(_Sync[Plans]):
     put_segment = _waiting(Plans.put_segment)
 
 
+class SyncCode(_Sync[Code]):
+    """See `api.code`."""
+
+    describe = _waiting(Code.describe)
+    put = _waiting(Code.put)
+    get = _waiting(Code.get)
+    missing = _waiting(Code.missing)
+
+
 class SyncShards(_Sync[Shards]):
     """See `api.shards`."""
 
@@ -183,6 +193,7 @@ class SyncApi(_Sync[Api]):
         self.server = SyncServer(of.server, portal)
         self.runs = SyncRuns(of.runs, portal)
         self.plans = SyncPlans(of.plans, portal)
+        self.code = SyncCode(of.code, portal)
         self.shards = SyncShards(of.shards, portal)
         self.steps = SyncSteps(of.steps, portal)
         self.checkpoints = SyncCheckpoints(of.checkpoints, portal)

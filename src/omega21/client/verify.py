@@ -22,6 +22,7 @@ from omega21.client.http.link import LOCAL
 from omega21.client.store.checkpoints import HeldCheckpoint, find_checkpoint
 from omega21.client.store.run_folder import RunFolder, run_folder_path
 from omega21.client.training.checkpoint_restore import samples_done, send_checkpoint
+from omega21.client.training.code import ensure_code
 from omega21.client.training.provenance import differences, in_force
 from omega21.client.training.results_poller import ResultsPoller
 from omega21.client.training.upload import SegmentUpload
@@ -114,6 +115,7 @@ class Verification:
         self, original: RunFolder, copy: RunFolder, *, held: HeldCheckpoint | None, last: int
     ) -> RunState:
         api, record = self._api, copy.record
+        await ensure_code(api, record.config.task, original.code(), emit=_ignore)
         state = await api.runs.create(record.run, run_id=record.id, config=record.config)
         first_steps = PlanIndex(copy.segments).first_steps
         uploads = []

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from omega21.executors.base import DeviceOptions
 from omega21.executors.torch import TorchDevice, find_torch_device
-from omega21.protocol.code import code_sha256
+from omega21.protocol.code import code_sha256, encode_code
 from omega21.protocol.optimizers import OptimizerConfig
 from omega21.protocol.runs import RunConfig
 from omega21.protocol.schema import Schema, TensorSpec
@@ -55,6 +55,7 @@ class Sources:
             path = self.folder / sha256 / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
+        (self.folder / f"{sha256}.bin").write_bytes(encode_code(contents))
         return CodeTask(entry=entry, code_sha256=sha256, **fields)
 
     def add_net(self, name: str, **fields: Any) -> CodeTask:

@@ -32,7 +32,7 @@ NET = "from torch import nn\n\ndef build(schema):\n    return nn.Sequential(nn.F
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     data_dir = tmp_path_factory.mktemp("server") / "data"
-    with start_server(data_dir, "--device", "cpu", "--threads", "1") as running:
+    with start_server(data_dir, "--device", "cpu", "--threads", "1", "--allow-code") as running:
         yield running
 
 

@@ -20,6 +20,8 @@ omega21 serve
 omega21 serve --tunnel auto
 # Keep a copy of the checkpoints on a mounted drive
 omega21 serve --mirror /content/drive/MyDrive/omega21
+# Execute the models that the token's owner sends
+omega21 serve --tunnel auto --allow-code
 """
 
 
@@ -129,11 +131,46 @@ class StorageOptions:
     ] = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class CodeOptions:
+    """Users' source that the server executes."""
+
+    panel: ClassVar = "Code"
+
+    allow_code: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[sha256:DIGEST]",
+            help="Execute the source of models that users send, of any or of a digest (may be "
+            "repeated). The token is then a shell on this machine. OMEGA21_ALLOW_CODE does the "
+            "same.",
+            show_default="none",
+        ),
+    ] = None
+    allow_install: Annotated[
+        bool,
+        typer.Option(
+            "--allow-install",
+            help="Install the requirements of allowed source with pip, beside the server's own "
+            "packages.",
+        ),
+    ] = False
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODULE:FUNCTION",
+            help="Offer your own model, as package.module:FUNCTION or FILE.py:FUNCTION; clients "
+            "train it with --model server.",
+        ),
+    ] = None
+
+
 def serve(
     *,
     network: NetworkOptions,
     compute: ComputeOptions,
     storage: StorageOptions,
+    code: CodeOptions,
     log_level: Annotated[LogLevel, typer.Option(help="Lowest level of the log.")] = "info",
     stop_with_stdin: Annotated[
         bool,
@@ -154,7 +191,7 @@ def serve(
     try:
         from omega21.engine.options import EngineOptions
         from omega21.server.main import serve as serve_until_stopped
-        from omega21.server.options import ENGINE_OPTIONS, ServeOptions
+        from omega21.server.options import ENGINE_OPTIONS, ServeOptions, read_consent
     except ModuleNotFoundError as error:
         raise NotOnThisServer(
             _("a server needs {name}, which is not installed").format(name=error.name),
@@ -169,10 +206,15 @@ def serve(
             host=network.host,
             port=network.port,
             token=given_token(network.token, network.token_file),
-            engine=EngineOptions(**{name: engine[name] for name in ENGINE_OPTIONS}),
+            engine=EngineOptions(
+                **{name: engine[name] for name in ENGINE_OPTIONS},
+                allow_code=read_consent(code.allow_code),
+                allow_install=code.allow_install,
+            ),
             tunnel=network.tunnel,
             cloudflared=program and os.path.expanduser(program),  # noqa: PTH111
             log_level=log_level,
+            model=code.model,
             stop_with_stdin=stop_with_stdin,
         )
     )

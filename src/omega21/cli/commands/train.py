@@ -9,6 +9,7 @@ from omega21.cli.options import EventOutputOptions
 from omega21.cli.train_options import (
     DataOptions,
     FolderOptions,
+    ModelOptions,
     OptimizerOptions,
     TrackingOptions,
     TrainingOptions,
@@ -23,6 +24,8 @@ omega21 train
 omega21 train https://….ngrok-free.app --run hourly --every 1h
 # Samples of a file, ten times, in batches of 256
 omega21 train --data samples.npz --epochs 10 --batch-size 256
+# A model of your own, on a server that allows it (serve --allow-code)
+omega21 train --model net.py:build --set hidden=256 --data samples.npz --loss cross_entropy
 """
 
 
@@ -31,6 +34,7 @@ def train(
     data: DataOptions,
     training: TrainingOptions,
     optimizer: OptimizerOptions,
+    model: ModelOptions,
     server: TrainServerOptions,
     tracking: TrackingOptions,
     metrics: Annotated[
@@ -52,11 +56,12 @@ def train(
     """
     from omega21.cli.connection import address_to_train
     from omega21.cli.train_request import make_options, make_request
-    from omega21.cli.training import Job, train_job
+    from omega21.cli.training import Job, show_code, train_job
     from omega21.language import _
 
-    request = make_request(data, training, optimizer=optimizer)
+    request = make_request(data, training, optimizer=optimizer, model=model)
     out = output.open()
+    show_code(request, out)
     where = address_to_train(request.run, server, folder.workdir)
     if server.address is None and where is not None:
         out.info(

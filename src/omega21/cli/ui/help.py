@@ -15,12 +15,23 @@ from omega21.language import _
 
 _TEXTS: Final = ("help", "metavar", "show_default", "rich_help_panel")
 """Texts of a parameter; `show_default` only where it describes a default."""
+_ALONE: Final = {"--allow-code": "any"}
+"""Options that may stand without a value, and the value that they have then."""
 _COMMENTS: Final = re.compile(r"(?<=^# ).*$", re.MULTILINE)
 """The comments of the examples; the other lines are commands."""
 
 
 class Command(TyperCommand):
     """A command whose help lists options by panel, and ends with examples."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the command line, with the values that may be left out; typer has no such option."""
+        following = [*args[1:], "-"]
+        whole = [
+            f"{word}={_ALONE[word]}" if word in _ALONE and after.startswith("-") else word
+            for word, after in zip(args, following, strict=False)
+        ]
+        return super().parse_args(ctx, whole)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the arguments and options."""

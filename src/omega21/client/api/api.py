@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Self
 
 from omega21.client.api.checkpoints import Checkpoints
+from omega21.client.api.code import Code
 from omega21.client.api.evaluations import Evaluations
 from omega21.client.api.inference import Inference
 from omega21.client.api.legacy import Legacy
@@ -39,6 +40,7 @@ class Api:
         self.runs = Runs(transport)
         self.plans = Plans(transport)
         self.probe = Probe(transport)
+        self.code = Code(transport)
         self.shards = Shards(transport)
         self.steps = Steps(transport)
         self.checkpoints = Checkpoints(transport)

@@ -47,6 +47,7 @@ from omega21.language.borrowed import translated
 from omega21.logs import hide
 from omega21.protocol.auth.proof import TokenProof
 from omega21.protocol.auth.token import optional_token
+from omega21.protocol.code import CODE_MEDIA_TYPE
 from omega21.protocol.errors import (
     PROBLEM_MEDIA_TYPE,
     InvalidAddress,
@@ -69,7 +70,9 @@ MAX_REPLY_BYTES = 4 * 2**20
 ALIVE_BYTES = 64 * 2**10
 """A download of at least this size shows that the link is up, even if it breaks afterwards."""
 
-_OURS = frozenset({"application/json", "application/vnd.safetensors", LINK_MEDIA_TYPE})
+_OURS = frozenset(
+    {"application/json", "application/vnd.safetensors", CODE_MEDIA_TYPE, LINK_MEDIA_TYPE}
+)
 
 _KEY = "Idempotency-Key"
 

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from omega21.client.store.run_folder import EvaluateEvery
+from omega21.data.code.bundle import CodeBundle
 from omega21.data.sources.generators import KINDS, generated_width
 from omega21.language import _
 from omega21.language.borrowed import translated
@@ -52,6 +53,9 @@ class TrainRequest:
     the end, and on the way as `evaluate_every` says. `micro_batch` samples of a batch are computed
     at a time, or all. float32 inputs go up as they are, unless `samples_type` says otherwise, or is
     left open and `budget`, in bytes of this training in both directions, cannot be kept with it.
+
+    `code` is the source of a task of the user's own (`client.request.model`); with `offered` the
+    source is that which the server was started with.
     """
 
     run: str
@@ -73,6 +77,8 @@ class TrainRequest:
     samples_type: SamplesType | None = None
     budget: int | None = None
     micro_batch: int | None = None
+    code: CodeBundle | None = None
+    offered: bool = False
 
     def config(self) -> RunConfig:
         """Return the configuration of the run. Raises InvalidRequest."""

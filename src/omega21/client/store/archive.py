@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from omega21.client.store.run_folder import RunFolder, run_folder_path
+from omega21.client.store.run_folder import CODE, RunFolder, run_folder_path
 from omega21.data.durable import (
     make_private_folder,
     naming,
@@ -28,20 +28,29 @@ from omega21.data.durable import (
     sync_tree,
 )
 from omega21.language import _
-from omega21.protocol.errors import DiskFull, InvalidDataFile, OmegaError, RunFolderConflict
+from omega21.protocol.code import decode_code
+from omega21.protocol.errors import (
+    BodyTooLarge,
+    DiskFull,
+    InvalidCode,
+    InvalidDataFile,
+    OmegaError,
+    RunFolderConflict,
+)
 from omega21.protocol.plan import ShardRef
 from omega21.protocol.printable import printable
+from omega21.protocol.tasks import CodeTask
 
 _MEMBER: Final = re.compile(
     r"(?P<run>[a-z0-9][a-z0-9_-]{0,62})/"
-    r"(?P<name>run\.json|plan\.json|log\.jsonl|results\.sqlite|shards/[0-9a-f]{64}\.zst"
+    r"(?P<name>run\.json|plan\.json|code\.bin|log\.jsonl|results\.sqlite|shards/[0-9a-f]{64}\.zst"
     r"|data/[0-9a-f]{64}\.safetensors|checkpoint/\d{12}\.(safetensors|sha256))"
 )
 """The names that an archive may contain: any other could lead out of the folder."""
 
 _NEEDED: Final = {"run.json", "plan.json"}
 _FOLDERS: Final = {"shards", "checkpoint", "data"}
-_COMPRESSED: Final = {".zst", ".safetensors"}
+_COMPRESSED: Final = {".zst", ".safetensors", ".bin"}
 _MADE_AT: Final = (1980, 1, 1, 0, 0, 0)
 
 
@@ -198,11 +207,27 @@ def _check_folder(folder: Path, run: str, path: Path) -> None:
         with RunFolder.open(folder) as opened:
             named = opened.record.run
             opened.results.check()
+            _check_code(opened)
     except RunFolderConflict as error:
         where = error.message.replace(str(folder), f"{path}: {run}")
         raise RunFolderConflict(where, hint=_("nothing was changed")) from error
     if named != run:
         raise _refused(path, _("its run.json is of run {named!r}").format(named=named))
+
+
+def _check_code(folder: RunFolder) -> None:
+    """Raise RunFolderConflict for a source that is not the run's, whole and unchanged."""
+    body, task = folder.code(), folder.record.config.task
+    if body is None:
+        return
+    try:
+        if not isinstance(task, CodeTask):
+            raise InvalidCode(_("the run's task is not the user's own"))
+        decode_code(body, task.code_sha256)
+    except (InvalidCode, BodyTooLarge) as error:
+        raise RunFolderConflict(
+            _("{path}: {reason}").format(path=folder.path / CODE, reason=error.message)
+        ) from error
 
 
 def _refused(path: Path, why: str) -> OmegaError:

@@ -5,6 +5,7 @@
     shards/          encoded bodies as they are sent, named by digest
     results.sqlite   one row a step
     log.jsonl        events, append-only
+    code.bin         the source of a task of the user's own, as it is sent
     data/            samples that were given as arrays, named by digest
     checkpoint/      the newest downloaded checkpoint, and its digest
     verify/          the copy of the run that `omega21 verify` executes, while it does
@@ -49,6 +50,7 @@ from omega21.protocol.names import RunId, RunName
 from omega21.protocol.plan import Segment, ShardRef
 from omega21.protocol.runs import RunConfig
 
+CODE: Final = "code.bin"
 FOLDER_FORMAT: Final = 1
 
 _UNREADABLE: Final = (
@@ -57,7 +59,7 @@ _UNREADABLE: Final = (
 )
 
 _ENTRY: Final = re.compile(
-    r"(run|plan)\.json|shards|results\.sqlite(-journal)?|log\.jsonl|checkpoint|data|verify|server|\.lock"
+    r"(run|plan)\.json|code\.bin|shards|results\.sqlite(-journal)?|log\.jsonl|checkpoint|data|verify|server|\.lock"
     r"|loggers|tensorboard|wandb|report\.(html|md)|report-[A-Za-z0-9_.-]+\.png"
     r"|\..+\.\d+-\d+\.tmp"  # the temporary file of a killed program, see `opened_durably`
 )
@@ -202,6 +204,15 @@ class RunFolder:
             return path.stat().st_size
         return ref.samples * self.record.config.sample_schema.sample_bytes
 
+    def put_code(self, body: bytes) -> None:
+        """Keep the source of the run's task; on disk when it returns."""
+        if self.code() != body:
+            write_durably(self.path / CODE, body)
+
+    def code(self) -> bytes | None:
+        """Return the source of the run's task, or None if it is missing."""
+        return read_code(self.path)
+
     @property
     def files(self) -> dict[str, str]:
         """The paths of data files by digest: the user's own, and those in this folder."""
@@ -227,6 +238,12 @@ class RunFolder:
     def shard_path(self, sha256: str) -> Path:
         """Return the path of an encoded shard."""
         return self.shards / f"{sha256}.zst"
+
+
+def read_code(path: Path) -> bytes | None:
+    """Return the source in a run folder, without locking it, or None if it is missing."""
+    code = path / CODE
+    return code.read_bytes() if code.exists() else None
 
 
 def run_folder_path(run: str, workdir: Path | None = None) -> Path:

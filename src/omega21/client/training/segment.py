@@ -13,6 +13,7 @@ from anyio.to_thread import run_sync
 from omega21.client.concurrency import run_all
 from omega21.client.events import Event, Notice, RunReady
 from omega21.client.training.checkpoint_restore import restore, samples_done
+from omega21.client.training.code import ensure_code
 from omega21.client.training.evaluation import EvaluationMonitor, held_out_count
 from omega21.client.training.finish import SegmentJob, finish_segment
 from omega21.client.training.monitors import Monitors
@@ -22,7 +23,7 @@ from omega21.client.training.status_poller import StatusPoller
 from omega21.client.training.upload import SegmentUpload
 from omega21.language import _
 from omega21.logs import remember
-from omega21.protocol.errors import UnknownRun, UnknownSegment, UnknownShard
+from omega21.protocol.errors import UnknownCode, UnknownRun, UnknownSegment, UnknownShard
 from omega21.protocol.plan import PlanIndex, plan_steps
 from omega21.protocol.runs import RunState
 
@@ -49,7 +50,7 @@ class SegmentTraining:
                 await self._session(state)
                 remember(step=folder.results.last_step)
                 await finish_segment(job)
-            except (UnknownRun, UnknownSegment, UnknownShard) as lost:
+            except (UnknownRun, UnknownSegment, UnknownShard, UnknownCode) as lost:
                 futile = 0 if folder.results.last_step > reached else futile + 1
                 reached = folder.results.last_step
                 if futile >= FUTILE_RETURNS:
@@ -61,6 +62,8 @@ class SegmentTraining:
                         )
                     )
                 )
+                task, kept = folder.record.config.task, folder.code()
+                await ensure_code(job.api, task, kept, emit=job.emit)
                 found = await find_run(job.api, folder.record.run)
                 state = await reconcile(job.api, folder, state=found, emit=job.emit)
             else:

@@ -26,8 +26,9 @@ from omega21.client.loggers import check_loggers
 from omega21.client.loggers.feeding import STOP_SECONDS, Feeds
 from omega21.client.request.data import Files, OpenedData, look_at, with_schema, with_schema_of_run
 from omega21.client.request.request import FileFacts, TrainRequest, next_segment
-from omega21.client.store.run_folder import RunFolder, run_folder_path
+from omega21.client.store.run_folder import RunFolder, read_code, run_folder_path
 from omega21.client.training.budget import within_budget
+from omega21.client.training.code import check_allowed, ensure_code, with_offer
 from omega21.client.training.estimate import Choice
 from omega21.client.training.finish import SegmentJob
 from omega21.client.training.options import TrainOptions
@@ -45,6 +46,7 @@ from omega21.protocol.errors import (
 from omega21.protocol.legacy import Info
 from omega21.protocol.link.usage import MonthTraffic
 from omega21.protocol.runs import RunState
+from omega21.protocol.tasks import CodeTask, Task
 
 
 class Training(EventStream):
@@ -81,15 +83,20 @@ class Training(EventStream):
         start = time.monotonic()
         check_loggers(self._options.loggers)
         self._request = await run_sync(with_schema_of_run, self._request, self._path)
+        reached = patient if self._finishing_only else first
+        info = None
+        if isinstance(self._request.task, CodeTask):  # before the samples are read
+            info = await self._connect_for_code(reached)
         data = await run_sync(look_at, self._request)
         request = with_schema(self._request, data.samples if data is not None else None)
         self._request, config = request, request.config()
         # Refuse before anything is made.
         new = next_segment(request, (), file=_facts(data, held_out=None))
         # A server that this run was on may be away for a while; a new address is wrong or right.
-        info = await (patient if self._finishing_only else first).connect()
+        info = info or await reached.connect()
         await self._emit(Connected(self._api.address, info))
         self._api = patient
+        body = await self._ensure_code(patient, config.task)  # the run's state needs its model
         state, traffic = await gather(lambda: find_run(patient, request.run), self._traffic)
         await self._choose_within_budget(info, traffic=traffic, state=state, data=data)
         is_here = await run_sync((self._path / "run.json").exists)
@@ -100,6 +107,8 @@ class Training(EventStream):
             self._path, run=request.run, config=config, state=state, emit=self._emit
         )
         with folder:
+            if body is not None:
+                await run_sync(folder.put_code, body)
             if state is None and is_here:
                 await check_moved_task(patient, folder, emit=self._emit)
             await self._note_server(folder, info.server_id)
@@ -126,6 +135,20 @@ class Training(EventStream):
                 await SegmentTraining(job).run(state)
             finally:
                 feeds.finish(STOP_SECONDS)  # nothing is left to wait for where it came to its end
+
+    async def _connect_for_code(self, api: Api) -> Info:
+        """Connect, and check that the server executes the user's own task."""
+        info = await api.connect()
+        if self._request.offered:
+            self._request = await with_offer(api, self._request)
+        check_allowed(info, self._request.task)
+        return info
+
+    async def _ensure_code(self, api: Api, task: Task) -> bytes | None:
+        """Bring the source of the task to the server; return its body."""
+        given = self._request.code
+        kept = given.body if given is not None else await run_sync(read_code, self._path)
+        return await ensure_code(api, task, kept, emit=self._emit)
 
     async def _note_budget(self, folder: RunFolder, number: int) -> None:
         budget, samples_type = self._request.budget, folder.segments[number].samples_type
