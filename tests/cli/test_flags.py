@@ -19,6 +19,13 @@ FLAGS = {
     ],
     "omega21 train": [
         "ADDRESS",
+        "--model",
+        "--set",
+        "--loss",
+        "--include",
+        "--code-limit",
+        "--install",
+        "--requirement",
         "--samples --muestras",
         "--batch-size --lote",
         "--kind --tipo",
@@ -89,6 +96,9 @@ FLAGS = {
         "--verbose -v",
     ],
     "omega21 serve": [
+        "--allow-code",
+        "--allow-install",
+        "--model",
         "--host",
         "--port",
         "--data-dir",

@@ -91,12 +91,6 @@ def _with_model(options: ServeOptions, model: str) -> ServeOptions:
     with start_errors(options.data_dir):
         store = CodeStore(options.data_dir / "code")
         store.put(bundle.sha256, bundle.body, pinned=frozenset({bundle.sha256}))
-    print(  # noqa: T201
-        _("offering {entry}, source sha256:{sha256}").format(
-            entry=bundle.entry, sha256=bundle.sha256
-        ),
-        flush=True,
-    )
     engine = replace(
         options.engine,
         allow_code=options.engine.allow_code.also(bundle.sha256),
@@ -143,11 +137,15 @@ class _Announcement:
 
     sock: socket.socket
     token: str | None
+    offers: tuple[tuple[str, str], ...] = ()
     public: str | None = None
 
     def listening(self) -> None:
         """Print the address and, behind a tunnel, the command to copy."""
         print(f"listening on {address(self.sock)}", flush=True)  # noqa: T201
+        for entry, sha256 in self.offers:
+            text = _("offering {entry}, source sha256:{sha256}").format(entry=entry, sha256=sha256)
+            print(text, flush=True)  # noqa: T201
         if self.public is not None:
             self._line(f"train {self.public}")
 
@@ -167,7 +165,7 @@ class _Announcement:
 
 
 def _supervise(options: ServeOptions, sock: socket.socket, tunnel: "Tunnel | None") -> None:
-    said = _Announcement(sock, options.token)
+    said = _Announcement(sock, options.token, options.engine.offers)
     environment = {"OMEGA21_TOKEN": options.token or ""}
     supervisor = Supervisor(
         sock,
@@ -201,7 +199,7 @@ def _supervise(options: ServeOptions, sock: socket.socket, tunnel: "Tunnel | Non
 
 def _serve_alone(options: ServeOptions, sock: socket.socket, tunnel: "Tunnel | None") -> None:
     """Serve in one process, where a socket cannot be passed to a child."""
-    said = _Announcement(sock, options.token)
+    said = _Announcement(sock, options.token, options.engine.offers)
     with ExitStack() as held:
         watch = _watched(tunnel, said, held)
         if watch is not None:
