@@ -82,11 +82,11 @@ class Training(EventStream):
         """Connect by `first`, then train through `patient`, which outlasts a broken link."""
         start = time.monotonic()
         check_loggers(self._options.loggers)
-        self._request = await run_sync(with_schema_of_run, self._request, self._path)
         reached = patient if self._finishing_only else first
         info = None
         if isinstance(self._request.task, CodeTask):  # before the samples are read
             info = await self._connect_for_code(reached)
+        self._request = await run_sync(with_schema_of_run, self._request, self._path)
         data = await run_sync(look_at, self._request)
         request = with_schema(self._request, data.samples if data is not None else None)
         self._request, config = request, request.config()
