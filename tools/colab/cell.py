@@ -13,13 +13,17 @@
 # Made from the sources by `make colab`: change those, not this file.
 
 # Empty values are read from OMEGA21_TUNNEL, OMEGA21_MIRROR, OMEGA21_DATA_DIR,
-# OMEGA21_CLOUDFLARED and OMEGA21_TOKEN; ngrok's token from Colab's secret NGROK_AUTHTOKEN, the
+# OMEGA21_CLOUDFLARED, OMEGA21_ALLOW_CODE and OMEGA21_TOKEN; ngrok's token from Colab's secret NGROK_AUTHTOKEN, the
 # environment variable of that name, or a prompt.
 TUNNEL = ""  # @param ["", "auto", "ngrok", "cloudflared", "none"]
 MIRROR = ""  # @param {type: "string"}
 DATA_DIR = ""  # @param {type: "string"}
 CLOUDFLARED = ""  # @param {type: "string"}
 PORT = 0  # @param {type: "integer"}
+# With ALLOW_CODE the server executes the models that are sent to it: whoever has its token then has
+# a shell on this machine. Con ALLOW_CODE, quien tenga el token tiene un terminal en esta máquina.
+ALLOW_CODE = False  # @param {type: "boolean"}
+ALLOW_INSTALL = False  # @param {type: "boolean"}
 LANGUAGE = ""  # @param ["", "en", "es"]
 
 # === the package ===
@@ -33,5 +37,7 @@ if unpack_omega21():
         data_dir=DATA_DIR,
         cloudflared=CLOUDFLARED,
         port=PORT,
+        allow_code=ALLOW_CODE,
+        allow_install=ALLOW_INSTALL,
         language=LANGUAGE,
     )

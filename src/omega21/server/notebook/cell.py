@@ -3,6 +3,7 @@
 A running cell keeps the runtime. Interrupting it stops the server cleanly.
 """
 
+import inspect
 import os
 import sys
 from collections.abc import Callable
@@ -39,6 +40,15 @@ def run_cell(**given: Any) -> None:
         _say(_("stopped"))
 
 
+def serve(model: "str | Callable[..., Any] | None" = None, **given: Any) -> None:
+    """Serve, and offer a model of this machine's own, until the cell is interrupted.
+
+    `model` is the function that builds it, from a file, or its `FILE.py:FUNCTION`; clients train it
+    with `omega21 train --model server`, and no other source is executed. `given` as for `prepare`.
+    """
+    run_cell(model=model, **given)
+
+
 def prepare(
     *,
     tunnel: str = "",
@@ -47,11 +57,18 @@ def prepare(
     cloudflared: str = "",
     port: int = 0,
     language: str = "",
+    allow_code: bool | str = False,
+    allow_install: bool = False,
+    model: "str | Callable[..., Any] | None" = None,
 ) -> ServerSettings:
     """Check the machine, install missing packages, and choose the settings. Raises CannotServe.
 
+    With `allow_code` the server executes the source that is sent to it, all or that of a digest,
+    and with `allow_install` it installs its requirements. `model` is a model of its own that it
+    offers: the function that builds it, defined in a file, or its `FILE.py:FUNCTION`.
+
     Missing values are read from OMEGA21_TUNNEL (auto), OMEGA21_DATA_DIR, OMEGA21_MIRROR,
-    OMEGA21_CLOUDFLARED and OMEGA21_TOKEN.
+    OMEGA21_CLOUDFLARED, OMEGA21_ALLOW_CODE and OMEGA21_TOKEN.
     """
     choose_language(language or None)
     tunnel = tunnel or os.environ.get("OMEGA21_TUNNEL") or "auto"
@@ -63,6 +80,14 @@ def prepare(
     installed = install_lacking(*(["tunnel"] if authtoken else []), log=folder / "pip.log")
     if installed:
         _say(_("installed: {names}").format(names=", ".join(installed)))
+    allowed = _consent(str(allow_code))
+    if allowed:
+        _say(
+            _(
+                "this server executes the source that is sent to it: whoever has its token has a "
+                "shell on this machine"
+            )
+        )
     place = mirror or os.environ.get("OMEGA21_MIRROR")
     return ServerSettings(
         data_dir=folder,
@@ -72,7 +97,40 @@ def prepare(
         cloudflared=cloudflared or os.environ.get("OMEGA21_CLOUDFLARED") or None,
         mirror=Path(place) if place else None,
         port=port,
+        allow_code=allowed,
+        allow_install=allow_install,
+        model=model_name(model) if callable(model) else model,
     )
+
+
+def _consent(given: str) -> str:
+    """Return the value of --allow-code, empty for none. Raises CannotServe."""
+    # pydantic, which the errors of the protocol need, is installed by now.
+    from omega21.protocol.code import Consent  # noqa: PLC0415
+    from omega21.protocol.errors import InvalidCode  # noqa: PLC0415
+
+    texts = [given, os.environ.get("OMEGA21_ALLOW_CODE", "")]
+    try:
+        return ",".join(Consent.of(texts, source="ALLOW_CODE (OMEGA21_ALLOW_CODE)").texts())
+    except InvalidCode as error:
+        raise CannotServe(str(error)) from error
+
+
+def model_name(build: "Callable[..., Any]") -> str:
+    """Return a function as `FILE.py:FUNCTION`. Raises CannotServe for one without a file."""
+    name = build.__qualname__
+    try:
+        file = inspect.getsourcefile(build)
+    except TypeError:
+        file = None
+    if file is None or not Path(file).is_file() or not name.isidentifier():
+        raise CannotServe(
+            _(
+                "{name} is not a function of a file: write its cell to one with %%writefile "
+                "net.py, and import it from there"
+            ).format(name=name)
+        )
+    return f"{file}:{name}"
 
 
 def _tokens(folder: Path, tunnel: str) -> tuple[str, str | None]:

@@ -37,6 +37,9 @@ class ServerSettings:
     cloudflared: str | None = None
     mirror: Path | None = None
     port: int = 0
+    allow_code: str = ""
+    allow_install: bool = False
+    model: str | None = None
 
     def arguments(self) -> list[str]:
         """Return the command-line options; no token is among them."""
@@ -46,8 +49,11 @@ class ServerSettings:
             "--tunnel": self.tunnel,
             "--cloudflared": self.cloudflared,
             "--mirror": self.mirror,
+            "--allow-code": self.allow_code or None,
+            "--model": self.model,
         }
-        return [str(word) for pair in options.items() if pair[1] is not None for word in pair]
+        words = [str(word) for pair in options.items() if pair[1] is not None for word in pair]
+        return words + ["--allow-install"] * self.allow_install
 
     def environment(self) -> dict[str, str]:
         """Return what the process's environment has more: this package first, and the tokens."""
