@@ -153,7 +153,7 @@ def test_targets_are_large_enough_for_a_finger(full: str, open_page: Open) -> No
 def test_pictures_are_described_and_say_their_newest_value(full: str, open_page: Open) -> None:
     page = look(open_page(full))
     pictures = page.get_by_role("img").all()
-    assert len(pictures) == 7
+    assert len(pictures) == 12
     names = [picture.get_attribute("aria-label") or "" for picture in pictures]
     assert any(name.startswith("Loss, newest value: Loss ") for name in names)
     assert any(name.startswith("Dendrites over the steps: 16 values") for name in names)
