@@ -55,7 +55,7 @@ PAGES = [page for page in pages() if any(blocks(page)) or any(spans(page))]
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     folder = tmp_path_factory.mktemp("docs") / "data"
-    with start_server(folder, token=TOKEN) as running:
+    with start_server(folder, "--allow-code", token=TOKEN) as running:
         yield running
 
 
@@ -108,7 +108,12 @@ class Reader:
         return done.stdout
 
     def run_python(self, block: Block) -> None:
-        """Run a block; it may use the names of those before it on the page."""
+        """Run a block; it may use the names of those before it on the page.
+
+        A block that starts with `# net.py` is that file.
+        """
+        if named := re.match(r"# (\w+\.py)\n", block.text):
+            (self.folder / named[1]).write_text(block.text, encoding="utf-8")
         code = compile(self.fill_in(block.text), str(block), "exec")
         with patch.dict(os.environ, self.environment()):
             exec(code, self.names)
