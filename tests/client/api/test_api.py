@@ -35,6 +35,7 @@ ARGUMENTS: dict[str, Any] = {
         source=Source(kind="simple", seed=1, offset=0, anomaly_percent=10),
     ),
     "sink": None,
+    "points": 48,
     "part": "full",
     "sha256": "0" * 64,
     "body": b"",
