@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.base import clone
-from sklearn.datasets import load_digits, make_blobs
+from sklearn.datasets import make_blobs
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -20,7 +20,6 @@ from omega21.sklearn import RemoteClassifier
 from tests.servers import RunningServer, start_server
 
 TOKEN = "a-token-of-the-estimator"
-DIGITS = Path(__file__).parents[1] / "examples" / "digits"
 
 FLAT = """\
 from torch import nn
@@ -35,8 +34,9 @@ def build(schema, *, hidden=32, classes):
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     folder = tmp_path_factory.mktemp("estimator") / "data"
-    options = ("--threads", "1", "--max-runs", "500", "--allow-code")
-    with start_server(folder, *options, token=TOKEN) as running:
+    with start_server(
+        folder, "--threads", "1", "--max-runs", "500", "--allow-code", token=TOKEN
+    ) as running:
         yield running
 
 
@@ -177,17 +177,6 @@ def test_a_server_has_to_be_named(write: Write, monkeypatch: pytest.MonkeyPatch)
 
     with pytest.raises(InvalidRequest, match="no server is named; pass url="):
         RemoteClassifier(model, **FAST).fit(*blobs(0, 1))
-
-
-def test_the_digits_example_learns(write: Write, tmp_path: Path) -> None:
-    write((DIGITS / "net.py").read_text(encoding="utf-8"))
-    digits = load_digits()
-    fitted = RemoteClassifier("net.py:build", epochs=4, batch_size=32, learning_rate=3e-3)
-    fitted.set_params(options={"channels": 16}, workdir=tmp_path).fit(
-        digits.data[:1500], digits.target[:1500]
-    )
-
-    assert fitted.score(digits.data[1500:], digits.target[1500:]) > 0.85
 
 
 def test_without_scikit_learn_the_extra_is_named() -> None:

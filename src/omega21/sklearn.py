@@ -52,10 +52,11 @@ class RemoteClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
     model's prediction `probability` [n, classes] is what `predict_proba` returns; without one, its
     only output is taken as logits.
 
-    The server is at `url`, by default that of COLAB_SERVER_URL. Its token is that of OMEGA21_TOKEN,
-    else the one that the command line remembers for this address. `loss`, `optimizer` and the other
-    parameters are those of `omega21 train`. Equal parameters, `random_state` among them, and equal
-    samples give equal models on one kind of machine.
+    The server is at `url`, by default that of COLAB_SERVER_URL. Its token and its certificate are
+    those of OMEGA21_TOKEN and OMEGA21_CA, else those that the command line remembers for this
+    address. `loss`, `optimizer` and the other parameters are those of `omega21 train`. Equal
+    parameters, `random_state` among them, and equal samples give equal models on one kind of
+    machine.
 
     Each fit is a run of its own, `run_`, with a folder in `workdir` on this machine; both stay
     until `remove`. The server computes predictions with the run's weights. A fitted estimator can
@@ -75,6 +76,7 @@ class RemoteClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         epochs: int = 10,
         batch_size: int = 64,
         include: Sequence[str] = (),
+        install: bool = False,
         workdir: str | os.PathLike[str] | None = None,
         random_state: int = 42,
     ) -> None:
@@ -88,6 +90,7 @@ class RemoteClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         self.epochs = epochs
         self.batch_size = batch_size
         self.include = include
+        self.install = install
         self.workdir = workdir
         self.random_state = random_state
 
@@ -150,7 +153,12 @@ class RemoteClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
             ),
         )
         return with_model(
-            request, self.model, options=options, loss=self.loss, include=tuple(self.include)
+            request,
+            self.model,
+            options=options,
+            loss=self.loss,
+            include=tuple(self.include),
+            install=self.install,
         )
 
     def _folder(self) -> Path | None:
@@ -165,8 +173,10 @@ class RemoteClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
                 _("no server is named"), hint=_("pass url=, or set COLAB_SERVER_URL")
             )
         address = parse_address(url)
-        known = next((one.token for one in remembered() if one.address == address), None)
-        with Client(address, token=os.environ.get("OMEGA21_TOKEN") or known) as client:
+        known = next((one for one in remembered() if one.address == address), None)
+        token = os.environ.get("OMEGA21_TOKEN") or (known.token if known else None)
+        ca = os.environ.get("OMEGA21_CA") or (known.ca if known else None)
+        with Client(address, token=token, ca=Path(ca) if ca else None) as client:
             yield client
 
 

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from omega21 import Client
 from omega21.cli.commands.init import StarterName, write_starter
 from omega21.client.events import Done
+from omega21.client.request.model import with_model
 from omega21.client.request.request import TrainRequest
 from omega21.client.training.options import TrainOptions
 from omega21.language import choose_language
 from omega21.protocol.errors import InvalidCode
 from omega21.protocol.optimizers import OptimizerConfig
 from tests.cli.conftest import Omega21
-from tests.examples.sources import put_source
 from tests.servers import RunningServer, start_server
 
 TASKS: tuple[StarterName, ...] = get_args(StarterName)
@@ -60,19 +60,16 @@ DATA: dict[str, tuple[StarterName, dict[str, NDArray[Any]], dict[str, tuple[int,
 @pytest.fixture(scope="module")
 def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     folder = tmp_path_factory.mktemp("init") / "data"
-    with start_server(folder, "--threads", "1", "--device", "cpu") as running:
+    with start_server(folder, "--threads", "1", "--device", "cpu", "--allow-code") as running:
         yield running
 
 
 @pytest.mark.parametrize("name", DATA)
 def test_what_it_writes_trains(name: str, own_server: RunningServer, tmp_path: Path) -> None:
     task, data, outputs = DATA[name]
-    source = tmp_path / "source"
-    source.mkdir()
-    write_starter(source / "net.py", task)
+    write_starter(tmp_path / "net.py", task)
     request = TrainRequest(
         run=name,
-        task=put_source(own_server, source),
         data=data,
         samples=None,
         epochs=8,
@@ -81,7 +78,9 @@ def test_what_it_writes_trains(name: str, own_server: RunningServer, tmp_path: P
         optimizer=OptimizerConfig(learning_rate=0.01),
     )
     with Client(own_server.address) as client:
-        *_events, last = client.train(request, TrainOptions(workdir=tmp_path / "runs"))
+        *_events, last = client.train(
+            with_model(request, f"{tmp_path / 'net.py'}:build"), TrainOptions(workdir=tmp_path)
+        )
         found = client.predict(name, {"x": data["x"][:4]}).outputs
 
     assert isinstance(last, Done)
