@@ -18,6 +18,7 @@ from omega21.protocol.digests import tensors_sha256
 from omega21.protocol.plan import Segment, SegmentStored, ShardRef, Source
 from omega21.protocol.runs import RunConfig, RunSummary
 from omega21.protocol.shards import Tensors, encode_shard, pack, shard_samples
+from tests.engine.local_device import local_engine
 
 CONFIG = run_config(model=TINY, seed=7)
 OPTIONS = EngineOptions(device="cpu", threads=1)
@@ -87,7 +88,7 @@ def make_segment(shards: Sequence[Shard], *, batch_size: int, **numbers: int) ->
 @contextmanager
 def running(folder: Path, options: EngineOptions = OPTIONS) -> Iterator[Engine]:
     """Start an engine on a folder; stop it at the end."""
-    engine = Engine(folder, options)
+    engine = local_engine(folder, options)
     engine.start()
     try:
         yield engine

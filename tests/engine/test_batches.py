@@ -1,7 +1,6 @@
 """Batches as they are read from shards, and the one that is read ahead."""
 
 import gc
-import threading
 import weakref
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +13,6 @@ from hypothesis import strategies as st
 from omega21.data.order import epoch_order
 from omega21.engine.batches import BatchFeed, SegmentReader
 from omega21.engine.storage.shards import ShardStore
-from omega21.executors.base import Arrays, Batch
 from omega21.models.registry import default_config
 from omega21.protocol.digests import tensors_sha256
 from omega21.protocol.errors import UnknownShard
@@ -101,70 +99,6 @@ def test_numbers_of_a_shard_that_is_not_kept_in_memory_are_read_one_by_one(
     np.testing.assert_array_equal(batch["y"], SAMPLES.y[places])
 
 
-class Counting(SegmentReader):
-    """A reader that counts what it read."""
-
-    def read(self, position: int) -> Arrays:
-        self.positions = [*getattr(self, "positions", []), position]
-        return super().read(position)
-
-
-class TestAhead:
-    @pytest.fixture
-    def reader(self, tmp_path: Path) -> Counting:
-        plain = stored(tmp_path, cut(SAMPLES, 7))
-        return Counting(plain.segment, ShardStore(tmp_path, limit=10**9), schema=SCHEMA)
-
-    def test_what_was_prepared_is_not_read_again(self, reader: Counting) -> None:
-        ahead = BatchFeed()
-        ahead.prepare(reader, 3)
-        taken = ahead.take(reader, 3)
-        assert reader.positions == [3]
-        np.testing.assert_array_equal(taken["x"], reader.read(3)["x"])
-        ahead.close()
-
-    def test_it_is_staged_on_the_thread_that_reads_it(self, reader: Counting) -> None:
-        """On CUDA it is pinned there, and not between two steps."""
-        threads: list[str] = []
-
-        def stage(batch: Batch) -> Batch:
-            threads.append(threading.current_thread().name)
-            return {**batch, "x": np.add(batch["x"], 1)}
-
-        ahead = BatchFeed(stage)
-        ahead.prepare(reader, 3)
-        np.testing.assert_array_equal(ahead.take(reader, 3)["x"], reader.read(3)["x"] + 1)
-        assert len(threads) == 1
-        assert threads[0].startswith("omega21-batches")
-        ahead.close()
-
-    def test_another_step_is_read_when_it_is_asked_for(
-        self, reader: Counting, tmp_path: Path
-    ) -> None:
-        """As when an inline batch, or another run, comes in between."""
-        other = Counting(reader.segment, ShardStore(tmp_path, limit=10**9), schema=SCHEMA)
-        ahead = BatchFeed()
-        ahead.prepare(reader, 3)
-        np.testing.assert_array_equal(ahead.take(reader, 4)["x"], reader.read(4)["x"])
-        ahead.prepare(reader, 4)
-        ahead.take(other, 4)
-        assert other.positions == [4]
-        ahead.take(other, 4)
-        assert other.positions == [4, 4]  # and nothing is taken twice
-        ahead.close()
-
-    def test_a_shard_that_has_gone_is_told_to_who_takes(
-        self, reader: Counting, tmp_path: Path
-    ) -> None:
-        for path in tmp_path.glob("??/*"):
-            path.unlink()
-        ahead = BatchFeed()
-        ahead.prepare(reader, 0)
-        with pytest.raises(UnknownShard):
-            ahead.take(reader, 0)
-        ahead.close()
-
-
 class TestHeld:
     """Later epochs read samples from memory, where there is room."""
 
@@ -188,7 +122,6 @@ class TestHeld:
             is_last = position == reader.segment.steps - 1
             in_order = position < reader.segment.steps_per_epoch
             assert reader.is_held == (spare >= 0 and not in_order and not is_last)
-        feed.close()
 
     def test_one_at_a_time_for_as_long_as_it_is_used(
         self, readers: tuple[SegmentReader, SegmentReader], monkeypatch: pytest.MonkeyPatch
@@ -207,7 +140,6 @@ class TestHeld:
         ):
             feed.take(reader, 5)
             assert [other.is_held for other in readers] == [other is held for other in readers]
-        feed.close()
 
     def test_a_run_that_is_gone_holds_nothing(self, tmp_path: Path) -> None:
         feed = BatchFeed(most_held=self.BYTES)
@@ -217,4 +149,3 @@ class TestHeld:
         del reader
         gc.collect()
         assert held() is None
-        feed.close()

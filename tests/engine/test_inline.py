@@ -18,6 +18,7 @@ from tests.engine.engines import (
     make_segment,
     running,
 )
+from tests.engine.local_device import local_engine
 from tests.engine.processes import EngineProcess, train_inline_until_answered
 from tests.engine.reference import Environment, train_plainly
 
@@ -156,7 +157,7 @@ def test_one_that_a_question_goes_before_is_told_of_a_removal(
 
 
 def test_one_that_a_stop_interrupts_is_trained_by_the_next_engine(tmp_path: Path) -> None:
-    engine = Engine(tmp_path, OPTIONS)
+    engine = local_engine(tmp_path, OPTIONS)
     engine.start()
     run = DrivenRun(engine)
     thread = long_batch(engine, run)

@@ -10,6 +10,7 @@ from omega21.engine.engine import Engine
 from omega21.engine.options import EngineOptions
 from omega21.server.app import create_app
 from omega21.server.auth.access import Access
+from tests.engine.local_device import local_engine
 from tests.servers import RunningServer, start_server
 
 ENGINE = EngineOptions(device="cpu", threads=1)
@@ -30,7 +31,7 @@ def http(server: RunningServer) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
-    engine = Engine(tmp_path / "data", ENGINE)
+    engine = local_engine(tmp_path / "data", ENGINE)
     engine.start()
     yield engine
     assert engine.stop(60)  # a step of warming up cannot be interrupted

@@ -14,7 +14,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from omega21.engine.engine import Engine
 from omega21.engine.options import EngineOptions
 from omega21.protocol.errors import (
     InvalidRequest,
@@ -28,6 +27,7 @@ from omega21.server.auth.token import TOKEN_FILE, server_token
 from omega21.server.options import ServeOptions
 from omega21.server.sockets import address, bind
 from omega21.server.startup import start_errors
+from tests.engine.local_device import local_engine
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no child there")
 
@@ -134,7 +134,7 @@ def test_a_device_that_is_not_here(tmp_path: Path) -> None:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder that an engine has left in order."""
     folder = tmp_path_factory.mktemp("whole") / "data"
-    engine = Engine(folder, EngineOptions(device="cpu", threads=1))
+    engine = local_engine(folder, EngineOptions(device="cpu", threads=1))
     engine.start()
     assert engine.stop(60)
     engine.close()
@@ -201,7 +201,7 @@ def test_a_damaged_data_folder(tmp_path: Path, whole: Path, harm: Callable[[Path
     shutil.copytree(whole, folder)
     harm(folder)
     with pytest.raises(RunFolderConflict) as refused, start_errors(folder):
-        Engine(folder, EngineOptions(device="cpu", threads=1)).start()
+        local_engine(folder, EngineOptions(device="cpu", threads=1)).start()
     assert refused.value.hint
     assert "\n" not in str(refused.value)
 

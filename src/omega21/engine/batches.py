@@ -3,8 +3,6 @@
 import time
 import weakref
 from bisect import bisect_right
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
 
@@ -196,44 +194,19 @@ _HELD_SECONDS = 10.0
 
 
 class BatchFeed:
-    """Returns the batches of steps, prefetched where possible.
+    """Returns the batches of steps; one thread reads.
 
-    One batch can be read in a separate thread during a step; `stage` then copies it to memory from
-    which the device copies asynchronously. The samples of one segment are held in memory during its
-    later epochs, if they have at most `most_held` bytes.
+    The samples of one segment are held in memory during its later epochs, if they have at most
+    `most_held` bytes.
     """
 
-    def __init__(
-        self,
-        stage: Callable[[Batch], Batch] = lambda batch: batch,
-        *,
-        most_held: int = MOST_HELD,
-    ) -> None:
-        self._stage = stage
+    def __init__(self, *, most_held: int = MOST_HELD) -> None:
         self._most_held = most_held
         self._holder: weakref.ref[SegmentReader] | None = None
         self._held_at = 0.0
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="omega21-batches")
-        self._reader: SegmentReader | None = None
-        self._position = 0
-        self._batch: Future[Batch] | None = None
-
-    def prepare(self, reader: SegmentReader, position: int) -> None:
-        """Start reading the batch of a step whose samples are on disk."""
-        self._reader, self._position = reader, position
-        self._batch = self._thread.submit(lambda: self._stage(self._read(reader, position)))
 
     def take(self, reader: SegmentReader, position: int) -> Batch:
-        """Return a step's batch, prefetched or read now.
-
-        Raises UnknownShard when a shard is gone.
-        """
-        batch, self._batch = self._batch, None
-        if batch is not None and reader is self._reader and position == self._position:
-            return batch.result()
-        return self._read(reader, position)
-
-    def _read(self, reader: SegmentReader, position: int) -> Batch:
+        """Read a step's batch. Raises UnknownShard when a shard is gone."""
         if reader.is_in_order(position):
             return reader.read(position)
         self._hold(reader)
@@ -256,10 +229,6 @@ class BatchFeed:
             reader.hold()
             self._holder = weakref.ref(reader)
         self._held_at = now
-
-    def close(self) -> None:
-        """End the thread."""
-        self._thread.shutdown()
 
 
 @lru_cache(maxsize=4)

@@ -29,6 +29,7 @@ from omega21.engine.shards import Shards
 from omega21.engine.step_writer import StepWriter
 from omega21.engine.storage.data_folder import DataFolder
 from omega21.engine.worker import Worker
+from omega21.executors.base import Device, DeviceOptions
 from omega21.executors.devices import find_device
 
 logger = logging.getLogger(__name__)
@@ -38,9 +39,9 @@ class Engine:
     """Trains the runs of one data folder.
 
     Raises RunFolderConflict when another engine has the folder or another version wrote it,
-    InvalidRequest for a missing device. `fatal(reason)` is called when this process cannot compute
-    any more and has to be replaced; by default that is logged. `accepted(sha256)` is called for
-    each source of a user that is stored.
+    InvalidRequest for a missing device, ImportError without torch. `fatal(reason)` is called when
+    this process cannot compute any more and has to be replaced; by default that is logged.
+    `accepted(sha256)` is called for each source of a user that is stored.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Engine:
         *,
         fatal: Callable[[str], None] = logger.critical,
         accepted: Callable[[str], None] = lambda _sha256: None,
+        find_device: Callable[[DeviceOptions], Device] = find_device,
     ) -> None:
         self.options = options = options or EngineOptions()
         self.folder = folder = DataFolder(data_dir, options)
@@ -89,7 +91,7 @@ class Engine:
             most=options.max_runs,
         )
         self.plans = Plans(registry, folder)
-        self.probe = Probe(folder, worker=worker, device=device, code=code)
+        self.probe = Probe(folder, device, code)
         self.shards = Shards(registry, folder)
         self.inline = InlineBatches(registry, folder, worker=worker)
         self.checkpoints = Checkpoints(
@@ -121,4 +123,5 @@ class Engine:
         """Release the folder, after `stop`; nothing may use the engine any more."""
         self.checkpointer.close()
         self.events.close()
+        self.device.close()
         self.folder.close()

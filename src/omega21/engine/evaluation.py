@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -95,9 +96,9 @@ def diagnose(config: RunConfig, device: Device) -> SelfTest:
     batch = {name: _example(spec) for name, spec in schema.tensors.items()}
     inputs = {name: batch[name] for name in schema.inputs}
     try:
-        executor = device.make_executor(config)
-        executor.step(batch, 1, micro_batch_size=2)
-        predictions = executor.predict(inputs, micro_batch_size=2)
+        with closing(device.make_executor(config)) as executor:
+            executor.step(batch, 1, micro_batch_size=2)
+            predictions = executor.predict(inputs, micro_batch_size=2)
     except DeviceMemoryExhausted as error:
         raise OutOfDeviceMemory(_("the model does not fit in the device's free memory")) from error
     return SelfTest(

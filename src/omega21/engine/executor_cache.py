@@ -5,6 +5,7 @@ Worker thread only.
 
 import logging
 from dataclasses import KW_ONLY, dataclass, field
+from functools import partial
 
 from omega21.engine.checkpointing import Checkpointer
 from omega21.engine.code import Code
@@ -12,7 +13,13 @@ from omega21.engine.registry import Registry
 from omega21.engine.run import Position, Run
 from omega21.engine.storage.checkpoints import Checkpoint
 from omega21.engine.storage.data_folder import DataFolder
-from omega21.executors.base import Device, DeviceMemoryExhausted, Executor
+from omega21.executors.base import (
+    Device,
+    DeviceFailed,
+    DeviceMemoryExhausted,
+    Executor,
+    ExecutorDied,
+)
 from omega21.protocol.checkpoints import trained_plan_sha256
 from omega21.protocol.errors import InvalidCheckpoint, OmegaError
 
@@ -40,21 +47,35 @@ class ExecutorCache:
             logger.warning("the device's memory is full at the start: %s", error)
 
     def executor_of(self, run: Run) -> Executor:
-        """Return a run's executor, with torch configured for it.
+        """Return a run's executor.
 
-        An evicted run, or one of an earlier process, is restored from its newest complete
-        checkpoint, whose position it then has.
+        An evicted run, one whose executor has died, or one of an earlier process is restored from
+        its newest complete checkpoint, whose position it then has. Raises ExecutorDied,
+        DeviceMemoryExhausted, TaskFailed.
         """
         if run.executor is None or self._loaded[-1:] != [run]:
-            self.device.prepare(run.config)
-            self._loaded = [
-                r for r in self._loaded if r is not run and r.executor and not r.removed
-            ]
+            self._loaded = [r for r in self._loaded if r is not run and r.executor]
             self._make_room()
             self._loaded.append(run)
         if run.executor is None:
             run.executor = self._restore(run)
         return run.executor
+
+    def has_removed(self) -> bool:
+        """Whether a removed run still has an executor."""
+        return any(run.removed and run.executor for run in self._loaded)
+
+    def drop_removed(self) -> None:
+        """Free what removed runs have."""
+        for run in self._loaded:
+            if run.removed:
+                self.discard(run)
+
+    def discard(self, run: Run) -> None:
+        """Free a run's executor without saving its state."""
+        executor, run.executor = run.executor, None
+        if executor is not None:
+            executor.close()
 
     def place(self, run: Run) -> None:
         """Move a run to the position of its newest checkpoint, from its record only.
@@ -75,7 +96,7 @@ class ExecutorCache:
             self.checkpointer.save(run, run.executor).result()
             if run.step != run.durable_step:
                 raise OSError(f"run {run.name} could not be evicted")
-        run.executor = None
+        self.discard(run)
 
     def save_all(self) -> None:
         """Write all states to disk, at the end."""
@@ -83,7 +104,7 @@ class ExecutorCache:
             if run.executor is not None and not run.removed:
                 try:
                     self.evict(run)
-                except OSError as error:
+                except (OSError, ExecutorDied, DeviceFailed) as error:
                     logger.warning("%s; its last steps will be computed again", error)
 
     def _make_room(self) -> None:
@@ -91,6 +112,9 @@ class ExecutorCache:
             oldest = self._loaded.pop(0)
             try:
                 self.evict(oldest)
+            except (ExecutorDied, DeviceFailed) as error:
+                logger.warning("run %s: %s; its last steps are computed again", oldest.name, error)
+                self.discard(oldest)
             except OSError as error:
                 logger.warning("%s", error)
                 self._loaded.append(oldest)
@@ -98,20 +122,29 @@ class ExecutorCache:
 
     def _restore(self, run: Run) -> Executor:
         self.code.prepare(run.config.task)
-        executor = self.device.make_executor(run.config)
-        for checkpoint in self.folder.checkpoints.newest(run.id):
-            if not self._fits(run, checkpoint):
-                continue
-            try:
-                executor.restore(self.folder.checkpoints.read(checkpoint))
-            except (InvalidCheckpoint, KeyError, RuntimeError) as error:
-                self._warn(run, checkpoint, error)
-                executor = self.device.make_executor(run.config)
-                continue
-            self._move(run, _position(checkpoint))
-            return executor
+        executor = self._make(run)
+        try:
+            for checkpoint in self.folder.checkpoints.newest(run.id):
+                if not self._fits(run, checkpoint):
+                    continue
+                try:
+                    executor.restore(self.folder.checkpoints.read(checkpoint))
+                except (InvalidCheckpoint, KeyError, RuntimeError) as error:
+                    self._warn(run, checkpoint, error)
+                    executor.close()
+                    executor = self._make(run)
+                    continue
+                self._move(run, _position(checkpoint))
+                return executor
+        except BaseException:
+            executor.close()
+            raise
         self._move(run, Position())
         return executor
+
+    def _make(self, run: Run) -> Executor:
+        write = self.folder.run_logs.append
+        return self.device.make_executor(run.config, on_output=partial(write, run.id))
 
     def _move(self, run: Run, position: Position) -> None:
         if position == run.position:

@@ -11,7 +11,7 @@ from omega21.engine.step_runner import StepRunner
 from omega21.engine.step_writer import StepWriter
 from omega21.engine.storage.data_folder import DataFolder
 from omega21.engine.storage.steps import StoredStep
-from omega21.executors.base import Executor
+from omega21.executors.base import DeviceFailed, Executor, ExecutorDied
 from omega21.language import _
 from omega21.protocol.errors import (
     NonFinite,
@@ -30,7 +30,7 @@ class InlineTrainer:
     """Trains inline batches; worker thread only.
 
     `check_open` raises Unavailable when a batch must end between two epochs; `fail` stops a run
-    whose state in memory may be wrong.
+    whose state in memory may be wrong, `lost` handles the end of what computes.
     """
 
     registry: Registry
@@ -41,6 +41,7 @@ class InlineTrainer:
     runner: StepRunner
     check_open: Callable[[], None]
     fail: Callable[[Run, Exception], None]
+    lost: Callable[[Run, ExecutorDied | DeviceFailed], None]
 
     def train(self, run: Run, task: InlineTask) -> None:
         """Train all epochs of an inline batch, or change nothing."""
@@ -54,6 +55,10 @@ class InlineTrainer:
                     return
                 position, records = trained
                 self._append(run, task, position=position, records=records)
+        except (ExecutorDied, DeviceFailed) as error:
+            with self.registry.locked():
+                task.begun = False  # it is trained again, or fails with the run
+            self.lost(run, error)
         except Exception as error:  # noqa: BLE001 - the run stops, the thread and the others do not
             self._give_up(run, task, error)
         else:
@@ -67,6 +72,8 @@ class InlineTrainer:
         before = executor.state() if task.reader.segment.steps > 1 else None
         try:
             return self._all_epochs(run, executor, task)
+        except (ExecutorDied, DeviceFailed):
+            raise
         except BaseException:
             if before is not None:
                 executor.restore(before)

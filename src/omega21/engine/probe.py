@@ -1,16 +1,15 @@
 """The check of a task before its samples are uploaded; it makes no run."""
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
 from omega21.engine.code import Code
 from omega21.engine.storage.data_folder import DataFolder
-from omega21.engine.worker import Worker
-from omega21.executors.base import Batch, Device, DeviceMemoryExhausted
+from omega21.executors.base import Batch, Device, DeviceMemoryExhausted, ExecutorDied
 from omega21.language import _
 from omega21.models.registry import check_config
-from omega21.protocol.errors import InvalidSamples, OutOfDeviceMemory
+from omega21.protocol.errors import InvalidSamples, OutOfDeviceMemory, TaskFailed
 from omega21.protocol.probe import MAX_PROBE_SAMPLES, ProbeReply
 from omega21.protocol.runs import RunConfig
 from omega21.protocol.schema import Schema
@@ -21,8 +20,6 @@ class Probe:
     """Builds and trains a task on a few samples, on the device where its run would be."""
 
     folder: DataFolder
-    _: KW_ONLY
-    worker: Worker
     device: Device
     code: Code
 
@@ -36,7 +33,12 @@ class Probe:
         self.code.prepare(checked.task)
         batch = self._read(shard, checked.sample_schema)
         try:
-            return self.worker.call(lambda: self.device.probe(checked, batch)).result()
+            return self.device.probe(checked, batch)
+        except ExecutorDied as error:
+            raise TaskFailed(
+                _("the process that computes ended: {how}").format(how=error.how),
+                hint=error.last_lines,
+            ) from error
         except DeviceMemoryExhausted as error:
             raise OutOfDeviceMemory(
                 _("the model does not fit in the device's free memory")

@@ -64,6 +64,18 @@ class Saves:
     taken: bool = False
 
 
+@dataclass(frozen=True)
+class Deaths:
+    """How many times in a row a run's executor died, and at which step."""
+
+    step: int = 0
+    count: int = 0
+
+    def another(self, step: int) -> "Deaths":
+        """Return the deaths after one more, at a step."""
+        return Deaths(step, self.count + 1 if step == self.step else 1)
+
+
 class Run:
     """A run's plan, target and position.
 
@@ -97,6 +109,7 @@ class Run:
         self.diverged: str | None = None
         self.failure: str | None = None
         self.failure_code: str | None = None
+        self.deaths = Deaths()
         self.removed = False
         self.weights_sha256: tuple[int, str] | None = None
 

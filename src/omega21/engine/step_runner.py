@@ -3,6 +3,8 @@
 import logging
 import math
 import time
+from collections import deque
+from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, field
 
 from omega21.engine.registry import Registry
@@ -15,6 +17,7 @@ from omega21.executors.base import (
     Device,
     DeviceMemoryExhausted,
     Executor,
+    StepDropped,
     StepOutcome,
     batch_size,
 )
@@ -24,6 +27,16 @@ from omega21.protocol.runs import Environment
 from omega21.protocol.steps import float32_as_json
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class BegunStep:
+    """A step that an executor has: its batch, and when it was handed over."""
+
+    number: int
+    batch: Batch
+    micro_batch_size: int
+    at: float
 
 
 @dataclass
@@ -38,6 +51,7 @@ class StepRunner:
     _: KW_ONLY
     device: Device
     steps_done: int = 0
+    _ended: float = 0.0
     _in_force: dict[int, Environment] = field(default_factory=dict)  # by run: already compared
     # Added to monotonic times: setting the system's clock moves neither times nor speeds.
     _clock_offset: float = field(default_factory=lambda: time.time() - time.monotonic())
@@ -49,48 +63,77 @@ class StepRunner:
 
         Raises OutOfDeviceMemory when not even one sample fits.
         """
-        number = before.step + 1
+        begun = deque([self.begin(run, executor, number=before.step + 1, batch=batch)])
+        return self.end(run, executor, before=before, begun=begun)
+
+    def begin(self, run: Run, executor: Executor, *, number: int, batch: Batch) -> BegunStep:
+        """Hand a step to the executor."""
         self._record_environment(run, number)
-        started = time.monotonic()
-        outcome, micro_batch_size = self._fit(run, executor, number=number, batch=batch)
-        ended = time.monotonic()
+        recorded, samples = run.micro_batch_size_at(number), batch_size(batch)
+        size = samples if recorded is None else min(recorded, samples)
+        executor.begin_step(batch, number, micro_batch_size=size)
+        return BegunStep(number, batch, size, time.monotonic())
+
+    def end(
+        self, run: Run, executor: Executor, *, before: Position, begun: deque[BegunStep]
+    ) -> tuple[Position, StoredStep]:
+        """Wait for the oldest step of `begun`, and take it out; see `compute`."""
+        outcome = None
+        while outcome is None:
+            try:
+                outcome = executor.end_step()
+            except DeviceMemoryExhausted as error:
+                self._shrink(run, executor, step=begun[0], error=error)
+                self._begin_again(run, executor, begun)
+        step, ended = begun.popleft(), time.monotonic()
+        samples = batch_size(step.batch)
         position = before.after(outcome)
         record = _make_record(
             position,
             outcome,
-            samples=batch_size(batch),
+            samples=samples,
             ended_at=self._clock_offset + ended,
-            seconds=ended - started,
-            micro_batch_size=micro_batch_size,
+            seconds=ended - max(step.at, self._ended),
+            micro_batch_size=step.micro_batch_size if step.micro_batch_size < samples else None,
         )
+        self._ended = ended
         return position, record
 
-    def _fit(
-        self, run: Run, executor: Executor, *, number: int, batch: Batch
-    ) -> tuple[StepOutcome, int | None]:
-        """Halve the micro-batch until the step fits; each size is on disk before it is tried."""
-        samples = batch_size(batch)
-        while True:
-            recorded = run.micro_batch_size_at(number)
-            size = samples if recorded is None else min(recorded, samples)
-            try:
-                outcome = executor.step(batch, number, micro_batch_size=size)
-            except DeviceMemoryExhausted as error:
-                if size == 1:
-                    raise OutOfDeviceMemory(
-                        _("step {number}: one sample does not fit in the device's memory").format(
-                            number=number
-                        )
-                    ) from error
-                smaller = math.ceil(size / 2)
-                logger.warning("step %d does not fit; %d samples at a time", number, smaller)
-                self.folder.ledger.environments.add_micro_batch_size(
-                    run.key, from_step=number, size=smaller
+    def _shrink(self, run: Run, executor: Executor, *, step: BegunStep, error: Exception) -> None:
+        """Halve the micro-batch from a step on; the size is on disk before it is tried."""
+        size = step.micro_batch_size
+        if size == 1:
+            raise OutOfDeviceMemory(
+                _("step {number}: one sample does not fit in the device's memory").format(
+                    number=step.number
                 )
-                with self.registry.locked():
-                    run.micro_batch_sizes[number] = smaller
-                continue
-            return outcome, size if size < samples else None
+            ) from error
+        if executor.samples_mix:
+            raise OutOfDeviceMemory(
+                _("step {number}: {count} samples do not fit in the device's memory").format(
+                    number=step.number, count=size
+                ),
+                hint=_(
+                    "train a new run with --micro-batch {size}, or with a smaller --batch-size"
+                ).format(size=size // 2),
+            ) from error
+        smaller = math.ceil(size / 2)
+        logger.warning("step %d does not fit; %d samples at a time", step.number, smaller)
+        self.folder.ledger.environments.add_micro_batch_size(
+            run.key, from_step=step.number, size=smaller
+        )
+        with self.registry.locked():
+            run.micro_batch_sizes[step.number] = smaller
+
+    def _begin_again(self, run: Run, executor: Executor, begun: deque[BegunStep]) -> None:
+        """Begin steps anew, after the first of them was not computed."""
+        again = list(begun)
+        for _dropped in again[1:]:
+            with suppress(StepDropped):
+                executor.end_step()
+        begun.clear()
+        for step in again:
+            begun.append(self.begin(run, executor, number=step.number, batch=step.batch))
 
     def _record_environment(self, run: Run, number: int) -> None:
         last = run.environments[-1] if run.environments else None

@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -18,10 +19,10 @@ from omega21.engine.inline_training import InlineTrainer
 from omega21.engine.registry import Registry
 from omega21.engine.run import Run
 from omega21.engine.scheduler import Scheduler, Work
-from omega21.engine.step_runner import StepRunner
+from omega21.engine.step_runner import BegunStep, StepRunner
 from omega21.engine.step_writer import StepWriter
 from omega21.engine.storage.data_folder import DataFolder
-from omega21.executors.base import DeviceFailed, Executor
+from omega21.executors.base import DeviceFailed, Executor, ExecutorDied, StepDropped
 from omega21.language import _
 from omega21.protocol.errors import (
     OmegaError,
@@ -31,29 +32,44 @@ from omega21.protocol.errors import (
     UnknownShard,
 )
 
+MOST_DEATHS = 3
+"""Deaths of a run's executor at one step, after which the run fails."""
+
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class _Request:
-    run: Run | None
-    compute_with: Callable[[ExecutorCache], Any]
+    run: Run
+    function: Callable[[Executor], Any]
     result: "Future[Any]"
     log_context: Mapping[str, object] = field(default_factory=logs.current)
 
-    @property
-    def names(self) -> dict[str, str]:
-        """The run, for the log."""
-        return {} if self.run is None else {"run": self.run.name}
-
     def compute(self, executor_cache: ExecutorCache) -> None:
+        """Call the function; once more, where what computes has ended meanwhile."""
         if not self.result.set_running_or_notify_cancel():
             return
         try:
-            self.result.set_result(self.compute_with(executor_cache))
+            value = self._compute_twice(executor_cache)
+        except (ExecutorDied, DeviceFailed) as error:
+            self.result.set_exception(
+                Unavailable(
+                    _("what computes has ended: {error}").format(error=error), retry_after=1
+                )
+            )
         except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to whoever asked
             self.result.set_exception(error)
+        else:
+            self.result.set_result(value)
+
+    def _compute_twice(self, executor_cache: ExecutorCache) -> Any:
+        """Compute it; once more, where what computes has ended meanwhile."""
+        try:
+            return self.function(executor_cache.executor_of(self.run))
+        except (ExecutorDied, DeviceFailed):
+            executor_cache.discard(self.run)
+            return self.function(executor_cache.executor_of(self.run))
 
 
 class Worker:
@@ -77,6 +93,7 @@ class Worker:
         self._executor_cache = executor_cache
         self._checkpointer = checkpointer
         self._fatal = fatal
+        self._events = folder.ledger.events
         self._scheduler = Scheduler(checkpointer.due_at)
         self._runner = StepRunner(registry, folder, device=executor_cache.device)
         self._inline = InlineTrainer(
@@ -87,8 +104,11 @@ class Worker:
             runner=self._runner,
             check_open=self.check_open,
             fail=self._fail,
+            lost=self._lost,
         )
-        self._feed = BatchFeed(executor_cache.device.stage)
+        self._feed = BatchFeed()
+        self._begun: deque[BegunStep] = deque()
+        self._begun_run: Run | None = None
         self._requests: deque[_Request] = deque()
         self._stopping = False
         self._thread = threading.Thread(target=self._work, name="omega21-worker")
@@ -118,17 +138,10 @@ class Worker:
 
     def submit(self, run: Run, function: Callable[[Executor], T]) -> "Future[T]":
         """Call `function` with the run's executor between two steps."""
-        return self._submit(run, lambda cache: function(cache.executor_of(run)))
-
-    def call(self, function: Callable[[], T]) -> "Future[T]":
-        """Call `function` between two steps, for no run."""
-        return self._submit(None, lambda _cache: function())
-
-    def _submit(self, run: Run | None, compute_with: Callable[[ExecutorCache], T]) -> "Future[T]":
         result: Future[T] = Future()
         with self._registry.locked():
             self.check_open()
-            self._requests.append(_Request(run, compute_with, result))
+            self._requests.append(_Request(run, function, result))
             self._registry.wake()
         return result
 
@@ -141,6 +154,7 @@ class Worker:
                 context, do = work
                 with logs.log_context(**context):
                     do()
+            self._end_begun()
             self._step_writer.finish()
             self._step_writer.flush_all(self._registry.all())
             self._executor_cache.save_all()
@@ -149,19 +163,32 @@ class Worker:
             self._fatal(f"{type(error).__name__}: {error}")
         finally:
             self._step_writer.finish()
-            self._feed.close()
             self._refuse_rest()
 
     def _next(self) -> tuple[Mapping[str, object], Callable[[], None]] | None:
         """Wait for work; return its log context and a function that does it."""
         with self._registry.locked():
             while not self._stopping:
+                if self._executor_cache.has_removed():
+                    return {}, self._drop_removed
                 now, runs = time.monotonic(), self._registry.all()
                 work = self._scheduler.choose(runs, now, requested=bool(self._requests))
                 if work is not None:
-                    return self._take(work)
+                    names, do = self._take(work)
+                    return names, do if self._goes_on(work) else partial(self._end_begun, do)
+                if self._begun:
+                    return {}, self._end_begun
                 self._registry.wait(self._scheduler.idle_seconds(runs, now))
             return None
+
+    def _goes_on(self, work: Work[Run]) -> bool:
+        """Whether the work may come between steps that are under way."""
+        return work.kind == "flush" or (work.kind == "step" and work.run is self._begun_run)
+
+    def _drop_removed(self) -> None:
+        if self._begun_run is not None and self._begun_run.removed:
+            self._begun.clear()
+        self._executor_cache.drop_removed()
 
     def _take(self, work: Work[Run]) -> tuple[Mapping[str, object], Callable[[], None]]:
         """Prepare the chosen work; the lock is held."""
@@ -169,7 +196,7 @@ class Worker:
             return {}, partial(self._step_writer.begin_flush, self._registry.all())
         if work.kind == "request":
             request = self._requests.popleft()
-            context = {**request.log_context, **request.names}
+            context = {**request.log_context, "run": request.run.name}
             return context, partial(request.compute, self._executor_cache)
         run = work.run
         assert run is not None
@@ -183,66 +210,119 @@ class Worker:
         return names, partial(self._inline.train, run, task)
 
     def _save(self, run: Run) -> None:
-        if run.executor is not None:
+        if run.executor is None:
+            return
+        try:
             self._checkpointer.save(run, run.executor)
+        except (ExecutorDied, DeviceFailed) as error:
+            self._lost(run, error)
 
     def _train_planned(self, run: Run) -> None:
-        step = None  # where the run goes on, and nothing is to be told but its step
+        """Begin the run's next steps, where they are not under way, and wait for the first."""
         try:
             executor = self._executor_cache.executor_of(run)
-            if not run.can_train():  # the restore has moved it
-                return
-            number, index = run.index.locate(run.step + 1)
-            batch = self._feed.take(run.readers[number], index)
-            self._prepare_next(run)
-            position, record = self._runner.compute(run, executor, before=run.position, batch=batch)
+            if not self._begun and run.can_train():  # a restore moves it
+                self._begin(run, executor, run.step + 1)
+            if self._begun and self._may_begin_ahead(run):
+                self._begin(run, executor, run.step + 2)
+        except UnknownShard as error:
+            self._wait_for_shard(run, error)
+        except (ExecutorDied, DeviceFailed) as error:
+            self._lost(run, error)
+        except Exception as error:  # noqa: BLE001 - the run stops, the thread and the others do not
+            self._fail(run, error)
+        if self._begun:
+            self._end_one(run)
+
+    def _begin(self, run: Run, executor: Executor, number: int) -> None:
+        """Read the batch of a step, and hand it over; one beside another only where it fits."""
+        segment, index = run.index.locate(number)
+        batch = self._feed.take(run.readers[segment], index)
+        if self._begun and not executor.fits_beside(batch):
+            return
+        step = self._runner.begin(run, executor, number=number, batch=batch)
+        self._begun_run = run
+        self._begun.append(step)
+
+    def _may_begin_ahead(self, run: Run) -> bool:
+        """Whether the step after the next may be begun: nothing else is to come before it."""
+        with self._registry.locked():
+            ahead = run.step + 2
+            if len(self._begun) > 1 or self._requests or self._stopping or ahead > run.target:
+                return False
+            if run.paused or run.removed or run.position.non_finite_in_a_row:
+                return False
+            number, index = run.index.locate(ahead)
+            return run.readers[number].is_ready(index)
+
+    def _end_one(self, run: Run) -> None:
+        """Wait for the oldest step under way, and apply its result."""
+        step = None  # where the run goes on, and nothing is to be told but its step
+        assert run.executor is not None
+        try:
+            position, record = self._runner.end(
+                run, run.executor, before=run.position, begun=self._begun
+            )
             with self._registry.locked():
                 if not run.removed:
                     self._runner.accept(run, position, [record])
                 if run.can_train():
                     step = run.step
-        except UnknownShard as error:
-            logger.warning("run %s waits for a shard again: %s", run.name, error)
-            with self._registry.locked():
-                for reader in run.readers:
-                    reader.forget_present()
+        except (ExecutorDied, DeviceFailed) as error:
+            self._lost(run, error)
         except (TaskFailed, OutOfDeviceMemory) as error:  # raised before the step changed anything
             self._fail(run, error, is_unchanged=True)
         except Exception as error:  # noqa: BLE001 - the run stops, the thread and the others do not
             self._fail(run, error)
         self._registry.notify(run.name, step)
 
-    def _prepare_next(self, run: Run) -> None:
-        """Prefetch the batch after the next step while a GPU computes that step.
+    def _end_begun(self, then: Callable[[], None] = lambda: None) -> None:
+        """Wait for all steps that are under way, then do something else."""
+        while self._begun:
+            assert self._begun_run is not None
+            self._end_one(self._begun_run)
+        then()
 
-        On a CPU the reading thread would take a core from the compute threads, which wait for each
-        other hundreds of times in a step: 14 ms for a step of the tiny model instead of 10.
-        """
-        if self._executor_cache.device.shares_cores:
-            return
+    def _wait_for_shard(self, run: Run, error: UnknownShard) -> None:
+        logger.warning("run %s waits for a shard again: %s", run.name, error)
         with self._registry.locked():
-            number, index = run.index.locate(run.step + 2)
-            reader = run.readers[number]
-            is_next = run.step + 2 <= run.target and reader.is_ready(index)
-        if is_next:
-            self._feed.prepare(reader, index)
+            for reader in run.readers:
+                reader.forget_present()
+
+    def _lost(self, run: Run, error: ExecutorDied | DeviceFailed) -> None:
+        """Go on from the newest checkpoint where what computes a run has ended.
+
+        The third time in a row at the same step, the run fails.
+        """
+        self._begun.clear()
+        self._executor_cache.discard(run)
+        number = run.step + 1
+        run.deaths = run.deaths.another(number)
+        logger.warning("run %s: its executor ended at step %d: %s", run.name, number, error)
+        self._events.add(run.key, "executor_died", f"step {number}: {error}")
+        if run.deaths.count >= MOST_DEATHS:
+            output = error.last_lines if isinstance(error, ExecutorDied) else ""
+            reason = f"what computes it ended {run.deaths.count} times in a row: {error}"
+            self._fail(run, TaskFailed(f"{reason}\n{output}".rstrip(), hint=""))
+        else:
+            self._registry.notify(run.name)
 
     def _fail(self, run: Run, error: Exception, *, is_unchanged: bool = False) -> None:
         """Stop a run whose step failed; its state in memory is dropped unless `is_unchanged`."""
         reason = str(error) if isinstance(error, OmegaError) else f"{type(error).__name__}: {error}"
         logger.error("run %s stopped at step %d", run.name, run.step + 1, exc_info=error)
+        self._begun.clear()
+        if is_unchanged and run.executor is not None:
+            _drain(run.executor)
+        else:
+            self._executor_cache.discard(run)
         with self._registry.locked():
             run.failure = f"step {run.step + 1}: {reason}"
             run.failure_code = error.code if isinstance(error, OmegaError) else None
-            if not is_unchanged:
-                run.executor = None
             waiting = run.take_waiting_inline()
         for task in waiting:
             task.done.set_exception(error)
         self._registry.notify(run.name)
-        if isinstance(error, DeviceFailed):
-            # Such an error is permanent: every later call of this process would fail too.
-            self._fatal(reason)
 
     def _refuse_rest(self) -> None:
         error = Unavailable(_("the server is stopping"), retry_after=5)
@@ -253,3 +333,10 @@ class Worker:
             for run in self._registry.all():
                 for task in run.inline:
                     task.done.set_exception(error)
+
+
+def _drain(executor: Executor) -> None:
+    """Take the replies of steps that were begun behind one that failed."""
+    while executor.steps_under_way:
+        with suppress(StepDropped):
+            executor.end_step()

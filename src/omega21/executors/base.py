@@ -9,7 +9,7 @@ and, with the run's seed, its dropout), the size of the micro-batches it is comp
 device.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -41,6 +41,19 @@ class DeviceFailed(Exception):
     """The device or the state on it failed: what follows needs another process and a restore."""
 
 
+class ExecutorDied(Exception):
+    """The process that computes has ended, or was ended: `how`, and its last lines of output."""
+
+    def __init__(self, how: str, last_lines: str) -> None:
+        super().__init__(how)
+        self.how = how
+        self.last_lines = last_lines
+
+
+class StepDropped(Exception):
+    """The step was not computed, since the one before it was not."""
+
+
 @dataclass(frozen=True)
 class StepOutcome:
     """The outcome of one step; metrics and vectors are means over the batch."""
@@ -68,23 +81,45 @@ class DeviceOptions:
     `device` is `auto`, or a torch device such as `cpu`, `cuda`, `cuda:1`, `mps`. `precision`
     applies to runs that ask for `auto`; if it is `auto` itself, the device chooses. `threads` is
     torch's number of threads, by default one for each core. `code_folder` has the sources of runs
-    that bring their own, each in a folder named by its digest.
+    that bring their own, each in a folder named by its digest. A step that takes longer than
+    `step_timeout` seconds ends the process that computes it.
     """
 
     device: str = "auto"
     precision: PrecisionAsked = "auto"
     threads: int | None = None
     code_folder: Path | None = None
+    step_timeout: float = 1800.0
 
 
-class Executor(Protocol):
-    """Weights and optimizer state of one run, on some device."""
+@dataclass(frozen=True)
+class DeviceMemory:
+    """Memory of the device in bytes: used by this engine, in all, free; None without a GPU."""
+
+    used: int = 0
+    total: int | None = None
+    free: int | None = None
+
+
+class Computation(Protocol):
+    """Weights and optimizer state of one run, on some device.
+
+    Each method raises DeviceFailed where the state is of no use any more, TaskFailed for an error
+    in the user's source.
+    """
+
+    @property
+    def samples_mix(self) -> bool:
+        """Whether a sample's outputs may depend on the others of its batch."""
+
+    def parameters(self) -> tuple[int, int]:
+        """Count the model's parameters: (all, those that are trained)."""
 
     def step(self, batch: Batch, number: int, *, micro_batch_size: int) -> StepOutcome:
         """Compute step `number` on `batch`, `micro_batch_size` samples at a time, and apply it.
 
         A step whose loss or gradient norm is not finite changes nothing and says so. Raises
-        DeviceMemoryExhausted before anything changed, DeviceFailed.
+        DeviceMemoryExhausted before anything changed.
         """
 
     def evaluate(self, batch: Batch, *, micro_batch_size: int) -> EvaluationOutcome:
@@ -103,8 +138,35 @@ class Executor(Protocol):
         """Load what `state` returned. Raises KeyError or RuntimeError for another model's state."""
 
 
+class Executor(Computation, Protocol):
+    """A computation somewhere else. Each method raises ExecutorDied where that has ended.
+
+    One step may be begun while another is under way: it is computed right after it.
+    """
+
+    @property
+    def steps_under_way(self) -> int:
+        """Steps that were begun and not ended."""
+
+    def begin_step(self, batch: Batch, number: int, *, micro_batch_size: int) -> None:
+        """Start to compute a step; see `step`."""
+
+    def fits_beside(self, batch: Batch) -> bool:
+        """Whether a step on this batch may be begun while another is under way."""
+
+    def end_step(self) -> StepOutcome:
+        """Wait for the oldest step under way.
+
+        Raises what `step` raises; a step begun behind it is then dropped, and its `end_step`
+        raises StepDropped.
+        """
+
+    def close(self) -> None:
+        """Free the device; nothing else may be called then. A second call does nothing."""
+
+
 class Device(Protocol):
-    """A device on which executors compute."""
+    """A device on which executors compute. Thread-safe."""
 
     @property
     def name(self) -> str:
@@ -115,10 +177,6 @@ class Device(Protocol):
         """Whether it is a CUDA device."""
 
     @property
-    def shares_cores(self) -> bool:
-        """Whether it computes on the same cores that read batches."""
-
-    @property
     def torch_version(self) -> str:
         """The version of torch."""
 
@@ -126,20 +184,19 @@ class Device(Protocol):
     def cuda_available(self) -> bool:
         """Whether this machine has CUDA."""
 
-    def make_executor(self, config: RunConfig) -> Executor:
-        """Create the executor of a new run. Raises DeviceMemoryExhausted."""
+    def make_executor(
+        self, config: RunConfig, *, on_output: Callable[[bytes], None] | None = None
+    ) -> Executor:
+        """Create the executor of a new run; `on_output` gets lines that the model prints.
 
-    def prepare(self, config: RunConfig) -> None:
-        """Apply a run's settings to this process; cheap when nothing changes."""
+        Raises DeviceMemoryExhausted, TaskFailed, ExecutorDied.
+        """
 
     def warm_up(self) -> None:
         """Compute a step of a small model, so that no later one waits for the device.
 
-        Raises DeviceMemoryExhausted.
+        Raises DeviceMemoryExhausted, and InvalidRequest for a device that is not here.
         """
-
-    def stage(self, batch: Batch) -> Batch:
-        """Copy a batch to memory from which the device can copy it asynchronously."""
 
     def environment(self, config: RunConfig, *, from_step: int) -> Environment:
         """Describe the environment of steps computed here from `from_step` on."""
@@ -147,7 +204,7 @@ class Device(Protocol):
     def probe(self, config: RunConfig, batch: Batch) -> ProbeReply:
         """Build a run's model and train a batch of a few samples, to find what would fail later.
 
-        Raises TaskFailed, which names file and line, DeviceMemoryExhausted.
+        Raises TaskFailed, which names file and line, DeviceMemoryExhausted, ExecutorDied.
         """
 
     def parameters(self, config: RunConfig) -> tuple[int, int]:
@@ -156,5 +213,11 @@ class Device(Protocol):
     def memory_mb(self) -> float:
         """Return the device memory in use, in MB; 0 where there is no GPU."""
 
+    def process_bytes(self) -> int | None:
+        """Return the resident memory of the server and of what computes; None if unknown."""
+
     def machine(self, folder: Path) -> Machine:
         """Describe this machine's state now: device, memory, the disk of `folder`, the clock."""
+
+    def close(self) -> None:
+        """End all that computes."""

@@ -12,7 +12,6 @@ from omega21.protocol.history import MemorySample
 
 MOST_SAMPLES: Final = 512
 FIRST_INTERVAL: Final = 1.0
-_STATM: Final = Path("/proc/self/statm")
 
 
 class MemoryHistory:
@@ -23,9 +22,14 @@ class MemoryHistory:
     """
 
     def __init__(
-        self, device_mb: Callable[[], float], *, clock: Callable[[], float] = time.time
+        self,
+        device_mb: Callable[[], float],
+        process_bytes: Callable[[], int | None],
+        *,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._device_mb = device_mb
+        self._process_bytes = process_bytes
         self._clock = clock
         self._interval = FIRST_INTERVAL
         self._samples: list[MemorySample] = []
@@ -40,28 +44,30 @@ class MemoryHistory:
         with self._guard:
             if self._samples and 0 <= now - self._samples[-1].at < self._interval:
                 return
-            self._samples.append(
-                MemorySample(at=now, process_mb=_process_mb(), device_mb=self._device_mb())
-            )
+            self._samples.append(self._sample(now))
             if len(self._samples) > MOST_SAMPLES:
                 self._samples = self._samples[::2]
                 self._interval *= 2
 
     def samples(self) -> list[MemorySample]:
         """Return the samples, oldest first, with a current one."""
-        now = MemorySample(at=self._clock(), process_mb=_process_mb(), device_mb=self._device_mb())
+        now = self._sample(self._clock())
         with self._guard:
             return [*self._samples[-MOST_SAMPLES + 1 :], now]
 
+    def _sample(self, now: float) -> MemorySample:
+        size = self._process_bytes()
+        process_mb = None if size is None else size / 1e6
+        return MemorySample(at=now, process_mb=process_mb, device_mb=self._device_mb())
 
-def process_bytes() -> int | None:
-    """Return the resident memory of this process; None if the system does not report it."""
+
+def process_bytes(pid: int | None = None) -> int | None:
+    """Return the resident memory of this process, or of another; None if it is not known."""
     if sys.platform != "linux":
         return None
-    pages = int(_STATM.read_text(encoding="ascii").split()[1])
+    statm = Path("/proc", "self" if pid is None else str(pid), "statm")
+    try:
+        pages = int(statm.read_text(encoding="ascii").split()[1])
+    except OSError:  # it has ended meanwhile
+        return None
     return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-def _process_mb() -> float | None:
-    found = process_bytes()
-    return None if found is None else found / 1e6

@@ -1,24 +1,20 @@
 """The hardware, and the settings that decide a step's bits."""
 
+import ctypes
 import os
 import random
-import shutil
 import time
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import version
-from pathlib import Path
+from functools import lru_cache
 from typing import Self
 
 import numpy as np
 import torch
 
-from omega21.executors.base import Batch, DeviceOptions
-from omega21.executors.memory import process_bytes
+from omega21.executors.base import DeviceOptions
 from omega21.language import _
 from omega21.protocol.errors import InvalidRequest
-from omega21.protocol.legacy import Machine
-from omega21.protocol.runs import Environment, Precision, RunConfig
+from omega21.protocol.runs import Precision, PrecisionAsked, RunConfig
 
 _DTYPES: dict[Precision, torch.dtype] = {
     "float32": torch.float32,
@@ -52,48 +48,33 @@ class Hardware:
 
     @property
     def is_cuda(self) -> bool:
-        """See `Device.is_cuda`."""
+        """Whether it is a CUDA device."""
         return self.device.type == "cuda"
 
-    @property
-    def shares_cores(self) -> bool:
-        """See `Device.shares_cores`."""
-        return self.device.type == "cpu"
+    def describe(self) -> dict[str, object]:
+        """Return the fields of `devices.DeviceDescription`."""
+        return {
+            "name": self.name,
+            "is_cuda": self.is_cuda,
+            "threads": self.threads,
+            "precision": self.precision_for("auto"),
+            "torch_version": str(torch.__version__),
+            "cuda_available": torch.cuda.is_available(),
+            "cpus": _available_cores(),
+        }
 
-    @property
-    def torch_version(self) -> str:
-        """See `Device.torch_version`."""
-        return str(torch.__version__)
-
-    @property
-    def cuda_available(self) -> bool:
-        """See `Device.cuda_available`."""
-        return torch.cuda.is_available()
-
-    def precision_for(self, config: RunConfig) -> Precision:
+    def precision_for(self, asked: PrecisionAsked) -> Precision:
         """Return the precision of a run: its own, else the engine's, else the device's default.
 
         `auto` is bfloat16 on CUDA devices that have it, float16 (with a scaler) on older ones,
         and float32 elsewhere.
         """
-        for asked in (config.precision, self.options.precision):
-            if asked != "auto":
-                return asked
+        for choice in (asked, self.options.precision):
+            if choice != "auto":
+                return choice
         if not self.is_cuda:
             return "float32"
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
-
-    def environment(self, config: RunConfig, *, from_step: int) -> Environment:
-        """Describe the environment of steps computed here."""
-        return Environment(
-            from_step=from_step,
-            device=self.name,
-            precision=self.precision_for(config),
-            deterministic=config.deterministic,
-            threads=self.threads,
-            torch_version=self.torch_version,
-            omega21_version=_version(),
-        )
 
     def prepare(self, config: RunConfig) -> None:
         """Configure torch for steps of a run; cheap when nothing changes."""
@@ -118,37 +99,28 @@ class Hardware:
         elif self.device.type == "mps":
             torch.mps.manual_seed(number)
 
-    def stage(self, batch: Batch) -> Batch:
-        """Copy a batch to pinned memory, from which a CUDA device copies asynchronously."""
+    def memory(self) -> tuple[int, int | None, int | None]:
+        """Return the fields of `DeviceMemory`; total and free are at most a second old."""
         if not self.is_cuda:
-            return batch
-        return {n: torch.from_numpy(part).pin_memory().numpy() for n, part in batch.items()}
+            return 0, None, None
+        free, total = _memory_info(self.device, int(time.monotonic()))
+        return torch.cuda.memory_allocated(self.device), total, free
 
-    def memory_mb(self) -> float:
-        """Return the device memory in use, in MB; 0 where there is no GPU."""
-        if not self.is_cuda:
-            return 0.0
-        return torch.cuda.memory_allocated(self.device) / 1e6
-
-    def machine(self, folder: Path) -> Machine:
-        """Describe this machine's state now: device, memory, the disk of `folder`, the clock."""
-        free = total = None
+    def release_memory(self) -> None:
+        """Return memory that no tensor uses to the device."""
         if self.is_cuda:
-            free, total = torch.cuda.mem_get_info(self.device)
-        return Machine(
-            device=self.name.removeprefix("cuda "),
-            device_memory_total=total,
-            device_memory_free=free,
-            process_memory=process_bytes(),
-            cpus=_available_cores(),
-            disk_free=shutil.disk_usage(folder).free,
-            clock=time.time(),
-        )
+            torch.cuda.empty_cache()
+
+    def register_memory(self, memory: memoryview) -> None:
+        """Pin memory that another process fills, so that the device copies from it by itself."""
+        if self.is_cuda:
+            address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+            torch.cuda.cudart().cudaHostRegister(address, memory.nbytes, 0)
 
 
-@cache
-def _version() -> str:
-    return version("omega21")  # cached: it reads and parses a file
+@lru_cache(maxsize=1)
+def _memory_info(device: torch.device, _second: int) -> tuple[int, int]:
+    return torch.cuda.mem_get_info(device)
 
 
 def _find_device(wanted: str) -> torch.device:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from omega21.executors.base import Arrays, Batch, Executor, StepOutcome, batch_size
+from omega21.executors.base import Arrays, Batch, Computation, StepOutcome, batch_size
 from omega21.language import _
 from omega21.models.task import Task
 from omega21.protocol.errors import TaskFailed
@@ -24,7 +24,7 @@ _NEAR: Final = 1e-5
 
 
 def probe(
-    batch: Batch, *, make_task: Callable[[], Task], make_executor: Callable[[], Executor]
+    batch: Batch, *, make_task: Callable[[], Task], make_executor: Callable[[], Computation]
 ) -> ProbeReply:
     """Build the task several times and train `batch` twice. Raises TaskFailed.
 
@@ -58,7 +58,7 @@ def probe(
     )
 
 
-def _step(executor: Executor, batch: Batch, number: int) -> StepOutcome:
+def _step(executor: Computation, batch: Batch, number: int) -> StepOutcome:
     return executor.step(batch, number, micro_batch_size=batch_size(batch))
 
 
@@ -106,7 +106,7 @@ def _check_finite(outcome: StepOutcome, task: Task) -> None:
 
 
 def _check_evaluation(
-    executor: Executor, batch: Batch, *, state: Arrays, task: Task
+    executor: Computation, batch: Batch, *, state: Arrays, task: Task
 ) -> dict[str, TensorSpec]:
     """Check metrics and predictions; return the form of the predictions of one sample."""
     predictions = executor.predict(batch, micro_batch_size=batch_size(batch))
@@ -123,7 +123,7 @@ def _check_evaluation(
     }
 
 
-def _check_means(executor: Executor, batch: Batch, *, predictions: Arrays, task: Task) -> None:
+def _check_means(executor: Computation, batch: Batch, *, predictions: Arrays, task: Task) -> None:
     """Compare the metrics of all samples with the mean of those of each, where none mix."""
     samples = batch_size(batch)
     parts = [{name: array[i : i + 1] for name, array in batch.items()} for i in range(samples)]
@@ -167,7 +167,9 @@ def _near(some: NDArray[np.generic], other: NDArray[np.generic]) -> bool:
     return bool(np.allclose(some, other, rtol=_NEAR, atol=_NEAR))
 
 
-def _repeat(executor: Executor, batch: Batch, *, outcome: StepOutcome, state: Arrays) -> str | None:
+def _repeat(
+    executor: Computation, batch: Batch, *, outcome: StepOutcome, state: Arrays
+) -> str | None:
     """Compute the first step again; return the first value that differs."""
     again = _step(executor, batch, 1)
     if again.loss != outcome.loss:
@@ -176,7 +178,7 @@ def _repeat(executor: Executor, batch: Batch, *, outcome: StepOutcome, state: Ar
 
 
 def _check_restore(
-    make_executor: Callable[[], Executor], batch: Batch, *, state: Arrays, expected: Arrays
+    make_executor: Callable[[], Computation], batch: Batch, *, state: Arrays, expected: Arrays
 ) -> str | None:
     """Check that a restored executor computes the next step to the same bits.
 
@@ -197,14 +199,14 @@ def _check_restore(
     )
 
 
-def _second_state(executor: Executor, batch: Batch, state: Arrays) -> Arrays:
+def _second_state(executor: Computation, batch: Batch, state: Arrays) -> Arrays:
     """Restore the state after the first step, and return the one after the second."""
     executor.restore(state)
     _step(executor, batch, 2)
     return executor.state()
 
 
-def _failure_alone(executor: Executor, batch: Batch) -> str | None:
+def _failure_alone(executor: Computation, batch: Batch) -> str | None:
     one = {name: array[:1] for name, array in batch.items()}
     try:
         _step(executor, one, 1)

@@ -4,7 +4,6 @@ import math
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,7 +44,7 @@ _LOSS: Final = "loss"
 
 
 class TorchDevice(Hardware):
-    """A torch device; see `executors.base.Device`."""
+    """A torch device, in the process that computes."""
 
     def make_executor(self, config: RunConfig) -> "TorchExecutor":
         """See `Device.make_executor`."""
@@ -54,7 +53,7 @@ class TorchDevice(Hardware):
 
     def parameters(self, config: RunConfig) -> tuple[int, int]:
         """See `Device.parameters`."""
-        return _count_parameters(config.model_dump_json(), self.options.code_folder)
+        return _counted(make_task(config, self.options.code_folder))
 
     def probe(self, config: RunConfig, batch: Batch) -> ProbeReply:
         """See `Device.probe`."""
@@ -74,11 +73,8 @@ class TorchDevice(Hardware):
         self.make_executor(config).step(batch, 1, micro_batch_size=1)
 
 
-@lru_cache(maxsize=16)
-def _count_parameters(config: str, code_folder: Path | None) -> tuple[int, int]:
-    task = make_task(RunConfig.model_validate_json(config), code_folder)
-    parameters = task.module.parameters()
-    counts = [(p.numel(), p.requires_grad) for p in parameters]
+def _counted(task: Task) -> tuple[int, int]:
+    counts = [(p.numel(), p.requires_grad) for p in task.module.parameters()]
     return sum(count for count, _ in counts), sum(count for count, trained in counts if trained)
 
 
@@ -127,7 +123,7 @@ class TorchExecutor:
         self._config = config
         self._hardware = hardware
         self._device = hardware.device
-        self._precision = hardware.precision_for(config)
+        self._precision = hardware.precision_for(config.precision)
         self._task = make_task(config, hardware.options.code_folder)
         self._model = self._task.module.to(self._device)
         self._model.train()
@@ -138,8 +134,17 @@ class TorchExecutor:
         self._has_own_optimizer = own is not None
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._precision == "float16")
 
+    @property
+    def samples_mix(self) -> bool:
+        """See `Computation.samples_mix`."""
+        return self._task.samples_mix
+
+    def parameters(self) -> tuple[int, int]:
+        """See `Computation.parameters`."""
+        return _counted(self._task)
+
     def step(self, batch: Batch, number: int, *, micro_batch_size: int) -> StepOutcome:
-        """See `Executor.step`."""
+        """See `Computation.step`."""
         with _named_failures(), self._task.failures():
             return self._step(batch, number, micro_batch_size)
 
@@ -150,7 +155,7 @@ class TorchExecutor:
         except Exception:
             self._optimizer.zero_grad()
             buffers.restore()
-            self._release_memory()
+            self._hardware.release_memory()
             raise
         self._scaler.unscale_(self._optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._max_grad_norm())
@@ -245,13 +250,9 @@ class TorchExecutor:
             self._scaler = torch.amp.GradScaler(self._device.type)
             self._scaler.load_state_dict(state)
 
-    def _release_memory(self) -> None:
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
-
     @torch.no_grad()
     def evaluate(self, batch: Batch, *, micro_batch_size: int) -> EvaluationOutcome:
-        """See `Executor.evaluate`."""
+        """See `Computation.evaluate`."""
         total = batch_size(batch)
         loss, metrics, scores = 0.0, dict[str, float](), list[FloatArray]()
         with self._evaluation():
@@ -272,7 +273,7 @@ class TorchExecutor:
 
     @torch.no_grad()
     def predict(self, batch: Batch, *, micro_batch_size: int) -> Arrays:
-        """See `Executor.predict`."""
+        """See `Computation.predict`."""
         parts: list[Mapping[str, Tensor]] = []
         with self._evaluation():
             for part in self._parts(batch, micro_batch_size):
@@ -290,18 +291,18 @@ class TorchExecutor:
             with _named_failures(), self._task.failures():
                 yield
         except DeviceMemoryExhausted:
-            self._release_memory()
+            self._hardware.release_memory()
             raise
         finally:
             self._model.train()
 
     def weights(self) -> Arrays:
-        """See `Executor.weights`."""
+        """See `Computation.weights`."""
         with _named_failures():
             return {name: to_cpu(tensor) for name, tensor in self._model.state_dict().items()}
 
     def state(self) -> Arrays:
-        """See `Executor.state`."""
+        """See `Computation.state`."""
         with _named_failures():
             return self._state()
 
@@ -317,7 +318,7 @@ class TorchExecutor:
         return arrays
 
     def restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
-        """See `Executor.restore`."""
+        """See `Computation.restore`."""
         with _named_failures():
             self._restore(state)
 

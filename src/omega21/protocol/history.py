@@ -27,6 +27,7 @@ EventKind = Literal[
     "micro_batch_size",
     "non_finite",
     "replay_differs",
+    "executor_died",
     "diverged",
     "failed",
     "warning",

@@ -1,4 +1,4 @@
-"""The newest lines of a server's log."""
+"""The newest lines of a server's log, and of what a run printed."""
 
 from typing import Final
 
@@ -17,3 +17,18 @@ class LogLines(Reply):
     """Lines of the log, oldest first; each is a JSON object (docs/logs.md)."""
 
     lines: list[str] = Field(description="without tokens, cookies or passwords")
+
+
+class RunLogLine(Reply):
+    """A line that a run's model, or a library of it, printed."""
+
+    number: int = Field(description="from 1 on; a line that was left out has none")
+    at: float = Field(description="seconds since 1970, by the server's clock")
+    text: str
+
+
+class RunLog(Reply):
+    """Lines of a run's log after a cursor, ascending."""
+
+    run: str
+    lines: list[RunLogLine]

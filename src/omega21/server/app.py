@@ -78,7 +78,7 @@ _GZIP_LEVEL = 4  # 1000 rows of results: 30 % of their size in 3 ms; level 9: 28
 def create_app(engine: Engine, *, access: Access, tunnel: TunnelKind = "none") -> FastAPI:
     """Create the application for `engine`, which the caller starts and stops."""
     long_polls, viewers = LongPolls(engine.runs.summary), LongPolls(engine.history.position)
-    memory = MemoryHistory(engine.device.memory_mb)
+    memory = MemoryHistory(engine.device.memory_mb, engine.device.process_bytes)
     for notify in (long_polls.notify, viewers.notify, memory.look):
         engine.registry.subscribe(notify)
     app = Application(

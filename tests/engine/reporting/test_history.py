@@ -24,6 +24,7 @@ from tests.engine.engines import (
     make_segment,
     running,
 )
+from tests.engine.local_device import local_engine
 from tests.engine.test_non_finite import spoil
 
 EVALUATION = RecordEvaluation(
@@ -214,7 +215,7 @@ class TestEvents:
     def test_a_full_disk_keeps_no_server_from_starting(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        engine = Engine(tmp_path / "data", OPTIONS)
+        engine = local_engine(tmp_path / "data", OPTIONS)
 
         def full(*_: object, **__: object) -> None:
             raise StorageFull("writing ledger.sqlite failed: database or disk is full")
@@ -243,7 +244,7 @@ class TestTotals:
 class TestMemory:
     def test_reaches_back_to_the_start_with_a_bounded_number(self) -> None:
         now = [1000.0]
-        memory = MemoryHistory(lambda: 5.0, clock=lambda: now[0])
+        memory = MemoryHistory(lambda: 5.0, lambda: None, clock=lambda: now[0])
         for _ in range(5000):
             memory.look()
             now[0] += 1.0
@@ -254,7 +255,7 @@ class TestMemory:
         assert {sample.device_mb for sample in samples} == {5.0}
 
     def test_takes_one_sample_a_second_at_most(self) -> None:
-        memory = MemoryHistory(lambda: 0.0, clock=lambda: 1000.0)
+        memory = MemoryHistory(lambda: 0.0, lambda: None, clock=lambda: 1000.0)
         for _ in range(10):
             memory.look()
         assert len(memory.samples()) == 2  # one, and one of now

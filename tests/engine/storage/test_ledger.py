@@ -27,6 +27,7 @@ from tests.engine.engines import (
     make_segment,
     running,
 )
+from tests.engine.local_device import local_engine
 from tests.engine.processes import EngineProcess
 
 SHARDS = cut(make_samples(8), 2)
@@ -189,7 +190,7 @@ class TestFolders:
         db.close()
         before = path.read_bytes()
         with pytest.raises(RunFolderConflict, match=f"format {other}.*reads {FORMAT}"):
-            Engine(tmp_path, OPTIONS)
+            local_engine(tmp_path, OPTIONS)
         assert path.read_bytes() == before
         path.unlink()
         with running(tmp_path):  # it was not left locked
@@ -202,19 +203,19 @@ class TestFolders:
         path = tmp_path / "ledger.sqlite"
         path.write_bytes(content)
         with pytest.raises(RunFolderConflict, match=r"ledger\.sqlite"):
-            Engine(tmp_path, OPTIONS)
+            local_engine(tmp_path, OPTIONS)
         assert path.read_bytes() == content
 
     def test_in_use_are_refused(self, engine: Engine, tmp_path: Path) -> None:
         for _ in range(2):
             with pytest.raises(RunFolderConflict, match="another server uses"):
-                Engine(tmp_path / "data", OPTIONS)
+                local_engine(tmp_path / "data", OPTIONS)
         assert engine.statistics.status("default").status == "online"
 
     def test_in_use_by_another_process_are_refused_until_it_is_gone(self, tmp_path: Path) -> None:
         process = EngineProcess(tmp_path, OPTIONS)
         with pytest.raises(RunFolderConflict, match="another server uses"):
-            Engine(tmp_path, OPTIONS)
+            local_engine(tmp_path, OPTIONS)
         process.kill()
         with running(tmp_path) as engine:
             assert engine.runs.summary("default").step == 0

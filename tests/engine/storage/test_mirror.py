@@ -32,6 +32,7 @@ from tests.engine.engines import (
     make_segment,
     running,
 )
+from tests.engine.local_device import local_engine
 from tests.servers import RunningServer, start_server
 
 OFTEN = ("--device", "cpu", "--threads", "1", "--checkpoint-steps", "2")
@@ -179,7 +180,7 @@ def test_a_folder_that_has_a_ledger_is_left_as_it_is(tmp_path: Path, mirror: Pat
 def test_a_mirror_on_a_drive_that_is_not_there_is_refused(tmp_path: Path) -> None:
     options = replace(OPTIONS, mirror=tmp_path / "not mounted" / "omega21")
     with pytest.raises(InvalidRequest, match="mount its drive first"):
-        Engine(tmp_path / "data", options)
+        local_engine(tmp_path / "data", options)
 
 
 def test_inline_batches_after_the_checkpoint_are_left_out_and_can_come_again(

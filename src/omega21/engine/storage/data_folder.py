@@ -13,6 +13,7 @@ from omega21.engine.storage.code import CodeStore
 from omega21.engine.storage.ledger import LEDGER, Ledger
 from omega21.engine.storage.mirror import Mirror, open_mirror, restore_from_mirror
 from omega21.engine.storage.requirements import Requirements
+from omega21.engine.storage.run_logs import RunLogs
 from omega21.engine.storage.shards import ShardStore
 from omega21.engine.storage.upload_parts import UploadPartStore
 from omega21.language import _
@@ -26,7 +27,7 @@ class DataFolder:
 
     It holds `ledger.sqlite` (runs, plans, step records), `shards/`, `checkpoints/`, `incoming/`
     (parts of checkpoints that are being uploaded), `code/` (users' source), `environments/` (its
-    requirements) and `server_id`.
+    requirements), `logs/` (what runs print) and `server_id`.
     """
 
     def __init__(self, path: Path, options: EngineOptions) -> None:
@@ -54,6 +55,7 @@ class DataFolder:
         self.code = CodeStore(path / "code")
         self.requirements = Requirements(path / "environments")
         self.checkpoints = CheckpointStore(path / "checkpoints")
+        self.run_logs = RunLogs(path / "logs")
         self.upload_parts = UploadPartStore(path / "incoming")
         self.mirror = (
             Mirror(options.mirror, path, self.checkpoints, self.code) if options.mirror else None

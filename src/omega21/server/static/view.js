@@ -6,7 +6,7 @@ import { bytes, clock, count, duration, number, score, share, text } from "./tex
 
 const WEIGHTS = {
   restarted: "warn", micro_batch_size: "warn", non_finite: "warn", warning: "warn",
-  replay_differs: "bad", diverged: "bad", failed: "bad",
+  replay_differs: "bad", executor_died: "bad", diverged: "bad", failed: "bad",
 };
 const WITH_DETAIL = new Set(["restarted", "environment", "diverged", "failed", "warning"]);
 const STRIP = 80;

@@ -1,0 +1,202 @@
+"""A process that computes, as the engine sees it: pipes, its output, and how it ended."""
+
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omega21.executors.base import (
+    Arrays,
+    DeviceFailed,
+    DeviceMemoryExhausted,
+    DeviceOptions,
+    ExecutorDied,
+    StepDropped,
+)
+from omega21.executors.channel import Channel, Head
+from omega21.protocol.errors import InvalidRequest, TaskFailed
+
+_LAST_LINES: Final = 20
+_MOST_READ: Final = 64 * 1024
+_MOST_LINE: Final = 2000
+
+_PASSED_ON: Final = (
+    *("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "LC_", "TZ", "TMPDIR", "TEMP", "TMP"),
+    *("SYSTEMROOT", "VIRTUAL_ENV", "PYTHONHOME", "CUDA_", "CUBLAS_", "NVIDIA_", "HIP_", "ROCR_"),
+    *("OMP_", "GOMP_", "KMP_", "MKL_", "MALLOC_", "GLIBC_TUNABLES", "TORCH", "PYTORCH_", "XLA_"),
+    *("TPU_", "PJRT_", "COVERAGE_PROCESS_"),
+)
+"""Names, or their beginnings, in the environment that a model sees: no token, no key."""
+
+_Message = tuple[Head, Arrays] | None  # None: the process has ended
+
+
+class ExecutorProcess:
+    """A process that computes, and the pipes to it; one thread sends and receives.
+
+    `on_output` is called with each chunk of lines that the process writes, from a thread of its
+    own.
+    """
+
+    def __init__(self, options: DeviceOptions) -> None:
+        self.on_output: Callable[[bytes], None] = lambda _lines: None
+        self._folder = Path(tempfile.mkdtemp(prefix="omega21-executor-"))
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "omega21.executors.child"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=_environment(self._folder),
+            cwd=self._folder,
+            start_new_session=True,
+        )
+        assert self._process.stdin
+        assert self._process.stdout
+        assert self._process.stderr
+        self._channel = Channel(self._process.stdout, self._process.stdin)
+        self._replies: queue.SimpleQueue[_Message] = queue.SimpleQueue()
+        self._last_lines: deque[str] = deque(maxlen=_LAST_LINES)
+        self._output = threading.Thread(
+            target=self._read_output, args=(self._process.stderr,), daemon=True
+        )
+        self._threads = [
+            threading.Thread(target=self._receive, daemon=True),
+            threading.Thread(target=self._wait, daemon=True),
+            self._output,
+        ]
+        for thread in self._threads:
+            thread.start()
+        folder = options.code_folder
+        fields = {name: asdict(options)[name] for name in ("device", "precision", "threads")}
+        self.send({**fields, "code_folder": folder and str(folder.absolute())})
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process.poll() is None
+
+    def send(self, head: Head, arrays: Mapping[str, NDArray[np.generic]] | None = None) -> None:
+        """Send a request. Raises ExecutorDied."""
+        try:
+            self._channel.send(head, arrays)
+        except (OSError, ValueError) as error:  # ValueError: closed
+            raise self._death() from error
+
+    def receive(self, *, timeout: float) -> tuple[Head, Arrays]:
+        """Wait `timeout` seconds for the next reply. Raises ExecutorDied, or the reply's error."""
+        try:
+            message = self._replies.get(timeout=timeout)
+        except queue.Empty:
+            self.kill()
+            raise ExecutorDied(f"no answer within {timeout:g} s", self.last_lines()) from None
+        if message is None:
+            raise self._death()
+        head, arrays = message
+        _raise_error(head)
+        return head, arrays
+
+    def last_lines(self) -> str:
+        """Return the last lines that the process wrote."""
+        return "\n".join(self._last_lines)
+
+    def kill(self) -> None:
+        """End the process, and what it started."""
+        with suppress(ProcessLookupError, PermissionError):  # it and its group are gone
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def close(self) -> None:
+        """End the process, and remove its folder."""
+        self.kill()
+        for thread in self._threads:
+            thread.join(5.0)
+        self._channel.close()
+        shutil.rmtree(self._folder, ignore_errors=True)  # the model may have removed it itself
+
+    def _death(self) -> ExecutorDied:
+        self.kill()
+        self._output.join(1.0)  # the last lines are on their way
+        status = self._process.returncode
+        how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+        return ExecutorDied(how, self.last_lines())
+
+    def _receive(self) -> None:
+        try:
+            while True:
+                self._replies.put(self._channel.receive())
+        except (EOFError, OSError, ValueError):  # ValueError: closed meanwhile, or not ours
+            self._replies.put(None)
+
+    def _wait(self) -> None:
+        """Notice the end of the process where something that it started holds its pipes open."""
+        self._process.wait()
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._replies.put(None)
+
+    def _read_output(self, stream: IO[bytes]) -> None:
+        rest = b""
+        descriptor = stream.fileno()
+        while chunk := os.read(descriptor, _MOST_READ):
+            lines, newline, rest = (rest + chunk).rpartition(b"\n")
+            if len(rest) > _MOST_LINE:
+                lines, newline, rest = lines + newline + rest, b"\n", b""
+            if newline:
+                self._tell(lines)
+        if rest:
+            self._tell(rest)
+        stream.close()
+
+    def _tell(self, lines: bytes) -> None:
+        last = lines[-_LAST_LINES * _MOST_LINE :].split(b"\n")[-_LAST_LINES:]
+        self._last_lines.extend(line[:_MOST_LINE].decode("utf-8", "replace") for line in last)
+        self.on_output(lines)
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    kept = {name: text for name, text in os.environ.items() if name.upper().startswith(_PASSED_ON)}
+    return {
+        **kept,
+        "HOME": str(folder),
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _raise_error(head: Head) -> None:
+    """Raise what the executor raised."""
+    match head.get("error"):
+        case None:
+            return
+        case "memory":
+            raise DeviceMemoryExhausted(head["message"])
+        case "device":
+            raise DeviceFailed(head["message"])
+        case "task":
+            raise TaskFailed(head["message"], hint=head["hint"])
+        case "mismatch":
+            raise RuntimeError(head["message"])
+        case "dropped":
+            raise StepDropped
+        case "absent":
+            raise InvalidRequest(head["message"], hint=head["hint"])
+        case other:
+            raise ValueError(head["message"] or str(other))
