@@ -22,6 +22,9 @@ from omega21.protocol.runs import RunConfig
 MOST_AHEAD: Final = SLOTS - 1
 """Steps that may be under way at once: one that is computed, and the next one."""
 
+LEAST_SECONDS: Final = 300.0
+"""What else than a step is asked for may take so long at least."""
+
 
 class RemoteExecutor:
     """See `executors.base.Executor`: each call is a request to the process.
@@ -150,4 +153,4 @@ class RemoteExecutor:
     ) -> tuple[Head, Arrays]:
         assert not self.steps_under_way, "replies come in order"
         self.process.send(head, arrays)
-        return self.process.receive(timeout=self._timeout)
+        return self.process.receive(timeout=max(self._timeout, LEAST_SECONDS))

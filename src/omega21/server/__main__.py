@@ -36,6 +36,7 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[ServeOptions, i
     parser.add_argument("--precision", choices=get_args(PrecisionAsked), default="auto")
     parser.add_argument("--threads", type=int, help="threads that compute")
     parser.add_argument("--disk-limit", type=int, help="most bytes of shards")
+    parser.add_argument("--step-timeout", type=float, default=EngineOptions().step_timeout)
     parser.add_argument("--max-runs", type=int, default=EngineOptions().max_runs)
     parser.add_argument("--checkpoint-seconds", type=float, default=30.0)
     parser.add_argument("--checkpoint-steps", type=int, default=500)

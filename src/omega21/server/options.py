@@ -14,7 +14,7 @@ from omega21.protocol.link.tunnels import TunnelAsked
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 ENGINE_OPTIONS: Final = (
-    *("device", "precision", "threads", "disk_limit", "max_runs"),
+    *("device", "precision", "threads", "step_timeout", "disk_limit", "max_runs"),
     *("checkpoint_seconds", "checkpoint_steps", "mirror"),
 )
 """Settings of the engine that are command-line options of the same names."""

@@ -1,7 +1,6 @@
 """The worker process: the engine and its HTTP server.
 
-Heavy packages are imported only when needed, and the spin time of OpenMP's threads is set before
-torch is imported: a spinning thread takes a core from the event loop.
+Heavy packages are imported only when needed; torch is in the processes that compute.
 """
 
 import asyncio
@@ -18,8 +17,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from omega21.data.durable import keep_to_user
-from omega21.executors.malloc import keep_freed_memory
-from omega21.executors.openmp import bound_spinning
 from omega21.protocol.link.tunnels import TunnelKind
 from omega21.server.auth.access import Access
 from omega21.server.http.unauthenticated import unauthenticated_log_filter
@@ -60,8 +57,6 @@ def serve_here(
     """
     from omega21.engine.engine import Engine  # noqa: PLC0415 - numpy and SQLite's part of a second
 
-    bound_spinning()
-    keep_freed_memory()
     answers = threading.Event()
     with start_errors(options.data_dir, is_over=answers.is_set):
         engine = Engine(
@@ -142,7 +137,7 @@ async def _serve(
     stop_with_stdin: bool,
     on_listening: Callable[[], None],
 ) -> None:
-    # These imports take half a second: after the address is known to be valid, and after torch.
+    # These imports take half a second: after the address is known to be valid.
     from omega21.server.app import create_app  # noqa: PLC0415
     from omega21.server.http.listener import Listener  # noqa: PLC0415
 

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Final, Literal
 import typer
 
 from omega21.cli.options import PrecisionName, Token, TokenFile, TunnelName
-from omega21.cli.values import size
+from omega21.cli.values import seconds, size
 from omega21.language import _
 
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -86,6 +86,13 @@ class ComputeOptions:
             min=1, metavar="N", help="Number of CPU threads.", show_default="one per core"
         ),
     ] = None
+    step_timeout: Annotated[
+        str,
+        typer.Option(
+            metavar="TIME",
+            help="Maximum time of a step, such as 90s or 2h; its process is then ended.",
+        ),
+    ] = "30m"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,7 +205,8 @@ def serve(
             hint=_("in your copy of the repository: pip install '.[server]'"),
         ) from error
 
-    engine = {**asdict(compute), **asdict(storage), "disk_limit": limit}
+    timeout = seconds(compute.step_timeout, "--step-timeout")
+    engine = {**asdict(compute), **asdict(storage), "disk_limit": limit, "step_timeout": timeout}
     program = network.cloudflared  # a path, or a URL
     serve_until_stopped(
         ServeOptions(
