@@ -182,7 +182,7 @@ def open_server(job: Job, output: Output) -> AbstractContextManager[Client]:
 def show_code(request: TrainRequest, output: Output) -> None:
     """Show the files of the user's own source, with their sizes, before anything is sent."""
     if request.code is not None:
-        files = [(name, size_text(size)) for name, size in request.code.listing()]
+        files = [(name, size_text(size)) for name, size in request.code.file_sizes()]
         whole = (_("source"), f"sha256:{request.code.sha256}, {size_text(request.code.size)}")
         output.details(key_values([*files, whole]))
 

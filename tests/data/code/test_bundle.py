@@ -22,7 +22,7 @@ def write(folder: Path, files: dict[str, str]) -> Path:
 
 def names(bundle: CodeBundle) -> list[str]:
     """The paths of a bundle."""
-    return [name for name, _size in bundle.listing()]
+    return [name for name, _size in bundle.file_sizes()]
 
 
 @pytest.mark.parametrize(

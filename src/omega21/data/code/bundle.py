@@ -56,7 +56,7 @@ class CodeBundle:
         """The size of all files in bytes."""
         return sum(len(content) for content in self.files.values())
 
-    def listing(self) -> list[tuple[str, int]]:
+    def file_sizes(self) -> list[tuple[str, int]]:
         """Return each file's path and size, by path."""
         return [(name, len(self.files[name])) for name in sorted(self.files)]
 
