@@ -119,7 +119,8 @@ class _Server:
         except DeviceFailed as error:
             return self._failed("device", str(error))
         except TaskFailed as error:
-            return self._failed("task", error.message, hint=error.hint)
+            answer, arrays = self._failed("task", error.message, hint=error.hint)
+            return {**answer, "code": error.code}, arrays
         except Exception as error:  # noqa: BLE001 - whatever it is, the engine is told
             traceback.print_exc()
             kind = "mismatch" if isinstance(error, KeyError | RuntimeError) else "failed"

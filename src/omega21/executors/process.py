@@ -27,8 +27,9 @@ from omega21.executors.base import (
     StepDropped,
 )
 from omega21.executors.channel import Channel, Head
-from omega21.protocol.errors import InvalidRequest, TaskFailed
+from omega21.protocol.errors import InvalidRequest, TaskFailed, error_classes
 
+_TASK_ERRORS: Final = {cls.code: cls for cls in error_classes(TaskFailed)}
 _LAST_LINES: Final = 20
 _MOST_READ: Final = 64 * 1024
 _MOST_LINE: Final = 2000
@@ -191,7 +192,7 @@ def _raise_error(head: Head) -> None:
         case "device":
             raise DeviceFailed(head["message"])
         case "task":
-            raise TaskFailed(head["message"], hint=head["hint"])
+            raise _TASK_ERRORS[head["code"]](head["message"], hint=head["hint"])
         case "mismatch":
             raise RuntimeError(head["message"])
         case "dropped":
