@@ -22,6 +22,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from omega21.protocol.code import CODE_MEDIA_TYPE
 from omega21.protocol.names import DEFAULT_RUN
 from omega21.protocol.shards import SHARD_MEDIA_TYPE
 from omega21.server.app import ROUTERS
@@ -39,7 +40,7 @@ CHECKS = [
 ]
 
 
-@schemathesis.serializer(SHARD_MEDIA_TYPE)
+@schemathesis.serializer(CODE_MEDIA_TYPE, SHARD_MEDIA_TYPE)
 def send_as_it_is(_context: schemathesis.SerializationContext, value: object) -> bytes:
     """Bytes where the description says so, and text where schemathesis tries something else."""
     return value if isinstance(value, bytes) else str(value).encode()
