@@ -70,6 +70,9 @@ class LocalDevice(ProcessDevice):
         self._device = find_torch_device(options)
         self._memory = DeviceMemory()
 
+    def check(self) -> None:
+        pass
+
     @property
     def _description(self) -> DeviceDescription:
         return DeviceDescription(**self._device.describe())  # type: ignore[arg-type]

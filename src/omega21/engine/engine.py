@@ -39,8 +39,8 @@ class Engine:
     """Trains the runs of one data folder.
 
     Raises RunFolderConflict when another engine has the folder or another version wrote it,
-    InvalidRequest for a missing device, ImportError without torch. `fatal(reason)` is called when
-    this process cannot compute any more and has to be replaced; by default that is logged.
+    ImportError without torch; `device.check` tells of a missing device. `fatal(reason)` is called
+    when this process cannot compute any more and has to be replaced; by default that is logged.
     `accepted(sha256)` is called for each source of a user that is stored.
     """
 

@@ -149,6 +149,13 @@ class Worker:
 
     def _work(self) -> None:
         try:
+            self._executor_cache.device.check()
+        except Exception as error:  # noqa: BLE001 - whatever a torch that is broken raises
+            self._fatal(f"{type(error).__name__}: {error}")
+            self._step_writer.finish()
+            self._refuse_rest()
+            return
+        try:
             self._executor_cache.warm_up()
             while (work := self._next()) is not None:
                 context, do = work

@@ -168,6 +168,12 @@ class Executor(Computation, Protocol):
 class Device(Protocol):
     """A device on which executors compute. Thread-safe."""
 
+    def check(self) -> None:
+        """Wait until the device is known: everything else here waits for that.
+
+        Raises InvalidRequest for one that is not here, ImportError where torch cannot be loaded.
+        """
+
     @property
     def name(self) -> str:
         """The device's name, for people and for the environment of a step."""

@@ -93,10 +93,12 @@ class _Server:
             from omega21.executors.torch import find_torch_device  # noqa: PLC0415 - takes seconds
 
             self._device = find_torch_device(self._options)
-        except (OmegaError, ImportError, OSError) as error:
-            hint = error.hint if isinstance(error, OmegaError) else ""
-            message = error.message if isinstance(error, OmegaError) else str(error)
-            self._channel.send({"error": "absent", "message": message, "hint": hint})
+        except OmegaError as error:
+            self._channel.send({"error": "absent", "message": error.message, "hint": error.hint})
+            return
+        except Exception as error:  # noqa: BLE001 - whatever a torch that is broken raises
+            kind = "import" if isinstance(error, ImportError | OSError) else "start"
+            self._channel.send({"error": kind, "message": str(error)})
             return
         self._channel.send(self._device.describe())
         threading.Thread(target=self._read, daemon=True).start()

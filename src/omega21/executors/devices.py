@@ -24,7 +24,6 @@ from omega21.protocol.runs import Environment, Precision, RunConfig
 from omega21.protocol.tasks import CodeTask
 
 _START_SECONDS: Final = 300.0
-_ALWAYS_THERE: Final = ("auto", "cpu")
 
 
 @dataclass(frozen=True)
@@ -81,12 +80,8 @@ class ProcessDevice:
         return self._first.result()
 
     def check(self) -> None:
-        """Wait until the device is known to be there, unless any machine has it.
-
-        Raises InvalidRequest for one that is not here.
-        """
-        if self._options.device not in _ALWAYS_THERE:
-            self._first.result()
+        """See `Device.check`."""
+        self._first.result()
 
     @property
     def name(self) -> str:
@@ -256,14 +251,8 @@ class ProcessDevice:
 def find_device(options: DeviceOptions) -> ProcessDevice:
     """Start the device's first process.
 
-    Raises InvalidRequest for one that is not here, ImportError where torch is not installed.
+    Raises ImportError where torch is not installed.
     """
     if importlib.util.find_spec("torch") is None:
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
-    device = ProcessDevice(options)
-    try:
-        device.check()
-    except BaseException:
-        device.close()
-        raise
-    return device
+    return ProcessDevice(options)

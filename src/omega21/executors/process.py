@@ -197,6 +197,10 @@ def _raise_error(head: Head) -> None:
             raise RuntimeError(head["message"])
         case "dropped":
             raise StepDropped
+        case "import":
+            raise ImportError(head["message"])
+        case "start":
+            raise RuntimeError(head["message"])
         case "absent":
             raise InvalidRequest(head["message"], hint=head["hint"])
         case other:

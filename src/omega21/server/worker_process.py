@@ -57,19 +57,36 @@ def serve_here(
     """
     from omega21.engine.engine import Engine  # noqa: PLC0415 - numpy and SQLite's part of a second
 
-    answers = threading.Event()
-    with start_errors(options.data_dir, is_over=answers.is_set):
+    started = threading.Event()
+    failures: list[Exception] = []
+    with start_errors(options.data_dir, is_over=started.is_set):
         engine = Engine(
             options.data_dir,
             options.engine,
-            fatal=_end_process,
+            fatal=lambda reason: _end_process(reason) if started.is_set() else None,
             accepted=partial(_report_code, report=report),
         )
         engine.start()
 
-        def on_answering() -> None:
-            answers.set()
+        def tell() -> None:
             _start_reporting(engine) if report else on_listening()
+
+        def on_answering() -> None:
+            """Wait for the device beside the loop, which answers meanwhile."""
+            loop = asyncio.get_running_loop()
+
+            def check() -> None:
+                try:
+                    engine.device.check()
+                except Exception as error:  # noqa: BLE001 - raised below, when the server has ended
+                    failures.append(error)
+                    os.kill(os.getpid(), signal.SIGTERM)
+                else:
+                    started.set()
+                    with suppress(RuntimeError):  # the server was stopped meanwhile
+                        loop.call_soon_threadsafe(tell)
+
+            threading.Thread(target=check, daemon=True).start()
 
         run_server(
             sock,
@@ -79,6 +96,8 @@ def serve_here(
             stop_with_stdin=options.stop_with_stdin or report,
             on_listening=on_answering,
         )
+        if failures:
+            raise failures[0]
 
 
 def _kind(options: ServeOptions) -> TunnelKind:
