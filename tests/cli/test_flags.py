@@ -65,6 +65,7 @@ FLAGS = {
         "--quiet -q",
         "--verbose -v",
     ],
+    "omega21 init": ["FILE", "--task --tarea", "--json", "--quiet -q", "--verbose -v"],
     "omega21 resume": [
         "RUN",
         "--url",

@@ -19,8 +19,8 @@ from omega21.executors.base import (
 )
 from omega21.executors.devices import DeviceDescription, ProcessDevice
 from omega21.executors.torch import TorchDevice, TorchExecutor, find_torch_device
-from omega21.protocol.probe import ProbeReply
 from omega21.protocol.runs import RunConfig
+from omega21.protocol.tasks.probe import ProbeReply
 
 
 class LocalExecutor(TorchExecutor):

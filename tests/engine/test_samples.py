@@ -13,7 +13,7 @@ from omega21.protocol.errors import InvalidSamples, PlanConflict
 from omega21.protocol.plan import SamplesType, Segment, ShardRef, Source
 from omega21.protocol.runs import RunConfig
 from omega21.protocol.schema import Schema, TensorSpec
-from omega21.protocol.tasks import CodeTask
+from omega21.protocol.tasks.task import CodeTask
 from tests.schemas import Array
 
 IMAGES = RunConfig(

@@ -8,7 +8,8 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omega21.protocol.code import (
+from omega21.protocol.errors import BodyTooLarge, InvalidCode
+from omega21.protocol.tasks.code import (
     MAX_CODE_BYTES,
     Consent,
     check_files,
@@ -16,7 +17,6 @@ from omega21.protocol.code import (
     decode_code,
     encode_code,
 )
-from omega21.protocol.errors import BodyTooLarge, InvalidCode
 
 NAMES = st.text("abcdefgh_", min_size=1, max_size=8)
 FILES = st.dictionaries(

@@ -27,7 +27,7 @@ from omega21.language import _
 from omega21.protocol.errors import UnknownRun
 from omega21.protocol.names import DEFAULT_RUN, checked_name
 from omega21.protocol.steps import MAX_WAIT_SECONDS
-from omega21.protocol.tasks import CodeTask, Task
+from omega21.protocol.tasks.task import CodeTask, Task
 
 ATTEMPTS: Final = 3
 """Attempts for a request of a short command: fewer than in training, so that it fails soon."""

@@ -21,8 +21,8 @@ from omega21.client.events import Event, StepsDone
 from omega21.client.http.link import LOCAL
 from omega21.client.store.checkpoints import HeldCheckpoint, find_checkpoint
 from omega21.client.store.run_folder import RunFolder, run_folder_path
+from omega21.client.tasks.code import ensure_code
 from omega21.client.training.checkpoint_restore import samples_done, send_checkpoint
-from omega21.client.training.code import ensure_code
 from omega21.client.training.provenance import differences, in_force
 from omega21.client.training.results_poller import ResultsPoller
 from omega21.client.training.upload import SegmentUpload

@@ -12,13 +12,11 @@ from pathlib import Path
 
 from omega21.engine.checkpointing import Checkpointer
 from omega21.engine.checkpoints import Checkpoints
-from omega21.engine.code import Code
 from omega21.engine.executor_cache import ExecutorCache
 from omega21.engine.inference import Inference
 from omega21.engine.inline import InlineBatches
 from omega21.engine.options import EngineOptions
 from omega21.engine.plans import Plans
-from omega21.engine.probe import Probe
 from omega21.engine.registry import Registry
 from omega21.engine.reporting.events import Events
 from omega21.engine.reporting.history import History
@@ -28,6 +26,8 @@ from omega21.engine.runs import Runs
 from omega21.engine.shards import Shards
 from omega21.engine.step_writer import StepWriter
 from omega21.engine.storage.data_folder import DataFolder
+from omega21.engine.tasks.code import Code
+from omega21.engine.tasks.probe import Probe
 from omega21.engine.worker import Worker
 from omega21.executors.base import Device, DeviceOptions
 from omega21.executors.devices import find_device

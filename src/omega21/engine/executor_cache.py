@@ -8,11 +8,11 @@ from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 
 from omega21.engine.checkpointing import Checkpointer
-from omega21.engine.code import Code
 from omega21.engine.registry import Registry
 from omega21.engine.run import Position, Run
 from omega21.engine.storage.checkpoints import Checkpoint
 from omega21.engine.storage.data_folder import DataFolder
+from omega21.engine.tasks.code import Code
 from omega21.executors.base import (
     Device,
     DeviceFailed,

@@ -4,13 +4,13 @@ import uuid
 from dataclasses import KW_ONLY, dataclass
 
 from omega21.engine.batches import SegmentReader
-from omega21.engine.code import Code
 from omega21.engine.executor_cache import ExecutorCache
 from omega21.engine.inference import Inference
 from omega21.engine.registry import Registry
 from omega21.engine.run import MOST_WAITING_LISTED, InlineTask, Run
 from omega21.engine.storage.data_folder import DataFolder
 from omega21.engine.storage.runs import StoredRun
+from omega21.engine.tasks.code import Code
 from omega21.language import _
 from omega21.models.registry import check_config, default_config
 from omega21.protocol.errors import OtherConfig, OtherRun, RunDeleted, TooManyRuns

@@ -126,7 +126,7 @@ class StepRunner:
             run.micro_batch_sizes[step.number] = smaller
 
     def _begin_again(self, run: Run, executor: Executor, begun: deque[BegunStep]) -> None:
-        """Begin steps anew, after the first of them was not computed."""
+        """Begin steps again, after the first of them was not computed."""
         again = list(begun)
         for _dropped in again[1:]:
             with suppress(StepDropped):

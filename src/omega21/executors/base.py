@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omega21.protocol.legacy import Machine
-from omega21.protocol.probe import ProbeReply
 from omega21.protocol.runs import Environment, PrecisionAsked, RunConfig
+from omega21.protocol.tasks.probe import ProbeReply
 
 FloatArray = NDArray[np.float32]
 Arrays = dict[str, NDArray[np.generic]]

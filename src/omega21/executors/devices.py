@@ -1,6 +1,7 @@
 """The device of an engine: it computes in processes, which are started here."""
 
 import importlib.util
+import logging
 import shutil
 import threading
 import time
@@ -18,10 +19,13 @@ from omega21.executors.memory import process_bytes
 from omega21.executors.process import ExecutorProcess
 from omega21.executors.remote import RemoteExecutor
 from omega21.models.registry import default_config
+from omega21.protocol.errors import OmegaError
 from omega21.protocol.legacy import Machine
-from omega21.protocol.probe import ProbeReply
 from omega21.protocol.runs import Environment, Precision, RunConfig
-from omega21.protocol.tasks import CodeTask
+from omega21.protocol.tasks.probe import ProbeReply
+from omega21.protocol.tasks.task import CodeTask
+
+logger = logging.getLogger(__name__)
 
 _START_SECONDS: Final = 300.0
 
@@ -42,8 +46,8 @@ class DeviceDescription:
 class ProcessDevice:
     """See `executors.base.Device`.
 
-    A process has one run at a time. One whose run was of a built-in task is kept for the next;
-    one that had the user's source ends with its run.
+    A process has one run at a time. One whose run was of a built-in task is kept for the next; one
+    that had the user's source ends with its run, and meanwhile another is started for the next.
     """
 
     def __init__(self, options: DeviceOptions) -> None:
@@ -118,6 +122,8 @@ class ProcessDevice:
             on_memory=self._note_memory,
         )
         self._counts[config.model_dump_json()] = executor.parameters()
+        if not is_reusable:
+            self._start_spare()
         return executor
 
     def warm_up(self) -> None:
@@ -220,14 +226,38 @@ class ProcessDevice:
                     return process
         return self._starter.submit(self._started).result()[0]
 
-    def _give_back(self, process: ExecutorProcess) -> None:
-        """Keep a process for another run, if it is sound and none is kept yet."""
+    def _start_spare(self) -> None:
+        """Start a process for the next run, unless one is idle: to load torch takes seconds."""
+
+        def start() -> None:
+            with self._guard:
+                if self._idle or self._is_closed:
+                    return
+            try:
+                process, _description = self._started()
+            except (ExecutorDied, OmegaError, ImportError, RuntimeError) as error:
+                logger.warning("no process could be started for the next run: %s", error)
+                return
+            self._keep(process)
+
+        with self._guard:
+            if not self._is_closed:
+                self._starter.submit(start)
+
+    def _keep(self, process: ExecutorProcess) -> None:
+        """Keep a process for the next run; end it where one is kept already."""
         with self._guard:
             is_kept = not self._idle and not self._is_closed
-        if is_kept and process.is_alive and self._is_cleared(process):
-            process.on_output = lambda _lines: None
-            with self._guard:
+            if is_kept:
                 self._idle.append(process)
+        if not is_kept:
+            self._end(process)
+
+    def _give_back(self, process: ExecutorProcess) -> None:
+        """Keep a process for another run, if it is sound and none is kept yet."""
+        if process.is_alive and self._is_cleared(process):
+            process.on_output = lambda _lines: None
+            self._keep(process)
         else:
             self._end(process)
 

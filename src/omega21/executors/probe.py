@@ -16,8 +16,8 @@ from omega21.executors.base import Arrays, Batch, Computation, StepOutcome, batc
 from omega21.language import _
 from omega21.models.task import Task
 from omega21.protocol.errors import TaskFailed
-from omega21.protocol.probe import ProbeReply
 from omega21.protocol.schema import TensorSpec
+from omega21.protocol.tasks.probe import ProbeReply
 
 _NEAR: Final = 1e-5
 """Relative difference up to which outputs in another batch are the same but for rounding."""

@@ -55,7 +55,7 @@ class SharedSlots:
         self.take_over(slot_bytes)
 
     def take_over(self, slot_bytes: int) -> None:
-        """Map the file anew, after the other process made it grow."""
+        """Map the file again, after the other process made it grow."""
         self.slot_bytes = slot_bytes
         self._map = mmap.mmap(self._file.fileno(), slot_bytes * SLOTS)
 

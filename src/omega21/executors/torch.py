@@ -33,11 +33,11 @@ from omega21.language import _
 from omega21.models.registry import load_task_maker, small_config
 from omega21.models.task import Batch as DeviceBatch
 from omega21.models.task import Task
-from omega21.protocol.code import requirements_sha256
 from omega21.protocol.errors import TaskFailed
-from omega21.protocol.probe import ProbeReply
 from omega21.protocol.runs import RunConfig
-from omega21.protocol.tasks import CodeTask
+from omega21.protocol.tasks.code import requirements_sha256
+from omega21.protocol.tasks.probe import ProbeReply
+from omega21.protocol.tasks.task import CodeTask
 
 _LOSS: Final = "loss"
 """Key of the loss among the named means of a step."""

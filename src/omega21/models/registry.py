@@ -20,7 +20,7 @@ from omega21.protocol.messages import Document
 from omega21.protocol.runs import RunConfig
 from omega21.protocol.schema import Schema
 from omega21.protocol.shards import Tensors
-from omega21.protocol.tasks import BuiltInTask, CodeTask, Task
+from omega21.protocol.tasks.task import BuiltInTask, CodeTask, Task
 
 
 @dataclass(frozen=True, kw_only=True)

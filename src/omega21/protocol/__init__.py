@@ -3,5 +3,5 @@
 Imports neither HTTP nor torch, so that both sides and every tool can use it.
 """
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 """Increased when a client and a server of different versions cannot work together."""

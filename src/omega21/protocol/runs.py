@@ -9,7 +9,7 @@ from omega21.protocol.metrics import MetricMap
 from omega21.protocol.names import RunId, RunName, Sha256
 from omega21.protocol.optimizers import OptimizerConfig
 from omega21.protocol.schema import Schema
-from omega21.protocol.tasks import Task
+from omega21.protocol.tasks.task import Task
 
 Precision = Literal["float32", "bfloat16", "float16"]
 PrecisionAsked = Literal["auto", "float32", "bfloat16", "float16"]

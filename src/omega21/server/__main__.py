@@ -13,11 +13,11 @@ from typing import get_args
 from omega21.engine.options import EngineOptions
 from omega21.language import _, language_of_locale, speaking
 from omega21.protocol.auth.token import optional_token
-from omega21.protocol.code import ANY_CODE
 from omega21.protocol.errors import OmegaError
 from omega21.protocol.link.tunnels import TunnelAsked
 from omega21.protocol.printable import printable
 from omega21.protocol.runs import PrecisionAsked
+from omega21.protocol.tasks.code import ANY_CODE
 from omega21.server.main import serve
 from omega21.server.options import ENGINE_OPTIONS, LOG_LEVELS, ServeOptions, read_consent
 from omega21.server.worker_process import serve_child

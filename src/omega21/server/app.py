@@ -18,12 +18,12 @@ from omega21.engine.engine import Engine
 from omega21.executors.memory import MemoryHistory
 from omega21.protocol.auth.proof import ProveToken
 from omega21.protocol.auth.session import LogIn
-from omega21.protocol.code import CODE_MEDIA_TYPE
 from omega21.protocol.errors import Problem
 from omega21.protocol.legacy import TrainLayer2
 from omega21.protocol.link.probe import LINK_MEDIA_TYPE
 from omega21.protocol.link.tunnels import TunnelKind
 from omega21.protocol.shards import SHARD_MEDIA_TYPE
+from omega21.protocol.tasks.code import CODE_MEDIA_TYPE
 from omega21.server.auth.access import Access, AccessControl
 from omega21.server.http import errors
 from omega21.server.http.bodies import BodyRoom, Lingering

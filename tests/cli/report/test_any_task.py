@@ -17,7 +17,7 @@ from omega21.protocol.plan import Segment, ShardRef, Source
 from omega21.protocol.runs import RunConfig
 from omega21.protocol.schema import Schema, TensorSpec
 from omega21.protocol.steps import StepRecord
-from omega21.protocol.tasks import CodeTask
+from omega21.protocol.tasks.task import CodeTask
 
 STEPS = 20
 CONFIG = RunConfig(

@@ -27,7 +27,7 @@ from omega21.protocol.errors import (
 )
 from omega21.protocol.plan import Segment, Source
 from omega21.protocol.schema import Schema, TensorSpec
-from omega21.protocol.tasks import CodeTask
+from omega21.protocol.tasks.task import CodeTask
 
 CONFIG = default_config()
 

@@ -17,7 +17,7 @@ from omega21.data.sources.generators import generate
 from omega21.models.corteza.config import TINY_TASK
 from omega21.protocol.errors import InvalidRequest, InvalidSamples
 from omega21.protocol.schema import Schema, TensorSpec
-from omega21.protocol.tasks import CodeTask
+from omega21.protocol.tasks.task import CodeTask
 from tests.client.runs import done, of_type, stored, tiny, train
 from tests.servers import RunningServer
 

@@ -24,7 +24,7 @@ from omega21.protocol.errors import (
     RunFolderConflict,
     UnknownCode,
 )
-from omega21.protocol.tasks import CodeTask
+from omega21.protocol.tasks.task import CodeTask
 from tests.client.runs import done, of_type, stored, train
 from tests.servers import RunningServer, start_server
 

@@ -14,7 +14,7 @@ from omega21.client.request.request import TrainRequest
 from omega21.client.training.options import TrainOptions
 from omega21.protocol.errors import ImportFailed, TaskFailed
 from omega21.protocol.optimizers import OptimizerConfig
-from omega21.protocol.tasks import CodeTask
+from omega21.protocol.tasks.task import CodeTask
 from tests.client.runs import done, of_type, stored, train
 from tests.models.code.sources import Arrays, Sources, make_batch, schema
 from tests.servers import RunningServer

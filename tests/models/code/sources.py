@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from omega21.executors.base import DeviceOptions
 from omega21.executors.torch import TorchDevice, find_torch_device
-from omega21.protocol.code import code_sha256, encode_code
 from omega21.protocol.optimizers import OptimizerConfig
 from omega21.protocol.runs import RunConfig
 from omega21.protocol.schema import Schema, TensorSpec
-from omega21.protocol.tasks import CodeTask
+from omega21.protocol.tasks.code import code_sha256, encode_code
+from omega21.protocol.tasks.task import CodeTask
 
 NETS = Path(__file__).parent / "nets"
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from omega21.models.code.losses import LOSSES, LossByName, default_loss
 from omega21.protocol.errors import TaskFailed
 from omega21.protocol.schema import Schema, TensorType
-from omega21.protocol.tasks import LOSS_NAMES
+from omega21.protocol.tasks.task import LOSS_NAMES
 from tests.models.code.sources import schema
 
 ANY = schema({"x": ("float32", (4,))}, {"y": ("float32", ())})

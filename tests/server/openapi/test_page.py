@@ -18,7 +18,6 @@ from omega21.protocol import (
     history,
     logs,
     plan,
-    probe,
     runs,
     shards,
     steps,
@@ -27,6 +26,7 @@ from omega21.protocol import inference as compute
 from omega21.protocol import legacy as classic
 from omega21.protocol.auth import proof, session
 from omega21.protocol.errors import error_classes
+from omega21.protocol.tasks import code, probe
 from omega21.server.app import create_app
 from omega21.server.auth.access import Access
 from omega21.server.openapi.page import render_page
@@ -47,6 +47,7 @@ MODULES = (
     session,
     shards,
     steps,
+    code,
 )
 
 
@@ -69,6 +70,7 @@ def test_every_call_of_the_contract_is_described(document: dict[str, Any]) -> No
         "PUT /runs/{run}/checkpoint/parts/{sha256}", "POST /runs/{run}/evaluations",
         "GET /runs/{run}/evaluations", "GET /runs/{run}/series", "GET /runs/{run}/feedback",
         "GET /events", "GET /memory", "GET /logs", "POST /link", "POST /probe",
+        "GET /code", "GET /code/{sha256}", "PUT /code/{sha256}", "POST /code/missing",
     }  # fmt: skip
 
 

@@ -22,9 +22,9 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from omega21.protocol.code import CODE_MEDIA_TYPE
 from omega21.protocol.names import DEFAULT_RUN
 from omega21.protocol.shards import SHARD_MEDIA_TYPE
+from omega21.protocol.tasks.code import CODE_MEDIA_TYPE
 from omega21.server.app import ROUTERS
 from tests.servers import RunningServer, start_server
 

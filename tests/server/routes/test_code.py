@@ -6,8 +6,8 @@ from contextlib import nullcontext
 
 import pytest
 
-from omega21.protocol.code import CODE_MEDIA_TYPE, code_sha256, encode_code
 from omega21.protocol.errors import CodeNotAllowed
+from omega21.protocol.tasks.code import CODE_MEDIA_TYPE, code_sha256, encode_code
 from omega21.server.auth.access import Access
 from omega21.server.auth.code_upload import check_code_upload
 from tests.servers import RunningServer, start_server

@@ -107,8 +107,8 @@ def write_starter(file: Path, task: StarterName) -> None:
 
 def _check_name(file: Path) -> None:
     """Raise InvalidRequest or InvalidCode for a file that cannot be imported by its name."""
-    from omega21.protocol.code import check_files
     from omega21.protocol.errors import InvalidRequest
+    from omega21.protocol.tasks.code import check_files
 
     if not file.stem.isidentifier() or not file.stem.isascii():
         raise InvalidRequest(

@@ -5,7 +5,7 @@ from typing import Final
 
 from omega21.client.api.endpoint import Endpoint
 from omega21.client.http.transport import Request
-from omega21.protocol.code import (
+from omega21.protocol.tasks.code import (
     CODE_MEDIA_TYPE,
     MAX_CODE_BYTES,
     CodeReply,

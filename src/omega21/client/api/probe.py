@@ -1,8 +1,8 @@
 """The check of a task on the server, before its samples are uploaded."""
 
 from omega21.client.api.endpoint import Endpoint
-from omega21.protocol.probe import ProbeReply, ProbeRequest
 from omega21.protocol.runs import RunConfig
+from omega21.protocol.tasks.probe import ProbeReply, ProbeRequest
 
 
 class Probe(Endpoint):

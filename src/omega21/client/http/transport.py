@@ -47,7 +47,6 @@ from omega21.language.borrowed import translated
 from omega21.logs import hide
 from omega21.protocol.auth.proof import TokenProof
 from omega21.protocol.auth.token import optional_token
-from omega21.protocol.code import CODE_MEDIA_TYPE
 from omega21.protocol.errors import (
     PROBLEM_MEDIA_TYPE,
     InvalidAddress,
@@ -61,6 +60,7 @@ from omega21.protocol.errors import (
     from_problem,
 )
 from omega21.protocol.link.probe import LINK_MEDIA_TYPE
+from omega21.protocol.tasks.code import CODE_MEDIA_TYPE
 
 TIMEOUT_SECONDS = 60.0
 CONNECT_SECONDS = 15.0

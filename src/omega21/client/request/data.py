@@ -12,7 +12,7 @@ from omega21.language import _
 from omega21.models.registry import default_config, value_check
 from omega21.protocol.errors import InvalidRequest
 from omega21.protocol.schema import Schema
-from omega21.protocol.tasks import BuiltInTask
+from omega21.protocol.tasks.task import BuiltInTask
 
 
 @dataclass(frozen=True, slots=True)

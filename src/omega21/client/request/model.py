@@ -10,7 +10,7 @@ from pydantic import JsonValue, ValidationError
 from omega21.client.request.request import TrainRequest, invalid_option
 from omega21.data.code.bundle import prepare_code
 from omega21.data.code.header import check_requirements
-from omega21.protocol.tasks import CodeTask
+from omega21.protocol.tasks.task import CodeTask
 
 OFFERED: Final = "server"
 """The model that the server was started with."""

@@ -27,7 +27,7 @@ from omega21.protocol.plan import (
 from omega21.protocol.runs import PrecisionAsked, RunConfig
 from omega21.protocol.schema import Schema
 from omega21.protocol.shards import samples_per_shard
-from omega21.protocol.tasks import BuiltInTask, Task
+from omega21.protocol.tasks.task import BuiltInTask, Task
 
 MAX_VALIDATION = 100_000
 """Maximum number of held-out samples: their scores are joined in memory."""

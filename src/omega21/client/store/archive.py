@@ -28,7 +28,6 @@ from omega21.data.durable import (
     sync_tree,
 )
 from omega21.language import _
-from omega21.protocol.code import decode_code
 from omega21.protocol.errors import (
     BodyTooLarge,
     DiskFull,
@@ -39,7 +38,8 @@ from omega21.protocol.errors import (
 )
 from omega21.protocol.plan import ShardRef
 from omega21.protocol.printable import printable
-from omega21.protocol.tasks import CodeTask
+from omega21.protocol.tasks.code import decode_code
+from omega21.protocol.tasks.task import CodeTask
 
 _MEMBER: Final = re.compile(
     r"(?P<run>[a-z0-9][a-z0-9_-]{0,62})/"

@@ -12,8 +12,8 @@ from anyio.to_thread import run_sync
 
 from omega21.client.concurrency import run_all
 from omega21.client.events import Event, Notice, RunReady
+from omega21.client.tasks.code import ensure_code
 from omega21.client.training.checkpoint_restore import restore, samples_done
-from omega21.client.training.code import ensure_code
 from omega21.client.training.evaluation import EvaluationMonitor, held_out_count
 from omega21.client.training.finish import SegmentJob, finish_segment
 from omega21.client.training.monitors import Monitors

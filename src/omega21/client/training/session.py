@@ -27,12 +27,12 @@ from omega21.client.loggers.feeding import STOP_SECONDS, Feeds
 from omega21.client.request.data import Files, OpenedData, look_at, with_schema, with_schema_of_run
 from omega21.client.request.request import FileFacts, TrainRequest, next_segment
 from omega21.client.store.run_folder import RunFolder, read_code, run_folder_path
+from omega21.client.tasks.code import check_allowed, ensure_code, with_offer
+from omega21.client.tasks.probe import check_moved_task, check_task
 from omega21.client.training.budget import within_budget
-from omega21.client.training.code import check_allowed, ensure_code, with_offer
 from omega21.client.training.estimate import Choice
 from omega21.client.training.finish import SegmentJob
 from omega21.client.training.options import TrainOptions
-from omega21.client.training.probe import check_moved_task, check_task
 from omega21.client.training.reconcile import find_run, open_folder, reconcile
 from omega21.client.training.resume import resume_command, was_local
 from omega21.client.training.segment import SegmentTraining
@@ -46,7 +46,7 @@ from omega21.protocol.errors import (
 from omega21.protocol.legacy import Info
 from omega21.protocol.link.usage import MonthTraffic
 from omega21.protocol.runs import RunState
-from omega21.protocol.tasks import CodeTask, Task
+from omega21.protocol.tasks.task import CodeTask, Task
 
 
 class Training(EventStream):

@@ -15,10 +15,10 @@ from omega21.data.code.imports import LocalModules, has_name, parse
 from omega21.data.failures import storage_failure
 from omega21.language import _
 from omega21.language.figures import size as size_text
-from omega21.protocol.code import Files, check_files, code_sha256, decode_code, encode_code
 from omega21.protocol.errors import InvalidCode
 from omega21.protocol.printable import printable
-from omega21.protocol.tasks import ENTRY_PATTERN
+from omega21.protocol.tasks.code import Files, check_files, code_sha256, decode_code, encode_code
+from omega21.protocol.tasks.task import ENTRY_PATTERN
 
 CODE_LIMIT: Final = 2 * 2**20
 """Maximum size of a source in bytes, unless another one is asked for."""

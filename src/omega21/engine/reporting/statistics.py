@@ -7,12 +7,12 @@ from typing import Literal
 
 import numpy as np
 
-from omega21.engine.code import Code
 from omega21.engine.options import EngineOptions
 from omega21.engine.registry import Registry
 from omega21.engine.reporting.legacy import count_anomalies, mean_probability
 from omega21.engine.step_writer import StepWriter
 from omega21.engine.storage.data_folder import DataFolder
+from omega21.engine.tasks.code import Code
 from omega21.executors.base import Device
 from omega21.models.registry import describe
 from omega21.protocol import PROTOCOL_VERSION

@@ -18,8 +18,8 @@ from typing import Final
 from omega21.data.durable import make_private_folder, write_durably
 from omega21.data.failures import refused_write
 from omega21.language import _
-from omega21.protocol.code import Files, decode_code
 from omega21.protocol.errors import InvalidCode, StorageFull, UnknownCode
+from omega21.protocol.tasks.code import Files, decode_code
 
 LIMIT: Final = 2**30
 """Maximum size of all bodies in bytes; those that no run needs make room."""

@@ -23,9 +23,9 @@ from typing import Any, Final
 
 from omega21.data.durable import make_private_folder, put_in_place
 from omega21.language import _
-from omega21.protocol.code import requirements_sha256
 from omega21.protocol.errors import InstallFailed, Unavailable
 from omega21.protocol.printable import printable
+from omega21.protocol.tasks.code import requirements_sha256
 
 _WAIT_SECONDS: Final = 20.0
 """How long a request waits for an installation before it is told to ask again."""

@@ -17,7 +17,7 @@ from omega21.language import _
 from omega21.models.code.failures import is_within, named_failures, where
 from omega21.protocol.errors import TaskFailed
 from omega21.protocol.schema import Schema
-from omega21.protocol.tasks import CodeTask
+from omega21.protocol.tasks.task import CodeTask
 
 
 @dataclass(frozen=True)

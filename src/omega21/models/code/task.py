@@ -26,7 +26,7 @@ from omega21.protocol.metrics import (
 )
 from omega21.protocol.runs import RunConfig
 from omega21.protocol.schema import Schema
-from omega21.protocol.tasks import CodeTask
+from omega21.protocol.tasks.task import CodeTask
 
 _HALF_TYPES: Final = frozenset({torch.bfloat16, torch.float16})
 

@@ -10,7 +10,7 @@ from omega21.protocol.messages import Document
 from omega21.protocol.runs import RunConfig
 from omega21.protocol.schema import Schema, TensorSpec
 from omega21.protocol.shards import Tensors
-from omega21.protocol.tasks import BuiltInTask
+from omega21.protocol.tasks.task import BuiltInTask
 
 KIND: Final = "corteza"
 MODEL_NAME: Final = "CortezaCognitivaV4"

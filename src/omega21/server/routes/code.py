@@ -4,14 +4,6 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path, Request, Response
 
-from omega21.protocol.code import (
-    CODE_MEDIA_TYPE,
-    MAX_CODE_BYTES,
-    CodeReply,
-    CodeStored,
-    MissingCodeReply,
-    MissingCodeRequest,
-)
 from omega21.protocol.errors import (
     BodyTooLarge,
     CodeNotAllowed,
@@ -21,6 +13,14 @@ from omega21.protocol.errors import (
     UnsupportedEncoding,
 )
 from omega21.protocol.names import Sha256
+from omega21.protocol.tasks.code import (
+    CODE_MEDIA_TYPE,
+    MAX_CODE_BYTES,
+    CodeReply,
+    CodeStored,
+    MissingCodeReply,
+    MissingCodeRequest,
+)
 from omega21.server.auth.code_upload import check_code_upload
 from omega21.server.http.bodies import MessageRoute, is_compressed, media_type, read_body
 from omega21.server.http.errors import problems

@@ -16,7 +16,7 @@ from omega21.protocol.errors import (
     UnknownShard,
     UnsupportedEncoding,
 )
-from omega21.protocol.probe import ProbeReply, ProbeRequest
+from omega21.protocol.tasks.probe import ProbeReply, ProbeRequest
 from omega21.server.http.bodies import MessageRoute
 from omega21.server.http.errors import problems
 from omega21.server.openapi import examples

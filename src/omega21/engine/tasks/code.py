@@ -11,10 +11,10 @@ from omega21.engine.options import EngineOptions
 from omega21.engine.registry import Registry
 from omega21.engine.storage.data_folder import DataFolder
 from omega21.language import _
-from omega21.protocol.code import CodeReply, CodeStored, Offer, decode_code
 from omega21.protocol.errors import CodeNotAllowed, UnknownCode
 from omega21.protocol.names import Sha256
-from omega21.protocol.tasks import CodeTask, Task
+from omega21.protocol.tasks.code import CodeReply, CodeStored, Offer, decode_code
+from omega21.protocol.tasks.task import CodeTask, Task
 
 logger = logging.getLogger(__name__)
 

@@ -4,15 +4,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from omega21.engine.code import Code
 from omega21.engine.storage.data_folder import DataFolder
+from omega21.engine.tasks.code import Code
 from omega21.executors.base import Batch, Device, DeviceMemoryExhausted, ExecutorDied
 from omega21.language import _
 from omega21.models.registry import check_config
 from omega21.protocol.errors import InvalidSamples, OutOfDeviceMemory, TaskFailed
-from omega21.protocol.probe import MAX_PROBE_SAMPLES, ProbeReply
 from omega21.protocol.runs import RunConfig
 from omega21.protocol.schema import Schema
+from omega21.protocol.tasks.probe import MAX_PROBE_SAMPLES, ProbeReply
 
 
 @dataclass(frozen=True)

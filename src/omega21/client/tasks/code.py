@@ -11,10 +11,10 @@ from omega21.client.request.request import TrainRequest
 from omega21.data.code.bundle import CodeBundle
 from omega21.language import _, ngettext
 from omega21.language.figures import size
-from omega21.protocol.code import Consent, decode_code
 from omega21.protocol.errors import CodeNotAllowed, UnknownCode
 from omega21.protocol.legacy import Info
-from omega21.protocol.tasks import CodeTask, Task
+from omega21.protocol.tasks.code import Consent, decode_code
+from omega21.protocol.tasks.task import CodeTask, Task
 
 Emit = Callable[[Event], Awaitable[None]]
 

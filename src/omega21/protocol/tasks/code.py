@@ -25,7 +25,7 @@ from omega21.protocol.messages import Reply, Request
 from omega21.protocol.names import Sha256
 from omega21.protocol.printable import printable
 from omega21.protocol.shards import decompress
-from omega21.protocol.tasks import ENTRY_PATTERN
+from omega21.protocol.tasks.task import ENTRY_PATTERN
 
 MAX_CODE_BYTES: Final = 64 * 2**20
 """Maximum size of all files of a source, in bytes."""

@@ -19,7 +19,7 @@ from omega21.protocol.errors import ImportFailed, TaskFailed
 from omega21.protocol.plan import Segment
 from omega21.protocol.runs import RunConfig
 from omega21.protocol.shards import Tensors, decode_shard, encode_shard
-from omega21.protocol.tasks import CodeTask
+from omega21.protocol.tasks.task import CodeTask
 
 _SAMPLES: Final = 2
 
