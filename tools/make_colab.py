@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 TEMPLATES = Path(__file__).parent / "colab"
 CELL = ROOT / "COLAB_SERVER_OMEGA21_V4_UNIFICADO.py"
 NOTEBOOK = ROOT / "notebooks" / "omega21_colab.ipynb"
-MAX_CELL_BYTES = 500_000
+MAX_CELL_BYTES = 600_000
 
 _PLACE = "# === the package ===\n"
 _LINE = 120

@@ -110,6 +110,7 @@ FLAGS = {
         "--device",
         "--precision",
         "--threads",
+        "--step-timeout",
         "--disk-limit",
         "--max-runs",
         "--checkpoint-seconds",
