@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 import httpx
+from pydantic import JsonValue
 
 from omega21.client.api.api import Api
 from omega21.client.http.link import Link
@@ -18,6 +19,7 @@ from omega21.client.http.transport import TIMEOUT_SECONDS, Transport
 from omega21.client.http.usage import Traffic
 from omega21.client.inference import Prediction, predict, score
 from omega21.client.remote_summary import remote_summary
+from omega21.client.request.model import with_model
 from omega21.client.request.request import TrainRequest
 from omega21.client.store.checkpoints import HeldCheckpoint
 from omega21.client.store.run_folder import fresh_run_name
@@ -171,13 +173,17 @@ class AsyncClient:
         /,
         request: TrainRequest | None = None,
         options: TrainOptions = _DEFAULT,
+        *,
+        model: str | None = None,
+        model_options: Mapping[str, JsonValue] | None = None,
         **fields: Any,
     ) -> Training:
         """Train a segment of a run, with retries and recovery.
 
         Use it as `async with client.train(request) as events: async for event in events: …`.
         Instead of a request, or over it, its fields may be given, such as `data={"x": x, "y": y}`;
-        without a `run` a new one is named.
+        without a `run` a new one is named. `model` is the user's own, `net.py:build`, and
+        `model_options` what that function gets; for more see `request.model.with_model`.
 
         Samples and plan are in the run folder before they are sent, and results before they are
         yielded.
@@ -186,6 +192,8 @@ class AsyncClient:
             request = TrainRequest(**{"run": fresh_run_name(), **fields})
         elif fields:
             request = replace(request, **fields)
+        if model is not None:
+            request = with_model(request, model, options=model_options)
         return Training(self.api, request, options)
 
     def resume(self, run: str, options: TrainOptions = _DEFAULT) -> Training:

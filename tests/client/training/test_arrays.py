@@ -1,6 +1,7 @@
 """Samples given as arrays: trained as those of a file, and kept for whoever finishes the run."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,12 +83,12 @@ async def test_a_run_of_arrays_is_finished_from_its_folder_elsewhere(
     assert stored(tmp_path / "two" / "carried") == stored(tmp_path / "whole")
 
 
-def _same(order: TrainRequest) -> dict[str, object]:
+def _same(order: TrainRequest) -> dict[str, Any]:
     return {name: getattr(order, name) for name in ("data", "samples", "validation", "epochs")}
 
 
 async def test_fields_of_a_request_stand_for_it(server: RunningServer, tmp_path: Path) -> None:
-    fields = {"samples": 100, "task": TINY_TASK, "validation": 0}
+    fields: dict[str, Any] = {"samples": 100, "task": TINY_TASK, "validation": 0}
     async with client_of(server) as client:
         with pytest.raises(TypeError, match="shape"):
             client.train(data=(X, Y), shape=3)

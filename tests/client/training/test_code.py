@@ -16,6 +16,7 @@ from omega21.client.request.model import with_model
 from omega21.client.request.request import TrainRequest
 from omega21.client.store.archive import export_run, import_run
 from omega21.client.store.run_folder import RunFolder
+from omega21.client.training.options import TrainOptions
 from omega21.data.code.bundle import CodeBundle, prepare_code
 from omega21.protocol.errors import (
     CodeNotAllowed,
@@ -104,6 +105,30 @@ async def test_it_is_sent_once_and_kept(server: RunningServer, tmp_path: Path) -
     with RunFolder.open(tmp_path / "runs" / "code-first") as kept:
         assert kept.code() == order.code.body
     assert f"source sha256:{task_of(order).code_sha256} accepted: 10 files" in server.log
+
+
+async def test_a_model_and_arrays_are_enough(server: RunningServer, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\ndef build(schema, *, hidden=8):\n"
+        "    return nn.Sequential(nn.Linear(8, hidden), nn.ReLU(), nn.Linear(hidden, 3))\n",
+        encoding="utf-8",
+    )
+    options = TrainOptions(workdir=tmp_path / "runs")
+    async with client_of(server) as client:
+        training = client.train(
+            options=options,
+            model=f"{tmp_path}/net.py:build",
+            model_options={"hidden": 4},
+            data=DATA,
+            validation=8,
+            batch_size=16,
+        )
+        async with training as events:
+            seen = [event async for event in events]
+        finished = done(seen)
+        assert (finished.summary.steps, finished.state.config.task.config) == (4, {"hidden": 4})
+        predicted = await client.predict(finished.state.run, DATA["x"])
+    assert {name: len(array) for name, array in predicted.outputs.items()}["output"] == 64
 
 
 async def test_it_moves_with_its_run(
