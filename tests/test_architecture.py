@@ -5,6 +5,7 @@ package brings along, nor that a command imports in time what it should import l
 """
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -120,3 +121,27 @@ def test_nothing_that_a_request_holds_is_run(side: str) -> None:
 )
 def test_what_would_run_it_is_noticed(code: str) -> None:
     assert list(dangers(ast.parse(code))) != []
+
+
+KIND_WORDS = re.compile(r"corteza|dendrit|coheren|anomaly_prob|capa[234]|\b1600\b", re.IGNORECASE)
+
+
+def test_only_models_and_the_adapter_know_the_built_in_network() -> None:
+    """Its name, its heads and its width: the seven calls and their client have them too."""
+    package = SOURCE / "omega21"
+    known = [
+        f"{path.relative_to(package)}:{number}"
+        for path in package.rglob("*")
+        if path.suffix in {".py", ".js", ".json", ".html"}
+        and package / "models" not in path.parents
+        and path.name not in {"legacy.py", "colab.py"}
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+        if KIND_WORDS.search(line)
+    ]
+    assert known == []
+
+
+def test_the_words_of_the_built_in_network_are_noticed() -> None:
+    assert KIND_WORDS.search("x [n, 1600]")
+    assert KIND_WORDS.search("row.anomaly_prob")
+    assert not KIND_WORDS.search("16000 steps")

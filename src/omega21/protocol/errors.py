@@ -717,9 +717,7 @@ class Problem(Reply):
     type: str = Field(default="about:blank", examples=["about:blank"])
     title: str = Field(examples=["Invalid samples"])
     status: int = Field(examples=[422])
-    detail: str = Field(
-        examples=["expected 1600 features, got 1599, sample 3; send 1600 numbers for each"]
-    )
+    detail: str = Field(examples=["expected 8 features, got 7, sample 3; send 8 numbers for each"])
     code: str = Field(examples=["invalid_samples"])
     status_text: str = Field(default="error", examples=["error"])
     retry_after: float | None = Field(default=None, description="seconds")

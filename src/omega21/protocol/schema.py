@@ -43,7 +43,7 @@ class TensorSpec(Document):
         return count
 
     def __str__(self) -> str:
-        """Return it as `float32 [1600]`, the way that messages name it."""
+        """Return it as `float32 [28, 28]`, the way that messages name it."""
         return f"{self.dtype} {list(self.shape)}"
 
 

@@ -32,7 +32,7 @@ _DECODER = json.JSONDecoder()
 
 
 class InlineBatch(NamedTuple):
-    """A batch: x float32 [n, 1600], y float32 [n], and the number of steps to train on it."""
+    """A batch: x float32 [n, features], y float32 [n], and the number of steps to train on it."""
 
     x: NDArray[np.float32]
     y: NDArray[np.float32]
@@ -70,7 +70,7 @@ def read_tensor_batch(body: bytes, *, compressed: bool, epochs: int) -> InlineBa
         )
     x, y = tensors["x"], tensors["y"]
     if x.dtype.kind != "f" or x.ndim != 2 or y.ndim != 1:
-        raise InvalidSamples(_("x is a float tensor [n, 1600] and y a tensor [n]"))
+        raise InvalidSamples(_("x is a float tensor [n, features] and y a tensor [n]"))
     return InlineBatch(_as_float32(x), _as_float32(y), epochs)
 
 
