@@ -135,6 +135,17 @@ FLAGS = {
         "--quiet -q",
         "--verbose -v",
     ],
+    "omega21 logs": [
+        "RUN",
+        "--url",
+        "--token",
+        "--token-file",
+        "--ca",
+        "--timeout",
+        "--json",
+        "--quiet -q",
+        "--verbose -v",
+    ],
     "omega21 metrics": [
         "ADDRESS",
         "--run",

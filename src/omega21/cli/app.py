@@ -22,6 +22,7 @@ from omega21.cli.commands import (
     forget,
     generate,
     init,
+    logs,
     metrics,
     predict,
     report,
@@ -52,6 +53,7 @@ command(app, examples=watch.EXAMPLES)(watch.watch)
 command(app, examples=serve.EXAMPLES)(serve.serve)
 command(app)(demo.demo)
 command(app)(status.status)
+command(app)(logs.logs)
 command(app)(metrics.metrics)
 command(app)(diagnose.diagnose)
 command(app)(feedback.feedback)

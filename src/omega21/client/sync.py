@@ -114,6 +114,7 @@ class SyncRuns(_Sync[Runs]):
 
     create = _waiting(Runs.create)
     state = _waiting(Runs.state)
+    log = _waiting(Runs.log)
     all = _waiting(Runs.all)
     advance = _waiting(Runs.advance)
     pause = _waiting(Runs.pause)

@@ -13,6 +13,10 @@ MAX_LOG_BYTES: Final = 2_000_000
 """Maximum size of the lines in one reply, in bytes, before compression."""
 
 
+MAX_LOG_REPLY: Final = 4 * MAX_LOG_BYTES
+"""Maximum size of a reply: quotes are escaped in it, and in lines that quote."""
+
+
 class LogLines(Reply):
     """Lines of the log, oldest first; each is a JSON object (docs/logs.md)."""
 

@@ -109,7 +109,7 @@ async def test_it_is_sent_once_and_kept(server: RunningServer, tmp_path: Path) -
 
 async def test_a_model_and_arrays_are_enough(server: RunningServer, tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(
-        "from torch import nn\ndef build(schema, *, hidden=8):\n"
+        "from torch import nn\ndef build(schema, *, hidden=8):\n    print('hidden', hidden)\n"
         "    return nn.Sequential(nn.Linear(8, hidden), nn.ReLU(), nn.Linear(hidden, 3))\n",
         encoding="utf-8",
     )
@@ -128,6 +128,10 @@ async def test_a_model_and_arrays_are_enough(server: RunningServer, tmp_path: Pa
         finished = done(seen)
         assert (finished.summary.steps, finished.state.config.task.config) == (4, {"hidden": 4})
         predicted = await client.predict(finished.state.run, DATA["x"])
+        log = await client.api.runs.log(finished.state.run)
+        after = await client.api.runs.log(finished.state.run, after=log.lines[-1].number)
+    assert "hidden 4" in [line.text for line in log.lines]
+    assert after.lines == []
     assert {name: len(array) for name, array in predicted.outputs.items()}["output"] == 64
 
 

@@ -69,7 +69,8 @@ def test_every_call_of_the_contract_is_described(document: dict[str, Any]) -> No
         "POST /proof",
         "PUT /runs/{run}/checkpoint/parts/{sha256}", "POST /runs/{run}/evaluations",
         "GET /runs/{run}/evaluations", "GET /runs/{run}/series", "GET /runs/{run}/feedback",
-        "GET /events", "GET /memory", "GET /logs", "POST /link", "POST /probe",
+        "GET /events", "GET /memory", "GET /logs", "GET /runs/{run}/log", "POST /link",
+        "POST /probe",
         "GET /code", "GET /code/{sha256}", "PUT /code/{sha256}", "POST /code/missing",
     }  # fmt: skip
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from omega21.cli.commands import archive
+from omega21.cli import archive
 from omega21.cli.options import OutputOptions, RunArgument, ServerOptions, Workdir
 from omega21.cli.signature import command, expanded
 from omega21.cli.ui.help import Group

@@ -4,6 +4,7 @@ import secrets
 
 from omega21.client.api.endpoint import Endpoint, run_path
 from omega21.models.registry import default_config
+from omega21.protocol.logs import MAX_LOG_REPLY, RunLog
 from omega21.protocol.runs import (
     Advance,
     Control,
@@ -32,6 +33,15 @@ class Runs(Endpoint):
     async def state(self, run: str) -> RunState:
         """Return everything about a run except its results. Raises UnknownRun."""
         return await self._call(RunState, "GET", run_path(run))
+
+    async def log(self, run: str, *, after: int = -1, limit: int = 1000) -> RunLog:
+        """Return what the run's model printed: lines after a number, or the newest.
+
+        Raises UnknownRun.
+        """
+        query = {"after": after, "limit": limit}
+        path = f"{run_path(run)}/log"
+        return await self._call(RunLog, "GET", path, query=query, max_bytes=MAX_LOG_REPLY)
 
     async def all(self) -> tuple[RunSummary, ...]:
         """Return the server's runs, by name."""

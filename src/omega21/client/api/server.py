@@ -1,13 +1,9 @@
 """The server itself: its log, and the rate of the link to it."""
 
-from typing import Final
-
 from omega21.client.api.endpoint import Endpoint
 from omega21.client.http.transport import Request
 from omega21.protocol.link.probe import LINK_MEDIA_TYPE
-from omega21.protocol.logs import MAX_LOG_BYTES, LogLines
-
-_MAX_LOG_REPLY: Final = 4 * MAX_LOG_BYTES  # quotes are escaped in it, and in lines that quote
+from omega21.protocol.logs import MAX_LOG_REPLY, LogLines
 
 
 class Server(Endpoint):
@@ -16,7 +12,7 @@ class Server(Endpoint):
     async def logs(self, lines: int = 1000) -> LogLines:
         """Return the newest lines of the server's log, each a JSON object, oldest first."""
         return await self._call(
-            LogLines, "GET", "/logs", query={"lines": lines}, max_bytes=_MAX_LOG_REPLY
+            LogLines, "GET", "/logs", query={"lines": lines}, max_bytes=MAX_LOG_REPLY
         )
 
     async def probe_link(self, *, body: bytes = b"", down: int = 0) -> None:

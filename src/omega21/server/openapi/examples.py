@@ -190,6 +190,11 @@ LOG_LINES = {
     ]
 }
 
+RUN_LOG = {
+    "run": "digits",
+    "lines": [{"number": 1, "at": 1738324800.5, "text": "epoch 1: the loss falls"}],
+}
+
 PART_STORED = {"sha256": "9f" * 32, "bytes": 8_388_608}
 
 RESTORE_CHECKPOINT = {
