@@ -26,6 +26,7 @@ INSTALLED = (
     "pydantic",
     "safetensors",
     "uvicorn",
+    "pathspec",
     "zstandard",
 )
 
