@@ -100,6 +100,7 @@ class Runs:
             waiting = run.take_waiting_inline()
             self.registry.changed(name)
         self.folder.checkpoints.remove(run.id)
+        self.folder.run_logs.remove(run.id)
         for task in waiting:  # the worker completes one that has started
             task.done.set_exception(
                 RunDeleted(_("the run with id {run_id} was removed").format(run_id=run_id))
