@@ -60,9 +60,7 @@ def events(engine: Engine, run: DrivenRun) -> list[str]:
     return [event.kind for event in engine.events.newest(run.name)]
 
 
-def test_the_result_is_that_of_the_plain_loop_and_the_server_has_no_torch(
-    engine: Engine,
-) -> None:
+def test_the_result_is_that_of_the_plain_loop(engine: Engine) -> None:
     run = DrivenRun(engine)
     run.train(SHARDS, SEGMENT)
     assert run.outcome == train_plainly(CONFIG, [Environment(SAMPLES, 4, epochs=EPOCHS)])

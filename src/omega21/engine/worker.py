@@ -149,13 +149,8 @@ class Worker:
 
     def _work(self) -> None:
         try:
-            self._executor_cache.device.check()
-        except Exception as error:  # noqa: BLE001 - whatever a torch that is broken raises
-            self._fatal(f"{type(error).__name__}: {error}")
-            self._step_writer.finish()
-            self._refuse_rest()
-            return
-        try:
+            if not self._has_device():
+                return
             self._executor_cache.warm_up()
             while (work := self._next()) is not None:
                 context, do = work
@@ -171,6 +166,15 @@ class Worker:
         finally:
             self._step_writer.finish()
             self._refuse_rest()
+
+    def _has_device(self) -> bool:
+        """Wait for the device; one that is not there is told by whoever started the engine."""
+        try:
+            self._executor_cache.device.check()
+        except Exception as error:  # noqa: BLE001 - whatever a torch that is broken raises
+            self._fatal(f"{type(error).__name__}: {error}")
+            return False
+        return True
 
     def _next(self) -> tuple[Mapping[str, object], Callable[[], None]] | None:
         """Wait for work; return its log context and a function that does it."""
