@@ -219,12 +219,16 @@ class ProcessDevice:
     def _take(self) -> ExecutorProcess:
         """Return a process without a model: one that is idle, else a new one."""
         self._first.result()
+        # On the thread that starts them, so that one that is being started is waited for.
+        return self._starter.submit(self._idle_or_new).result()
+
+    def _idle_or_new(self) -> ExecutorProcess:
         with self._guard:
             while self._idle:
                 process = self._idle.pop()
                 if process.is_alive:
                     return process
-        return self._starter.submit(self._started).result()[0]
+        return self._started()[0]
 
     def _start_spare(self) -> None:
         """Start a process for the next run, unless one is idle: to load torch takes seconds."""
