@@ -17,6 +17,7 @@ from omega21.engine.options import EngineOptions
 from omega21.executors.base import DeviceOptions, ExecutorDied
 from omega21.executors.channel import Channel
 from omega21.executors.devices import ProcessDevice
+from omega21.executors.launcher import Launcher
 from omega21.executors.remote import RemoteExecutor
 from omega21.models.registry import small_config
 from tests.engine.engines import CONFIG, DrivenRun, cut, make_samples, make_segment
@@ -116,21 +117,24 @@ def test_requests_between_steps_see_a_step_that_is_whole(engine: Engine) -> None
     assert run.outcome == train_plainly(CONFIG, [Environment(SAMPLES, 4, epochs=EPOCHS)])
 
 
-@pytest.fixture(scope="module")
-def device() -> Iterator[ProcessDevice]:
-    device = ProcessDevice(DeviceOptions(device="cpu", threads=1))
+@pytest.fixture(scope="module", params=["forked", "started"])
+def device(request: pytest.FixtureRequest) -> Iterator[ProcessDevice]:
+    """A device whose processes are forked, and one whose processes each load torch themselves."""
+    launcher = Launcher(forks=request.param == "forked")
+    device = ProcessDevice(DeviceOptions(device="cpu", threads=1), launcher)
     yield device
     device.close()
 
 
 class TestADevice:
-    def test_a_process_is_used_again_for_a_built_in_task(self, device: ProcessDevice) -> None:
+    def test_each_executor_is_a_process_of_its_own_and_ends_it(self, device: ProcessDevice) -> None:
         pids = set()
         for _ in range(3):
             executor = device.make_executor(small_config())
             pids.add(executor.process.pid)
             executor.close()
-        assert len(pids) == 1
+            assert not Path("/proc", str(executor.process.pid)).exists()
+        assert len(pids) == 3
 
     def test_its_state_goes_there_and_back(self, device: ProcessDevice) -> None:
         first, second = (device.make_executor(small_config()) for _ in range(2))
@@ -168,6 +172,38 @@ class TestADevice:
             executor.weights()
         executor.close()
 
+    def test_what_it_started_ends_with_it(self, device: ProcessDevice) -> None:
+        executor = device.make_executor(small_config())
+        pid = executor.process.pid
+        assert os.getpgid(pid) == os.getsid(pid) == pid != os.getpgid(os.getpid())
+        executor.close()
+
+
+def test_the_fork_server_s_end_is_the_end_of_all_and_another_is_started() -> None:
+    device = ProcessDevice(DeviceOptions(device="cpu", threads=1))
+    first, second = (device.make_executor(small_config()) for _ in range(2))
+    (parent,) = {parent_of(executor.process.pid) for executor in (first, second)}
+    assert parent != os.getpid()
+    os.kill(parent, signal.SIGKILL)
+    for executor in (first, second):
+        with pytest.raises(ExecutorDied, match="SIGKILL"):
+            use_until_it_ends(executor)
+        executor.close()
+    third = device.make_executor(small_config())
+    assert third.weights()
+    assert parent_of(third.process.pid) not in {parent, os.getpid()}
+    third.close()
+    device.close()
+
+
+def use_until_it_ends(executor: RemoteExecutor) -> None:
+    while True:
+        executor.weights()
+
+
+def parent_of(pid: int) -> int:
+    return int(Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[1])
+
 
 def test_numbers_of_any_shape_travel_as_they_are() -> None:
     reading, writing = os.pipe()
@@ -192,6 +228,7 @@ PARENT = """
 import sys, time
 from omega21.executors.base import DeviceOptions
 from omega21.executors.devices import ProcessDevice
+from omega21.executors.launcher import Launcher
 from omega21.models.registry import small_config
 device = ProcessDevice(DeviceOptions(device="cpu", threads=1))
 print(device.make_executor(small_config()).process.pid, "torch" in sys.modules, flush=True)

@@ -1,10 +1,11 @@
-"""The process that computes: `python -m omega21.executors.child`, started by `executors.process`.
+"""The process that computes: `python -m omega21.executors.child`, or a fork of the fork server.
 
 It reads requests from standard input and answers them in order on standard output; what a model
 prints goes to standard error. It ends with its parent.
 """
 
 import ctypes
+import importlib
 import os
 import queue
 import signal
@@ -25,6 +26,7 @@ from omega21.executors.channel import Arrays, Channel, Head
 from omega21.executors.malloc import keep_freed_memory
 from omega21.executors.openmp import bound_spinning
 from omega21.executors.shared_memory import SharedSlots, Span
+from omega21.models.registry import built_in_kinds
 from omega21.protocol.errors import OmegaError, TaskFailed
 from omega21.protocol.runs import RunConfig
 
@@ -36,8 +38,10 @@ Answer = tuple[Head, Arrays]
 
 def main() -> None:
     """Answer requests until the parent is gone."""
-    _end_with_parent()
-    os.register_at_fork(after_in_child=_end_with_parent)
+    end_with_parent()
+    os.register_at_fork(after_in_child=end_with_parent)
+    if _OOM_SCORE.exists():  # when memory is short, this process is ended before the server
+        _OOM_SCORE.write_text("500", encoding="ascii")
     channel = _take_pipes()
     head, _arrays = channel.receive()
     code_folder = head.pop("code_folder")
@@ -47,13 +51,19 @@ def main() -> None:
     _Server(channel, options).serve()
 
 
-def _end_with_parent() -> None:
-    """Have the system end this process with the one that started it, and before any other."""
-    if sys.platform != "linux":
-        return
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if _OOM_SCORE.exists():
-        _OOM_SCORE.write_text("500", encoding="ascii")
+def end_with_parent() -> None:
+    """Have the system end this process with the one that started it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def load() -> None:
+    """Import what computes, torch among it; this takes seconds."""
+    importlib.import_module("omega21.executors.torch")
+    importlib.import_module("torch._dynamo")  # every optimizer loads it at its first step
+    for kind in built_in_kinds():
+        kind.load()
+    importlib.import_module("omega21.models.code.task")
 
 
 def _take_pipes() -> Channel:
@@ -85,12 +95,12 @@ class _Server:
             "weights": lambda _head, _arrays: ({}, self._executor.weights()),
             "state": lambda _head, _arrays: ({}, self._executor.state()),
             "restore": self._restore,
-            "drop": self._drop,
         }
 
     def serve(self) -> None:
         try:
-            from omega21.executors.torch import find_torch_device  # noqa: PLC0415 - takes seconds
+            load()
+            from omega21.executors.torch import find_torch_device  # noqa: PLC0415 - after load
 
             self._device = find_torch_device(self._options)
         except OmegaError as error:
@@ -145,23 +155,15 @@ class _Server:
         return {"reply": reply.model_dump_json()}, {}
 
     def _make(self, head: Head, _arrays: Arrays) -> Answer:
-        self._executor = None
         config = _config(head)
         self._device.prepare(config)
         self._slots = SharedSlots(Path(head["memory"]))
         self._executor = self._device.make_executor(config)
-        self._is_dropping = False
+        self._device.prepare(config)  # a model may have changed the settings
         return {
             "parameters": self._executor.parameters(),
             "samples_mix": self._executor.samples_mix,
         }, {}
-
-    def _drop(self, _head: Head, _arrays: Arrays) -> Answer:
-        """Free the model; the process may get another one."""
-        self._executor = None
-        self._slots = None
-        self._device.release_memory()
-        return {}, {}
 
     def _step(self, head: Head, _arrays: Arrays) -> Answer:
         """Compute a step, unless the one before it, sent with it, was not computed."""

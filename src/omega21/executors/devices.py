@@ -1,33 +1,30 @@
 """The device of an engine: it computes in processes, which are started here."""
 
 import importlib.util
-import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from omega21.executors.base import Batch, DeviceMemory, DeviceOptions, ExecutorDied
+from omega21.executors.base import Batch, DeviceMemory, DeviceOptions
+from omega21.executors.channel import Head
+from omega21.executors.launcher import START_SECONDS, Launcher
 from omega21.executors.memory import process_bytes
 from omega21.executors.process import ExecutorProcess
 from omega21.executors.remote import RemoteExecutor
 from omega21.models.registry import default_config
-from omega21.protocol.errors import OmegaError
 from omega21.protocol.legacy import Machine
 from omega21.protocol.runs import Environment, Precision, RunConfig
 from omega21.protocol.tasks.probe import ProbeReply
-from omega21.protocol.tasks.task import CodeTask
 
-logger = logging.getLogger(__name__)
-
-_START_SECONDS: Final = 300.0
+_MOST_COUNTS: Final = 256
+"""Configurations whose parameters are remembered."""
 
 
 @dataclass(frozen=True)
@@ -46,34 +43,33 @@ class DeviceDescription:
 class ProcessDevice:
     """See `executors.base.Device`.
 
-    A process has one run at a time. One whose run was of a built-in task is kept for the next; one
-    that had the user's source ends with its run, and meanwhile another is started for the next.
+    A process has one run and ends with it. The first one describes the device, is warmed up, and
+    then waits for a run.
     """
 
-    def __init__(self, options: DeviceOptions) -> None:
+    def __init__(self, options: DeviceOptions, launcher: Launcher | None = None) -> None:
         self._options = options
-        # The system ends a process with the thread that started it, not with its whole process.
-        self._starter = ThreadPoolExecutor(1, thread_name_prefix="omega21-executors")
+        self._launcher = launcher or Launcher()
         self._guard = threading.Lock()
-        self._idle: list[ExecutorProcess] = []
+        self._waiting: list[ExecutorProcess] = []
         self._processes: set[ExecutorProcess] = set()
         self._memory = DeviceMemory()
         self._counts: dict[str, tuple[int, int]] = {}
-        self._is_closed = False
-        self._first: Future[DeviceDescription] = self._starter.submit(self._start_first)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="omega21-device")
+        self._first: Future[DeviceDescription] = self._thread.submit(self._start_first)
 
     def _start_first(self) -> DeviceDescription:
         process, description = self._started()
         with self._guard:
-            self._idle.append(process)
+            self._waiting.append(process)
         return description
 
     def _started(self) -> tuple[ExecutorProcess, DeviceDescription]:
-        process = ExecutorProcess(self._options)
+        process = ExecutorProcess(self._launcher, self._options)
         with self._guard:
             self._processes.add(process)
         try:
-            head, _arrays = process.receive(timeout=_START_SECONDS)
+            head, _arrays = process.receive(timeout=START_SECONDS)
         except BaseException:
             self._end(process)
             raise
@@ -113,42 +109,41 @@ class ProcessDevice:
         """See `Device.make_executor`."""
         process = self._take()
         process.on_output = on_output or (lambda _lines: None)
-        is_reusable = not isinstance(config.task, CodeTask)
         executor = RemoteExecutor(
             process,
             config,
             timeout=self._options.step_timeout,
-            release=self._give_back if is_reusable else self._end,
+            release=self._end,
             on_memory=self._note_memory,
         )
-        self._counts[config.model_dump_json()] = executor.parameters()
-        if not is_reusable:
-            self._start_spare()
+        self._note_count(config.model_dump_json(), executor.parameters())
         return executor
 
     def warm_up(self) -> None:
         """See `Device.warm_up`."""
-        with self._borrowed() as process:
+        process = self._take()
+        try:
             config = default_config().model_dump_json()
             process.send({"do": "warm_up", "config": config})
-            head, _arrays = process.receive(timeout=_START_SECONDS)
-            self._counts[config] = tuple(head["parameters"])
+            head, _arrays = process.receive(timeout=START_SECONDS)
+        except BaseException:
+            self._end(process)
+            raise
+        self._note_count(config, tuple(head["parameters"]))
+        with self._guard:
+            self._waiting.append(process)
 
     def parameters(self, config: RunConfig) -> tuple[int, int]:
         """See `Device.parameters`."""
         key = config.model_dump_json()
         if key not in self._counts:
-            with self._borrowed(keep=not isinstance(config.task, CodeTask)) as process:
-                process.send({"do": "parameters", "config": key})
-                head, _arrays = process.receive(timeout=_START_SECONDS)
-                self._counts[key] = tuple(head["parameters"])
+            head = self._asked({"do": "parameters", "config": key})
+            self._note_count(key, tuple(head["parameters"]))
         return self._counts[key]
 
     def probe(self, config: RunConfig, batch: Batch) -> ProbeReply:
         """See `Device.probe`."""
-        with self._borrowed(keep=not isinstance(config.task, CodeTask)) as process:
-            process.send({"do": "probe", "config": config.model_dump_json()}, batch)
-            head, _arrays = process.receive(timeout=_START_SECONDS)
+        head = self._asked({"do": "probe", "config": config.model_dump_json()}, batch)
         return ProbeReply.model_validate_json(head["reply"])
 
     def environment(self, config: RunConfig, *, from_step: int) -> Environment:
@@ -196,82 +191,38 @@ class ProcessDevice:
 
     def close(self) -> None:
         """See `Device.close`."""
+        self._launcher.close()
+        self._thread.shutdown(cancel_futures=True)
         with self._guard:
-            self._is_closed = True
             processes = list(self._processes)
         for process in processes:
             self._end(process)
-        self._starter.shutdown(cancel_futures=True)
-
-    @contextmanager
-    def _borrowed(self, *, keep: bool = True) -> Iterator[ExecutorProcess]:
-        process = self._take()
-        try:
-            yield process
-        except ExecutorDied:
-            self._end(process)
-            raise
-        except Exception:
-            self._give_back(process) if keep else self._end(process)
-            raise
-        self._give_back(process) if keep else self._end(process)
 
     def _take(self) -> ExecutorProcess:
-        """Return a process without a model: one that is idle, else a new one."""
+        """Return a process without a model: the one that waits, else a new one."""
         self._first.result()
-        # On the thread that starts them, so that one that is being started is waited for.
-        return self._starter.submit(self._idle_or_new).result()
-
-    def _idle_or_new(self) -> ExecutorProcess:
         with self._guard:
-            while self._idle:
-                process = self._idle.pop()
+            if self._waiting:
+                process = self._waiting.pop()
                 if process.is_alive:
                     return process
         return self._started()[0]
 
-    def _start_spare(self) -> None:
-        """Start a process for the next run, unless one is idle: to load torch takes seconds."""
-
-        def start() -> None:
-            with self._guard:
-                if self._idle or self._is_closed:
-                    return
-            try:
-                process, _description = self._started()
-            except (ExecutorDied, OmegaError, ImportError, RuntimeError) as error:
-                logger.warning("no process could be started for the next run: %s", error)
-                return
-            self._keep(process)
-
-        with self._guard:
-            if not self._is_closed:
-                self._starter.submit(start)
-
-    def _keep(self, process: ExecutorProcess) -> None:
-        """Keep a process for the next run; end it where one is kept already."""
-        with self._guard:
-            is_kept = not self._idle and not self._is_closed
-            if is_kept:
-                self._idle.append(process)
-        if not is_kept:
-            self._end(process)
-
-    def _give_back(self, process: ExecutorProcess) -> None:
-        """Keep a process for another run, if it is sound and none is kept yet."""
-        if process.is_alive and self._is_cleared(process):
-            process.on_output = lambda _lines: None
-            self._keep(process)
-        else:
-            self._end(process)
-
-    def _is_cleared(self, process: ExecutorProcess) -> bool:
+    def _asked(self, head: Head, batch: Batch | None = None) -> Head:
+        """Have one request answered by a process of its own."""
+        self._first.result()
+        process, _description = self._started()
         try:
-            process.send({"do": "drop"})
-            process.receive(timeout=_START_SECONDS)
-        except (ExecutorDied, ValueError, RuntimeError):
-            return False
-        return True
+            process.send(head, batch)
+            return process.receive(timeout=START_SECONDS)[0]
+        finally:
+            self._end(process)
+
+    def _note_count(self, config: str, count: tuple[int, int]) -> None:
+        with self._guard:
+            while len(self._counts) >= _MOST_COUNTS:
+                del self._counts[next(iter(self._counts))]
+            self._counts[config] = count
 
     def _end(self, process: ExecutorProcess) -> None:
         with self._guard:

@@ -3,14 +3,10 @@
 import os
 import queue
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Final
@@ -27,20 +23,13 @@ from omega21.executors.base import (
     StepDropped,
 )
 from omega21.executors.channel import Channel, Head
+from omega21.executors.launcher import Launcher, how_it_ended
 from omega21.protocol.errors import InvalidRequest, TaskFailed, error_classes
 
 _TASK_ERRORS: Final = {cls.code: cls for cls in error_classes(TaskFailed)}
 _LAST_LINES: Final = 20
 _MOST_READ: Final = 64 * 1024
 _MOST_LINE: Final = 2000
-
-_PASSED_ON: Final = (
-    *("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "LC_", "TZ", "TMPDIR", "TEMP", "TMP"),
-    *("SYSTEMROOT", "VIRTUAL_ENV", "PYTHONHOME", "CUDA_", "CUBLAS_", "NVIDIA_", "HIP_", "ROCR_"),
-    *("OMP_", "GOMP_", "KMP_", "MKL_", "MALLOC_", "GLIBC_TUNABLES", "TORCH", "PYTORCH_", "XLA_"),
-    *("TPU_", "PJRT_", "COVERAGE_PROCESS_"),
-)
-"""Names, or their beginnings, in the environment that a model sees: no token, no key."""
 
 _Message = tuple[Head, Arrays] | None  # None: the process has ended
 
@@ -49,24 +38,17 @@ class ExecutorProcess:
     """A process that computes, and the pipes to it; one thread sends and receives.
 
     `on_output` is called with each chunk of lines that the process writes, from a thread of its
-    own.
+    own. Raises ExecutorDied where it cannot be started.
     """
 
-    def __init__(self, options: DeviceOptions) -> None:
+    def __init__(self, launcher: Launcher, options: DeviceOptions) -> None:
         self.on_output: Callable[[bytes], None] = lambda _lines: None
         self._folder = Path(tempfile.mkdtemp(prefix="omega21-executor-"))
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "omega21.executors.child"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=_environment(self._folder),
-            cwd=self._folder,
-            start_new_session=True,
-        )
-        assert self._process.stdin
-        assert self._process.stdout
-        assert self._process.stderr
+        try:
+            self._process = launcher.launch(self._folder)
+        except ExecutorDied:
+            shutil.rmtree(self._folder)
+            raise
         self._channel = Channel(self._process.stdout, self._process.stdin)
         self._replies: queue.SimpleQueue[_Message] = queue.SimpleQueue()
         self._last_lines: deque[str] = deque(maxlen=_LAST_LINES)
@@ -120,8 +102,7 @@ class ExecutorProcess:
 
     def kill(self) -> None:
         """End the process, and what it started."""
-        with suppress(ProcessLookupError, PermissionError):  # it and its group are gone
-            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.kill()
         self._process.wait()
 
     def close(self) -> None:
@@ -135,9 +116,7 @@ class ExecutorProcess:
     def _death(self) -> ExecutorDied:
         self.kill()
         self._output.join(1.0)  # the last lines are on their way
-        status = self._process.returncode
-        how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
-        return ExecutorDied(how, self.last_lines())
+        return ExecutorDied(how_it_ended(self._process.wait()), self.last_lines())
 
     def _receive(self) -> None:
         try:
@@ -149,8 +128,6 @@ class ExecutorProcess:
     def _wait(self) -> None:
         """Notice the end of the process where something that it started holds its pipes open."""
         self._process.wait()
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
         self._replies.put(None)
 
     def _read_output(self, stream: IO[bytes]) -> None:
@@ -170,16 +147,6 @@ class ExecutorProcess:
         last = lines[-_LAST_LINES * _MOST_LINE :].split(b"\n")[-_LAST_LINES:]
         self._last_lines.extend(line[:_MOST_LINE].decode("utf-8", "replace") for line in last)
         self.on_output(lines)
-
-
-def _environment(folder: Path) -> dict[str, str]:
-    kept = {name: text for name, text in os.environ.items() if name.upper().startswith(_PASSED_ON)}
-    return {
-        **kept,
-        "HOME": str(folder),
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-        "PYTHONUNBUFFERED": "1",
-    }
 
 
 def _raise_error(head: Head) -> None:

@@ -71,6 +71,11 @@ def task_kind(name: str) -> TaskKind:
     return _KINDS[name]
 
 
+def built_in_kinds() -> Iterable[TaskKind]:
+    """Return all built-in kinds."""
+    return _KINDS.values()
+
+
 def default_task() -> BuiltInTask:
     """Return the task of a run that names none."""
     return BuiltInTask(kind=_DEFAULT)
@@ -152,10 +157,15 @@ def is_built_in(kind: str) -> bool:
     return kind in _KINDS
 
 
-def metric_label(kind: str, name: str) -> str:
-    """Return how a metric is called for people: those of a built-in kind may have a label."""
+def metric_labels(kind: str, names: Iterable[str]) -> dict[str, str]:
+    """Return how metrics and vectors are called for people, those that a built-in kind labels."""
     known = _KINDS.get(kind)
-    return _(known.labels[name]) if known and name in known.labels else name
+    return {name: _(known.labels[name]) for name in names if known and name in known.labels}
+
+
+def metric_label(kind: str, name: str) -> str:
+    """Return how one is called for people: its label, else its name."""
+    return metric_labels(kind, [name]).get(name, name)
 
 
 def headline_metrics(kind: str, names: Iterable[str]) -> list[str]:
