@@ -36,7 +36,7 @@ def test_the_synchronous_calls_are_those_of_the_asynchronous_api() -> None:
     expected = {name: calls for name, calls in vars(ours).items() if isinstance(calls, Endpoint)}
 
     assert nouns.keys() == expected.keys()
-    assert len(nouns) == 9
+    assert len(nouns) == 11
     for name, calls in expected.items():
         assert signatures(nouns[name]) == signatures(type(calls)) != {}
 

@@ -18,6 +18,7 @@ from omega21.client.api.evaluations import Evaluations
 from omega21.client.api.inference import Inference
 from omega21.client.api.legacy import Legacy
 from omega21.client.api.plans import Plans
+from omega21.client.api.probe import Probe
 from omega21.client.api.runs import Runs
 from omega21.client.api.server import Server
 from omega21.client.api.shards import Shards
@@ -129,6 +130,12 @@ class SyncPlans(_Sync[Plans]):
     put_segment = _waiting(Plans.put_segment)
 
 
+class SyncProbe(_Sync[Probe]):
+    """See `api.probe`."""
+
+    run = _waiting(Probe.run)
+
+
 class SyncCode(_Sync[Code]):
     """See `api.code`."""
 
@@ -149,6 +156,7 @@ class SyncSteps(_Sync[Steps]):
     """See `api.steps`."""
 
     read = _waiting(Steps.read)
+    series = _waiting(Steps.series)
     history = _iterating(Steps.history)
 
 
@@ -195,6 +203,7 @@ class SyncApi(_Sync[Api]):
         self.runs = SyncRuns(of.runs, portal)
         self.plans = SyncPlans(of.plans, portal)
         self.code = SyncCode(of.code, portal)
+        self.probe = SyncProbe(of.probe, portal)
         self.shards = SyncShards(of.shards, portal)
         self.steps = SyncSteps(of.steps, portal)
         self.checkpoints = SyncCheckpoints(of.checkpoints, portal)

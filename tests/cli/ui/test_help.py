@@ -37,9 +37,9 @@ def titles(text: str) -> list[str]:
 @pytest.mark.parametrize(
     ("path", "panels"),
     [
-        ("omega21 train", ["Data", "Training", "Server", "Tracking", "Output"]),
+        ("omega21 train", ["Data", "Training", "Model", "Server", "Tracking", "Output"]),
         ("omega21 resume", ["Server", "Tracking", "Output"]),
-        ("omega21 serve", ["Network", "Compute", "Storage"]),
+        ("omega21 serve", ["Network", "Compute", "Storage", "Code"]),
     ],
 )
 def test_the_options_stand_in_panels(path: str, panels: list[str]) -> None:

@@ -11,9 +11,8 @@ from omega21.language import N_, _
 StarterName = Literal["classifier", "regressor", "autoencoder", "forecaster"]
 
 EXAMPLES: Final = """
-# A file of your own, trained on a server that allows code
+# A file of your own, with a model of numbers from numbers
 omega21 init net.py --task regressor
-omega21 train https://….ngrok-free.app --model net.py:build --data samples.npz
 """
 
 _DATA: Final = {

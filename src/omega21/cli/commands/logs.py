@@ -5,7 +5,7 @@ from omega21.language.figures import moment
 
 
 def logs(run: RunArgument, *, server: ServerOptions, output: OutputOptions) -> None:
-    """Show what the model of a run on a server printed: the newest 1000 lines."""
+    """Show what the model of a run printed: the newest 1000 lines."""
     from omega21.cli.connection import connect
 
     out = output.open()

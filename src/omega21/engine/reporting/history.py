@@ -23,7 +23,7 @@ from omega21.engine.storage.data_folder import DataFolder
 from omega21.engine.storage.step_values import FloatArray
 from omega21.engine.storage.steps import StepTotals
 from omega21.language import _
-from omega21.models.registry import headline_metrics, metric_label
+from omega21.models.registry import headline_metrics, metric_labels
 from omega21.protocol.errors import KeyReused
 from omega21.protocol.evaluations import (
     MAX_EVALUATIONS,
@@ -90,14 +90,12 @@ class History:
         if vectors:
             fields["vectors"] = self._vectors(run, fields["step"])
         kind = run.config.task.kind
-        named = [*metrics, *fields.get("vectors", ())]
-        labels = {name: metric_label(kind, name) for name in named}
         return SeriesReply(
             **self._position(run, summary),
             width=width,
             waiting_for=missing,
             headline=headline_metrics(kind, metrics),
-            labels={name: label for name, label in labels.items() if label != name},
+            labels=metric_labels(kind, [*metrics, *fields.get("vectors", ())]),
             points=Points(**fields),
         )
 
