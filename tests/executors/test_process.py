@@ -249,6 +249,26 @@ def test_it_ends_with_its_parent() -> None:
     assert not Path("/proc", pid, "exe").exists()
 
 
+def test_a_request_gets_the_step_that_it_was_made_at(tmp_path: Path) -> None:
+    """Its executor has ended, and the newest checkpoint is older: the run catches up first."""
+    seldom = EngineOptions(
+        device="cpu", threads=1, checkpoint_steps=10_000, checkpoint_seconds=10_000.0
+    )
+    engine = Engine(tmp_path / "data", seldom)
+    engine.start()
+    run = DrivenRun(engine)
+    run.plan_whole(SHARDS, SEGMENT)
+    run.advance(30)
+    run.wait_for_step(30)
+    known = engine.inference.weights(run.name)
+    for _ in range(2):
+        kill_when_it_computes(engine, run, 30, signal.SIGKILL)
+        found = engine.inference.weights(run.name)
+        assert (found[0], found[2]) == (30, known[2])
+    assert engine.stop(60)
+    engine.close()
+
+
 def test_what_a_ledger_has_of_a_death_is_durable(engine: Engine, tmp_path: Path) -> None:
     run = DrivenRun(engine)
     run.plan_whole(SHARDS, SEGMENT)

@@ -35,41 +35,55 @@ from omega21.protocol.errors import (
 MOST_DEATHS = 3
 """Deaths of a run's executor at one step, after which the run fails."""
 
+MOST_REQUEST_DEATHS = 2
+"""Deaths of an executor in one request, after which the request is refused."""
+
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _Request:
+    """A function to call with a run's executor, at the step where it was asked for or a later one.
+
+    Where what computes the run ends meanwhile, the run first goes on to that step again.
+    """
+
     run: Run
     function: Callable[[Executor], Any]
     result: "Future[Any]"
+    step: int
     log_context: Mapping[str, object] = field(default_factory=logs.current)
+    deaths: int = 0
 
-    def compute(self, executor_cache: ExecutorCache) -> None:
-        """Call the function; once more, where what computes has ended meanwhile."""
-        if not self.result.set_running_or_notify_cancel():
-            return
+    def is_due(self) -> bool:
+        """Whether it can be computed: its run is at its step, or has to be restored first."""
+        return self.run.executor is None or not self._is_early()
+
+    def _is_early(self) -> bool:
+        return self.run.step < self.step and self.run.can_train()
+
+    def compute(self, executor_cache: ExecutorCache) -> bool:
+        """Call the function; False where it has to be computed later."""
+        if not (self.result.running() or self.result.set_running_or_notify_cancel()):
+            return True
         try:
-            value = self._compute_twice(executor_cache)
+            executor = executor_cache.executor_of(self.run)
+            if self._is_early():
+                return False
+            value = self.function(executor)
         except (ExecutorDied, DeviceFailed) as error:
-            self.result.set_exception(
-                Unavailable(
-                    _("what computes has ended: {error}").format(error=error), retry_after=1
-                )
-            )
+            executor_cache.discard(self.run)
+            self.deaths += 1
+            if self.deaths < MOST_REQUEST_DEATHS:
+                return False
+            told = _("what computes has ended: {error}").format(error=error)
+            self.result.set_exception(Unavailable(told, retry_after=1))
         except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to whoever asked
             self.result.set_exception(error)
         else:
             self.result.set_result(value)
-
-    def _compute_twice(self, executor_cache: ExecutorCache) -> Any:
-        """Compute it; once more, where what computes has ended meanwhile."""
-        try:
-            return self.function(executor_cache.executor_of(self.run))
-        except (ExecutorDied, DeviceFailed):
-            executor_cache.discard(self.run)
-            return self.function(executor_cache.executor_of(self.run))
+        return True
 
 
 class Worker:
@@ -141,7 +155,7 @@ class Worker:
         result: Future[T] = Future()
         with self._registry.locked():
             self.check_open()
-            self._requests.append(_Request(run, function, result))
+            self._requests.append(_Request(run, function, result, run.step))
             self._registry.wake()
         return result
 
@@ -183,7 +197,8 @@ class Worker:
                 if self._executor_cache.has_removed():
                     return {}, self._drop_removed
                 now, runs = time.monotonic(), self._registry.all()
-                work = self._scheduler.choose(runs, now, requested=bool(self._requests))
+                is_requested = any(request.is_due() for request in self._requests)
+                work = self._scheduler.choose(runs, now, requested=is_requested)
                 if work is not None:
                     names, do = self._take(work)
                     return names, do if self._goes_on(work) else partial(self._end_begun, do)
@@ -206,9 +221,9 @@ class Worker:
         if work.kind == "flush":
             return {}, partial(self._step_writer.begin_flush, self._registry.all())
         if work.kind == "request":
-            request = self._requests.popleft()
-            context = {**request.log_context, "run": request.run.name}
-            return context, partial(request.compute, self._executor_cache)
+            request = next(request for request in self._requests if request.is_due())
+            self._requests.remove(request)
+            return {**request.log_context, "run": request.run.name}, partial(self._answer, request)
         run = work.run
         assert run is not None
         if work.kind == "checkpoint":
@@ -219,6 +234,11 @@ class Worker:
         task = run.inline[0]
         task.begun = True  # removed when its training starts: from now on this thread completes it
         return names, partial(self._inline.train, run, task)
+
+    def _answer(self, request: _Request) -> None:
+        if not request.compute(self._executor_cache):
+            with self._registry.locked():
+                self._requests.appendleft(request)
 
     def _save(self, run: Run) -> None:
         if run.executor is None:
