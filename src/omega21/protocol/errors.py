@@ -509,6 +509,14 @@ class OutOfDeviceMemory(ServerFailure):
     default_hint = N_("free the device's memory or use a smaller model")
 
 
+class RunFailed(ServerFailure):
+    """A run stopped at a step that its server could not compute."""
+
+    code = "run_failed"
+    exit_code = 56
+    default_hint = N_("restart the server, then train again")
+
+
 class Unavailable(ServerFailure):
     """The server is starting, stopping or restarting."""
 

@@ -1,9 +1,9 @@
-"""A run that has failed on its server: waited for where a restart may help."""
+"""A run that has failed on its server is told with the class of its reason."""
 
 import pytest
 
 from omega21.client.training.results_poller import check_going
-from omega21.protocol.errors import OmegaError, OutOfDeviceMemory, TaskFailed, Unavailable
+from omega21.protocol.errors import OmegaError, OutOfDeviceMemory, RunFailed, TaskFailed
 from omega21.protocol.steps import StepsReply
 from omega21.server.openapi.examples import STEPS_REPLY
 
@@ -13,9 +13,9 @@ from omega21.server.openapi.examples import STEPS_REPLY
     [
         ("task_failed", TaskFailed),
         ("out_of_device_memory", OutOfDeviceMemory),
-        ("disk_full", Unavailable),
-        ("a_code_of_another_version", Unavailable),
-        (None, Unavailable),
+        ("disk_full", RunFailed),
+        ("a_code_of_another_version", RunFailed),
+        (None, RunFailed),
     ],
 )
 def test_a_failure_is_of_the_class_that_its_code_says(

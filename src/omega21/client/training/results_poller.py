@@ -33,9 +33,9 @@ from omega21.protocol.errors import (
     OmegaError,
     OtherRun,
     OutOfDeviceMemory,
+    RunFailed,
     RunFolderConflict,
     TaskFailed,
-    Unavailable,
     UnknownCode,
     UnknownShard,
     error_classes,
@@ -76,8 +76,8 @@ class ResultsPoller:
     async def run(self) -> None:
         """Poll. Results are on disk here before they are yielded.
 
-        Raises Diverged, Unavailable when the run failed on its server, and UnknownShard when the
-        server waits for samples that it has had.
+        Raises Diverged, RunFailed, and UnknownShard when the server waits for samples that it has
+        had.
         """
         results = self._folder.results
         gather = 0.0  # the first result at once
@@ -210,7 +210,7 @@ class ResultsPoller:
 def check_going(reply: StepsReply) -> None:
     """Raise an error with the reason if a run has stopped before its end.
 
-    Diverged; the error that would fail it again, such as TaskFailed; else Unavailable.
+    Diverged; the error that would fail it again, such as TaskFailed; else RunFailed.
     """
     if reply.state == "diverged":
         raise Diverged(
@@ -223,7 +223,7 @@ def check_going(reply: StepsReply) -> None:
         )
         if lasting := _LASTING.get(reply.reason_code or ""):
             raise lasting(message, hint="")  # the reason has its hint
-        raise Unavailable(message, hint=_("restart the server, then train again"))
+        raise RunFailed(message)
 
 
 def _continues(digest: str | None, row: StepRecord) -> bool:

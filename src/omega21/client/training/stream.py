@@ -13,7 +13,7 @@ from omega21.client.events import Event, LinkLost, LinkRestored
 from omega21.client.http.retry import is_link_failure
 from omega21.data.failures import storage_failure
 from omega21.language import _
-from omega21.protocol.errors import OmegaError, OutOfPatience
+from omega21.protocol.errors import OmegaError, OutOfPatience, RunFailed
 
 EVENTS_AHEAD: Final = 256
 """Number of events in the buffer before the background task waits for a slow reader."""
@@ -100,9 +100,12 @@ class EventStream(ABC):
 
     def _with_hint(self, error: OmegaError) -> OmegaError:
         """Add the hint how to continue, if that is possible."""
-        hint = self._hint() if is_link_failure(error) else None
+        can_continue = isinstance(error, RunFailed) or is_link_failure(error)
+        hint = self._hint() if can_continue else None
         if hint is None:
             return error
+        if isinstance(error, RunFailed):
+            return RunFailed(error.message, hint=hint)
         return OutOfPatience(
             _("{message}; given up after {seconds} s").format(
                 message=error.message, seconds=math.ceil(self._patience)
