@@ -7,6 +7,8 @@ import pytest
 
 from tests.servers import RunningServer, start_server
 
+OPTIONS = ("--threads", "1", "--allow-code", "--max-runs", "1000")
+
 
 @pytest.fixture
 def anyio_backend() -> str:
@@ -17,7 +19,7 @@ def anyio_backend() -> str:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """One server for the tests that do not harm it."""
     folder = tmp_path_factory.mktemp("server") / "data"
-    with start_server(folder, "--threads", "1", "--allow-code", token="s3cret-token") as running:
+    with start_server(folder, *OPTIONS, token="s3cret-token") as running:
         yield running
 
 
@@ -25,7 +27,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 def other_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """A server that has nothing of what the first one has, at another address."""
     folder = tmp_path_factory.mktemp("other") / "data"
-    with start_server(folder, "--threads", "1", "--allow-code", token="s3cret-token") as running:
+    with start_server(folder, *OPTIONS, token="s3cret-token") as running:
         yield running
 
 

@@ -20,7 +20,7 @@ from omega21.executors.base import (
 from omega21.executors.devices import DeviceDescription, ProcessDevice
 from omega21.executors.torch import TorchDevice, TorchExecutor, find_torch_device
 from omega21.protocol.runs import RunConfig
-from omega21.protocol.tasks.probe import ProbeReply
+from omega21.protocol.tasks.probe import ProbeFound
 
 
 class LocalExecutor(TorchExecutor):
@@ -90,7 +90,7 @@ class LocalDevice(ProcessDevice):
     def parameters(self, config: RunConfig) -> tuple[int, int]:
         return self._device.parameters(config)
 
-    def probe(self, config: RunConfig, batch: Batch) -> ProbeReply:
+    def probe(self, config: RunConfig, batch: Batch) -> ProbeFound:
         return self._device.probe(config, batch)
 
     def memory_mb(self) -> float:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from omega21.protocol.legacy import Machine
 from omega21.protocol.runs import Environment, PrecisionAsked, RunConfig
-from omega21.protocol.tasks.probe import ProbeReply
+from omega21.protocol.tasks.probe import ProbeFound
 
 FloatArray = NDArray[np.float32]
 Arrays = dict[str, NDArray[np.generic]]
@@ -207,7 +207,7 @@ class Device(Protocol):
     def environment(self, config: RunConfig, *, from_step: int) -> Environment:
         """Describe the environment of steps computed here from `from_step` on."""
 
-    def probe(self, config: RunConfig, batch: Batch) -> ProbeReply:
+    def probe(self, config: RunConfig, batch: Batch) -> ProbeFound:
         """Build a run's model and train a batch of a few samples, to find what would fail later.
 
         Raises TaskFailed, which names file and line, DeviceMemoryExhausted, ExecutorDied.

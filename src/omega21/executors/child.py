@@ -112,8 +112,12 @@ class _Server:
             return
         self._channel.send(self._device.describe())
         threading.Thread(target=self._read, daemon=True).start()
+        own = os.getpid()
         while True:
-            self._channel.send(*self._answer(*self._requests.get()))
+            answer = self._answer(*self._requests.get())
+            if os.getpid() != own:  # forked by the model in this step
+                os._exit(0)
+            self._channel.send(*answer)
 
     def _read(self) -> None:
         """Receive requests while a step is computed; without a parent there is nothing to do."""

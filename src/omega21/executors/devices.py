@@ -21,7 +21,7 @@ from omega21.executors.remote import RemoteExecutor
 from omega21.models.registry import default_config
 from omega21.protocol.legacy import Machine
 from omega21.protocol.runs import Environment, Precision, RunConfig
-from omega21.protocol.tasks.probe import ProbeReply
+from omega21.protocol.tasks.probe import ProbeFound
 
 _MOST_COUNTS: Final = 256
 """Configurations whose parameters are remembered."""
@@ -141,10 +141,14 @@ class ProcessDevice:
             self._note_count(key, tuple(head["parameters"]))
         return self._counts[key]
 
-    def probe(self, config: RunConfig, batch: Batch) -> ProbeReply:
+    def probe(self, config: RunConfig, batch: Batch) -> ProbeFound:
         """See `Device.probe`."""
-        head = self._asked({"do": "probe", "config": config.model_dump_json()}, batch)
-        return ProbeReply.model_validate_json(head["reply"])
+        head = self._asked(
+            {"do": "probe", "config": config.model_dump_json()},
+            batch,
+            timeout=self._options.step_timeout,
+        )
+        return ProbeFound.model_validate_json(head["reply"])
 
     def environment(self, config: RunConfig, *, from_step: int) -> Environment:
         """See `Device.environment`."""
@@ -208,13 +212,15 @@ class ProcessDevice:
                     return process
         return self._started()[0]
 
-    def _asked(self, head: Head, batch: Batch | None = None) -> Head:
+    def _asked(
+        self, head: Head, batch: Batch | None = None, *, timeout: float = START_SECONDS
+    ) -> Head:
         """Have one request answered by a process of its own."""
         self._first.result()
         process, _description = self._started()
         try:
             process.send(head, batch)
-            return process.receive(timeout=START_SECONDS)[0]
+            return process.receive(timeout=timeout)[0]
         finally:
             self._end(process)
 

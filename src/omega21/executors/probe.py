@@ -17,7 +17,7 @@ from omega21.language import _
 from omega21.models.task import Task
 from omega21.protocol.errors import TaskFailed
 from omega21.protocol.schema import TensorSpec
-from omega21.protocol.tasks.probe import ProbeReply
+from omega21.protocol.tasks.probe import ProbeFound
 
 _NEAR: Final = 1e-5
 """Relative difference up to which outputs in another batch are the same but for rounding."""
@@ -25,7 +25,7 @@ _NEAR: Final = 1e-5
 
 def probe(
     batch: Batch, *, make_task: Callable[[], Task], make_executor: Callable[[], Computation]
-) -> ProbeReply:
+) -> ProbeFound:
     """Build the task several times and train `batch` twice. Raises TaskFailed.
 
     Checked: builds are alike, the loss is finite, metrics are means, the state holds all that a
@@ -45,7 +45,7 @@ def probe(
     if differs is None:
         differs = _check_restore(make_executor, batch, state=state, expected=second_state)
     counts = [(p.numel(), p.requires_grad) for p in task.module.parameters()]
-    return ProbeReply(
+    return ProbeFound(
         parameters=sum(count for count, _trained in counts),
         trained_parameters=sum(count for count, trained in counts if trained),
         loss=outcome.loss,

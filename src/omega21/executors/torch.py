@@ -1,6 +1,7 @@
 """The executor and the device of torch."""
 
 import math
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -36,7 +37,7 @@ from omega21.models.task import Task
 from omega21.protocol.errors import TaskFailed
 from omega21.protocol.runs import RunConfig
 from omega21.protocol.tasks.code import requirements_sha256
-from omega21.protocol.tasks.probe import ProbeReply
+from omega21.protocol.tasks.probe import ProbeFound
 from omega21.protocol.tasks.task import CodeTask
 
 _LOSS: Final = "loss"
@@ -55,7 +56,7 @@ class TorchDevice(Hardware):
         """See `Device.parameters`."""
         return _counted(make_task(config, self.options.code_folder))
 
-    def probe(self, config: RunConfig, batch: Batch) -> ProbeReply:
+    def probe(self, config: RunConfig, batch: Batch) -> ProbeFound:
         """See `Device.probe`."""
         self.prepare(config)
         return probe(
@@ -88,7 +89,10 @@ def make_task(config: RunConfig, code_folder: Path | None) -> Task:
         assert code_folder is not None, "the device has no folder of sources"
         arguments["code_folder"] = str((code_folder / config.task.code_sha256).resolve())
         _add_requirements(config.task, code_folder)
+    own = os.getpid()
     task: Task = load_task_maker(config)(config, **arguments)
+    if os.getpid() != own:  # forked by the source: it would build and train beside this one
+        os._exit(0)
     return task
 
 

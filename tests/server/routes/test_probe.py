@@ -20,6 +20,7 @@ from omega21.protocol.errors import (
 from omega21.protocol.optimizers import OptimizerConfig
 from omega21.protocol.runs import RunConfig
 from omega21.protocol.shards import encode_shard
+from omega21.protocol.tasks.probe import ProbeFound
 from tests.models.code.sources import Arrays, Sources, make_batch, run_config, schema
 from tests.servers import RunningServer, start_server
 
@@ -53,6 +54,12 @@ async def put(api: Api, batch: Arrays) -> str:
     return sha256
 
 
+async def check(api: Api, config: RunConfig, shard: str) -> ProbeFound:
+    found = (await api.probe.run(config, shard=shard)).found
+    assert found is not None
+    return found
+
+
 def net(sources: Sources, layer: str) -> RunConfig:
     return run_config(sources.add({"net.py": NET % layer}), IMAGES)
 
@@ -60,12 +67,12 @@ def net(sources: Sources, layer: str) -> RunConfig:
 async def test_it_tells_what_there_is_to_train(api: Api, sources: Sources) -> None:
     config = run_config(sources.add_net("batch_norm"), IMAGES)
     shard = await put(api, make_batch(IMAGES, 2))
-    found = await api.probe.run(config, shard=shard)
+    found = await check(api, config, shard)
     assert found.trained_parameters == found.parameters > 600
     assert found.differs is None
     assert set(found.metrics) == {"accuracy"}
     assert found.predictions["probability"].shape == (10,)
-    assert await api.probe.run(config, shard=shard) == found
+    assert await check(api, config, shard) == found
 
 
 @pytest.mark.parametrize(
@@ -87,7 +94,7 @@ async def test_what_fails_is_named_and_nothing_else_changes(
         await api.probe.run(net(sources, layer), shard=shard)
     assert type(failed.value) is error
     assert await api.runs.all() == before
-    assert (await api.probe.run(net(sources, "nn.Linear(16, 10)"), shard=shard)).differs is None
+    assert (await check(api, net(sources, "nn.Linear(16, 10)"), shard)).differs is None
 
 
 async def test_samples_that_are_not_there_or_of_another_schema(api: Api, sources: Sources) -> None:
@@ -108,4 +115,4 @@ async def test_a_built_in_task_can_be_checked_too(api: Api) -> None:
     rng = np.random.default_rng(0)
     x = rng.uniform(-1, 1, (2, 1600)).astype(np.float32)
     shard = await put(api, {"x": x, "y": np.array([0, 1], np.float32)})
-    assert (await api.probe.run(config, shard=shard)).alone is None
+    assert (await check(api, config, shard)).alone is None

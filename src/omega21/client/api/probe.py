@@ -11,7 +11,8 @@ class Probe(Endpoint):
     async def run(self, config: RunConfig, *, shard: str) -> ProbeReply:
         """Build a run's model on the server and train it on a small shard that the server has.
 
-        No run is made. Raises TaskFailed, ImportFailed, UnknownShard.
+        No run is made. A check that takes long has no result yet: the same call waits on. Raises
+        TaskFailed, ImportFailed, UnknownShard.
         """
         body = ProbeRequest(config=config, shard=shard)
         return await self._call(ProbeReply, "POST", "/probe", body=body)

@@ -19,6 +19,7 @@ from omega21.protocol.errors import ImportFailed, TaskFailed
 from omega21.protocol.plan import Segment
 from omega21.protocol.runs import RunConfig
 from omega21.protocol.shards import Tensors, decode_shard, encode_shard
+from omega21.protocol.tasks.probe import ProbeFound
 from omega21.protocol.tasks.task import CodeTask
 
 _SAMPLES: Final = 2
@@ -57,7 +58,7 @@ async def _check(
     sha256, body = tensors_sha256(samples), await run_sync(encode_shard, samples)
     await api.shards.put(sha256, body)
     try:
-        found = await api.probe.run(config, shard=sha256)
+        found = await _found(api, config, sha256, emit=emit)
     except ImportFailed as error:
         raise ImportFailed(
             _("{message}; this machine has {versions}").format(
@@ -79,6 +80,16 @@ async def _check(
                 ).format(name=found.differs)
             )
         )
+
+
+async def _found(api: Api, config: RunConfig, sha256: str, *, emit: Emit) -> ProbeFound:
+    """Wait for what the server finds; say once that it takes long."""
+    is_told = False
+    while (found := (await api.probe.run(config, shard=sha256)).found) is None:
+        if not is_told:
+            await emit(Notice(_("the server is still building the model and its first step")))
+            is_told = True
+    return found
 
 
 def _read_first(segment: Segment, files: Files, config: RunConfig) -> Tensors:

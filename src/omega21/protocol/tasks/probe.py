@@ -22,7 +22,7 @@ class ProbeRequest(Request):
     shard: Sha256
 
 
-class ProbeReply(Reply):
+class ProbeFound(Reply):
     """What the server found: the task can be trained there."""
 
     parameters: int
@@ -38,3 +38,9 @@ class ProbeReply(Reply):
     )
     torch_version: str
     python_version: str
+
+
+class ProbeReply(Reply):
+    """The end of a check, or that it is still under way: then the same request waits for it."""
+
+    found: ProbeFound | None = Field(default=None, description="null while it is under way")

@@ -122,15 +122,17 @@ EVALUATE_REPLY = {
 }
 PROBE_REQUEST = {"config": CREATE_RUN["config"], "shard": _SHARD}
 PROBE_REPLY = {
-    "parameters": 4810,
-    "trained_parameters": 4810,
-    "loss": 2.375,
-    "metrics": {"accuracy": 0.5},
-    "predictions": {"output": {"dtype": "float32", "shape": [10]}},
-    "differs": None,
-    "alone": None,
-    "torch_version": "2.9.1",
-    "python_version": "3.12.11",
+    "found": {
+        "parameters": 4810,
+        "trained_parameters": 4810,
+        "loss": 2.375,
+        "metrics": {"accuracy": 0.5},
+        "predictions": {"output": {"dtype": "float32", "shape": [10]}},
+        "differs": None,
+        "alone": None,
+        "torch_version": "2.9.1",
+        "python_version": "3.12.11",
+    }
 }
 
 _FIGURES = {

@@ -16,6 +16,7 @@ from omega21.protocol.errors import (
     UnknownShard,
     UnsupportedEncoding,
 )
+from omega21.protocol.steps import MAX_WAIT_SECONDS
 from omega21.protocol.tasks.probe import ProbeReply, ProbeRequest
 from omega21.server.http.bodies import MessageRoute
 from omega21.server.http.errors import problems
@@ -45,5 +46,10 @@ router = APIRouter(tags=["compute"], route_class=MessageRoute)
 async def probe(
     services: ServicesHere, asked: Annotated[ProbeRequest, body(examples.PROBE_REQUEST)]
 ) -> ProbeReply:
-    """Build a run's model and train it on the samples of a small shard; makes no run."""
-    return await services.compute.run(services.engine.probe.probe, asked.config, asked.shard)
+    """Build a run's model and train it on the samples of a small shard; makes no run.
+
+    Where that takes longer than a request may, `found` is null; the same request waits on.
+    """
+    return await services.compute.run(
+        services.engine.probe.probe, asked.config, asked.shard, wait=MAX_WAIT_SECONDS
+    )
