@@ -28,6 +28,7 @@ PARTS: Final = (
     "wire",
     "loopback",
     "over_link",
+    "beside",
     "bystanders",
     "scale",
     "learning",

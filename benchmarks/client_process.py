@@ -28,7 +28,7 @@ from omega21.client.client import AsyncClient
 from omega21.client.events import Connected, Done, RunReady, StepsDone, UploadProgress
 from omega21.client.request.request import TrainRequest
 from omega21.client.training.options import TrainOptions
-from omega21.models.corteza.config import ModelConfig
+from omega21.protocol.tasks.task import BuiltInTask
 
 ELSEWHERE = "http://server.test"
 
@@ -161,8 +161,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--workdir", type=Path)
     given = parser.parse_args(arguments)
     fields = json.loads(given.order)
-    if "model" in fields:
-        fields["model"] = ModelConfig.model_validate(fields["model"])
+    if "task" in fields:
+        fields["task"] = BuiltInTask.model_validate(fields["task"])
     order = TrainRequest(**fields)
     with tempfile.TemporaryDirectory(prefix="omega21-bench-") as made:
         workdir = given.workdir or Path(made)

@@ -27,7 +27,7 @@ from benchmarks.bare_loop import BareLoop, batches, in_a_thread  # noqa: E402 - 
 from benchmarks.client_process import train  # noqa: E402
 from omega21 import Client  # noqa: E402
 from omega21.data.sources.generators import generate  # noqa: E402
-from omega21.models.corteza.config import TINY, ModelConfig, run_config  # noqa: E402
+from omega21.models.corteza.config import TINY, ModelConfig, run_config, task  # noqa: E402
 from omega21.models.corteza.task import CortezaTask  # noqa: E402
 from omega21.models.registry import default_config  # noqa: E402
 from omega21.protocol.digests import tensors_sha256  # noqa: E402
@@ -165,7 +165,7 @@ def whole_trainings(served: Served, *, quick: bool) -> tuple[list[Bar], dict[str
             cpu = served.cpu_seconds()
             order = {"run": f"whole-{name}-{turn}", "samples": samples, "batch_size": batch}
             order |= {"epochs": epochs, "validation": 0, "seed": turn}
-            seen = train(served.address, order | {"model": model.model_dump()})
+            seen = train(served.address, order | {"task": task(model).model_dump(mode="json")})
             bare_seconds = (before + bare.train(steps)) / 2
             rest = seen.seconds(steps, epochs * steps)
             firsts.append(bare_seconds / (seen.last_result - seen.ready - rest))

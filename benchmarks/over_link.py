@@ -44,7 +44,7 @@ from benchmarks.loopback import LEAST_SHARE, BareRun  # noqa: E402
 from benchmarks.wire import json_batch  # noqa: E402
 from omega21 import Client  # noqa: E402
 from omega21.data.order import steps_per_epoch  # noqa: E402
-from omega21.models.corteza.config import TINY, ModelConfig, run_config  # noqa: E402
+from omega21.models.corteza.config import TINY, ModelConfig, run_config, task  # noqa: E402
 
 MOST_OVER_LIMIT = 1.10
 MOST_BYTES_A_STEP = 200
@@ -121,7 +121,7 @@ def counted(far: Far, *, quick: bool) -> tuple[list[Bar], dict[str, Any]]:
     """Count requests, and bytes of steps whose samples are there, over some time of training."""
     samples, epochs = 2048, 20 if quick else 150
     order = {"run": "counted", "kind": "neuronal", "samples": samples, "epochs": epochs}
-    seen = far.train(order | {"validation": 0, "model": TINY.model_dump()})
+    seen = far.train(order | {"validation": 0, "task": task(TINY).model_dump(mode="json")})
     shards = seen.requests["PUT shards"]
     allowed = shards + (seen.last_result - seen.ready) / GATHERED_SECONDS + STARTING_REQUESTS
     asked = sum(seen.requests.values())
@@ -149,7 +149,7 @@ def against_json(far: Far, *, quick: bool) -> tuple[list[Bar], dict[str, Any]]:
     median = statistics.median(each)
     for epochs, least in ((1, TIMES_JSON_ONE), (5, TIMES_JSON_FIVE)):
         order = {"run": f"json-{epochs}", "samples": samples, "epochs": epochs, "seed": epochs}
-        seen = far.train(order | {"validation": 0, "model": TINY.model_dump()})
+        seen = far.train(order | {"validation": 0, "task": task(TINY).model_dump(mode="json")})
         ours = seen.last_result - seen.started
         theirs = epochs * batches * median
         plural = "epoch" if epochs == 1 else "epochs"

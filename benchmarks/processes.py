@@ -56,21 +56,32 @@ class Served:
     supervisor: int
 
     def memory_mb(self) -> float:
-        """MB in memory of the process that computes; Linux alone tells."""
+        """MB in memory of the process that serves; Linux alone tells."""
         pages = int(Path(f"/proc/{self.worker()}/statm").read_text(encoding="ascii").split()[1])
         return pages * resource.getpagesize() / 2**20
 
     def cpu_seconds(self) -> float:
-        """CPU time of the process that computes."""
-        fields = Path(f"/proc/{self.worker()}/stat").read_text(encoding="ascii").rsplit(")", 1)[1]
-        user, system = fields.split()[11:13]
-        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+        """CPU time of the process that serves and of those that compute."""
+        ticks = 0
+        for pid in (self.worker(), *_descendants(self.worker())):
+            fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1]
+            ticks += sum(map(int, fields.split()[11:13]))
+        return ticks / os.sysconf("SC_CLK_TCK")
 
     def worker(self) -> int:
-        """Return the process that computes: the supervisor's child, or itself."""
-        pid = self.supervisor
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
-        return int(children[0]) if children else pid
+        """Return the process that serves: the supervisor's child, or itself."""
+        return next(iter(_children(self.supervisor)), self.supervisor)
+
+
+def _children(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for one in tasks for child in (one / "children").read_text().split()]
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    for child in _children(pid):
+        yield child
+        yield from _descendants(child)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from typing import Any
 from benchmarks.bars import Bar, finish, show
 from benchmarks.client_process import Trained, train
 from benchmarks.processes import Served, server
-from omega21.models.corteza.config import TINY
+from omega21.models.corteza.config import TINY, task
 
 MOST_GROWTH = 1.10
 MOST_CLIENT_MB = 300.0
@@ -68,7 +68,7 @@ def long_run(steps: int) -> tuple[list[Bar], dict[str, Any]]:
         watched = Watched(served)
         with watched.watching():
             order = {"run": "long", "samples": samples, "batch_size": 1, "validation": 0}
-            order |= {"epochs": -(-steps // samples), "model": SMALL.model_dump()}
+            order |= {"epochs": -(-steps // samples), "task": task(SMALL).model_dump(mode="json")}
             seen = train(served.address, order)
     last = len(seen.ended_at)
     early = _window(watched, seen, first=EARLY)
@@ -108,7 +108,10 @@ def many_samples(samples: int) -> tuple[list[Bar], dict[str, Any]]:
         watched = Watched(served)
         with watched.watching():
             order = {"run": "many", "kind": "neuronal", "samples": samples, "batch_size": 1024}
-            seen = train(served.address, order | {"validation": 0, "model": TINY.model_dump()})
+            seen = train(
+                served.address,
+                order | {"validation": 0, "task": task(TINY).model_dump(mode="json")},
+            )
     peak = max(memory for _, _, memory in watched.seen)
     bars = [
         Bar(f"{samples:,} samples: client's memory, MB", seen.peak_memory_mb, MOST_CLIENT_MB,

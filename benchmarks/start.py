@@ -5,20 +5,25 @@ python -m benchmarks.start [--quick] [--json FILE]
 
 import argparse
 import os
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import httpx
+
 from benchmarks.bars import Bar, finish, median_bar, show
 from benchmarks.client_process import train
 from benchmarks.processes import server
-from omega21.models.corteza.config import TINY
+from omega21.models.corteza.config import TINY, task
 
 MOST_HELP_SECONDS = 0.3
 MOST_IMPORT_SECONDS = 0.4
 MOST_FIRST_RESULT_SECONDS = 0.5
+MOST_FIRST_ANSWER_SECONDS = 1.0
 
 
 def _seconds(*command: str) -> float:
@@ -26,6 +31,32 @@ def _seconds(*command: str) -> float:
     started = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
     return time.perf_counter() - started
+
+
+def _first_answer(program: str) -> float:
+    """Start a server, and ask until it answers; torch is loaded beside that."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with tempfile.TemporaryDirectory(prefix="omega21-bench-") as folder:
+        options = ["--port", str(port), "--data-dir", folder, "--tunnel", "none"]
+        started = time.perf_counter()
+        with subprocess.Popen(
+            [program, "serve", *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as process:
+            try:
+                while not _answers(port):
+                    time.sleep(0.005)
+                return time.perf_counter() - started
+            finally:
+                process.terminate()
+
+
+def _answers(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False).is_success
+    except httpx.TransportError:
+        return False
 
 
 def waits(rounds: int) -> list[Bar]:
@@ -48,11 +79,19 @@ def waits(rounds: int) -> list[Bar]:
             most=True,
         ),
     ]
+    bars.append(
+        median_bar(
+            "omega21 serve to its first answer, seconds",
+            [_first_answer(program) for _ in range(rounds)],
+            MOST_FIRST_ANSWER_SECONDS,
+            most=True,
+        )
+    )
     firsts = []
     with server() as served:
         for turn in range(rounds + 1):
             order = {"run": f"first-{turn}", "validation": 0, "seed": turn}
-            seen = train(served.address, order | {"model": TINY.model_dump()})
+            seen = train(served.address, order | {"task": task(TINY).model_dump(mode="json")})
             firsts.append(seen.first_result - seen.started)
     # The server's own first request of each kind is no part of it: it is up, and has been asked.
     bars.append(
