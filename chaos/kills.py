@@ -1,4 +1,4 @@
-"""Processes that are killed: the server's child, the whole server, the client, all of them."""
+"""Processes that are killed: what computes, what serves, the whole server, the client, all."""
 
 import anyio
 from anyio.to_thread import run_sync
@@ -6,6 +6,7 @@ from anyio.to_thread import run_sync
 from chaos.stage import PROXY_FAULTS, Stage
 from tests.proxies import random_faults
 
+EXECUTOR_KILLED = "process that computes killed (SIGKILL)"
 CHILD_KILLED = "server process killed (SIGKILL)"
 SERVER_KILLED = "server and supervisor killed, started again"
 CLIENT_KILLED = "client killed and resumed"
@@ -13,8 +14,20 @@ KILLED_INLINE = "server process killed during inline batches"
 ALL_AT_ONCE = "all at once: "
 
 
+async def executor_killed(stage: Stage) -> None:
+    """Kill what computes the run: in a step, between two, while it is evaluated."""
+
+    async def disturb() -> None:
+        while stage.left > 0:
+            await stage.random_instant(at_once=0.0, within=0.2)
+            stage.faults[EXECUTOR_KILLED] += await run_sync(stage.server.kill_executors)
+
+    while stage.left > 0:
+        await stage.train(f"run-{len(stage.verdicts)}", disturb)
+
+
 async def child_killed(stage: Stage) -> None:
-    """Kill the process that does the work: in training, while starting, while restoring."""
+    """Kill the process that serves: in training, while starting, while restoring."""
 
     async def disturb() -> None:
         while stage.left > 0:
@@ -99,12 +112,15 @@ async def all_at_once(stage: Stage) -> None:
     async def disturb() -> None:
         while stage.left > 0:
             await stage.random_instant(at_once=0.15, within=0.5)
-            victim = stage.rng.choice((CHILD_KILLED, SERVER_KILLED, CLIENT_KILLED, CLIENT_KILLED))
+            victims = (EXECUTOR_KILLED, CHILD_KILLED, SERVER_KILLED, CLIENT_KILLED, CLIENT_KILLED)
+            victim = stage.rng.choice(victims)
+            if victim == EXECUTOR_KILLED and not await run_sync(stage.server.kill_executors):
+                continue
             if victim == CHILD_KILLED:
                 await run_sync(stage.server.kill_child)
             elif victim == SERVER_KILLED:
                 await run_sync(_kill_and_restart, stage)
-            elif not kill_client(stage):
+            elif victim == CLIENT_KILLED and not kill_client(stage):
                 continue
             stage.faults[ALL_AT_ONCE + victim] += 1
 

@@ -36,7 +36,7 @@ from tests.servers import RunningServer, start_server
 
 SERVER_OPTIONS = (
     *("--device", "cpu", "--threads", "1", "--log-level", "warning"),
-    *("--checkpoint-seconds", "0.3", "--checkpoint-steps", "10"),
+    *("--checkpoint-seconds", "0.3", "--checkpoint-steps", "10", "--allow-code"),
 )
 
 Disturb = Callable[[], Coroutine[None, None, None]]

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -93,13 +94,27 @@ class RunningServer:
         signal.pidfd_send_signal(child, signal.SIGKILL)
         _wait_until_gone(child)
 
+    def kill_executors(self) -> int:
+        """Kill the processes that compute, if there are any at this moment; how many."""
+        killed = 0
+        for pid in self.executor_pids():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                killed += 1
+        return killed
+
+    def executor_pids(self) -> list[int]:
+        """The processes that compute: the children of that which they are forked from."""
+        with suppress(FileNotFoundError, ProcessLookupError):  # one of them has just ended
+            fork_servers = _children(self.child_pid())
+            return [pid for parent in fork_servers for pid in _children(parent)]
+        return []
+
     def child_pid(self) -> int:
-        """The process that does the work; between two of them there is none for a moment."""
-        pid = self.process.pid
+        """The process that serves; between two of them there is none for a moment."""
         while True:
-            children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
-            if children:
-                return int(children[0])
+            if children := _children(self.process.pid):
+                return children[0]
 
     def _open_child(self) -> int:
         return os.pidfd_open(self.child_pid())
@@ -138,6 +153,12 @@ class RunningServer:
             self.stop()
         finally:
             sys.stderr.write(f"--- log of the server at {self.address}\n{self.log}")
+
+
+def _children(pid: int) -> list[int]:
+    """The processes that any thread of a process has started."""
+    lists = [task / "children" for task in Path(f"/proc/{pid}/task").iterdir()]
+    return [int(child) for one in lists for child in one.read_text(encoding="ascii").split()]
 
 
 def _wait_until_gone(process: int) -> None:
