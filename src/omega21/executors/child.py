@@ -82,6 +82,7 @@ class _Server:
         self._options = options
         self._requests: queue.SimpleQueue[Answer] = queue.SimpleQueue()
         self._slots: SharedSlots | None = None
+        self._unregister: Callable[[], object] = lambda: None
         self._executor: Any = None
         self._is_dropping = False
         self._operations: dict[str, Callable[[Head, Arrays], Answer]] = {
@@ -161,7 +162,7 @@ class _Server:
     def _make(self, head: Head, _arrays: Arrays) -> Answer:
         config = _config(head)
         self._device.prepare(config)
-        self._slots = SharedSlots(Path(head["memory"]))
+        self._slots = SharedSlots.open(Path(head["memory"]))
         self._executor = self._device.make_executor(config)
         self._device.prepare(config)  # a model may have changed the settings
         return {
@@ -176,8 +177,9 @@ class _Server:
         self._is_dropping = False
         assert self._slots is not None
         if head["slot_bytes"] != self._slots.slot_bytes:
+            self._unregister()
             self._slots.take_over(head["slot_bytes"])
-            self._device.register_memory(self._slots.memory())
+            self._unregister = self._device.register_memory(self._slots.memory())
         batch = self._slots.arrays(head["slot"], [Span(*span) for span in head["spans"]])
         outcome = self._executor.step(batch, head["number"], micro_batch_size=head["micro_batch"])
         return {

@@ -4,6 +4,7 @@ import ctypes
 import os
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Self
@@ -111,11 +112,17 @@ class Hardware:
         if self.is_cuda:
             torch.cuda.empty_cache()
 
-    def register_memory(self, memory: memoryview) -> None:
-        """Pin memory that another process fills, so that the device copies from it by itself."""
-        if self.is_cuda:
-            address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-            torch.cuda.cudart().cudaHostRegister(address, memory.nbytes, 0)
+    def register_memory(self, memory: memoryview) -> Callable[[], object]:
+        """Pin memory that another process fills, so that the device copies from it by itself.
+
+        Return what unpins it, to be called before it is unmapped.
+        """
+        if not self.is_cuda:
+            return lambda: None
+        address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        runtime = torch.cuda.cudart()
+        runtime.cudaHostRegister(address, memory.nbytes, 0)
+        return lambda: runtime.cudaHostUnregister(address)
 
 
 @lru_cache(maxsize=1)

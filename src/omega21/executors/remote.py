@@ -1,7 +1,6 @@
 """An executor behind a process."""
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -49,17 +48,18 @@ class RemoteExecutor:
         self._on_memory = on_memory
         self._next_slot = 0
         self._is_closed = False
-        self._slots, path = SharedSlots.create()
+        self._slots = SharedSlots.create()
         try:
-            made = self._make(config, path)
+            made = self._make(config)
         finally:
-            path.unlink()
+            self._slots.forget_path()
         self.samples_mix: bool = made["samples_mix"]
         self._parameters: tuple[int, int] = tuple(made["parameters"])
 
-    def _make(self, config: RunConfig, path: Path) -> Head:
+    def _make(self, config: RunConfig) -> Head:
+        memory = str(self._slots.path)
         try:
-            request = {"do": "make", "config": config.model_dump_json(), "memory": str(path)}
+            request = {"do": "make", "config": config.model_dump_json(), "memory": memory}
             return self._ask(request)[0]
         except BaseException:
             self.close()

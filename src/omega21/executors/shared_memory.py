@@ -1,4 +1,4 @@
-"""Memory that the engine and an executor's process both see: a file that has no name for long.
+"""Memory that the engine and an executor's process both see: a file in memory without a name.
 
 It is cut into slots of one size, each for the tensors of one batch. The engine writes a slot while
 the executor computes from another one.
@@ -6,10 +6,11 @@ the executor computes from another one.
 
 import mmap
 import os
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import BinaryIO, Final, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,6 @@ SLOTS: Final = 3
 """One that is computed from, one that waits, and one that is written."""
 
 _ALIGNED: Final = 64
-_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - Linux's folder in memory; the file is 0600
 
 
 class Span(NamedTuple):
@@ -33,20 +33,36 @@ class Span(NamedTuple):
 class SharedSlots:
     """The slots, as one of the two processes has them."""
 
-    def __init__(self, path: Path, *, slot_bytes: int = 0) -> None:
-        self._file = path.open("r+b")
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self.path = path
+        self._file = file
         self._map: mmap.mmap | None = None
-        self.slot_bytes = slot_bytes
-        if slot_bytes:
-            self.take_over(slot_bytes)
+        self.slot_bytes = 0
 
     @classmethod
-    def create(cls) -> tuple["SharedSlots", Path]:
-        """Make an empty file that only this user can read; its path is for the other process."""
-        folder = _MEMORY if os.access(_MEMORY, os.W_OK) else Path(tempfile.gettempdir())
-        descriptor, name = tempfile.mkstemp(prefix="omega21-", dir=folder)
-        os.close(descriptor)
-        return cls(Path(name)), Path(name)
+    def create(cls) -> Self:
+        """Make an empty file that only this user can read; the other process opens its path.
+
+        Linux's memory without a name, since /dev/shm is small in many containers, and to write
+        beyond it ends a process. Elsewhere a temporary file.
+        """
+        if sys.platform == "linux":
+            descriptor = os.memfd_create("omega21-batches")
+            path = Path(f"/proc/{os.getpid()}/fd/{descriptor}")
+        else:
+            descriptor, name = tempfile.mkstemp(prefix="omega21-")
+            path = Path(name)
+        return cls(os.fdopen(descriptor, "r+b"), path)
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open what the other process created. Raises OSError."""
+        return cls(path.open("r+b"), path)
+
+    def forget_path(self) -> None:
+        """Remove the name, once the other process has opened it."""
+        if sys.platform != "linux":
+            self.path.unlink()
 
     def grow(self, slot_bytes: int) -> None:
         """Make slots of at least so many bytes; none may be in use. Raises OSError."""
