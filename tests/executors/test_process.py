@@ -133,7 +133,7 @@ class TestADevice:
             executor = device.make_executor(small_config())
             pids.add(executor.process.pid)
             executor.close()
-            assert not Path("/proc", str(executor.process.pid)).exists()
+            wait_until_gone(executor.process.pid)
         assert len(pids) == 3
 
     def test_its_state_goes_there_and_back(self, device: ProcessDevice) -> None:
@@ -196,6 +196,13 @@ def test_the_fork_server_s_end_is_the_end_of_all_and_another_is_started() -> Non
     device.close()
 
 
+def wait_until_gone(pid: int) -> None:
+    deadline = time.monotonic() + 60
+    while Path("/proc", str(pid)).exists():
+        assert time.monotonic() < deadline
+        os.sched_yield()
+
+
 def use_until_it_ends(executor: RemoteExecutor) -> None:
     while True:
         executor.weights()
@@ -243,10 +250,7 @@ def test_it_ends_with_its_parent() -> None:
         pid, has_torch = parent.stdout.readline().split()
         parent.kill()
     assert has_torch == "False"
-    deadline = time.monotonic() + 60
-    while Path("/proc", pid, "exe").exists() and time.monotonic() < deadline:
-        os.sched_yield()
-    assert not Path("/proc", pid, "exe").exists()
+    wait_until_gone(int(pid))
 
 
 def test_a_request_gets_the_step_that_it_was_made_at(tmp_path: Path) -> None:
