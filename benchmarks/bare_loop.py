@@ -12,8 +12,8 @@ from torch import Tensor
 
 from omega21.data.order import batch_of_step, epoch_order, step_seed, steps_per_epoch
 from omega21.data.samples import Samples
-from omega21.executors.base import DeviceOptions
 from omega21.executors.optimizer import build_optimizer, set_learning_rate
+from omega21.executors.options import DeviceOptions
 from omega21.executors.platform import Hardware
 from omega21.models.task import Task
 from omega21.protocol.optimizers import OptimizerConfig

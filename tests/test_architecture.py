@@ -145,3 +145,9 @@ def test_the_words_of_the_built_in_network_are_noticed() -> None:
     assert KIND_WORDS.search("x [n, 1600]")
     assert KIND_WORDS.search("row.anomaly_prob")
     assert not KIND_WORDS.search("16000 steps")
+
+
+def test_the_parent_of_a_server_imports_nothing_that_only_its_child_needs() -> None:
+    """The child is started only then."""
+    loaded = loaded_packages("import omega21.server.main")
+    assert not loaded & {"torch", "fastapi", "uvicorn", "numpy"}

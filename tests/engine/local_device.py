@@ -13,11 +13,11 @@ from omega21.executors.base import (
     Batch,
     DeviceMemory,
     DeviceMemoryExhausted,
-    DeviceOptions,
     StepDropped,
     StepOutcome,
 )
 from omega21.executors.devices import DeviceDescription, ProcessDevice
+from omega21.executors.options import DeviceOptions
 from omega21.executors.torch import TorchDevice, TorchExecutor, find_torch_device
 from omega21.protocol.runs import RunConfig
 from omega21.protocol.tasks.probe import ProbeFound

@@ -14,10 +14,11 @@ import pytest
 
 from omega21.engine.engine import Engine
 from omega21.engine.options import EngineOptions
-from omega21.executors.base import DeviceOptions, ExecutorDied
+from omega21.executors.base import ExecutorDied
 from omega21.executors.channel import Channel
 from omega21.executors.devices import ProcessDevice
 from omega21.executors.launcher import Launcher
+from omega21.executors.options import DeviceOptions
 from omega21.executors.remote import RemoteExecutor
 from omega21.models.registry import small_config
 from tests.engine.engines import CONFIG, DrivenRun, cut, make_samples, make_segment

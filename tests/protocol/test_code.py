@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from omega21.protocol.errors import BodyTooLarge, InvalidCode
 from omega21.protocol.tasks.code import (
     MAX_CODE_BYTES,
-    Consent,
     check_files,
     code_sha256,
     decode_code,
     encode_code,
 )
+from omega21.protocol.tasks.consent import Consent
 
 NAMES = st.text("abcdefgh_", min_size=1, max_size=8)
 FILES = st.dictionaries(

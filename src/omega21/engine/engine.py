@@ -29,8 +29,9 @@ from omega21.engine.storage.data_folder import DataFolder
 from omega21.engine.tasks.code import Code
 from omega21.engine.tasks.probe import Probe
 from omega21.engine.worker import Worker
-from omega21.executors.base import Device, DeviceOptions
+from omega21.executors.base import Device
 from omega21.executors.devices import find_device
+from omega21.executors.options import DeviceOptions
 
 logger = logging.getLogger(__name__)
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from omega21.executors.base import DeviceOptions
-from omega21.protocol.tasks.code import NO_CODE, Consent
+from omega21.executors.options import DeviceOptions
+from omega21.protocol.tasks.consent import NO_CODE, Consent
 
 
 @dataclass(frozen=True, kw_only=True)

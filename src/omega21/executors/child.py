@@ -16,15 +16,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from omega21.executors.base import (
-    DeviceFailed,
-    DeviceMemoryExhausted,
-    DeviceOptions,
-    EvaluationOutcome,
-)
+from omega21.executors.base import DeviceFailed, DeviceMemoryExhausted, EvaluationOutcome
 from omega21.executors.channel import Arrays, Channel, Head
 from omega21.executors.malloc import keep_freed_memory
 from omega21.executors.openmp import bound_spinning
+from omega21.executors.options import DeviceOptions
 from omega21.executors.shared_memory import SharedSlots, Span
 from omega21.models.registry import built_in_kinds
 from omega21.protocol.errors import OmegaError, TaskFailed

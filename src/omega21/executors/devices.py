@@ -12,10 +12,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from omega21.executors.base import Batch, DeviceMemory, DeviceOptions
+from omega21.executors.base import Batch, DeviceMemory
 from omega21.executors.channel import Head
 from omega21.executors.launcher import START_SECONDS, Launcher
 from omega21.executors.memory import process_bytes
+from omega21.executors.options import DeviceOptions
 from omega21.executors.process import ExecutorProcess
 from omega21.executors.remote import RemoteExecutor
 from omega21.models.registry import default_config

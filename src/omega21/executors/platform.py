@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 import torch
 
-from omega21.executors.base import DeviceOptions
+from omega21.executors.options import DeviceOptions
 from omega21.language import _
 from omega21.protocol.errors import InvalidRequest
 from omega21.protocol.runs import Precision, PrecisionAsked, RunConfig

@@ -18,12 +18,12 @@ from omega21.executors.base import (
     Arrays,
     DeviceFailed,
     DeviceMemoryExhausted,
-    DeviceOptions,
     ExecutorDied,
     StepDropped,
 )
 from omega21.executors.channel import Channel, Head
 from omega21.executors.launcher import Launcher, how_it_ended
+from omega21.executors.options import DeviceOptions
 from omega21.protocol.errors import InvalidRequest, TaskFailed, error_classes
 
 _TASK_ERRORS: Final = {cls.code: cls for cls in error_classes(TaskFailed)}

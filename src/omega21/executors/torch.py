@@ -19,7 +19,6 @@ from omega21.executors.base import (
     Batch,
     DeviceFailed,
     DeviceMemoryExhausted,
-    DeviceOptions,
     EvaluationOutcome,
     FloatArray,
     StepOutcome,
@@ -28,6 +27,7 @@ from omega21.executors.base import (
 from omega21.executors.buffers import Buffers, buffer_owners
 from omega21.executors.optimizer import build_optimizer, set_learning_rate
 from omega21.executors.optimizer_state import optimizer_arrays, restore_optimizer, to_cpu
+from omega21.executors.options import DeviceOptions
 from omega21.executors.platform import Hardware, autocast_dtype
 from omega21.executors.probe import probe
 from omega21.language import _

@@ -1,13 +1,15 @@
 """The schema of a run: the tensors of a sample, and which of them are inputs or targets."""
 
 from collections.abc import Mapping
-from typing import Annotated, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 
-import numpy as np
 from pydantic import Field, model_validator
 
 from omega21.language import _
 from omega21.protocol.messages import Document
+
+if TYPE_CHECKING:
+    import numpy as np
 
 TensorType = Literal[
     "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool"
@@ -30,8 +32,10 @@ class TensorSpec(Document):
     shape: Annotated[tuple[Annotated[int, Field(ge=1, le=2**31)], ...], Field(max_length=7)] = ()
 
     @property
-    def numpy_type(self) -> np.dtype[np.generic]:
+    def numpy_type(self) -> "np.dtype[np.generic]":
         """The numpy type, little-endian."""
+        import numpy as np  # noqa: PLC0415 - what only reads options does without
+
         return np.dtype(self.dtype).newbyteorder("<")
 
     @property

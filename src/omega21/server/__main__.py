@@ -17,7 +17,7 @@ from omega21.protocol.errors import OmegaError
 from omega21.protocol.link.tunnels import TunnelAsked
 from omega21.protocol.printable import printable
 from omega21.protocol.runs import PrecisionAsked
-from omega21.protocol.tasks.code import ANY_CODE
+from omega21.protocol.tasks.consent import ANY_CODE
 from omega21.server.main import serve
 from omega21.server.options import ENGINE_OPTIONS, LOG_LEVELS, ServeOptions, read_consent
 from omega21.server.worker_process import serve_child

@@ -1,7 +1,8 @@
 """The parent process of a server: holds the socket and the tunnel, and prints the address.
 
-It is small and keeps the worker process running (`supervisor`, `worker_process`). Windows cannot
-pass a socket to a child, so there one process does both.
+It is small, imports nothing that the worker process alone needs, and keeps that running
+(`supervisor`, `worker_process`). Windows cannot pass a socket to a child, so there one process does
+both.
 """
 
 import os
@@ -13,9 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omega21.data.code.bundle import prepare_code
 from omega21.data.durable import keep_to_user
-from omega21.engine.storage.code import CodeStore
 from omega21.language import _
 from omega21.logs import hide
 from omega21.protocol.errors import (
@@ -24,7 +23,7 @@ from omega21.protocol.errors import (
     RunFolderConflict,
     ServerFailure,
 )
-from omega21.server.auth.access import is_loopback_address
+from omega21.server.auth.origins import is_loopback_name
 from omega21.server.auth.token import server_token
 from omega21.server.options import ServeOptions
 from omega21.server.sockets import address, bind
@@ -37,7 +36,6 @@ from omega21.server.startup import (
 )
 from omega21.server.stopping import stop_on_request
 from omega21.server.supervisor import Supervisor, describe
-from omega21.server.worker_process import serve_here
 from omega21.server_process import server_command
 
 if TYPE_CHECKING:
@@ -68,7 +66,7 @@ def serve(options: ServeOptions) -> None:
     tunnel = None
     if options.tunnel != "none":
         tunnel, options = _behind_tunnel(options)
-    if not options.token and not is_loopback_address(options.host):
+    if not options.token and not is_loopback_name(options.host):
         raise InvalidRequest(
             _("{host} can be reached from other machines, and there is no token").format(
                 host=options.host
@@ -86,6 +84,9 @@ def _with_model(options: ServeOptions, model: str) -> ServeOptions:
 
     Raises InvalidCode, RunFolderConflict, StorageFull.
     """
+    from omega21.data.code.bundle import prepare_code  # noqa: PLC0415 - it imports much
+    from omega21.engine.storage.code import CodeStore  # noqa: PLC0415
+
     bundle = prepare_code(model)
     make_data_dir(options.data_dir)
     with start_errors(options.data_dir):
@@ -103,7 +104,7 @@ def _behind_tunnel(options: ServeOptions) -> "tuple[Tunnel, ServeOptions]":
     """Choose the tunnel; return it with the settings of a server behind it."""
     from omega21.server.tunnels.choosing import choose_tunnel  # noqa: PLC0415
 
-    if not is_loopback_address(options.host):
+    if not is_loopback_name(options.host):
         raise InvalidRequest(
             _("behind a tunnel the server listens on loopback only, not on {host}").format(
                 host=options.host
@@ -199,6 +200,8 @@ def _supervise(options: ServeOptions, sock: socket.socket, tunnel: "Tunnel | Non
 
 def _serve_alone(options: ServeOptions, sock: socket.socket, tunnel: "Tunnel | None") -> None:
     """Serve in one process, where a socket cannot be passed to a child."""
+    from omega21.server.worker_process import serve_here  # noqa: PLC0415 - it imports much
+
     said = _Announcement(sock, options.token, options.engine.offers)
     with ExitStack() as held:
         watch = _watched(tunnel, said, held)

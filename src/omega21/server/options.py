@@ -9,7 +9,7 @@ from typing import Final
 from omega21.engine.options import EngineOptions
 from omega21.protocol.auth.token import parse_token
 from omega21.protocol.link.tunnels import TunnelAsked
-from omega21.protocol.tasks.code import Consent
+from omega21.protocol.tasks.consent import Consent
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 

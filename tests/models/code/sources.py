@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from omega21.executors.base import DeviceOptions
+from omega21.executors.options import DeviceOptions
 from omega21.executors.torch import TorchDevice, find_torch_device
 from omega21.protocol.optimizers import OptimizerConfig
 from omega21.protocol.runs import RunConfig

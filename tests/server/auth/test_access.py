@@ -9,7 +9,8 @@ import pytest
 from omega21.engine.engine import Engine
 from omega21.protocol.errors import ForeignOrigin, OmegaError, TooManyAttempts, Unauthorized
 from omega21.server.app import create_app
-from omega21.server.auth.access import SESSION_COOKIE, Access, is_loopback_address
+from omega21.server.auth.access import SESSION_COOKIE, Access
+from omega21.server.auth.origins import is_loopback_name
 from omega21.server.auth.throttle import BURST
 
 TOKEN = "correct-horse-ñ"
@@ -294,7 +295,7 @@ def test_without_a_token_nothing_that_a_proxy_passed_on_is_served(header: str) -
     [("127.0.0.1", True), ("localhost", True), ("::1", True), ("0.0.0.0", False), ("::", False)],
 )
 def test_loopback_addresses(host: str, inside: bool) -> None:
-    assert is_loopback_address(host) is inside
+    assert is_loopback_name(host) is inside
 
 
 @pytest.mark.anyio

@@ -7,7 +7,6 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from omega21.cli.values import option_values
 from omega21.client.store.run_folder import RunRecord
 from omega21.data.schema import DEFAULT_TARGET
 from omega21.data.sources.generators import KINDS
@@ -100,7 +99,9 @@ def _model_words(task: CodeTask, schema: Schema) -> list[str]:
 
 def _option_value(value: JsonValue) -> str:
     """Return a value as `--set` reads it: a text that is no JSON as it is."""
-    written = json.dumps(value, ensure_ascii=False)
-    if not isinstance(value, str):
-        return written
-    return value if option_values([f"x={value}"])["x"] == value else written
+    if isinstance(value, str):
+        try:
+            json.loads(value)
+        except ValueError:
+            return value
+    return json.dumps(value, ensure_ascii=False)

@@ -13,7 +13,8 @@ from omega21.language import _, ngettext
 from omega21.language.figures import size
 from omega21.protocol.errors import CodeNotAllowed, UnknownCode
 from omega21.protocol.legacy import Info
-from omega21.protocol.tasks.code import Consent, decode_code
+from omega21.protocol.tasks.code import decode_code
+from omega21.protocol.tasks.consent import Consent
 from omega21.protocol.tasks.task import CodeTask, Task
 
 Emit = Callable[[Event], Awaitable[None]]

@@ -14,7 +14,7 @@ import struct
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final, Self
+from typing import Final
 
 import zstandard
 from pydantic import Field
@@ -36,10 +36,6 @@ CODE_MEDIA_TYPE: Final = "application/vnd.omega21.code"
 OWN_NAMES: Final = frozenset({"omega21", "torch", "numpy"})
 """Modules of the server that no file of a source may replace."""
 
-ANY_CODE: Final = "any"
-"""The consent to any source, in place of digests."""
-
-_DIGEST_PREFIX: Final = "sha256:"
 _MAX_HEADER: Final = 512 * 1024
 _PREAMBLE: Final = b"omega21 code 1\0"
 _PART: Final = re.compile(r"[^\x00-\x1f\x7f<>:\"/\\|?*]{1,100}")
@@ -84,49 +80,6 @@ class CodeStored(Reply):
     files: int
     bytes: int
     stored: bool = Field(description="false when it was there before")
-
-
-class Consent(Request):
-    """Which source the owner of a server allows: any, or that of some digests."""
-
-    any: bool = False
-    digests: frozenset[Sha256] = frozenset()
-
-    @classmethod
-    def of(cls, texts: list[str], *, source: str) -> Self:
-        """Read `any` or `sha256:DIGEST`, several separated by commas. Raises InvalidCode."""
-        digests = set()
-        is_any = False
-        for text in (part.strip() for given in texts for part in given.split(",")):
-            digest = text.removeprefix(_DIGEST_PREFIX)
-            if text.lower() in {ANY_CODE, "1", "true", "yes", "on"}:
-                is_any = True
-            elif re.fullmatch(r"[0-9a-f]{64}", digest):
-                digests.add(digest)
-            elif text.lower() not in {"", "0", "false", "no", "off"}:
-                raise InvalidCode(
-                    _("{source}: {text!r} is neither {any} nor sha256:DIGEST").format(
-                        source=source, text=printable(text, most=80), any=ANY_CODE
-                    ),
-                    hint=_("give 64 hexadecimal digits, or no digest to allow any source"),
-                )
-        return cls(any=is_any, digests=frozenset(digests))
-
-    def allows(self, sha256: str) -> bool:
-        """Whether the source with this digest may be stored and executed."""
-        return self.any or sha256 in self.digests
-
-    def also(self, *digests: str) -> Self:
-        """Return the consent to these digests too."""
-        return self.model_copy(update={"digests": self.digests | set(digests)})
-
-    def texts(self) -> list[str]:
-        """Return it as `of` reads it."""
-        return [ANY_CODE] * self.any + [f"{_DIGEST_PREFIX}{one}" for one in sorted(self.digests)]
-
-
-NO_CODE: Final = Consent()
-"""The consent to no source."""
 
 
 def code_sha256(files: Files) -> str:

@@ -39,7 +39,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from omega21.language import _
 from omega21.protocol.auth.proof import PROOF_PATH, Prover
 from omega21.protocol.errors import ForeignOrigin, OmegaError, TooManyAttempts, Unauthorized
-from omega21.server.auth.origins import check_local, check_own_page, is_loopback_name
+from omega21.server.auth.origins import check_local, check_own_page
 from omega21.server.auth.sessions import SessionTokens
 from omega21.server.auth.throttle import Throttle
 from omega21.server.http.connections import ON_AUTHENTICATED
@@ -196,11 +196,6 @@ def challenge(error: OmegaError, headers: Headers) -> dict[str, str]:
 def session_token(headers: Headers) -> str | None:
     """Return the session token of the cookie, as it was sent."""
     return cookie_parser(headers.get("cookie", "")).get(SESSION_COOKIE)
-
-
-def is_loopback_address(host: str) -> bool:
-    """Whether `host` is a loopback address."""
-    return is_loopback_name(host)
 
 
 def _digest(secret: bytes) -> bytes:

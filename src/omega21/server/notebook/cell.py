@@ -107,7 +107,7 @@ def _consent(given: str) -> str:
     """Return the value of --allow-code, empty for none. Raises CannotServe."""
     # pydantic, which the errors of the protocol need, is installed by now.
     from omega21.protocol.errors import InvalidCode  # noqa: PLC0415
-    from omega21.protocol.tasks.code import Consent  # noqa: PLC0415
+    from omega21.protocol.tasks.consent import Consent  # noqa: PLC0415
 
     texts = [given, os.environ.get("OMEGA21_ALLOW_CODE", "")]
     try:

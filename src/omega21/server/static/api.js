@@ -67,5 +67,7 @@ export const state = (run, signal) => call(of(run), { signal });
 export const evaluations = (run, after, signal) =>
   call(`${of(run)}/evaluations?after=${after}`, { signal });
 export const feedback = (run, signal) => call(`${of(run)}/feedback`, { signal });
+export const log = (run, after, signal) =>
+  call(`${of(run)}/log?after=${after}&limit=500`, { signal });
 export const events = (run, signal) =>
   call(`/events?run=${encodeURIComponent(run)}`, { signal });

@@ -12,6 +12,7 @@ import * as show from "./view.js";
 
 const POINTS = 300;
 const LONGEST_DELAY = 15;
+const LOG_LINES = 500;
 // Not a valid run name.
 const NO_SUCH_RUN = new Set(["unknown_run", "invalid_request", "not_found"]);
 
@@ -33,7 +34,7 @@ let watching = new AbortController();
 
 const emptyView = (run) => ({
   run, position: null, series: new Series(), evaluations: [], memory: [], feedback: null, events: [],
-  segments: [], optimizer: null,
+  segments: [], optimizer: null, isOwnModel: false, log: [],
 });
 
 // --- elements of the page -------------------------------------------------------------------------
@@ -51,6 +52,7 @@ function render() {
   show.showFigures(view);
   show.showEvents(view.events);
   show.showFeedback(view.feedback);
+  show.showLog(view.log);
   charts.update(view);
   maps.update(view);
 }
@@ -157,7 +159,7 @@ async function poll(shown, known, signal) {
 async function readLists(shown, before, signal) {
   const { position, run } = shown;
   const isOther = before?.id !== position.id;
-  if (isOther) shown.evaluations = [];
+  if (isOther) [shown.evaluations, shown.log] = [[], []];
   if (isOther || before.evaluations !== position.evaluations) {
     const after = shown.evaluations.at(-1)?.number ?? 0;
     const { evaluations } = await api.evaluations(run, after, signal);
@@ -165,7 +167,9 @@ async function readLists(shown, before, signal) {
   }
   if (isOther || before.plan_steps !== position.plan_steps) {
     shown.segments = (await api.plan(run, signal)).segments;
-    shown.optimizer ??= (await api.state(run, signal)).config.optimizer;
+    const { config } = await api.state(run, signal);
+    shown.optimizer = config.optimizer;
+    shown.isOwnModel = config.task.kind === "code";
   }
   if (isOther || before.feedback !== position.feedback) {
     shown.feedback = await api.feedback(run, signal);
@@ -179,6 +183,14 @@ async function readSlow(shown, signal) {
   runs = (await api.runs(signal)).runs;
   status = await api.status(shown.run, signal);
   shown.memory = (await api.memory(signal)).samples;
+  if (shown.isOwnModel) await readLog(shown, signal);
+}
+
+// What the model printed since, at most so many lines of it.
+async function readLog(shown, signal) {
+  const after = shown.log.at(-1)?.number ?? -1;
+  const { lines } = await api.log(shown.run, after, signal);
+  shown.log = [...shown.log, ...lines].slice(-LOG_LINES);
 }
 
 async function waitForRun(run, signal) {

@@ -130,6 +130,17 @@ function eventItem(event) {
   });
 }
 
+// The newest line stays in sight where it was.
+export function showLog(lines) {
+  const place = byId("log");
+  byId("log-card").hidden = !lines.length;
+  const shown = lines.map((line) => `${clock(line.at)}  ${line.text}`).join("\n");
+  if (place.textContent === shown) return;
+  const isAtEnd = place.scrollTop + place.clientHeight >= place.scrollHeight - 4;
+  place.textContent = shown;
+  if (isAtEnd) place.scrollTop = place.scrollHeight;
+}
+
 let feedbackTable;
 
 export function showFeedback(feedback) {
