@@ -13,6 +13,7 @@ from omega21.engine.storage.steps import StoredStep
 from omega21.executors.base import Executor, StepOutcome
 from omega21.protocol.digests import CHAIN_START, chain_result
 from omega21.protocol.plan import PlanIndex, Segment
+from omega21.protocol.printable import printable_lines
 from omega21.protocol.runs import Environment, RunStatus, RunSummary
 from omega21.protocol.steps import MOST_NON_FINITE_IN_A_ROW
 
@@ -175,9 +176,14 @@ class Run:
             paused=self.paused,
             revision=self.revision,
             digest=self.position.digest,
-            reason=self.failure or self.diverged,
+            reason=self._reason(),
             reason_code=self.failure_code,
         )
+
+    def _reason(self) -> str | None:
+        """Why the run stopped, in the language of whoever asks."""
+        reason = self.failure or self.diverged
+        return reason and printable_lines(str(reason))
 
     def missing_shards(self, most: int) -> list[str]:
         """Return listed shards that later steps need and that are missing."""

@@ -340,7 +340,6 @@ class Worker:
 
     def _fail(self, run: Run, error: Exception, *, is_unchanged: bool = False) -> None:
         """Stop a run whose step failed; its state in memory is dropped unless `is_unchanged`."""
-        reason = str(error) if isinstance(error, OmegaError) else f"{type(error).__name__}: {error}"
         logger.error("run %s stopped at step %d", run.name, run.step + 1, exc_info=error)
         self._begun.clear()
         if is_unchanged and run.executor is not None:
@@ -348,7 +347,7 @@ class Worker:
         else:
             self._executor_cache.discard(run)
         with self._registry.locked():
-            run.failure = f"step {run.step + 1}: {reason}"
+            run.failure = _failure(run.step + 1, error)
             run.failure_code = error.code if isinstance(error, OmegaError) else None
             waiting = run.take_waiting_inline()
         for task in waiting:
@@ -364,6 +363,18 @@ class Worker:
             for run in self._registry.all():
                 for task in run.inline:
                     task.done.set_exception(error)
+
+
+def _failure(number: int, error: Exception) -> str:
+    """Return why a run failed at a step: a message that each reader gets in their language."""
+    if not isinstance(error, OmegaError):
+        reason = f"{type(error).__name__}: {error}"
+        return _("step {number}: {reason}").format(number=number, reason=reason)
+    if not error.hint:
+        return _("step {number}: {reason}").format(number=number, reason=error.message)
+    return _("step {number}: {reason}; {hint}").format(
+        number=number, reason=error.message, hint=error.hint
+    )
 
 
 def _drain(executor: Executor) -> None:

@@ -22,6 +22,7 @@ from omega21.executors.malloc import keep_freed_memory
 from omega21.executors.openmp import bound_spinning
 from omega21.executors.options import DeviceOptions
 from omega21.executors.shared_memory import SharedSlots, Span
+from omega21.language import message_parts
 from omega21.models.registry import built_in_kinds
 from omega21.protocol.errors import OmegaError, TaskFailed
 from omega21.protocol.runs import RunConfig
@@ -101,7 +102,7 @@ class _Server:
 
             self._device = find_torch_device(self._options)
         except OmegaError as error:
-            self._channel.send({"error": "absent", "message": error.message, "hint": error.hint})
+            self._channel.send(self._failed("absent", error.message, hint=error.hint)[0])
             return
         except Exception as error:  # noqa: BLE001 - whatever a torch that is broken raises
             kind = "import" if isinstance(error, ImportError | OSError) else "start"
@@ -142,7 +143,8 @@ class _Server:
     def _failed(self, kind: str, message: str, *, hint: str = "") -> Answer:
         """Drop the steps that were sent behind this one: they are to come after it."""
         self._is_dropping = True
-        return {"error": kind, "message": message, "hint": hint}, {}
+        parts = {"message": message_parts(message), "hint": message_parts(hint)}
+        return {"error": kind, **parts}, {}
 
     def _warm_up(self, head: Head, _arrays: Arrays) -> Answer:
         self._device.warm_up()

@@ -24,6 +24,7 @@ from omega21.executors.base import (
 from omega21.executors.channel import Channel, Head
 from omega21.executors.launcher import Launcher, how_it_ended
 from omega21.executors.options import DeviceOptions
+from omega21.language import LazyString
 from omega21.protocol.errors import InvalidRequest, TaskFailed, error_classes
 
 _TASK_ERRORS: Final = {cls.code: cls for cls in error_classes(TaskFailed)}
@@ -150,25 +151,27 @@ class ExecutorProcess:
 
 
 def _raise_error(head: Head) -> None:
-    """Raise what the executor raised."""
+    """Raise what the executor raised; its texts are translated again where they are read."""
+    hint = LazyString.of_parts(head.get("hint", ""))
+    message = LazyString.of_parts(head.get("message", ""))
     match head.get("error"):
         case None:
             return
         case "memory":
-            raise DeviceMemoryExhausted(head["message"])
+            raise DeviceMemoryExhausted(message)
         case "device":
-            raise DeviceFailed(head["message"])
+            raise DeviceFailed(message)
         case "task":
-            raise _TASK_ERRORS[head["code"]](head["message"], hint=head["hint"])
+            raise _TASK_ERRORS[head["code"]](message, hint=hint)
         case "mismatch":
-            raise RuntimeError(head["message"])
+            raise RuntimeError(message)
         case "dropped":
             raise StepDropped
         case "import":
-            raise ImportError(head["message"])
+            raise ImportError(message)
         case "start":
-            raise RuntimeError(head["message"])
+            raise RuntimeError(message)
         case "absent":
-            raise InvalidRequest(head["message"], hint=head["hint"])
+            raise InvalidRequest(message, hint=hint)
         case other:
-            raise ValueError(head["message"] or str(other))
+            raise ValueError(message or str(other))

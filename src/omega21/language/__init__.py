@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 LANGUAGES = ("en", "es")
 DOMAIN = "omega21"
@@ -111,8 +111,40 @@ class LazyString(str):
         """Fill in the named placeholders."""
         return _said(self._forms, self._number, values)
 
+    def parts(self) -> dict[str, object]:
+        """Return what another process makes the message of, as JSON has it; see `of_parts`."""
+        return {
+            "text": str.__str__(self),
+            "forms": list(self._forms),
+            "number": self._number,
+            "values": self._values and {k: _part(v) for k, v in self._values.items()},
+        }
+
+    @classmethod
+    def of_parts(cls, parts: str | Mapping[str, Any]) -> str:
+        """Make a message of its `parts`, in the current language; a plain text stays as it is."""
+        if isinstance(parts, str):
+            return parts
+        if not parts["forms"]:
+            return str(parts["text"])
+        values = parts["values"]
+        if values is not None:
+            values = {k: cls.of_parts(v) if isinstance(v, dict) else v for k, v in values.items()}
+        return _said(tuple(parts["forms"]), parts["number"], values)
+
     def __str__(self) -> str:
         return _text(self._forms, self._number, self._values) if self._forms else super().__str__()
+
+
+def message_parts(text: str) -> str | dict[str, object]:
+    """Return the parts of a message that can be translated again, and a plain text as it is."""
+    return text.parts() if isinstance(text, LazyString) else text
+
+
+def _part(value: object) -> object:
+    if isinstance(value, LazyString):
+        return value.parts()
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 def _said(forms: tuple[str, ...], number: int, values: Mapping[str, object] | None) -> LazyString:

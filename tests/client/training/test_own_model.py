@@ -2,6 +2,7 @@
 
 import platform
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from omega21 import AsyncClient
 from omega21.client.events import Event, Notice, StepsDone
 from omega21.client.request.request import TrainRequest
 from omega21.client.training.options import TrainOptions
+from omega21.language import speaking
 from omega21.protocol.errors import ImportFailed, TaskFailed
 from omega21.protocol.optimizers import OptimizerConfig
 from omega21.protocol.tasks.task import CodeTask
@@ -38,6 +40,11 @@ def own(run: str, task: CodeTask, **options: Any) -> TrainRequest:
 
 def net(module: str, *, head: str = "") -> dict[str, str]:
     return {"net.py": f"from torch import nn\n{head}\ndef build(schema):\n    return {module}\n"}
+
+
+def libraries_of(pid: int) -> str:
+    """What a process has in its memory, as Linux lists it."""
+    return Path(f"/proc/{pid}/maps").read_text(encoding="utf-8")
 
 
 def client_of(server: RunningServer) -> AsyncClient:
@@ -91,6 +98,37 @@ async def test_what_fails_is_said_before_anything_is_made(
         assert not (tmp_path / name).exists()
         good = own(name, sources.add(net(BATCH_NORM)))
         assert done(await train(client, good, workdir=tmp_path)).summary.steps == 14
+
+
+async def test_each_reader_gets_a_failure_in_their_language(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    """What is said in the process that computes, before the run and in a step of it."""
+    early = net(BATCH_NORM, head="def loss(outputs, batch): return outputs")
+    later = """
+from torch import nn
+class Net(nn.Linear):
+    steps = 0
+    def forward(self, x):
+        self.steps += self.training
+        outputs = super().forward(x.flatten(1))
+        return outputs[None] if self.steps > 12 else outputs
+def loss(outputs, batch):
+    return outputs.square().mean() if outputs.dim() == 2 else outputs
+def build(schema):
+    return Net(16, 10)
+"""
+    sources = sources_of(server)
+    async with client_of(server) as client:
+        for files, name in ((early, "own-early"), ({"net.py": later}, "own-late")):
+            task = sources.add(files)
+            said: dict[str, str] = {}
+            for language in ("es", "en", "es"):
+                with speaking(language), pytest.raises(TaskFailed) as failed:
+                    await train(client, own(name, task), workdir=tmp_path)
+                assert said.setdefault(language, failed.value.message) == failed.value.message
+            assert said["es"] != said["en"], name
+            assert "net.py:" in said["es"]
 
 
 async def test_an_import_names_the_versions_of_both_sides(
@@ -191,3 +229,22 @@ async def test_a_server_that_it_moves_to_is_checked_first(
         finished = await train(client, order, workdir=tmp_path)
         whole = await train(client, own("own-unmoved", task), workdir=tmp_path)
     assert done(finished).summary.weights_sha256 == done(whole).summary.weights_sha256
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="NOT TESTED: /proc is of Linux")
+async def test_what_serves_has_no_torch_while_it_trains(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    """The libraries of torch are mapped where it computes, and in neither process that serves."""
+    task = sources_of(server).add_net("batch_norm")
+    mapped: dict[int, str] = {}
+    serving = (server.process.pid, server.child_pid())
+    async with client_of(server) as client:
+        order, options = own("own-mapped", task, epochs=40), TrainOptions(workdir=tmp_path)
+        async with client.train(order, options) as events:
+            async for event in events:
+                if isinstance(event, StepsDone) and not mapped:
+                    pids = (*serving, *server.executor_pids())
+                    mapped = {pid: libraries_of(pid) for pid in pids}
+    assert [("libtorch" in mapped[pid]) for pid in serving] == [False, False]
+    assert any("libtorch" in maps for pid, maps in mapped.items() if pid not in serving)

@@ -143,7 +143,7 @@ class Events:
         ]
         events += self._stored(run.key, run.name, limit) + self._non_finite(run, limit)
         return events + [
-            Event.model_validate({"at": None, "kind": kind, "run": run.name, "detail": reason})
+            Event.model_validate({"at": None, "kind": kind, "run": run.name, "detail": str(reason)})
             for kind, reason in reasons
             if reason
         ]
