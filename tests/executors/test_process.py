@@ -234,7 +234,7 @@ def test_numbers_of_any_shape_travel_as_they_are() -> None:
 
 PARENT = """
 import sys, time
-from omega21.executors.base import DeviceOptions
+from omega21.executors.options import DeviceOptions
 from omega21.executors.devices import ProcessDevice
 from omega21.executors.launcher import Launcher
 from omega21.models.registry import small_config
@@ -272,6 +272,23 @@ def test_a_request_gets_the_step_that_it_was_made_at(tmp_path: Path) -> None:
         assert (found[0], found[2]) == (30, known[2])
     assert engine.stop(60)
     engine.close()
+
+
+def test_folders_that_a_killed_server_left_are_removed_by_the_next(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", PARENT]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as parent:
+        assert parent.stdout is not None
+        parent.stdout.readline()
+        (left,) = tmp_path.glob("omega21-executors-*")
+        parent.kill()
+    wait_until_gone(parent.pid)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as again:
+        assert again.stdout is not None
+        again.stdout.readline()
+        (own,) = tmp_path.glob("omega21-executors-*")
+        again.kill()
+    assert own != left
 
 
 def test_what_a_ledger_has_of_a_death_is_durable(engine: Engine, tmp_path: Path) -> None:

@@ -333,7 +333,9 @@ class Worker:
         self._events.add(run.key, "executor_died", f"step {number}: {error}")
         if run.deaths.count >= MOST_DEATHS:
             output = error.last_lines if isinstance(error, ExecutorDied) else ""
-            reason = f"what computes it ended {run.deaths.count} times in a row: {error}"
+            reason = _("what computes it ended {count} times in a row: {error}").format(
+                count=run.deaths.count, error=error
+            )
             self._fail(run, TaskFailed(f"{reason}\n{output}".rstrip(), hint=""))
         else:
             self._registry.notify(run.name)

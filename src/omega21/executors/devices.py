@@ -202,6 +202,7 @@ class ProcessDevice:
             processes = list(self._processes)
         for process in processes:
             self._end(process)
+        self._launcher.remove_folder()
 
     def _take(self) -> ExecutorProcess:
         """Return a process without a model: the one that waits, else a new one."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Final, Protocol
 
 from omega21.executors.base import ExecutorDied
+from omega21.language import _
 
 START_SECONDS: Final = 300.0
 """What a process may take to start: torch is large, and some disks are slow."""
@@ -29,6 +30,7 @@ _PASSED_ON: Final = (
 """Names, or their beginnings, in the environment that a model sees: no token, no key."""
 
 _MOST_BYTES: Final = 64 * 1024
+_PREFIX: Final = "omega21-executors-"
 
 
 class Process(Protocol):
@@ -52,12 +54,15 @@ class Process(Protocol):
 class Launcher:
     """Starts processes, each in a folder of its own, with an environment that has no secret.
 
+    `folder` is for their folders; what a launcher leaves that was killed, the next one removes.
     With `forks`, they are forked from a process that has loaded torch; it is started again when it
     has ended. Without, each loads torch itself.
     """
 
     def __init__(self, *, forks: bool = sys.platform == "linux") -> None:
         self._forks = forks
+        _remove_left()
+        self.folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
         # The system ends a process with the thread that started it, not with its whole process.
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="omega21-launcher")
         self._fork_server: _ForkServer | None = None
@@ -73,11 +78,11 @@ class Launcher:
     def _fork(self, folder: Path) -> Process:
         with self._guard:
             if self._is_closed:
-                raise ExecutorDied("the server is stopping", "")
+                raise ExecutorDied(_("the server is stopping"), "")
             if self._fork_server is None or not self._fork_server.is_alive:
                 if self._fork_server is not None:
                     self._fork_server.close()
-                self._fork_server = _ForkServer()
+                self._fork_server = _ForkServer(self.folder)
             fork_server = self._fork_server
         return fork_server.fork(folder)
 
@@ -88,6 +93,10 @@ class Launcher:
             if self._fork_server is not None:
                 self._fork_server.close()
         self._starter.shutdown(cancel_futures=True)
+
+    def remove_folder(self) -> None:
+        """Remove the folders of all processes, once these have ended."""
+        shutil.rmtree(self.folder, ignore_errors=True)  # a model may have removed it itself
 
 
 class _Spawned:
@@ -160,8 +169,7 @@ class _Forked:
 class _ForkServer:
     """The process that others are forked from, and the socket to it. Forks one at a time."""
 
-    def __init__(self) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="omega21-executors-"))
+    def __init__(self, folder: Path) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
@@ -169,8 +177,8 @@ class _ForkServer:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,  # a process that cannot load torch tells why itself
-                env=_environment(self._folder),
-                cwd=self._folder,
+                env=_environment(folder),
+                cwd=folder,
                 start_new_session=True,
                 pass_fds=[theirs.fileno()],
             )
@@ -208,7 +216,6 @@ class _ForkServer:
         self._process.wait()
         self._reader.join(5.0)
         self._control.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _read(self) -> None:
         with suppress(OSError):  # closed
@@ -232,6 +239,26 @@ class _ForkServer:
         self._control.send(json.dumps({"reap": pid}).encode())
 
 
+def _remove_left() -> None:
+    """Remove the folders of launchers whose process has ended without doing so."""
+    for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        pid = path.name.removeprefix(_PREFIX).partition("-")[0]
+        if pid.isdecimal() and not _is_alive(int(pid)):
+            shutil.rmtree(path, ignore_errors=True)  # another user's stays
+
+
+def _is_alive(pid: int) -> bool:
+    if os.name != "posix":  # there is no asking without ending it
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is another user's
+        return True
+    return True
+
+
 def _pipes() -> tuple[tuple[IO[bytes], IO[bytes], IO[bytes]], list[int]]:
     """Return our ends of standard input, output and error, and theirs."""
     requests, answers, output = os.pipe(), os.pipe(), os.pipe()
@@ -246,7 +273,9 @@ def _kill_group(pid: int) -> None:
 
 def how_it_ended(status: int) -> str:
     """Describe the exit status of a process, negative for a signal."""
-    return signal.Signals(-status).name if status < 0 else f"exit status {status}"
+    if status < 0:
+        return signal.Signals(-status).name
+    return _("exit status {status}").format(status=status)
 
 
 def _environment(folder: Path) -> dict[str, str]:

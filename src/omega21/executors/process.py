@@ -24,7 +24,7 @@ from omega21.executors.base import (
 from omega21.executors.channel import Channel, Head
 from omega21.executors.launcher import Launcher, how_it_ended
 from omega21.executors.options import DeviceOptions
-from omega21.language import LazyString
+from omega21.language import LazyString, _
 from omega21.protocol.errors import InvalidRequest, TaskFailed, error_classes
 
 _TASK_ERRORS: Final = {cls.code: cls for cls in error_classes(TaskFailed)}
@@ -44,7 +44,7 @@ class ExecutorProcess:
 
     def __init__(self, launcher: Launcher, options: DeviceOptions) -> None:
         self.on_output: Callable[[bytes], None] = lambda _lines: None
-        self._folder = Path(tempfile.mkdtemp(prefix="omega21-executor-"))
+        self._folder = Path(tempfile.mkdtemp(dir=launcher.folder))
         try:
             self._process = launcher.launch(self._folder)
         except ExecutorDied:
@@ -90,7 +90,8 @@ class ExecutorProcess:
             message = self._replies.get(timeout=timeout)
         except queue.Empty:
             self.kill()
-            raise ExecutorDied(f"no answer within {timeout:g} s", self.last_lines()) from None
+            how = _("no answer within {seconds} s").format(seconds=f"{timeout:g}")
+            raise ExecutorDied(how, self.last_lines()) from None
         if message is None:
             raise self._death()
         head, arrays = message
