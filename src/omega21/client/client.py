@@ -210,7 +210,7 @@ class AsyncClient:
         """Watch a run that another program trains, without changing it.
 
         Use it as `train`. Earlier results come first, from the run's folder if this machine has
-        it, else the newest ones of the server. Raises UnknownRun, and Diverged or Unavailable
+        it, else the newest ones of the server. Raises UnknownRun, and Diverged or RunFailed
         where the run stopped for good.
         """
         return Watching(self.api, checked_name(run), workdir=workdir, patience=patience)

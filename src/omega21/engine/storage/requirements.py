@@ -125,7 +125,15 @@ def _pip(arguments: Sequence[str]) -> None:
     """Run pip without the server's secrets. Raises InstallFailed with its last line."""
     environment = {name: text for name, text in os.environ.items() if not name.startswith(_SECRET)}
     done = subprocess.run(
-        [sys.executable, "-m", "pip", "--no-input", "--disable-pip-version-check", *arguments],
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "--no-input",
+            "--no-color",
+            "--disable-pip-version-check",
+            *arguments,
+        ],
         check=False,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -111,7 +111,16 @@ def _install(missing: list[Requirement], log: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         constraints = Path(folder) / "constraints.txt"
         constraints.write_text("\n".join(held), encoding="utf-8")
-        command = [sys.executable, "-m", "pip", "install", "--no-input", "--progress-bar", "off"]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--no-input",
+            "--no-color",
+            "--progress-bar",
+            "off",
+        ]
         command += ["--disable-pip-version-check", "--constraint", str(constraints)]
         done = subprocess.run(
             [*command, *map(str, missing)],
