@@ -69,6 +69,11 @@ class Launcher:
         self._guard = threading.Lock()
         self._is_closed = False
 
+    def make_folder(self) -> Path:
+        """Make a folder for a process; a model may have removed those of all."""
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        return Path(tempfile.mkdtemp(dir=self.folder))
+
     def launch(self, folder: Path) -> Process:
         """Start a process. Raises ExecutorDied where what it is forked from ends."""
         if not self._forks:
@@ -96,7 +101,7 @@ class Launcher:
 
     def remove_folder(self) -> None:
         """Remove the folders of all processes, once these have ended."""
-        shutil.rmtree(self.folder, ignore_errors=True)  # a model may have removed it itself
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class _Spawned:

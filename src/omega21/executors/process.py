@@ -3,12 +3,10 @@
 import os
 import queue
 import shutil
-import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import IO, Final
 
 import numpy as np
@@ -44,7 +42,7 @@ class ExecutorProcess:
 
     def __init__(self, launcher: Launcher, options: DeviceOptions) -> None:
         self.on_output: Callable[[bytes], None] = lambda _lines: None
-        self._folder = Path(tempfile.mkdtemp(dir=launcher.folder))
+        self._folder = launcher.make_folder()
         try:
             self._process = launcher.launch(self._folder)
         except ExecutorDied:

@@ -65,7 +65,7 @@ SURVIVED = {
     "forks_where_it_is_built": ("pass", "os.fork()"),
     "floods_its_log": ("sys.stdout.write('x' * 999 + chr(10)) and print('y' * 10**6)", "pass"),
     "removes_its_folders": (
-        "self.steps == 12 and (shutil.rmtree(HOME), shutil.rmtree(HERE))",
+        "self.steps == 12 and (shutil.rmtree(os.path.dirname(HOME)), shutil.rmtree(HERE))",
         "pass",
     ),
     "kills_its_parent_once": (
