@@ -11,10 +11,11 @@ import pytest
 from omega21.client.api.api import Api
 from omega21.client.api.endpoint import Endpoint
 from omega21.client.http.link import Link
+from omega21.client.http.retry import RetryRules
 from omega21.client.http.transport import Transport
 from omega21.data.samples import Samples
 from omega21.protocol.checkpoints import RestoreCheckpoint
-from omega21.protocol.errors import InvalidReply, InvalidRequest, NotFound
+from omega21.protocol.errors import InternalError, InvalidReply, InvalidRequest, NotFound
 from omega21.protocol.evaluations import Evaluation
 from omega21.protocol.plan import Segment, Source
 from tests.proxies import canned, reply
@@ -91,6 +92,19 @@ async def test_patient_and_hurried_calls_share_connections_and_counters() -> Non
             assert other.transport.traffic is api.transport.traffic
             assert isinstance(other.transport.link, Link)
             assert other.transport.link is not api.transport.link
+
+
+async def test_patient_calls_keep_the_other_rules() -> None:
+    problem = '{"code": "internal_error", "detail": "broken", "status": 500, "title": "Broken"}'
+    rules = RetryRules(attempts=2, first_delay=0.001, longest_delay=0.002)
+    async with (
+        canned(reply(500, problem, media_type="application/problem+json")) as broken,
+        Api(Transport(broken.address, rules=rules)) as api,
+    ):
+        with pytest.raises(InternalError):
+            await api.patient(60.0).connect()
+    assert broken.requests is not None
+    assert len(broken.requests) == 2
 
 
 async def test_the_link_is_probed_in_both_directions(server: RunningServer) -> None:

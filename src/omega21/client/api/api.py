@@ -20,7 +20,6 @@ from omega21.client.api.server import Server
 from omega21.client.api.shards import Shards
 from omega21.client.api.steps import Steps
 from omega21.client.http.link import LinkProfile
-from omega21.client.http.retry import RetryRules
 from omega21.client.http.transport import Transport
 from omega21.language import _
 from omega21.protocol import PROTOCOL_VERSION
@@ -86,10 +85,10 @@ class Api:
     def patient(self, patience: float) -> Self:
         """Return the same calls, over the same connections, with retries while the link is down.
 
-        Each is retried until the link has been down for `patience` seconds; its transport has its
-        own link state.
+        Each is retried until the link has been down for `patience` seconds; the other rules stay.
+        Its transport has its own link state.
         """
-        return self._over(self.transport.with_rules(RetryRules(patience=patience)))
+        return self._over(self.transport.with_patience(patience))
 
     def hurried(self, patience: float) -> Self:
         """Return the same calls, each with a total wait of at most `patience` seconds.

@@ -204,6 +204,10 @@ class Transport:
         other.link = Link()
         return other
 
+    def with_patience(self, seconds: float) -> Self:
+        """Return a transport that retries until the link has been down for this long."""
+        return self.with_rules(replace(self._rules, patience=seconds))
+
     def waiting_at_most(self, seconds: float) -> Self:
         """Return a transport whose calls wait at most this long between attempts, in total."""
         return self.with_rules(replace(self._rules, in_all=min(seconds, self._rules.in_all)))
