@@ -62,7 +62,7 @@ def key(ledger: Ledger) -> int:
 
 
 @given(
-    metrics=st.dictionaries(NAMES, st.floats(width=32), max_size=32),
+    metrics=st.dictionaries(NAMES, st.floats(), max_size=32),
     sizes=st.dictionaries(NAMES, st.integers(0, 5), max_size=4),
 )
 def test_values_are_read_as_they_were_stored(

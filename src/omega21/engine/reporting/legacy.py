@@ -4,7 +4,6 @@ from omega21.engine.reporting.step_records import iso_time, vector_lists
 from omega21.engine.run import Run
 from omega21.engine.storage.steps import StepTotals, StoredStep
 from omega21.protocol.legacy import LayerActivations, LayerOutputs, Trained
-from omega21.protocol.steps import float32_as_json
 
 
 def inline_reply(run: Run, record: StoredStep) -> Trained:
@@ -51,4 +50,4 @@ def count_anomalies(totals: StepTotals) -> int:
 
 
 def _metric(record: StoredStep, name: str) -> float:
-    return float32_as_json(record.metrics.get(name) or 0.0)
+    return record.metrics.get(name) or 0.0

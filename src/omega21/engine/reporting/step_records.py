@@ -56,10 +56,7 @@ def to_message(record: StoredStep, *, vectors: bool) -> StepRecord:
         non_finite=record.non_finite,
         skipped=record.skipped,
         micro_batch_size=record.micro_batch_size,
-        metrics={
-            name: None if value is None else float32_as_json(value)
-            for name, value in record.metrics.items()
-        },
+        metrics=record.metrics,
         vectors=vector_lists(record) if vectors else None,
     )
 

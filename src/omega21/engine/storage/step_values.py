@@ -14,6 +14,8 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from omega21.protocol.steps import float32_as_json
+
 FloatArray = NDArray[np.float32]
 
 _LARGEST: Final = float(np.finfo(np.float32).max)
@@ -36,9 +38,9 @@ class Layout:
         return json.dumps({"metrics": self.metrics, "vectors": self.vectors})
 
     def unpack_metrics(self, stored: bytes) -> dict[str, float | None]:
-        """Return the metrics by name; None where one is not finite."""
+        """Return the metrics by name, as `metrics_to_store` made them."""
         return {
-            name: value if value == value else None  # noqa: PLR0124 - not NaN
+            name: float32_as_json(value) if value == value else None  # noqa: PLR0124 - not NaN
             for name, value in zip(self.metrics, unpack(stored), strict=True)
         }
 
@@ -62,12 +64,13 @@ def parse_layout(text: str) -> Layout:
 
 
 def metrics_to_store(metrics: Mapping[str, float], *, counted: bool) -> dict[str, float | None]:
-    """Return metrics as a record has them: None where not a finite float32, or not counted.
+    """Return metrics as a record has them: the shortest decimals that are the same float32.
 
-    NaN fails the comparison, too.
+    None where one is not finite or beyond float32, or the step did not count. NaN fails the
+    comparison, too.
     """
     return {
-        name: value if counted and abs(value) <= _LARGEST else None
+        name: float32_as_json(value) if counted and abs(value) <= _LARGEST else None
         for name, value in metrics.items()
     }
 

@@ -85,9 +85,10 @@ ORDER BY step DESC LIMIT ?
 
 @dataclass(frozen=True, kw_only=True)
 class StoredStep:
-    """The record of one step, as stored: metrics and vectors have the precision of float32.
+    """The record of one step, the same before it is written and as it is read.
 
-    A metric that is not finite is None.
+    Loss and metrics are the shortest decimals of float32 values, vectors are float32. A metric that
+    is not finite is None.
     """
 
     step: int
