@@ -46,6 +46,7 @@
     ├── ServerFailure                 a valid request that the server cannot carry out now
     │   ├── StorageFull
     │   ├── OutOfDeviceMemory         not even one sample fits
+    │   ├── RunFailed                 a run stopped at a step that could not be computed
     │   ├── Unavailable               starting, stopping or restarting
     │   │   └── Overloaded            too many requests at once
     │   ├── NotOnThisServer           an optional package is not installed there

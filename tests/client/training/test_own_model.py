@@ -112,7 +112,7 @@ class Net(nn.Linear):
     def forward(self, x):
         self.steps += self.training
         outputs = super().forward(x.flatten(1))
-        return outputs[None] if self.steps > 12 else outputs
+        return outputs[None] if self.training and self.steps > 12 else outputs
 def loss(outputs, batch):
     return outputs.square().mean() if outputs.dim() == 2 else outputs
 def build(schema):
