@@ -25,7 +25,7 @@ SCHEMA = Schema(
     inputs={"x": TensorSpec(dtype="float32", shape=(400,))},
     targets={"y": TensorSpec(dtype="float32", shape=())},
 )
-SAMPLES, BATCH_SIZE, EPOCHS = 2048, 16, 2  # two shards, 256 steps
+SAMPLES, BATCH_SIZE, EPOCHS = 512, 4, 2  # one shard, 256 steps
 PATIENCE_SECONDS = 150.0
 
 INLINE_BATCHES = 24

@@ -4,7 +4,7 @@ from blocks import block
 from torch import nn
 
 
-def build(schema, *, hidden=32):
+def build(schema, *, hidden=256):
     (features,) = schema.inputs["x"].shape
     return nn.Sequential(
         *block(features, hidden), *block(hidden, 8), nn.Linear(8, 1), nn.Flatten(0)

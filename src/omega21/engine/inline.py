@@ -95,7 +95,8 @@ class InlineBatches:
             )
         if run.paused:
             raise RunPaused(_("run {name!r} is paused").format(name=run.name))
-        if run.step < run.index.steps:
+        # Steps that have a record are computed again after a restart: the batch waits for them.
+        if max(run.step, run.replay_until) < run.index.steps:
             raise PlanUnfinished(
                 _("run {name!r} is at step {step} of {planned} planned ones").format(
                     name=run.name, step=run.step, planned=run.index.steps
