@@ -61,7 +61,6 @@ class _ForkServer:
     def _answer(self, request: dict[str, Any], pipes: list[int]) -> None:
         if "reap" in request:
             os.waitpid(request["reap"], 0)
-            self._pids.discard(request["reap"])
             return
         parent, pid = os.getpid(), os.fork()
         if pid == 0:
